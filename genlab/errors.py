@@ -1,0 +1,41 @@
+"""The one error that a user's own mistake raises, and the words for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DamagedFileError", "UserError", "nearest", "unknown"]
+
+
+class UserError(ValueError):
+    """What was asked cannot be done as asked. The message is one line: what was asked, what is allowed.
+
+    The command line prints it and leaves with exit status 2; nothing has been written by then.
+    """
+
+
+class DamagedFileError(UserError):
+    """A file of the store does not hold what was written to it."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name most like `name`, or None where nothing is near.
+
+    >>> nearest("partiy", ["parity", "sort"])
+    'parity'
+    """
+    found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:
+    """The error for a name that is not on its list.
+
+    >>> print(unknown("task", "partiy", ["parity", "sort"]))
+    unknown task 'partiy'; did you mean 'parity'? (allowed: parity, sort)
+    """
+    names = sorted(allowed)
+    near = nearest(name, names)
+    hint = f"; did you mean {near!r}?" if near else ";"
+    return UserError(f"unknown {kind} {name!r}{hint} (allowed: {', '.join(names) or 'none'})")

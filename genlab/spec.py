@@ -1,0 +1,234 @@
+"""What a run is: frozen, validated specifications of task, model and training. No torch here.
+
+Each option of the lab is declared once, as a field below: command-line flags, grid-file keys and Python
+arguments are all made from these classes. A `RunSpec` is one seed of one configuration, and its `run_id` is a
+hash of its canonical JSON. Evaluations are not part of it: they are appended to a run later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from genlab.errors import UserError, nearest
+
+__all__ = [
+    "EvalRow",
+    "Frozen",
+    "ModelConfig",
+    "RunSpec",
+    "Scalar",
+    "Split",
+    "TaskSpec",
+    "TrainConfig",
+    "build",
+    "canonical_json",
+]
+
+Scalar = bool | int | float | str
+
+
+class Frozen(BaseModel):
+    """A value that cannot change and refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TaskSpec(Frozen):
+    """All that decides what a task's examples are. `genlab.tasks.spec` fills `params` in full."""
+
+    name: str
+    version: int = Field(ge=1, description="rises when samples, targets or scoring change")
+    format: str = Field(description="how the task is written down, e.g. with a scratchpad")
+    max_len: int = Field(ge=1, description="longest length the vocabulary and the context are made for")
+    params: dict[str, Scalar] = Field(default_factory=dict[str, Scalar])
+
+
+class Split(Frozen):
+    """A named way of drawing examples, held as data. Without `lengths`, the caller says which."""
+
+    name: str
+    about: str = Field(default="", description="one line: what differs from `id`")
+    shift: dict[str, Scalar] = Field(
+        default_factory=dict[str, Scalar], description="parameters of the draw; empty for the plain one"
+    )
+    lengths: tuple[int, ...] = ()
+    n: int = Field(default=0, ge=0, description="examples a length, for an evaluation set")
+    seed: int = Field(default=0, ge=0, description="seed of an evaluation set")
+
+    def at(self, lengths: tuple[int, ...], n: int, seed: int = 0) -> Split:
+        """This split as an evaluation set: `n` examples at each of `lengths`, drawn from `seed`."""
+        return self.model_copy(update={"lengths": tuple(lengths), "n": n, "seed": seed})
+
+
+class ModelConfig(Frozen):
+    """A decoder-only transformer; field names as in TransformerLens where it has the field."""
+
+    d_vocab: int = Field(ge=2, description="tokens in the vocabulary (from the task)")
+    n_ctx: int = Field(ge=1, description="positions of the context (from the task's max_len)")
+    n_layers: int = Field(2, ge=0, description="blocks")
+    d_model: int = Field(64, ge=1, description="width of the residual stream")
+    n_heads: int = Field(4, ge=1, description="attention heads a block")
+    d_head: int = Field(0, ge=0, description="width of a head; 0: d_model / n_heads")
+    d_mlp: int = Field(0, ge=0, description="width of the MLP; 0: 4 d_model")
+    attn_only: bool = Field(False, description="blocks without an MLP")
+    act_fn: Literal["gelu", "relu"] = Field("gelu", description="activation of the MLP")
+    normalization_type: Literal["LN", "RMS", "none"] = Field("LN", description="norm before each sublayer")
+    final_norm: bool = Field(True, description="a norm before the unembedding")
+    bias: bool = Field(True, description="biases in the linear maps")
+    tie_word_embeddings: bool = Field(False, description="unembed with the embedding matrix")
+    positions: Literal["learned", "none", "sinusoidal", "rotary", "alibi"] = Field(
+        "learned", description="position encoding"
+    )
+    attn_weights: Literal["softmax"] = Field("softmax", description="what turns attention scores into weights")
+    init_std: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
+    scale_residual_init: bool = Field(
+        True, description="initial W_O and W_out smaller by sqrt(2 n_layers), as in GPT-2"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, given: Any) -> Any:
+        """Fill the widths that follow from others, so that one model has one canonical JSON."""
+        if not isinstance(given, Mapping):
+            return given
+        values: dict[str, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
+        width, heads = values.get("d_model", 64), values.get("n_heads", 4)
+        if isinstance(width, int) and isinstance(heads, int) and width > 0 and heads > 0:
+            if not values.get("d_head"):
+                if width % heads:
+                    raise ValueError(
+                        f"d_model {width} is not divisible by n_heads {heads}; "
+                        f"nearest d_model that is: {max(1, round(width / heads)) * heads} (or set d_head)"
+                    )
+                values["d_head"] = width // heads
+            if values.get("attn_only"):
+                values["d_mlp"] = 0
+            elif not values.get("d_mlp"):
+                values["d_mlp"] = 4 * width
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.positions == "rotary" and self.d_head % 2:
+            raise ValueError(f"rotary positions need an even d_head, not {self.d_head}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        return self
+
+
+class TrainConfig(Frozen):
+    """How a run is trained. Lengths are the task's own (bits, digits, items), both ends included."""
+
+    train_len: int = Field(ge=1, description="longest training length")
+    min_len: int = Field(1, ge=1, description="shortest training length")
+    train_split: str = Field("id", description="split that training draws from")
+    steps: int = Field(2500, ge=0, description="optimiser steps")
+    batch_size: int = Field(64, ge=1, description="examples a step")
+    lengths_per_batch: int = Field(1, ge=1, description="distinct lengths a batch")
+    pool: int = Field(0, ge=0, description="train on a fixed pool of N examples in shuffled passes; 0: fresh")
+    curriculum: float = Field(
+        0.0, ge=0, le=1, description="share of the steps over which the longest length grows to train_len"
+    )
+    loss: Literal["scored", "all"] = Field("scored", description="positions that the loss is taken over")
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adam: weight decay as L2 in the gradient")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay")
+    decay: Literal["matrices", "linear", "all"] = Field(
+        "matrices", description="what decays: matrices, those without embeddings (linear), or all"
+    )
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's two decay rates")
+    eps: float = Field(1e-8, gt=0, description="Adam's epsilon")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after warm-up")
+    final_lr: float = Field(0.0, ge=0, le=1, description="where cosine ends, as a share of lr")
+    grad_clip: float = Field(1.0, ge=0, description="largest gradient norm of a run; 0: no clipping")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of embeddings, attention and sublayers")
+    until: float | None = Field(None, gt=0, le=1, description="stop once in-distribution exact match stays at this")
+    eval_every: int = Field(250, ge=1, description="steps between in-distribution evaluations")
+    dtype: Literal["float32", "tf32", "bfloat16", "float64"] = Field(
+        "float32", description="precision of the matrix products (weights stay float32 or float64)"
+    )
+    init_seed: int = Field(0, ge=0, description="seed of the initial weights")
+    data_seed: int = Field(0, ge=0, description="seed of the training examples")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.min_len > self.train_len:
+            raise ValueError(f"min_len {self.min_len} is above train_len {self.train_len}")
+        if self.lengths_per_batch > self.batch_size:
+            raise ValueError(f"lengths_per_batch {self.lengths_per_batch} is above batch_size {self.batch_size}")
+        if not all(0 <= b < 1 for b in self.betas):
+            raise ValueError(f"betas {self.betas} must lie in [0, 1)")
+        return self
+
+
+class RunSpec(Frozen):
+    """One seed of one configuration."""
+
+    task: TaskSpec
+    model: ModelConfig
+    train: TrainConfig
+
+    @property
+    def run_id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(canonical_json(self).encode()).hexdigest()[:12]
+
+    @property
+    def configuration(self) -> RunSpec:
+        """This spec with both seeds at 0: what all seeds of one configuration share."""
+        return self.with_seeds(0, 0)
+
+    def with_seeds(self, init_seed: int, data_seed: int) -> RunSpec:
+        """The same configuration at other seeds."""
+        train = self.train.model_copy(update={"init_seed": init_seed, "data_seed": data_seed})
+        return self.model_copy(update={"train": train})
+
+
+class EvalRow(Frozen):
+    """One measured number: `metric` over `n` examples of `split` at `length`, for a run at a step."""
+
+    run_id: str
+    step: int
+    split: str
+    length: int
+    metric: str
+    value: float
+    n: int
+
+
+def canonical_json(spec: BaseModel) -> str:
+    """JSON with sorted keys and no spaces: equal specs give equal text, on every machine."""
+    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+_Spec = TypeVar("_Spec", bound=Frozen)
+
+
+def build(cls: type[_Spec], values: Mapping[str, Any]) -> _Spec:
+    """`cls(**values)`, with every fault in one line.
+
+    Raises:
+        UserError: an unknown key (with the nearest name) or a value out of range.
+    """
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_fault(cls, dict(e)) for e in error.errors()]
+        raise UserError("; ".join(faults)) from None
+
+
+def _fault(cls: type[BaseModel], error: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = nearest(place, cls.model_fields)
+        return f"unknown option {place!r}" + (f"; did you mean {near!r}?" if near else "")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not place:
+        return message
+    return f"{place}: {error['input']!r} is not allowed ({message[:1].lower()}{message[1:]})"

@@ -1,0 +1,320 @@
+"""What a task is: the types that every family of tasks is written with. numpy only.
+
+A task is next-token prediction over one sequence `prompt answer <end>`. The prompt is given, the answer and its
+end token are scored. A task draws examples fast (`sample`) and answers a prompt slowly and obviously (`solve`);
+the two are written apart, and `genlab.tasks.check_task` holds them against each other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genlab.errors import UserError, unknown
+from genlab.spec import Frozen, Scalar, Split, TaskSpec, build
+
+__all__ = ["END", "PAD", "SEP", "Examples", "Part", "Task", "Vocab", "assemble", "hint_names", "split_map"]
+
+PAD, END, SEP = "<pad>", "<end>", ">"
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class Vocab:
+    """Token strings and their ids. Ids 0, 1, 2 are `<pad>`, `<end>` and `>`; the task's symbols follow."""
+
+    def __init__(self, symbols: Sequence[str]):
+        self.tokens: tuple[str, ...] = (PAD, END, SEP, *symbols)
+        self._ids = {token: i for i, token in enumerate(self.tokens)}
+        if len(self._ids) != len(self.tokens):
+            raise ValueError("a vocabulary holds each token once")
+
+    pad, end, sep = 0, 1, 2
+    first = 3
+    """Id of the task's own first symbol."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._ids
+
+    def id(self, token: str) -> int:
+        """The id of one token string."""
+        if token not in self._ids:
+            raise unknown("token", token, self.tokens)
+        return self._ids[token]
+
+    def encode(self, text: str | Sequence[str]) -> Ints:
+        """Ids of a text of tokens apart by spaces, or of a sequence of token strings."""
+        tokens = text.split() if isinstance(text, str) else text
+        return np.array([self.id(token) for token in tokens], dtype=np.int64)
+
+    def decode(self, ids: Sequence[int] | Ints) -> tuple[str, ...]:
+        """The token strings of ids."""
+        return tuple(self.tokens[int(i)] for i in ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """A batch. All arrays have n rows; pads stand on the right.
+
+    Attributes:
+        tokens: int[n, pos], what the model reads.
+        targets: int[n, pos], the token that follows each position (`<pad>` after the end).
+        scored: bool[n, pos], whether the target is part of the answer or its end token.
+        lengths: int[n], the task's own length (bits, digits, items, grid side).
+        trained: bool[n, pos], where the loss is taken if not at the scored positions (every shot of an
+            in-context task, of which only the last is scored), else None.
+        values: float[n, pos, ...] for tasks with real-valued items, else None.
+        position_ids: int[n, pos] for tasks that give positions of their own, else None.
+    """
+
+    tokens: Ints
+    targets: Ints
+    scored: Bools
+    lengths: Ints
+    trained: Bools | None = None
+    values: NDArray[np.float32] | None = None
+    position_ids: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: Any) -> Examples:
+        """The examples at `rows` (a slice, or an array of indices)."""
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Examples(*(None if column is None else column[rows] for column in columns))
+
+    def prompt_len(self, row: int) -> int:
+        """How many tokens of the sequence are the prompt: all before the first scored target."""
+        return int(np.argmax(self.scored[row])) + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A block of columns of a batch of sequences: ids int[n, width], and which of them are there.
+
+    Attributes:
+        ids: token ids; an int stands for one column of that token.
+        scored: whether these tokens are part of the answer.
+        keep: bool[n, width]; cells that are False are closed up. None keeps all.
+    """
+
+    ids: Ints | int
+    scored: bool = False
+    keep: Bools | None = None
+
+
+def assemble(parts: Sequence[Part], lengths: Ints, position_ids: Ints | None = None) -> Examples:
+    """Join the parts of each row, left to right, into examples (targets are the next tokens).
+
+    The end token is a part like any other: give it last, scored.
+    """
+    n = len(lengths)
+    blocks = [np.full((n, 1), p.ids, np.int64) if isinstance(p.ids, int) else p.ids for p in parts]
+    whole = np.concatenate(blocks, axis=1)
+    scored = np.repeat([p.scored for p in parts], [b.shape[1] for b in blocks])
+    marks = np.broadcast_to(scored, whole.shape)
+    if any(p.keep is not None for p in parts):
+        keeps = [np.ones(b.shape, bool) if p.keep is None else p.keep for p, b in zip(parts, blocks, strict=True)]
+        whole, marks = _close_up(whole, marks, np.concatenate(keeps, axis=1))
+    return Examples(whole[:, :-1], whole[:, 1:], marks[:, 1:], lengths, position_ids=position_ids)
+
+
+def _close_up(whole: Ints, marks: Bools, keep: Bools) -> tuple[Ints, Bools]:
+    """Move the kept cells of each row to its left; pads fill the right."""
+    counts = keep.sum(axis=1)
+    place = np.arange(int(counts.max()))[None, :] < counts[:, None]
+    closed = np.full(place.shape, Vocab.pad, np.int64)
+    closed_marks = np.zeros(place.shape, bool)
+    closed[place] = whole[keep]
+    closed_marks[place] = marks[keep]
+    return closed, closed_marks
+
+
+def hint_names(count: int) -> tuple[str, ...]:
+    """Names of index hints: a, b, ..., z, aa, ab, ...
+
+    >>> hint_names(28)[24:]
+    ('y', 'z', 'aa', 'ab')
+    """
+    names: list[str] = []
+    for i in range(count):
+        name, rest = "", i
+        while True:
+            name = chr(ord("a") + rest % 26) + name
+            rest = rest // 26 - 1
+            if rest < 0:
+                break
+        names.append(name)
+    return tuple(names)
+
+
+def split_map(*splits: Split) -> Mapping[str, Split]:
+    """An immutable map of splits by name; the first must be `id`."""
+    if splits[0].name != "id":
+        raise ValueError("the first split of a task is 'id', its in-distribution test")
+    return MappingProxyType({split.name: split for split in splits})
+
+
+class Task(ABC):
+    """A family of examples, built from a `TaskSpec`.
+
+    A subclass gives the class fields and `symbols`, `width`, `draw`, `solve` and `chance`; it overrides the other
+    hooks only where its family differs. `genlab.tasks.check_task` states the contract as a check.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    family: ClassVar[str]
+    """Heading in the list of tasks."""
+    asks: ClassVar[str]
+    """One line: what the model is asked."""
+    source: ClassVar[str]
+    """The paper (and program) that the definition comes from."""
+    length_unit: ClassVar[str]
+    """What a length counts, in the plural: bits, digits, items."""
+    formats: ClassVar[Mapping[str, str]]
+    """Format name -> one line. The first is the default."""
+    splits: ClassVar[Mapping[str, Split]]
+    """Split name -> split. The first is `id`, the in-distribution test."""
+    train_split: ClassVar[str] = "id"
+    """The split that training draws from unless told (another one only where `id` is held out from training)."""
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Format (or '*') -> options of model and training that learn it within minutes on two cores."""
+
+    class Params(Frozen):
+        """Parameters of the family beside its format; a subclass declares its own."""
+
+    def __init__(self, spec: TaskSpec):
+        """Raises `UserError` where the spec asks for what the family cannot make."""
+        if spec.format not in self.formats:
+            raise unknown(f"format of task {self.name!r}", spec.format, self.formats)
+        if spec.version != self.version:
+            raise UserError(
+                f"task {self.name!r} is at version {self.version}, the spec asks for version {spec.version}: "
+                "its samples or scoring have changed since"
+            )
+        self.spec = spec
+        self.format = spec.format
+        self.max_len = spec.max_len
+        self.params = build(self.Params, spec.params)
+        self.vocab = Vocab(self.symbols())
+
+    # -- what a family gives -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def symbols(self) -> Sequence[str]:
+        """The task's own token strings, in order. Raises `UserError` if they cannot serve `max_len`."""
+
+    @abstractmethod
+    def width(self, length: int) -> int:
+        """Most tokens of `prompt answer <end>` at a length (so that a context can be sized)."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        """Draw one example for each of `lengths`; called by `sample`, which has checked the arguments."""
+
+    @abstractmethod
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        """The answer to a prompt (token strings, `>` included), without its end token: slow and obvious."""
+
+    @abstractmethod
+    def chance(self, length: int) -> float:
+        """Exact match of an answer drawn like the task's own answers on `id`, whatever the prompt."""
+
+    # -- what a family may override --------------------------------------------------------------------------
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """All parameters, those not given filled in (a vocabulary that fits `max_len`, for example)."""
+        del format, max_len
+        return build(cls.Params, params).model_dump()
+
+    def min_len(self, split: Split) -> int:
+        """The shortest length that a split can make."""
+        del split
+        return 1
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        """Exact match on `id` of shortcuts that do better than chance: name -> score."""
+        del length
+        return {}
+
+    def accepts(self, prompt: Sequence[str], answer: Sequence[str]) -> bool:
+        """Whether an answer is right. Families with several right answers override this."""
+        return tuple(answer) == self.solve(prompt)
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        """Further scores of a freely decoded answer beside its exact match: metric name -> one line."""
+        return {}
+
+    def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
+        """The scores that `judges` names, for one answer (token strings before its end token; maybe not well-formed)."""
+        del prompt, answer
+        return {}
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        """Properties of examples that results are also given by: name -> int[n] (longest carry chain)."""
+        del examples
+        return {}
+
+    # -- what every task has ---------------------------------------------------------------------------------
+
+    @property
+    @final
+    def n_ctx(self) -> int:
+        """Positions a model needs: the longest input at `max_len` (the last token is never read)."""
+        return self.width(self.max_len) - 1
+
+    @final
+    def split(self, split: str | Split) -> Split:
+        """A split by name, checked. Raises `UserError` for an unknown one."""
+        name = split if isinstance(split, str) else split.name
+        if name not in self.splits:
+            raise unknown(f"split of task {self.name!r}", name, self.splits)
+        return self.splits[name] if isinstance(split, str) else split
+
+    @final
+    def sample(self, rng: np.random.Generator, split: str | Split, lengths: Sequence[int] | Ints) -> Examples:
+        """Draw one example for each of `lengths` (int[n]) from `split`.
+
+        The same generator state gives the same batch; nothing else is read.
+
+        Raises:
+            UserError: unknown split, or a length that the task cannot make.
+        """
+        chosen = self.split(split)
+        wanted = np.asarray(lengths, dtype=np.int64)
+        if wanted.ndim != 1 or not len(wanted):
+            raise UserError("lengths must be a sequence of at least one length")
+        self.check_lengths(chosen, wanted)
+        return self.draw(rng, chosen, wanted)
+
+    @final
+    def check_lengths(self, split: str | Split, lengths: Sequence[int] | Ints) -> None:
+        """Raise `UserError` for a length outside what this task makes on this split."""
+        low = self.min_len(self.split(split))
+        for length in (int(np.min(lengths)), int(np.max(lengths))):
+            if not low <= length <= self.max_len:
+                name = split if isinstance(split, str) else split.name
+                raise UserError(
+                    f"task {self.name!r} cannot make length {length} on split {name!r}: allowed are {low} to "
+                    f"{self.max_len} {self.length_unit} (--max-len sets the upper end)"
+                )
+
+    @final
+    def read(self, examples: Examples, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Prompt and answer of one example as token strings, the end token left out."""
+        prompt = examples.tokens[row, : examples.prompt_len(row)]
+        answer = examples.targets[row, examples.scored[row]]
+        return self.vocab.decode(prompt), self.vocab.decode(answer[answer != Vocab.end])

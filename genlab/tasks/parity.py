@@ -1,0 +1,143 @@
+"""Parity: is the number of ones odd?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genlab.spec import Split
+from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
+
+__all__ = ["Parity"]
+
+
+class Parity(Task):
+    """The parity of a string of bits: 1 where the number of ones is odd.
+
+    `plain` asks for the answer at once. `running` writes the parity so far beside the index hint of every bit.
+    `scratchpad` visits only the ones: `+` (even) first, then the hint of each one and the sign after it. Hints are
+    a random contiguous window of a hint vocabulary that covers `max_len`, so that every hint is trained.
+
+    >>> from genlab.tasks import make
+    >>> " ".join(make("parity", max_len=8).solve("0 1 1 1 >".split()))     # 3 ones, odd
+    '1'
+    >>> task = make("parity", max_len=8, format="scratchpad")
+    >>> " ".join(task.solve("a 0 b 0 c 1 d 1 e 0 >".split()))              # ones at c and d
+    '+ c - d +'
+    >>> task = make("parity", max_len=8, format="running")
+    >>> " ".join(task.solve("b 1 c 0 d 1 >".split()))
+    'b 1 c 1 d 0'
+    """
+
+    name = "parity"
+    family = "RASP-L"
+    asks = "is the number of ones odd?"
+    source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
+    length_unit = "bits"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "plain": "bits > parity",
+            "running": "hinted bits > the parity so far at every hint",
+            "scratchpad": "hinted bits > + then hint and sign at each one",
+        }
+    )
+    splits = split_map(
+        Split(name="id", about="each bit is one with probability 1/2", shift={"p_one": 0.5}),
+        Split(name="sparse", about="few ones: probability 0.1", shift={"p_one": 0.1}),
+        Split(name="dense", about="many ones: probability 0.9", shift={"p_one": 0.9}),
+        Split(name="uniform-count", about="the number of ones is uniform", shift={"p_one": "uniform"}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"n_layers": 3, "steps": 3000}, "running": {"n_layers": 2}, "scratchpad": {"n_layers": 2}}
+    )
+
+    def symbols(self) -> tuple[str, ...]:
+        signs = ("+", "-") if self.format == "scratchpad" else ()
+        hints = () if self.format == "plain" else hint_names(self.max_len)
+        return ("0", "1", *signs, *hints)
+
+    def width(self, length: int) -> int:
+        # prompt and `>`, then the answer and `<end>`
+        return {"plain": length + 3, "running": 4 * length + 2, "scratchpad": 4 * length + 3}[self.format]
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        n, longest = len(lengths), int(lengths.max())
+        inside = np.arange(longest) < lengths[:, None]
+        p_one = split.shift["p_one"]
+        chance_of_one = rng.random((n, 1)) if p_one == "uniform" else float(p_one)
+        # A uniform bias makes the count of ones uniform on 0..length (a beta-binomial with both parameters 1).
+        bits = (rng.random((n, longest)) < chance_of_one) & inside
+        odd = np.logical_xor.accumulate(bits, axis=1).astype(np.int64)
+        keep = None if inside.all() else inside
+        zero = Vocab.first
+        if self.format == "plain":
+            answer = Part(zero + odd[:, -1:], scored=True)
+            return assemble([Part(zero + bits, keep=keep), Part(Vocab.sep), answer, _END], lengths)
+        hints = self._hints(rng, lengths, longest)
+        prompt = Part(_interleave(hints, zero + bits), keep=_twice(keep))
+        if self.format == "running":
+            answer = Part(_interleave(hints, zero + odd), scored=True, keep=_twice(keep))
+            return assemble([prompt, Part(Vocab.sep), answer, _END], lengths)
+        plus = zero + 2
+        visits = Part(_interleave(hints, plus + odd), scored=True, keep=_twice(bits))
+        return assemble([prompt, Part(Vocab.sep), Part(plus, scored=True), visits, _END], lengths)
+
+    def _hints(self, rng: np.random.Generator, lengths: Ints, longest: int) -> Ints:
+        first = Vocab.first + (4 if self.format == "scratchpad" else 2)
+        start = rng.integers(0, self.max_len - lengths + 1)
+        return first + start[:, None] + np.arange(longest)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        body = list(prompt[: list(prompt).index(">")])
+        if self.format == "plain":
+            return ("1" if body.count("1") % 2 else "0",)
+        answer: list[str] = ["+"] if self.format == "scratchpad" else []
+        ones = 0
+        for hint, bit in zip(body[::2], body[1::2], strict=True):
+            ones += bit == "1"
+            if self.format == "running":
+                answer += [hint, "1" if ones % 2 else "0"]
+            elif bit == "1":
+                answer += [hint, "-" if ones % 2 else "+"]
+        return tuple(answer)
+
+    def chance(self, length: int) -> float:
+        windows = self.max_len - length + 1
+        if self.format == "plain":
+            return 0.5
+        if self.format == "running":
+            return 0.5**length / windows
+        return _scratchpad_chance(length, windows)
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        return {} if self.format == "plain" else {"final_answer": "the parity after the scratchpad"}
+
+    def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
+        return {} if self.format == "plain" else {"final_answer": tuple(answer[-1:]) == self.solve(prompt)[-1:]}
+
+
+_END = Part(Vocab.end, scored=True)
+
+
+def _interleave(left: Ints, right: Ints) -> Ints:
+    return np.stack([left, right], axis=2).reshape(len(left), -1)
+
+
+def _twice(keep: np.ndarray | None) -> np.ndarray | None:
+    return None if keep is None else np.repeat(keep, 2, axis=1)
+
+
+def _scratchpad_chance(length: int, windows: int) -> float:
+    """Chance that two answers of the sparse scratchpad agree.
+
+    An answer is the set of absolute hints that stand at ones. Two windows d apart share o = max(0, length - d)
+    hints; the sets agree where these o bits do and all other 2 (length - o) bits are zeros.
+    """
+    apart = np.arange(windows)
+    pairs = np.where(apart == 0, windows, 2 * (windows - apart)) / windows**2
+    shared = np.maximum(0, length - apart)
+    return float(np.sum(pairs * 0.5 ** (2 * length - shared)))
