@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, final
 
@@ -90,8 +90,8 @@ class Examples:
 
     def __getitem__(self, rows: Any) -> Examples:
         """The examples at `rows` (a slice, or an array of indices)."""
-        columns = (getattr(self, field.name) for field in fields(self))
-        return Examples(*(None if column is None else column[rows] for column in columns))
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
 
     def prompt_len(self, row: int) -> int:
         """How many tokens of the sequence are the prompt: all before the first scored target."""
@@ -259,7 +259,7 @@ class Task(ABC):
         return {}
 
     def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
-        """The scores that `judges` names, for one answer (token strings before its end token; maybe not well-formed)."""
+        """The scores that `judges` names, for one answer as written (before its end token; maybe ill-formed)."""
         del prompt, answer
         return {}
 
