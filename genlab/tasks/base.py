@@ -93,6 +93,11 @@ class Examples:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
 
+    def columns(self, width: int) -> Examples:
+        """The first `width` positions."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lengths"}
+        return replace(self, **{name: a[:, :width] for name, a in columns.items() if a is not None})
+
     def prompt_len(self, row: int) -> int:
         """How many tokens of the sequence are the prompt: all before the first scored target."""
         return int(np.argmax(self.scored[row])) + 1

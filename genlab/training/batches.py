@@ -1,0 +1,117 @@
+"""The batch of a step, as a pure function.
+
+Its lengths come from (train config, step) and are the same for all runs of a configuration, so that stacked runs
+have one shape and no padding is paid for. Its contents come from (task, data_seed, step). Nothing depends on the
+stack, its order, the device, the number of workers, or a resume.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from genlab.spec import TrainConfig
+from genlab.tasks import Examples, Task
+from genlab.tasks.base import Ints, Vocab
+
+__all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples"]
+
+_LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS = 1, 2, 3, 4, 5, 6
+"""First word of each seed: what the randomness is for."""
+
+
+def batch_lengths(train: TrainConfig, step: int) -> Ints:
+    """The lengths of a fresh batch, int[batch]: few distinct ones, the same for every seed.
+
+    With a curriculum, the longest length grows linearly from `min_len` to `train_len` over that share of the steps.
+    """
+    longest = train.train_len
+    if train.curriculum:
+        done = min(1.0, (step + 1) / (train.curriculum * train.steps))
+        longest = train.min_len + round(done * (train.train_len - train.min_len))
+    rng = np.random.default_rng([_LENGTHS, step])
+    drawn = rng.integers(train.min_len, longest + 1, size=train.lengths_per_batch)
+    return np.resize(drawn, train.batch_size)
+
+
+class Stream:
+    """The training examples of one run, by step."""
+
+    def __init__(self, task: Task, train: TrainConfig):
+        """Raises `UserError` where the task cannot make the training lengths on the training split."""
+        task.check_lengths(train.train_split, [train.min_len, train.train_len])
+        self.task, self.train = task, train
+        self._pass: tuple[int, Ints] | None = None
+
+    def batch(self, step: int) -> Examples:
+        """The examples of a step (counted from 0)."""
+        if self.train.pool:
+            return _trimmed(self.pool[self._pool_rows(step)])
+        rng = np.random.default_rng([_CONTENTS, self.train.data_seed, step])
+        return self.task.sample(rng, self.train.train_split, batch_lengths(self.train, step))
+
+    def offsets(self, step: int, batch: Examples) -> Ints:
+        """Position of each example's first token, int[batch]: uniform over what the context leaves room for."""
+        return _offsets([_OFFSETS, self.train.data_seed, step], self.task.n_ctx, batch)
+
+    @cached_property
+    def pool(self) -> Examples:
+        """The fixed pool, lengths rising: lengths alike for all seeds, contents of (task, data_seed)."""
+        train = self.train
+        drawn = np.random.default_rng([_LENGTHS, train.pool]).integers(
+            train.min_len, train.train_len + 1, size=train.pool
+        )
+        rng = np.random.default_rng([_POOL, train.data_seed])
+        return self.task.sample(rng, train.train_split, np.sort(drawn))
+
+    def _pool_rows(self, step: int) -> Ints:
+        """Rows of the pool at a step: every pass visits each example once, alike lengths together."""
+        size = self.train.batch_size
+        batches = -(-self.train.pool // size)
+        epoch, place = divmod(step, batches)
+        order = np.random.default_rng([_PASS, epoch]).permutation(batches)  # alike for all seeds, as lengths are
+        start = order[place] * size
+        return self._shuffled(epoch)[start : start + size]
+
+    def _shuffled(self, epoch: int) -> Ints:
+        """All rows of the pool, shuffled among those of one length (kept: one pass serves many steps)."""
+        if self._pass is None or self._pass[0] != epoch:
+            shuffle = np.random.default_rng([_PASS, self.train.data_seed, epoch]).random(self.train.pool)
+            self._pass = (epoch, np.lexsort((shuffle, self.pool.lengths)))
+        return self._pass[1]
+
+
+def _trimmed(batch: Examples) -> Examples:
+    """Without the columns that are pads in every row."""
+    width = int(np.flatnonzero((batch.targets != Vocab.pad).any(axis=0))[-1]) + 1
+    return batch.columns(width)
+
+
+def _offsets(seed: list[int], n_ctx: int, batch: Examples) -> Ints:
+    room = n_ctx - batch.tokens.shape[1]
+    return np.random.default_rng(seed).integers(0, room + 1, size=len(batch))
+
+
+def eval_offsets(n_ctx: int, batch: Examples, seed: int) -> Ints:
+    """Offsets for an evaluation: drawn like those of training, from a fixed seed."""
+    return _offsets([_EVAL_OFFSETS, seed], n_ctx, batch)
+
+
+def stack_examples(batches: list[Examples]) -> Examples:
+    """Batches of several runs as one, `[run, batch, pos]`; shorter ones are padded on the right."""
+    longest = max(b.tokens.shape[1] for b in batches)
+
+    def joined(arrays: list[np.ndarray], fill: int | bool) -> np.ndarray:
+        if all(a.shape[1] == longest for a in arrays):
+            return np.stack(arrays)
+        return np.stack([np.pad(a, ((0, 0), (0, longest - a.shape[1])), constant_values=fill) for a in arrays])
+
+    trained = [b.scored if b.trained is None else b.trained for b in batches]
+    return Examples(
+        tokens=joined([b.tokens for b in batches], Vocab.pad),
+        targets=joined([b.targets for b in batches], Vocab.pad),
+        scored=joined([b.scored for b in batches], False),
+        lengths=np.stack([b.lengths for b in batches]),
+        trained=joined(trained, False),
+    )

@@ -1,0 +1,163 @@
+"""How right a stack of models is: one teacher-forced pass a length, and free decoding where the task judges answers.
+
+Teacher forcing is exact here. A model that is right at every scored position, each given the true tokens before
+it, writes exactly that answer when it decodes greedily; one that is wrong somewhere does not. The same holds
+without the end token, where `<end>` is taken out of the choice and the true length is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from genlab.models import Transformer
+from genlab.spec import Split
+from genlab.tasks import Examples, Task, Vocab
+from genlab.training.batches import eval_offsets
+from genlab.training.decode import greedy_answers
+
+__all__ = ["LengthResult", "eval_examples", "evaluate", "exact_match"]
+
+_EVAL = 7
+_LOGITS_AT_ONCE = 8_000_000
+"""Logits held at a time, so that a large stack does not run out of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthResult:
+    """One length of one split, for every run of a stack.
+
+    Attributes:
+        metrics: name -> (float[run], examples it is a mean over).
+        correct: bool[run, example], exact match of each.
+        answers: uint64[run, example], a hash of the tokens each run put at the scored positions.
+    """
+
+    length: int
+    metrics: dict[str, tuple[np.ndarray, int]]
+    correct: np.ndarray
+    answers: np.ndarray
+
+
+def eval_examples(task: Task, split: Split, length: int) -> Examples:
+    """The fixed evaluation set of (task, split, length, seed): `split.n` examples."""
+    name = crc32(split.name.encode())
+    rng = np.random.default_rng([_EVAL, name, length, split.seed])
+    return task.sample(rng, split, np.full(split.n, length))
+
+
+def evaluate(model: Transformer, task: Task, split: Split, judge: bool = True) -> list[LengthResult]:
+    """Score every run of a stack at `split.lengths`, on `split.n` examples each.
+
+    Args:
+        judge: also decode freely, for the metrics that the task's `judges` name.
+    """
+    results: list[LengthResult] = []
+    for length in split.lengths:
+        examples = eval_examples(task, split, length)
+        offsets = eval_offsets(task.n_ctx, examples, split.seed)
+        scores = _teacher_forced(model, examples, offsets)
+        metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
+        correct = scores.wrong == 0
+        metrics |= _by_factor(correct, task.factors(examples))
+        if judge and task.judges:
+            metrics |= _judged(model, task, examples, offsets)
+        results.append(LengthResult(length, metrics, correct, scores.answers))
+    return results
+
+
+def exact_match(model: Transformer, task: Task, split: Split) -> Float[np.ndarray, " run"]:
+    """Mean exact match over all lengths of a split."""
+    results = evaluate(model, task, split, judge=False)
+    return np.mean([result.metrics["exact_match"][0] for result in results], axis=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Per run and example, `[run, example]`: wrong tokens, wrong without `<end>`, loss; and tokens an example."""
+
+    wrong: np.ndarray
+    wrong_no_end: np.ndarray
+    loss: np.ndarray
+    answers: np.ndarray
+    tokens: np.ndarray
+
+    def per_example(self) -> dict[str, np.ndarray]:
+        return {
+            "exact_match": self.wrong == 0,
+            "exact_match_no_end": self.wrong_no_end == 0,
+            "token_accuracy": 1 - self.wrong / self.tokens,
+            "loss": self.loss / self.tokens,
+        }
+
+
+def _teacher_forced(model: Transformer, examples: Examples, offsets: np.ndarray) -> _Scores:
+    per_example = examples.scored.sum(axis=1).max() * model.cfg.d_vocab * model.n_runs
+    size = max(1, _LOGITS_AT_ONCE // int(per_example))
+    starts = range(0, len(examples), size)
+    chunks = [_score(model, examples[s : s + size], offsets[s : s + size]) for s in starts]
+    columns = [np.concatenate(c, axis=1) for c in zip(*chunks, strict=True)]
+    return _Scores(*columns, tokens=examples.scored.sum(axis=1))
+
+
+@torch.inference_mode()
+def _score(model: Transformer, examples: Examples, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
+    device, runs, n = model.flat.device, model.n_runs, len(examples)
+    row, column = np.nonzero(examples.scored)
+    place = torch.from_numpy(row * examples.tokens.shape[1] + column).to(device)
+    target = torch.from_numpy(examples.targets[row, column]).to(device).expand(runs, -1)
+    tokens = torch.from_numpy(np.ascontiguousarray(examples.tokens)).to(device).expand(runs, -1, -1)
+    starts = torch.from_numpy(offsets).to(device).expand(runs, -1)
+    logits = model(tokens, starts, at=place.expand(runs, -1))
+    loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
+    chosen = logits.argmax(-1)
+    logits[..., Vocab.end] = float("-inf")
+    without_end = (logits.argmax(-1) != target) & (target != Vocab.end)
+    example = torch.from_numpy(row).to(device)
+    multiplier = torch.from_numpy(_multipliers(examples.scored.sum(axis=1))).to(device)
+
+    def total(x: Tensor, dtype: torch.dtype) -> np.ndarray:
+        return torch.zeros(runs, n, dtype=dtype, device=device).index_add_(1, example, x.to(dtype)).cpu().numpy()
+
+    return (
+        total(chosen != target, torch.int64),
+        total(without_end, torch.int64),
+        total(loss, torch.float64),
+        total((chosen + 1) * multiplier, torch.int64).view(np.uint64),
+    )
+
+
+def _multipliers(counts: np.ndarray) -> np.ndarray:
+    """A fixed odd number for each place in an answer, int64[sum(counts)]: a polynomial hash modulo 2^64."""
+    powers = np.cumprod(np.full(int(counts.max()), 0x9E3779B97F4A7C15, np.uint64))
+    place = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return powers[place].view(np.int64)
+
+
+def _by_factor(correct: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, int]]:
+    """Exact match among the examples of each value of each factor: `exact_match|carry_chain=3`."""
+    found: dict[str, tuple[np.ndarray, int]] = {}
+    for name, values in factors.items():
+        for value in np.unique(values):
+            among = correct[:, values == value]
+            found[f"exact_match|{name}={value}"] = (among.mean(axis=1), among.shape[1])
+    return found
+
+
+def _judged(
+    model: Transformer, task: Task, examples: Examples, offsets: np.ndarray
+) -> dict[str, tuple[np.ndarray, int]]:
+    """The task's own scores of what the model writes when it decodes freely."""
+    prompts = [task.read(examples, row)[0] for row in range(len(examples))]
+    scores: dict[str, list[float]] = {name: [] for name in task.judges}
+    for answers in greedy_answers(model, examples, offsets, task.n_ctx, model.flat.device):
+        judged = [task.judge(p, task.vocab.decode(a)) for p, a in zip(prompts, answers, strict=True)]
+        for name, values in scores.items():
+            values.append(float(np.mean([j[name] for j in judged])))
+    return {name: (np.array(values), len(examples)) for name, values in scores.items()}

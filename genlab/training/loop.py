@@ -1,0 +1,214 @@
+"""The stacked training loop: many runs of one shape, one tensor program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genlab.models import Transformer, initial
+from genlab.spec import RunSpec, Split, TrainConfig
+from genlab.tasks import Task
+from genlab.training.batches import Stream, stack_examples
+from genlab.training.evaluate import exact_match
+from genlab.training.optimizer import Adam, learning_rate
+from genlab.training.step import dropout, losses_and_gradients, places, precision
+
+__all__ = ["RunState", "Stack", "fresh", "in_distribution", "spread", "train_stack"]
+
+Status = Literal["training", "finished", "reached", "diverged"]
+"""`reached`: stopped early by `until`; `diverged`: frozen when its loss was no longer finite."""
+
+_ID_LENGTHS, _ID_EXAMPLES = 8, 64
+"""The in-distribution check while training: how many lengths, examples at each."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where a run stands: all that going on with it needs.
+
+    Attributes:
+        step: optimiser steps taken.
+        weights, exp_avg, exp_avg_sq: [params], on the CPU.
+        history: rows of (step, loss, lr, exact_match, seconds), one a measurement.
+    """
+
+    spec: RunSpec
+    step: int
+    status: Status
+    weights: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
+    """Runs of one shape at step 0."""
+    dtype = torch.float64 if specs[0].train.dtype == "float64" else torch.float32
+    weights = initial(specs[0].model, [s.train.init_seed for s in specs]).to(dtype)
+    zeros = torch.zeros_like(weights)
+    rows = zip(specs, weights, zeros, zeros.clone(), strict=True)
+    return [RunState(spec, 0, "training", w, m, v) for spec, w, m, v in rows]
+
+
+def spread(low: int, high: int, most: int) -> tuple[int, ...]:
+    """At most `most` lengths from `low` to `high`, both included, evenly apart.
+
+    >>> spread(1, 20, 5)
+    (1, 6, 10, 15, 20)
+    """
+    return tuple(int(x) for x in np.unique(np.linspace(low, high, min(most, high - low + 1)).round()))
+
+
+def in_distribution(task: Task, train: TrainConfig) -> Split:
+    """The split that says whether a run has learned what it was trained on, without lengths.
+
+    It is `id`, or the split of training where a user chose another than the task's own.
+    """
+    return task.split("id" if train.train_split == task.train_split else train.train_split)
+
+
+class Stack:
+    """Runs of one shape, at one step, on one device. A run that ends leaves the stack."""
+
+    def __init__(self, task: Task, states: Sequence[RunState], device: torch.device):
+        self.task, self.device = task, device
+        self.specs = [s.spec for s in states]
+        self.step = states[0].step
+        self.ended: list[RunState] = []
+        self._history = [list(s.history) for s in states]
+        self._streams = [Stream(task, s.spec.train) for s in states]
+        self._flat, *moments = (
+            torch.stack([getattr(s, name) for s in states]).to(device)
+            for name in ("weights", "exp_avg", "exp_avg_sq")
+        )
+        self._set_up(moments[0], moments[1])
+        train = self.train
+        lengths = spread(train.min_len, train.train_len, _ID_LENGTHS)
+        self._check = in_distribution(task, train).at(lengths, _ID_EXAMPLES)
+        self._since = time.perf_counter()
+
+    @property
+    def train(self) -> TrainConfig:
+        """The training configuration, for the fields that all runs of a stack share."""
+        return self.specs[0].train
+
+    @property
+    def history(self) -> list[list[dict[str, float]]]:
+        """The measurements of each run still in the stack."""
+        return self._history
+
+    def take_step(self) -> None:
+        """One optimiser step of every run; a run whose loss or gradient is not finite is frozen."""
+        batches = [stream.batch(self.step) for stream in self._streams]
+        offsets = [s.offsets(self.step, b) for s, b in zip(self._streams, batches, strict=True)]
+        batch = places(stack_examples(batches), np.stack(offsets), self.train.loss, self._flat)
+        drop = dropout(self.specs, self.step, self.device)
+        with precision(self.train.dtype, self.device):
+            losses, gradients = losses_and_gradients(self._model, batch, drop)
+        self._alive &= losses.isfinite() & gradients.isfinite().all(dim=1)
+        self._optimizer.update(self._flat, gradients, self.step, self._alive)
+        self._loss_sum += losses
+        self._loss_steps += 1
+        self.step += 1
+
+    def due(self) -> bool:
+        """Whether this step is one to measure at."""
+        return self.step % self.train.eval_every == 0 or self.step >= self.train.steps
+
+    def measure(self) -> None:
+        """Add a row to each run's history; let the runs go that diverged, reached `until` or are finished."""
+        with precision(self.train.dtype, self.device):
+            exact = exact_match(self._model, self.task, self._check)
+        losses = (self._loss_sum / max(1, self._loss_steps)).tolist()
+        seconds = time.perf_counter() - self._since
+        for i, spec in enumerate(self.specs):
+            before = self._history[i][-1]["seconds"] if self._history[i] else 0.0
+            self._history[i].append(
+                {
+                    "step": self.step,
+                    "loss": losses[i],
+                    "lr": learning_rate(spec.train, max(0, self.step - 1)),
+                    "exact_match": float(exact[i]),
+                    "seconds": before + seconds / len(self.specs),
+                }
+            )
+        self._since = time.perf_counter()
+        self._reset_loss()
+        self._release([self._status(i, alive) for i, alive in enumerate(self._alive.tolist())])
+
+    def states(self) -> list[RunState]:
+        """The runs still in the stack, as they stand."""
+        return [self._state(i, "training") for i in range(len(self.specs))]
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor) -> None:
+        self._model = Transformer(self.specs[0].model, self._flat)
+        self._optimizer = Adam(self.specs[0].model, [s.train for s in self.specs], exp_avg, exp_avg_sq)
+        self._alive = torch.ones(len(self.specs), dtype=torch.bool, device=self.device)
+        self._reset_loss()
+
+    def _reset_loss(self) -> None:
+        self._loss_sum = torch.zeros(len(self.specs), dtype=self._flat.dtype, device=self.device)
+        self._loss_steps = 0
+
+    def _status(self, i: int, alive: bool) -> Status:
+        if not alive:
+            return "diverged"
+        if self.step >= self.train.steps:
+            return "finished"
+        until, last = self.specs[i].train.until, self._history[i][-2:]
+        # "Stays at": two measurements in a row.
+        stays = until is not None and len(last) == 2 and all(row["exact_match"] >= until for row in last)
+        return "reached" if stays else "training"
+
+    def _state(self, i: int, status: Status) -> RunState:
+        rows = (self._flat, self._optimizer.exp_avg, self._optimizer.exp_avg_sq)
+        weights, exp_avg, exp_avg_sq = (x[i].detach().cpu().clone() for x in rows)
+        return RunState(self.specs[i], self.step, status, weights, exp_avg, exp_avg_sq, list(self._history[i]))
+
+    def _release(self, statuses: list[Status]) -> None:
+        """Move the runs that ended out of the stack, so that their time is not paid for."""
+        self.ended += [self._state(i, s) for i, s in enumerate(statuses) if s != "training"]
+        stay = [i for i, s in enumerate(statuses) if s == "training"]
+        if len(stay) == len(self.specs):
+            return
+        self.specs = [self.specs[i] for i in stay]
+        self._streams = [self._streams[i] for i in stay]
+        self._history = [self._history[i] for i in stay]
+        self._flat = self._flat[stay]
+        if stay:
+            self._set_up(self._optimizer.exp_avg[stay], self._optimizer.exp_avg_sq[stay])
+
+
+def train_stack(
+    task: Task,
+    states: Sequence[RunState],
+    device: torch.device,
+    after_step: Callable[[Stack], bool] = lambda _stack: True,
+) -> list[RunState]:
+    """Train runs of one shape, all at one step, to their ends.
+
+    Args:
+        after_step: called after every step (with the stack, to read its step, history and states); False stops.
+
+    Returns:
+        The state of every run, in the order given; those not ended are `training`.
+    """
+    stack = Stack(task, states, device)
+    if stack.train.steps <= stack.step:  # nothing to train: measured as it is
+        stack.measure()
+    while stack.specs:
+        stack.take_step()
+        if stack.due():
+            stack.measure()
+        if not after_step(stack):
+            break
+    done = {state.spec.run_id: state for state in [*stack.ended, *stack.states()]}
+    return [done[s.spec.run_id] for s in states]

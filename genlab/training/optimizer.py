@@ -1,0 +1,73 @@
+"""AdamW and Adam over a whole stack at once: each run has its own learning rate, weight decay and clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from genlab.models.parameters import decay_mask
+from genlab.spec import ModelConfig, TrainConfig
+
+__all__ = ["Adam", "learning_rate"]
+
+
+def learning_rate(train: TrainConfig, step: int) -> float:
+    """The learning rate of a step (counted from 0): linear warm-up, then constant or cosine to `final_lr * lr`."""
+    if step < train.warmup:
+        return train.lr * (step + 1) / train.warmup
+    if train.schedule == "constant":
+        return train.lr
+    done = (step - train.warmup) / max(1, train.steps - train.warmup)
+    return train.lr * (train.final_lr + (1 - train.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Adam:
+    """Kingma and Ba 2015, with L2 in the gradient (`adam`) or decoupled decay (`adamw`, Loshchilov and Hutter 2019).
+
+    The runs of a stack share betas, eps and the kind of optimiser, and stand at one step. State is one row a run,
+    like the weights.
+    """
+
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        trains: Sequence[TrainConfig],
+        exp_avg: Float[Tensor, "run params"],
+        exp_avg_sq: Float[Tensor, "run params"],
+    ):
+        self.trains = list(trains)
+        self.exp_avg, self.exp_avg_sq = exp_avg, exp_avg_sq
+        self._mask = decay_mask(cfg, trains[0].decay).to(exp_avg)
+        self._decay = self._column([t.weight_decay for t in trains])
+        self._clip = self._column([t.grad_clip or math.inf for t in trains])
+
+    def _column(self, values: list[float]) -> Float[Tensor, "run 1"]:
+        return torch.tensor(values, dtype=self.exp_avg.dtype, device=self.exp_avg.device)[:, None]
+
+    @torch.no_grad()
+    def update(
+        self,
+        flat: Float[Tensor, "run params"],
+        grads: Float[Tensor, "run params"],
+        step: int,
+        alive: Bool[Tensor, " run"],
+    ) -> None:
+        """Change `flat` in place by a step (from 0; `grads` is used up). Runs not alive stay as they are."""
+        first = self.trains[0]
+        beta1, beta2 = first.betas
+        rate = self._column([learning_rate(t, step) for t in self.trains]) * alive[:, None]
+        grads.masked_fill_(~alive[:, None], 0.0)
+        norms = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
+        grads.mul_((self._clip / (norms + 1e-6)).clamp_(max=1.0))
+        if first.optimizer == "adam":
+            grads.addcmul_(flat * self._mask, self._decay)
+        else:
+            flat.mul_(1 - rate * self._decay * self._mask)
+        self.exp_avg.lerp_(grads, 1 - beta1)
+        self.exp_avg_sq.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
+        denominator = (self.exp_avg_sq / (1 - beta2 ** (step + 1))).sqrt_().add_(first.eps)
+        flat.sub_((self.exp_avg / denominator).mul_(rate / (1 - beta1 ** (step + 1))))
