@@ -25,6 +25,7 @@ PAD, END, SEP = "<pad>", "<end>", ">"
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
 class Vocab:
@@ -249,6 +250,24 @@ class Task(ABC):
         del split
         return 1
 
+    def longest(self, split: Split) -> int:
+        """The longest length that a split can make, at most `max_len`."""
+        del split
+        return self.max_len
+
+    def makes(self, split: Split, length: int) -> bool:
+        """Whether a split has examples of this length, one between `min_len` and `longest` (only even ones, say)."""
+        del split, length
+        return True
+
+    def length_weights(self, split: Split, lengths: Ints) -> Floats:
+        """How often each of these lengths comes up where the lengths are the task's to draw, on any scale.
+
+        `lengths` are all those that the split makes in some range, rising. Uniform unless a family says otherwise.
+        """
+        del split
+        return np.ones(len(lengths))
+
     def baseline(self, length: int) -> Mapping[str, float]:
         """Exact match on `id` of shortcuts that do better than chance: name -> score."""
         del length
@@ -268,9 +287,22 @@ class Task(ABC):
         del prompt, answer
         return {}
 
+    def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """What rules that fit the training examples answer to a prompt, the task's own among them: name -> answer."""
+        del prompt
+        return {}
+
     def factors(self, examples: Examples) -> dict[str, Ints]:
         """Properties of examples that results are also given by: name -> int[n] (longest carry chain)."""
         del examples
+        return {}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        """How likely each token is at a random place of a prompt; empty where the family does not say.
+
+        `genlab.tasks.check_task` holds `sample` against it.
+        """
+        del split, length
         return {}
 
     # -- what every task has ---------------------------------------------------------------------------------
@@ -308,14 +340,52 @@ class Task(ABC):
     @final
     def check_lengths(self, split: str | Split, lengths: Sequence[int] | Ints) -> None:
         """Raise `UserError` for a length outside what this task makes on this split."""
-        low = self.min_len(self.split(split))
+        chosen = self.split(split)
+        low, high = self.min_len(chosen), self.longest(chosen)
         for length in (int(np.min(lengths)), int(np.max(lengths))):
-            if not low <= length <= self.max_len:
-                name = split if isinstance(split, str) else split.name
+            if not low <= length <= high:
+                upper = "--max-len sets" if high == self.max_len else "--max-len and the task's parameters set"
                 raise UserError(
-                    f"task {self.name!r} cannot make length {length} on split {name!r}: allowed are {low} to "
-                    f"{self.max_len} {self.length_unit} (--max-len sets the upper end)"
+                    f"task {self.name!r} cannot make length {length} on split {chosen.name!r}: allowed are {low} to "
+                    f"{high} {self.length_unit} ({upper} the upper end)"
                 )
+        for length in set(np.asarray(lengths).tolist()):
+            if not self.makes(chosen, length):
+                near = sorted(self.lengths_between(chosen, low, high), key=lambda other: abs(other - length))[:2]
+                raise UserError(
+                    f"task {self.name!r} has no example of {length} {self.length_unit} on split {chosen.name!r}; "
+                    f"nearest it has: {', '.join(map(str, sorted(near))) or 'none'}"
+                )
+
+    @final
+    def lengths_between(self, split: str | Split, low: int, high: int) -> Ints:
+        """The lengths from `low` to `high`, both included, that a split makes, rising; maybe none."""
+        chosen = self.split(split)
+        span = range(max(low, self.min_len(chosen)), min(high, self.longest(chosen)) + 1)
+        return np.array([length for length in span if self.makes(chosen, length)], dtype=np.int64)
+
+    @final
+    def length_law(self, split: str | Split, low: int, high: int) -> tuple[Ints, Floats]:
+        """The lengths that a split makes from `low` to `high`, and how likely each is when the task draws them.
+
+        Raises:
+            UserError: the split makes none of these lengths.
+        """
+        chosen = self.split(split)
+        lengths = self.lengths_between(chosen, low, high)
+        if not len(lengths):
+            raise UserError(
+                f"task {self.name!r} has no example of {low} to {high} {self.length_unit} on split {chosen.name!r}: "
+                f"its lengths lie between {self.min_len(chosen)} and {self.longest(chosen)}"
+            )
+        weights = self.length_weights(chosen, lengths)
+        return lengths, weights / weights.sum()
+
+    @final
+    def rule_followed(self, prompt: Sequence[str], answer: Sequence[str]) -> str:
+        """The names of the rules that give this answer, joined by ` + `, or `none`."""
+        given = tuple(answer)
+        return " + ".join(name for name, said in self.rules(prompt).items() if said == given) or "none"
 
     @final
     def read(self, examples: Examples, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

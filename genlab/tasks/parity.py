@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from genlab.spec import Split
-from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
+from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
+from genlab.tasks.hints import hinted, window_shares, window_starts
 
 __all__ = ["Parity"]
 
@@ -72,23 +73,22 @@ class Parity(Task):
         bits = (rng.random((n, longest)) < chance_of_one) & inside
         odd = np.logical_xor.accumulate(bits, axis=1).astype(np.int64)
         keep = None if inside.all() else inside
-        zero = Vocab.first
         if self.format == "plain":
-            answer = Part(zero + odd[:, -1:], scored=True)
-            return assemble([Part(zero + bits, keep=keep), Part(Vocab.sep), answer, _END], lengths)
-        hints = self._hints(rng, lengths, longest)
-        prompt = Part(_interleave(hints, zero + bits), keep=_twice(keep))
-        if self.format == "running":
-            answer = Part(_interleave(hints, zero + odd), scored=True, keep=_twice(keep))
-            return assemble([prompt, Part(Vocab.sep), answer, _END], lengths)
-        plus = zero + 2
-        visits = Part(_interleave(hints, plus + odd), scored=True, keep=_twice(bits))
-        return assemble([prompt, Part(Vocab.sep), Part(plus, scored=True), visits, _END], lengths)
+            answer = Part(Vocab.first + odd[:, -1:], scored=True)
+            return assemble([Part(Vocab.first + bits, keep=keep), Part(Vocab.sep), answer, _END], lengths)
+        return self._with_hints(rng, bits, odd, lengths, keep)
 
-    def _hints(self, rng: np.random.Generator, lengths: Ints, longest: int) -> Ints:
-        first = Vocab.first + (4 if self.format == "scratchpad" else 2)
-        start = rng.integers(0, self.max_len - lengths + 1)
-        return first + start[:, None] + np.arange(longest)
+    def _with_hints(
+        self, rng: np.random.Generator, bits: Bools, odd: Ints, lengths: Ints, keep: Bools | None
+    ) -> Examples:
+        zero, plus, first_hint = Vocab.first, Vocab.first + 2, Vocab.first + (4 if self.format == "scratchpad" else 2)
+        starts = first_hint + window_starts(rng, lengths, self.max_len)
+        hints = starts[:, None] + np.arange(bits.shape[1])
+        prompt = [hinted(hints, zero + bits, keep=keep), Part(Vocab.sep)]
+        if self.format == "running":
+            return assemble([*prompt, hinted(hints, zero + odd, scored=True, keep=keep), _END], lengths)
+        visits = hinted(hints, plus + odd, scored=True, keep=bits)
+        return assemble([*prompt, Part(plus, scored=True), visits, _END], lengths)
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         body = list(prompt[: list(prompt).index(">")])
@@ -112,6 +112,15 @@ class Parity(Task):
             return 0.5**length / windows
         return _scratchpad_chance(length, windows)
 
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        p_one = split.shift["p_one"]
+        ones = length * (0.5 if p_one == "uniform" else float(p_one))
+        counts = {"0": length - ones, "1": ones, ">": 1.0}
+        if self.format != "plain":
+            hints = zip(hint_names(self.max_len), window_shares(length, self.max_len), strict=True)
+            counts |= {hint: length * share for hint, share in hints}
+        return {token: count / sum(counts.values()) for token, count in counts.items()}
+
     @property
     def judges(self) -> Mapping[str, str]:
         return {} if self.format == "plain" else {"final_answer": "the parity after the scratchpad"}
@@ -121,14 +130,6 @@ class Parity(Task):
 
 
 _END = Part(Vocab.end, scored=True)
-
-
-def _interleave(left: Ints, right: Ints) -> Ints:
-    return np.stack([left, right], axis=2).reshape(len(left), -1)
-
-
-def _twice(keep: np.ndarray | None) -> np.ndarray | None:
-    return None if keep is None else np.repeat(keep, 2, axis=1)
 
 
 def _scratchpad_chance(length: int, windows: int) -> float:
