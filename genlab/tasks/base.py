@@ -192,6 +192,8 @@ class Task(ABC):
     """Format name -> one line. The first is the default."""
     splits: ClassVar[Mapping[str, Split]]
     """Split name -> split. The first is `id`, the in-distribution test."""
+    language_class: ClassVar[str] = ""
+    """Where the task stands in the Chomsky hierarchy: regular, context-free, context-sensitive; empty if nowhere."""
     train_split: ClassVar[str] = "id"
     """The split that training draws from unless told (another one only where `id` is held out from training)."""
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
