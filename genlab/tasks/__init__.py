@@ -1,7 +1,8 @@
 """What a model is asked: vocabulary, examples, splits and the true answer. numpy only."""
 
 from genlab.tasks.base import Examples, Part, Task, Vocab, assemble, hint_names, split_map
-from genlab.tasks.registry import load_plugin, make, names, register, spec, task_class
+from genlab.tasks.registry import load_plugin, make, names, plugins, register, spec, task_class
+from genlab.tasks.splits import in_distribution, spread
 
 __all__ = [
     "Examples",
@@ -10,11 +11,14 @@ __all__ = [
     "Vocab",
     "assemble",
     "hint_names",
+    "in_distribution",
     "load_plugin",
     "make",
     "names",
+    "plugins",
     "register",
     "spec",
     "split_map",
+    "spread",
     "task_class",
 ]

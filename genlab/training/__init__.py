@@ -2,7 +2,7 @@
 
 from genlab.training.batches import Stream
 from genlab.training.evaluate import LengthResult, eval_examples, evaluate
-from genlab.training.loop import RunState, Stack, fresh, in_distribution, spread, train_stack
+from genlab.training.loop import RunState, Stack, fresh, train_stack
 
 __all__ = [
     "LengthResult",
@@ -12,7 +12,5 @@ __all__ = [
     "eval_examples",
     "evaluate",
     "fresh",
-    "in_distribution",
-    "spread",
     "train_stack",
 ]

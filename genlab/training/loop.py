@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from genlab.models import Transformer, initial
-from genlab.spec import RunSpec, Split, TrainConfig
-from genlab.tasks import Task
+from genlab.spec import RunSpec, TrainConfig
+from genlab.tasks import Task, in_distribution, spread
 from genlab.training.batches import Stream, stack_examples
 from genlab.training.evaluate import exact_match
 from genlab.training.optimizer import Adam, learning_rate
 from genlab.training.step import dropout, losses_and_gradients, places, precision
 
-__all__ = ["RunState", "Stack", "fresh", "in_distribution", "spread", "train_stack"]
+__all__ = ["RunState", "Stack", "fresh", "train_stack"]
 
 Status = Literal["training", "finished", "reached", "diverged"]
 """`reached`: stopped early by `until`; `diverged`: frozen when its loss was no longer finite."""
@@ -54,23 +54,6 @@ def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
     zeros = torch.zeros_like(weights)
     rows = zip(specs, weights, zeros, zeros.clone(), strict=True)
     return [RunState(spec, 0, "training", w, m, v) for spec, w, m, v in rows]
-
-
-def spread(low: int, high: int, most: int) -> tuple[int, ...]:
-    """At most `most` lengths from `low` to `high`, both included, evenly apart.
-
-    >>> spread(1, 20, 5)
-    (1, 6, 10, 15, 20)
-    """
-    return tuple(int(x) for x in np.unique(np.linspace(low, high, min(most, high - low + 1)).round()))
-
-
-def in_distribution(task: Task, train: TrainConfig) -> Split:
-    """The split that says whether a run has learned what it was trained on, without lengths.
-
-    It is `id`, or the split of training where a user chose another than the task's own.
-    """
-    return task.split("id" if train.train_split == task.train_split else train.train_split)
 
 
 class Stack:

@@ -1,0 +1,1 @@
+"""Figures and tables, all from the store alone."""

@@ -1,0 +1,60 @@
+"""Figures, drawn from evaluations alone. matplotlib is imported when one is drawn; no global state of it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from genlab.report.tables import per_seed
+from genlab.tasks import Task
+
+__all__ = ["exact_match_by_length"]
+
+_INK, _SEED, _SHADE, _CHANCE = "#1b4965", "#7fb2d1", "#eef3f6", "#b3541e"
+
+
+def exact_match_by_length(evals: pd.DataFrame, task: Task, train_len: int, title: str, path: Path) -> None:
+    """Exact match against length, a panel a split: one thin line a seed, the median bold, training lengths shaded.
+
+    Chance is drawn as a dashed line. The length axis is logarithmic where the longest length is 16 times the shortest
+    or more and beyond 100. The format follows the ending of `path` (png, svg, pdf).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    table = per_seed(evals)
+    splits = list(dict.fromkeys(table.index.get_level_values("split")))
+    figure = Figure(figsize=(1.2 + 5.6 * len(splits), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
+    for panel, split in zip(panels, splits, strict=True):
+        _panel(panel, table.loc[split], task, train_len)
+        panel.set_title(title if len(splits) == 1 else f"split {split}", fontsize=11, loc="left")
+    if len(splits) > 1:
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    panels[0].set_ylabel("exact match")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _panel(panel, lines: pd.DataFrame, task: Task, train_len: int) -> None:  # noqa: ANN001
+    lengths = lines.index.to_numpy()
+    panel.axvspan(min(lengths.min(), 1) - 0.5, train_len + 0.5, color=_SHADE, zorder=0, label="training lengths")
+    for i, run in enumerate(lines.columns):
+        seed = lines[run].dropna()
+        panel.plot(seed.index, seed, color=_SEED, lw=0.9, zorder=2, label="one seed" if i == 0 else None)
+    median = lines.median(axis=1)
+    label = f"median of {lines.shape[1]} seeds" if lines.shape[1] > 1 else "the only seed"
+    panel.plot(lengths, median, color=_INK, lw=2.4, marker="o", ms=3.5, zorder=3, label=label)
+    chance = [task.chance(int(length)) for length in lengths]
+    panel.plot(lengths, chance, color=_CHANCE, lw=1.2, ls="--", zorder=1, label="chance")
+    if lengths.max() > 100 and lengths.max() >= 16 * lengths.min():
+        panel.set_xscale("log")
+    panel.set_xlim(left=min(lengths.min(), 1) - 0.5)
+    panel.set_ylim(-0.03, 1.03)
+    panel.set_yticks(np.linspace(0, 1, 6))
+    panel.set_xlabel(f"length ({task.length_unit})")
+    panel.spines[["top", "right"]].set_visible(False)

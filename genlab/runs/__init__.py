@@ -1,0 +1,25 @@
+"""Plans, the store, and where runs are trained. What needs torch is imported when it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genlab.runs.plan import Evals, Plan, plan
+
+if TYPE_CHECKING:
+    from genlab.runs.api import Run, evaluate, load, train
+    from genlab.runs.store import Store
+
+__all__ = ["Evals", "Plan", "Run", "Store", "evaluate", "load", "plan", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Run", "evaluate", "load", "train"):
+        from genlab.runs import api
+
+        return getattr(api, name)
+    if name == "Store":
+        from genlab.runs.store import Store
+
+        return Store
+    raise AttributeError(f"module 'genlab.runs' has no attribute {name!r}")

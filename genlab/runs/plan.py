@@ -1,0 +1,141 @@
+"""From what a user says to full specs: task defaults filled in, sizes that follow from others, a sensible budget.
+
+No torch here: plans are made, and faults found, before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genlab.errors import UserError, nearest
+from genlab.spec import ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
+from genlab.tasks import Task, in_distribution, make, spread
+from genlab.tasks import spec as task_spec
+
+__all__ = ["DERIVED", "Evals", "Plan", "eval_splits", "plan"]
+
+DERIVED = ("d_vocab", "n_ctx", "train_len", "init_seed", "data_seed")
+"""Fields that a plan fills itself."""
+
+_BUDGET = 110.0
+"""Seconds a run may take on one core where the user does not say how many steps."""
+_FLOPS, _OVERHEAD = 50e9, 2.5e-3
+"""One core's floating-point rate in a training step, and seconds a step that do not scale (measured: benchmarks/)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evals:
+    """What to evaluate after training; no part of a run's identity.
+
+    Attributes:
+        test_len: longest length to test; 0 stays within the training lengths.
+        splits: splits to test beyond the in-distribution check.
+        n, seed: examples a length, and the seed that they are drawn from.
+    """
+
+    test_len: int = 0
+    splits: tuple[str, ...] = ("id",)
+    n: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Runs to train, and how to look at them.
+
+    Attributes:
+        picked: what the plan chose where the user was silent, in words.
+    """
+
+    specs: list[RunSpec]
+    task: Task
+    evals: Evals
+    picked: str
+
+
+def plan(
+    task: str,
+    train_len: int,
+    test_len: int,
+    *,
+    format: str | None = None,
+    max_len: int | None = None,
+    params: Mapping[str, Scalar] | None = None,
+    seeds: Sequence[int] = (0,),
+    evals: Evals | None = None,
+    **options: Any,
+) -> Plan:
+    """Specs for one configuration at several seeds.
+
+    Args:
+        test_len: longest length that will be tested; `max_len` (vocabulary and context) follows it unless given.
+        options: fields of `ModelConfig` and `TrainConfig`; the task's defaults fill the rest.
+
+    Raises:
+        UserError: an option, a length or a split that cannot be.
+    """
+    _check_lengths(train_len, test_len, max_len)
+    made = make(task_spec(task, max_len or test_len, format, params))
+    given = {name: value for name, value in options.items() if value is not None}
+    model_fields, train_fields = set(ModelConfig.model_fields), set(TrainConfig.model_fields)
+    for name in given:
+        if name not in model_fields | train_fields or name in DERIVED:
+            near = nearest(name, (model_fields | train_fields) - set(DERIVED))
+            raise UserError(f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+    defaults = {**made.defaults.get("*", {}), **made.defaults.get(made.format, {})}
+    values = {"train_split": made.train_split, **defaults, **given}
+    sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx}
+    model = build(ModelConfig, {**sizes, **{k: v for k, v in values.items() if k in model_fields}})
+    chosen = {**{k: v for k, v in values.items() if k in train_fields}, "train_len": train_len}
+    train = build(TrainConfig, {"steps": 2500, **chosen})
+    made.check_lengths(train.train_split, [train.min_len, train.train_len])
+    picked = "" if given.get("steps") is not None else "steps, "
+    if given.get("steps") is None:
+        train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})
+    base = RunSpec(task=made.spec, model=model, train=train)
+    looked_at = evals or Evals(test_len=test_len)
+    eval_splits(made, train, looked_at)  # so that a wrong split is found before training
+    missing = [n for n in ("n_layers", "d_model", "positions", "lr") if n not in given]
+    picked = (picked + ", ".join(missing)).rstrip(", ")
+    return Plan([base.with_seeds(seed, seed) for seed in seeds], made, looked_at, picked)
+
+
+def _check_lengths(train_len: int, test_len: int, max_len: int | None) -> None:
+    if train_len < 1:
+        raise UserError(f"--train-len {train_len} is not allowed: a length is at least 1")
+    if test_len < train_len:
+        raise UserError(f"--test-len {test_len} is below --train-len {train_len}; test lengths reach beyond training")
+    if max_len is not None and max_len < test_len:
+        raise UserError(f"test length {test_len} is beyond the model's max_len {max_len}; give --max-len {test_len}")
+
+
+def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
+    """Steps that fit the budget on one core: the default number, or fewer (in hundreds) where steps are dear."""
+    weights = model.n_layers * model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
+    weights += model.d_model * model.d_vocab
+    tokens = train.batch_size * task.width((train.min_len + train.train_len) // 2)
+    seconds = _OVERHEAD + 6 * weights * tokens / _FLOPS
+    affordable = int(_BUDGET / seconds) // 100 * 100
+    return min(train.steps, max(200, affordable))
+
+
+def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:
+    """The evaluation sets of a plan: in distribution within the training lengths, then each split to `test_len`.
+
+    Beyond the training lengths the first one, `train_len + 1`, is always there.
+
+    Raises:
+        UserError: a split that the task does not have.
+    """
+    inside = in_distribution(task, train)
+    lengths = spread(max(train.min_len, task.min_len(inside)), train.train_len, 8)
+    found = [inside.at(lengths, evals.n, evals.seed)]
+    if evals.test_len <= train.train_len:
+        return found
+    for name in evals.splits:
+        split = task.split(name)
+        within = () if name == inside.name else spread(max(train.min_len, task.min_len(split)), train.train_len, 8)
+        found.append(split.at((*within, *spread(train.train_len + 1, evals.test_len, 16)), evals.n, evals.seed))
+    return found

@@ -1,0 +1,85 @@
+"""A worker process: reads stacks to train from standard input, writes what happens to standard output.
+
+One JSON document a line. In: a `setup`, then a `job` at a time. Out: `progress`, and at the end of a job `done` or
+`error`. When its input ends (the driver stopped, or died), a worker keeps what it reached and leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from genlab.errors import UserError
+from genlab.runs.progress import Progress
+from genlab.spec import RunSpec, Split
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Work until the input ends."""
+    out = sys.stdout
+    sys.stdout = sys.stderr  # the pipe is for the protocol alone
+    stop, jobs = threading.Event(), queue.Queue[dict[str, Any] | None]()
+    threading.Thread(target=_listen, args=(jobs, stop), daemon=True).start()
+    setup = jobs.get()
+    if setup is None:
+        return
+    _set_up(setup)
+    while (job := jobs.get()) is not None:
+        _say(out, _do(job, setup, out, stop))
+
+
+def _listen(jobs: queue.Queue[dict[str, Any] | None], stop: threading.Event) -> None:
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    stop.set()
+    jobs.put(None)
+
+
+def _set_up(setup: dict[str, Any]) -> None:
+    """Load plugins and take this worker's share of the cores."""
+    import torch
+
+    from genlab.tasks import load_plugin
+
+    torch.set_num_threads(setup["threads"])
+    for file in setup["plugins"]:
+        load_plugin(file)
+
+
+def _do(job: dict[str, Any], setup: dict[str, Any], out: TextIO, stop: threading.Event) -> dict[str, Any]:
+    import torch
+
+    from genlab.runs.store import Store
+    from genlab.runs.work import train_and_evaluate
+
+    def report(progress: Progress) -> bool:
+        _say(out, {"progress": asdict(progress)})
+        return not stop.is_set()
+
+    try:
+        device = torch.device(setup["device"])
+        specs = [RunSpec.model_validate(spec) for spec in job["specs"]]
+        splits = [Split.model_validate(split) for split in job["splits"]]
+        finished = train_and_evaluate(Store(setup["store"]), specs, splits, device, report, job["again"])
+    except UserError as error:
+        return {"error": str(error)}
+    return {"done": finished}
+
+
+def _say(out: TextIO, message: dict[str, Any]) -> None:
+    try:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+    except BrokenPipeError:  # the driver is gone; its closed input says so too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+if __name__ == "__main__":
+    main()
