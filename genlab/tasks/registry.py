@@ -18,6 +18,7 @@ __all__ = ["load_plugin", "make", "names", "register", "spec", "task_class"]
 
 _BUILT_IN = MappingProxyType(
     {
+        "addition": "genlab.tasks.addition:Addition",
         "parity": "genlab.tasks.parity:Parity",
     }
 )

@@ -1,0 +1,194 @@
+"""Addition: the digits of the sum of two numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from genlab.errors import UserError
+from genlab.spec import Split
+from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
+from genlab.tasks.carries import add, carry_chains, draw_digits
+from genlab.tasks.hints import hinted, window_starts
+
+__all__ = ["Addition"]
+
+
+class Addition(Task):
+    """The sum of two numbers, as many digits as the longer operand, or one more where the last carry needs it.
+
+    With `leading_zero` one zero stands before each operand, so that the answer is as long as the longer of them.
+    The answer is written forward or `reversed` (ones first: then each digit needs only digits already seen). With
+    hints, a letter before each digit names its place, the same letter in both operands and the answer; the letters
+    are a random contiguous window of a hint vocabulary that covers `max_len`, so that every hint is trained.
+
+    >>> from genlab.tasks import make
+    >>> task = make("addition", max_len=8)
+    >>> " ".join(task.solve("0 5 8 + 0 6 7 >".split()))                    # 58 + 67
+    '1 2 5'
+    >>> task = make("addition", max_len=8, format="reversed-hints")
+    >>> " ".join(task.solve("a 0 b 5 + a 0 b 7 >".split()))                # 5 + 7, ones first
+    'b 2 a 1'
+    """
+
+    name = "addition"
+    family = "RASP-L"
+    asks = "what is the sum of two numbers?"
+    source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
+    length_unit = "digits"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "forward": "digits + digits > digits",
+            "reversed": "digits + digits > digits of the sum, ones first",
+            "forward-hints": "the same as forward, a hint before each digit",
+            "reversed-hints": "the same as reversed, a hint before each digit",
+        }
+    )
+    splits = split_map(
+        Split(name="id", about="each digit is uniform", shift={"carries": "any"}),
+        Split(name="balanced", about="one carry chain of uniform length", shift={"carries": "one chain"}),
+        Split(name="long-carry", about="one carry chain over all digits", shift={"carries": "whole chain"}),
+        Split(name="no-carry", about="no digit carries", shift={"carries": "none"}),
+        Split(name="unequal", about="one operand has fewer digits", shift={"carries": "any", "unequal": True}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 3, "steps": 5000}})
+
+    class Params(Task.Params):
+        base: Literal[2, 10] = Field(10, description="base of the digits")
+        leading_zero: bool = Field(True, description="a zero before each operand")
+
+    params: Params
+
+    def symbols(self) -> tuple[str, ...]:
+        hints = hint_names(self.max_len + 1) if self._hinted else ()
+        return (*map(str, range(self.params.base)), "+", *hints)
+
+    @property
+    def _hinted(self) -> bool:
+        return self.format.endswith("-hints")
+
+    @property
+    def _reversed(self) -> bool:
+        return self.format.startswith("reversed")
+
+    def width(self, length: int) -> int:
+        digits = 3 * (length + 1) if self.params.leading_zero else 3 * length + 1
+        return (2 if self._hinted else 1) * digits + 3
+
+    def min_len(self, split: Split) -> int:
+        return 2 if split.shift.get("unequal") else 1
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        """All arrays are int[n, place], ones first; the last place is for the carry out of the longest operand."""
+        place = np.arange(int(lengths.max()) + 1)
+        left, right = draw_digits(rng, str(split.shift["carries"]), lengths, self.params.base)
+        left_len, right_len = lengths, lengths
+        if split.shift.get("unequal"):
+            left_len, right_len = _shorten_one(rng, lengths)
+            left, right = left * (place < left_len[:, None]), right * (place < right_len[:, None])
+        total = add(left, right, self.params.base)
+        zero = int(self.params.leading_zero)
+        shown = [place < (count + zero)[:, None] for count in (left_len, right_len)]
+        kept = (place < (lengths + zero)[:, None]) | ((place == lengths[:, None]) & (total > 0))
+        hints = None
+        if self._hinted:
+            starts = window_starts(rng, lengths + 1, self.max_len + 1)
+            hints = self._plus + 1 + (starts + lengths)[:, None] - place
+        parts = [
+            self._number(left, hints, shown[0]),
+            Part(self._plus),
+            self._number(right, hints, shown[1]),
+            Part(Vocab.sep),
+            self._number(total, hints, kept, answer=True),
+            Part(Vocab.end, scored=True),
+        ]
+        return assemble(parts, lengths)
+
+    @property
+    def _plus(self) -> int:
+        return Vocab.first + self.params.base
+
+    def _number(self, digits: Ints, hints: Ints | None, shown: Bools, answer: bool = False) -> Part:
+        order = slice(None) if answer and self._reversed else slice(None, None, -1)
+        ids, keep = Vocab.first + digits[:, order], None if shown.all() else shown[:, order]
+        if hints is None:
+            return Part(ids, answer, keep)
+        return hinted(hints[:, order], ids, answer, keep)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        operands = " ".join(prompt).removesuffix(" >").split(" + ")
+        longer = max(operands, key=len).split()
+        total = sum(int("".join(_digits_of(operand.split())), self.params.base) for operand in operands)
+        written = format(total, "d" if self.params.base == 10 else "b").zfill(len(_digits_of(longer)))
+        answer = [(digit,) for digit in written]
+        if self._hinted:
+            hints = [token for token in longer if not token.isdigit()]
+            if len(hints) < len(written):
+                hints = [self._hint_before(hints[0]), *hints]
+            answer = list(zip(hints, written, strict=True))
+        if self._reversed:
+            answer.reverse()
+        return tuple(token for digit in answer for token in digit)
+
+    def _hint_before(self, hint: str) -> str:
+        names = hint_names(self.max_len + 1)
+        if hint == names[0]:
+            raise UserError(f"no hint stands before {hint!r} for the carry out of the longer operand")
+        return names[names.index(hint) - 1]
+
+    def chance(self, length: int) -> float:
+        # The sum of two uniform numbers below m takes 2 m - 1 values, with weights 1, 2, ..., m, ..., 2, 1.
+        m = self.params.base**length
+        windows = self.max_len - length + 1 if self._hinted else 1
+        return (2 * m**2 + 1) / (3 * m**3 * windows)
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        """Rules that look less far for a carry are right where no carry comes from further."""
+        base = self.params.base
+        generates, propagates = (base - 1) / (2 * base), 1 / base
+        stops = 1 - generates - propagates
+        free, carried = 1.0, 0.0  # no place so far has passed a carry on, and the last place carries or does not
+        for _ in range(length):
+            free, carried = free * (stops + propagates) + carried * stops, (free + carried) * generates
+        return {"no carry": (1 - generates) ** length, "carry over one place": free + carried}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        """Stated where the digits are uniform and the operands of equal length."""
+        if split.name != "id" or self._hinted:
+            return {}
+        base, zeros = self.params.base, 2 if self.params.leading_zero else 0
+        tokens = 2 * length + zeros + 2
+        digits = {str(digit): (2 * length / base + (zeros if digit == 0 else 0)) / tokens for digit in range(base)}
+        return digits | {"+": 1 / tokens, ">": 1 / tokens}
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        """`carry_chain`: the longest chain of the sum; see `carry_chains`."""
+        tokens, column = examples.tokens, np.arange(examples.tokens.shape[1])
+        is_digit = (tokens >= Vocab.first) & (tokens < self._plus)
+        plus, sep = (np.argmax(tokens == token, axis=1)[:, None] for token in (self._plus, Vocab.sep))
+        left = _ones_first(tokens, is_digit & (column < plus))
+        right = _ones_first(tokens, is_digit & (column > plus) & (column < sep))
+        return {"carry_chain": carry_chains(left + right, self.params.base).max(axis=1)}
+
+
+def _shorten_one(rng: np.random.Generator, lengths: Ints) -> tuple[Ints, Ints]:
+    """Lengths of both operands: one of them, either side, is uniform below the other."""
+    shorter, left = rng.integers(1, lengths), rng.random(len(lengths)) < 0.5
+    return np.where(left, shorter, lengths), np.where(left, lengths, shorter)
+
+
+def _ones_first(tokens: Ints, keep: Bools) -> Ints:
+    """The kept digit tokens of each row as digits, the last one first."""
+    rows, columns = np.nonzero(keep)
+    place = keep[:, ::-1].cumsum(axis=1)[:, ::-1] - 1
+    digits = np.zeros_like(tokens)
+    digits[rows, place[rows, columns]] = tokens[rows, columns] - Vocab.first
+    return digits
+
+
+def _digits_of(tokens: Sequence[str]) -> list[str]:
+    return [token for token in tokens if token.isdigit()]
