@@ -14,17 +14,23 @@ from genlab.errors import UserError, unknown
 from genlab.spec import Scalar, TaskSpec
 from genlab.tasks.base import Task
 
-__all__ = ["load_plugin", "make", "names", "register", "spec", "task_class"]
+__all__ = ["load_plugin", "make", "names", "plugins", "register", "spec", "task_class"]
 
 _BUILT_IN = MappingProxyType(
     {
         "addition": "genlab.tasks.addition:Addition",
+        "count": "genlab.tasks.counting:Count",
+        "majority": "genlab.tasks.counting:Majority",
+        "mode": "genlab.tasks.counting:Mode",
         "parity": "genlab.tasks.parity:Parity",
+        "repeats": "genlab.tasks.repeats:Repeats",
+        "reverse": "genlab.tasks.reverse:Reverse",
     }
 )
 """Name -> where its class is, imported when it is asked for."""
 
 _added: dict[str, type[Task]] = {}
+_plugins: list[str] = []
 
 
 def register(cls: type[Task]) -> type[Task]:
@@ -40,6 +46,8 @@ def load_plugin(path: str | Path) -> None:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"plugin {str(path)!r} is not a file")
+    if str(file.resolve()) in _plugins:
+        return
     module_name = f"genlab_plugin_{file.stem}"
     module_spec = importlib.util.spec_from_file_location(module_name, file)
     if module_spec is None or module_spec.loader is None:
@@ -51,6 +59,12 @@ def load_plugin(path: str | Path) -> None:
     except Exception as error:
         del sys.modules[module_name]
         raise UserError(f"plugin {str(path)!r} does not import: {type(error).__name__}: {error}") from error
+    _plugins.append(str(file.resolve()))
+
+
+def plugins() -> list[str]:
+    """The files loaded by `load_plugin`, so that another process can load them too."""
+    return list(_plugins)
 
 
 def names() -> list[str]:
