@@ -22,6 +22,7 @@ _BUILT_IN = MappingProxyType(
         "count": "genlab.tasks.counting:Count",
         "majority": "genlab.tasks.counting:Majority",
         "mode": "genlab.tasks.counting:Mode",
+        "modular": "genlab.tasks.modular:Modular",
         "parity": "genlab.tasks.parity:Parity",
         "repeats": "genlab.tasks.repeats:Repeats",
         "reverse": "genlab.tasks.reverse:Reverse",
