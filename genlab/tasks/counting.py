@@ -1,0 +1,249 @@
+"""Counting: count from one number to another, the most frequent symbol, the more frequent bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.errors import UserError
+from genlab.spec import Scalar, Split, build
+from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.tallies import draw_with_mode, lead, mode_chance, tally
+
+__all__ = ["Count", "Majority", "Mode"]
+
+_ZHOU = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
+_END = Part(Vocab.end, scored=True)
+
+
+class Count(Task):
+    """Count up from a first number to a last one.
+
+    The first number is uniform among those that leave room, so every number is seen in training at any length.
+
+    >>> from genlab.tasks import make
+    >>> task = make("count", max_len=8)
+    >>> " ".join(task.solve("3 7 >".split()))
+    '3 4 5 6 7'
+    >>> " ".join(task.solve("12 12 >".split()))
+    '12'
+    """
+
+    name = "count"
+    family = "RASP-L"
+    asks = "count from the first number to the second"
+    source = _ZHOU
+    length_unit = "numbers counted"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "first last > every number from first to last"})
+    splits = split_map(
+        Split(name="id", about="any run of numbers", shift={"low": 0.0, "high": 1.0}),
+        Split(name="low", about="within the lower half of the numbers", shift={"low": 0.0, "high": 0.5}),
+        Split(name="high", about="within the upper half of the numbers", shift={"low": 0.5, "high": 1.0}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 3000}})
+
+    class Params(Task.Params):
+        numbers: int = Field(ge=2, description="numbers that exist, from 0 up; twice max_len unless given")
+
+    params: Params
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        del format
+        return build(cls.Params, {"numbers": 2 * max_len, **params}).model_dump()
+
+    def symbols(self) -> tuple[str, ...]:
+        if self.params.numbers < self.max_len:
+            raise UserError(
+                f"task 'count' cannot count {self.max_len} of {self.params.numbers} numbers: "
+                f"numbers must be at least max_len, nearest {self.max_len}"
+            )
+        return tuple(str(i) for i in range(self.params.numbers))
+
+    def width(self, length: int) -> int:
+        return length + 4
+
+    def _bounds(self, split: Split) -> tuple[int, int]:
+        numbers = self.params.numbers
+        return round(float(split.shift["low"]) * numbers), round(float(split.shift["high"]) * numbers)
+
+    def longest(self, split: Split) -> int:
+        low, high = self._bounds(split)
+        return min(self.max_len, high - low)
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        low, high = self._bounds(split)
+        first = Vocab.first + rng.integers(low, high - lengths + 1)
+        steps = np.arange(int(lengths.max()))
+        inside = steps < lengths[:, None]
+        ends = Part(np.stack([first, first + lengths - 1], axis=1))
+        answer = Part(first[:, None] + steps, scored=True, keep=None if inside.all() else inside)
+        return assemble([ends, Part(Vocab.sep), answer, _END], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        first, last = int(prompt[0]), int(prompt[1])
+        return tuple(str(i) for i in range(first, last + 1))
+
+    def chance(self, length: int) -> float:
+        return 1 / (self.params.numbers - length + 1)
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        low, high = self._bounds(split)
+        firsts = range(low, high - length + 1)
+        at = {str(i): ((i in firsts) + (i - length + 1 in firsts)) / len(firsts) for i in range(low, high)}
+        return {token: count / 3 for token, count in {**at, ">": 1.0}.items()}
+
+
+class Mode(Task):
+    """The most frequent symbol of a string, where one symbol is more frequent than every other.
+
+    `by-symbol` first writes how often each symbol stands, in alphabetical order. `by-count` writes the same as
+    (count, symbol) by rising count (equal counts by letter), so that the answer stands last: a scratchpad that
+    looks helpful and does harm, since it has to be sorted before anything of it can be written.
+
+    >>> from genlab.tasks import make
+    >>> " ".join(make("mode", max_len=8).solve("a b b c >".split()))
+    'b'
+    >>> " ".join(make("mode", max_len=8, format="by-symbol").solve("c b b a b c >".split()))
+    'a 1 b 3 c 2 b'
+    >>> " ".join(make("mode", max_len=8, format="by-count").solve("c b b a b c >".split()))
+    '1 a 2 c 3 b'
+    """
+
+    name = "mode"
+    family = "RASP-L"
+    asks = "which symbol is the most frequent?"
+    source = _ZHOU
+    length_unit = "symbols"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "plain": "symbols > the most frequent one",
+            "by-symbol": "symbols > each symbol with its count, then the most frequent one",
+            "by-count": "symbols > each count with its symbol, by rising count",
+        }
+    )
+    splits = split_map(
+        Split(name="id", about="every symbol alike", shift={"favour": 0.0, "lead": 0}),
+        Split(name="skewed", about="one symbol gets half of the places extra", shift={"favour": 0.5, "lead": 0}),
+        Split(name="close", about="a lead of one or two over the next symbol", shift={"favour": 0.0, "lead": 2}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 3000}})
+
+    class Params(Task.Params):
+        symbols: int = Field(5, ge=2, le=26, description="symbols of the alphabet")
+
+    params: Params
+
+    def symbols(self) -> tuple[str, ...]:
+        counts = () if self.format == "plain" else tuple(str(i) for i in range(1, self.max_len + 1))
+        return (*"abcdefghijklmnopqrstuvwxyz"[: self.params.symbols], *counts)
+
+    def width(self, length: int) -> int:
+        pad = {"plain": 0, "by-symbol": 2, "by-count": 2}[self.format] * min(length, self.params.symbols)
+        return length + 1 + pad + (self.format != "by-count") + 1
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        k = self.params.symbols
+        strings, counts = draw_with_mode(rng, split, lengths, k)
+        inside = np.arange(strings.shape[1]) < lengths[:, None]
+        prompt = Part(Vocab.first + strings, keep=None if inside.all() else inside)
+        answer = Part(Vocab.first + np.argmax(counts, axis=1, keepdims=True), scored=True)
+        if self.format == "plain":
+            return assemble([prompt, Part(Vocab.sep), answer, _END], lengths)
+        by_count = self.format == "by-count"
+        letters = (
+            np.argsort(counts, axis=1, kind="stable") if by_count else np.broadcast_to(np.arange(k), counts.shape)
+        )
+        shown = np.take_along_axis(counts, letters, axis=1)
+        pair = [Vocab.first + letters, Vocab.first + k - 1 + shown]
+        pairs = np.stack(pair[::-1] if by_count else pair, axis=2).reshape(len(counts), -1)
+        pad = Part(pairs, scored=True, keep=np.repeat(shown > 0, 2, axis=1))
+        return assemble([prompt, Part(Vocab.sep), pad, *([] if by_count else [answer]), _END], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        body = list(prompt[: list(prompt).index(">")])
+        counts = {symbol: body.count(symbol) for symbol in sorted(set(body))}
+        mode = max(counts, key=lambda symbol: counts[symbol])
+        if self.format == "plain":
+            return (mode,)
+        if self.format == "by-symbol":
+            return (*(token for symbol in counts for token in (symbol, str(counts[symbol]))), mode)
+        rising = sorted(counts, key=lambda symbol: counts[symbol])
+        return tuple(token for symbol in rising for token in (str(counts[symbol]), symbol))
+
+    def chance(self, length: int) -> float:
+        k = self.params.symbols
+        return 1 / k if self.format == "plain" else mode_chance(length, k)
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        del split  # by symmetry
+        letters = self.symbols()[: self.params.symbols]
+        return {**dict.fromkeys(letters, length / len(letters) / (length + 1)), ">": 1 / (length + 1)}
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        return {} if self.format == "plain" else {"final_answer": "the symbol after the scratchpad"}
+
+    def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
+        return {} if self.format == "plain" else {"final_answer": tuple(answer[-1:]) == self.solve(prompt)[-1:]}
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        return {"lead": lead(tally(examples, self.params.symbols))}
+
+
+class Majority(Task):
+    """Which bit stands more often. No string has as many zeros as ones.
+
+    >>> from genlab.tasks import make
+    >>> task = make("majority", max_len=8)
+    >>> " ".join(task.solve("0 1 1 >".split()))
+    '1'
+    >>> " ".join(task.solve("0 0 1 0 1 >".split()))
+    '0'
+    """
+
+    name = "majority"
+    family = "RASP-L"
+    asks = "are there more ones than zeros?"
+    source = "Huang et al. 2024, A Formal Framework for Understanding Length Generalization, arXiv 2410.02140"
+    length_unit = "bits"
+    language_class = "context-free"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "bits > the more frequent one"})
+    splits = split_map(
+        Split(name="id", about="each bit is one with probability 1/2", shift={"favour": 0.0, "lead": 0}),
+        Split(name="skewed", about="one bit gets half of the places extra", shift={"favour": 0.5, "lead": 0}),
+        Split(name="close", about="a lead of one or two", shift={"favour": 0.0, "lead": 2}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 1, "steps": 3000}})
+
+    def symbols(self) -> tuple[str, ...]:
+        return ("0", "1")
+
+    def width(self, length: int) -> int:
+        return length + 3
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        bits, counts = draw_with_mode(rng, split, lengths, 2)
+        inside = np.arange(bits.shape[1]) < lengths[:, None]
+        prompt = Part(Vocab.first + bits, keep=None if inside.all() else inside)
+        answer = Part(Vocab.first + np.argmax(counts, axis=1, keepdims=True), scored=True)
+        return assemble([prompt, Part(Vocab.sep), answer, _END], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        ones, zeros = list(prompt).count("1"), list(prompt).count("0")
+        return ("1" if ones > zeros else "0",)
+
+    def chance(self, length: int) -> float:
+        del length
+        return 0.5
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        del split  # by symmetry
+        return {"0": length / 2 / (length + 1), "1": length / 2 / (length + 1), ">": 1 / (length + 1)}
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        return {"lead": lead(tally(examples, 2))}

@@ -1,0 +1,110 @@
+"""Reverse: the string from its last symbol to its first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import perm
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.errors import UserError
+from genlab.spec import Scalar, Split, build
+from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, hint_names, split_map
+
+__all__ = ["Reverse"]
+
+
+class Reverse(Task):
+    """A string, from its last symbol to its first.
+
+    `repeats` draws each symbol on its own from a small alphabet, so that what stands before a symbol does not say
+    where it is. In `unique` no symbol stands twice, and each can be found by its neighbour.
+
+    >>> from genlab.tasks import make
+    >>> " ".join(make("reverse", max_len=8).solve("a a b >".split()))
+    'b a a'
+    >>> " ".join(make("reverse", max_len=8, format="unique").solve("c h a >".split()))
+    'a h c'
+    """
+
+    name = "reverse"
+    family = "RASP-L"
+    asks = "write the string backwards"
+    source = "Delétang et al. 2022, Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098"
+    length_unit = "symbols"
+    language_class = "context-free"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"repeats": "symbols > the same backwards", "unique": "symbols, no two alike > the same backwards"}
+    )
+    splits = split_map(
+        Split(name="id", about="every symbol alike", shift={"exponent": 0.0, "sorted": False}),
+        Split(name="zipf", about="symbol i has weight 1 / i", shift={"exponent": 1.0, "sorted": False}),
+        Split(name="sorted", about="symbols in alphabetical order", shift={"exponent": 0.0, "sorted": True}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 3000}})
+
+    class Params(Task.Params):
+        symbols: int = Field(ge=2, description="symbols of the alphabet; unless given, 2, or max_len without repeats")
+
+    params: Params
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        symbols = 2 if format == "repeats" else max(2, max_len)
+        return build(cls.Params, {"symbols": symbols, **params}).model_dump()
+
+    def symbols(self) -> tuple[str, ...]:
+        if self.format == "unique" and self.params.symbols < self.max_len:
+            raise UserError(
+                f"task 'reverse' cannot make {self.max_len} different symbols from an alphabet of "
+                f"{self.params.symbols}: symbols must be at least max_len, nearest {self.max_len}"
+            )
+        return hint_names(self.params.symbols)
+
+    def width(self, length: int) -> int:
+        return 2 * length + 2
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        weights = np.arange(1, self.params.symbols + 1, dtype=float) ** -float(split.shift["exponent"])
+        shape = (len(lengths), int(lengths.max()))
+        draw = _without_repeats if self.format == "unique" else _with_repeats
+        strings = draw(rng, weights / weights.sum(), shape)
+        place = np.arange(shape[1])
+        inside = place < lengths[:, None]
+        if split.shift["sorted"]:
+            strings = np.sort(np.where(inside, strings, self.params.symbols), axis=1)
+        backwards = np.take_along_axis(strings, np.abs(lengths[:, None] - 1 - place), axis=1)
+        keep = None if inside.all() else inside
+        prompt = [Part(Vocab.first + strings, keep=keep), Part(Vocab.sep)]
+        answer = [Part(Vocab.first + backwards, scored=True, keep=keep), Part(Vocab.end, scored=True)]
+        return assemble(prompt + answer, lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        return tuple(reversed(prompt[: list(prompt).index(">")]))
+
+    def chance(self, length: int) -> float:
+        k = self.params.symbols
+        return 1 / perm(k, length) if self.format == "unique" else float(k) ** -length
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        if split.shift["exponent"] and self.format == "unique":
+            return {}  # no simple formula: a likely symbol is used up
+        weights = np.arange(1, self.params.symbols + 1, dtype=float) ** -float(split.shift["exponent"])
+        counts = dict(zip(self.symbols(), length * weights / weights.sum(), strict=True))
+        return {token: float(count) / (length + 1) for token, count in {**counts, ">": 1.0}.items()}
+
+
+def _with_repeats(rng: np.random.Generator, weights: Floats, shape: tuple[int, int]) -> Ints:
+    if np.ptp(weights) == 0:
+        return rng.integers(0, len(weights), shape)
+    edges = np.cumsum(weights)[:-1]
+    return np.searchsorted(edges, rng.random(shape), side="right")
+
+
+def _without_repeats(rng: np.random.Generator, weights: Floats, shape: tuple[int, int]) -> Ints:
+    # Exponential waiting times with these rates: the symbols in the order of arrival are drawn without replacement.
+    waits = rng.standard_exponential((shape[0], len(weights))) / weights
+    return np.argsort(waits, axis=1)[:, : shape[1]]
