@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from genlab.report.tables import per_seed
 from genlab.tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["exact_match_by_length"]
 
@@ -40,7 +44,7 @@ def exact_match_by_length(evals: pd.DataFrame, task: Task, train_len: int, title
     figure.savefig(path, dpi=150)
 
 
-def _panel(panel, lines: pd.DataFrame, task: Task, train_len: int) -> None:  # noqa: ANN001
+def _panel(panel: Axes, lines: pd.DataFrame, task: Task, train_len: int) -> None:
     lengths = lines.index.to_numpy()
     panel.axvspan(min(lengths.min(), 1) - 0.5, train_len + 0.5, color=_SHADE, zorder=0, label="training lengths")
     for i, run in enumerate(lines.columns):

@@ -53,7 +53,10 @@ def by_length(evals: pd.DataFrame, train_len: int, metric: str = "exact_match") 
 
 
 def fit_share(evals: pd.DataFrame, split: str, train_len: int) -> dict[str, float]:
-    """Share of runs whose mean exact match within the training lengths of `split` is 0.99 or more: runs, share, low, high."""
+    """How many runs learned what they were trained on: mean exact match 0.99 or more within the training lengths.
+
+    Returns `runs`, `share` of them, and `low` and `high` of its interval.
+    """
     inside = per_seed(evals).loc[split]
     means = inside[inside.index <= train_len].mean()
     hits = int((means >= FIT).sum())
@@ -75,7 +78,10 @@ def by_factor(evals: pd.DataFrame, train_len: int) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for (factor, level), group in chosen.groupby(["factor", "level"]):
         row: dict[str, object] = {"factor": factor, "value": int(level)}
-        for name, part in (("within", group[group["length"] <= train_len]), ("beyond", group[group["length"] > train_len])):
+        for name, part in (
+            ("within", group[group["length"] <= train_len]),
+            ("beyond", group[group["length"] > train_len]),
+        ):
             sums = part.groupby("run_id")[["hits", "n"]].sum()
             row[name] = float((sums["hits"] / sums["n"]).median()) if len(sums) else None
             row[f"n_{name}"] = int(sums["n"].max()) if len(sums) else 0

@@ -216,6 +216,13 @@ class Store:
         """`name`, `run_ids` and `request` of a group."""
         return cast("dict[str, Any]", read_json(self.path / "groups" / name / "group.json"))
 
+    def last_folder(self) -> Path:
+        """The folder of the latest group. Raises `UserError` if there is none."""
+        last = self.path / "groups" / "last"
+        if not last.exists():
+            raise UserError(f"store {str(self.path)!r} has no last group yet; `lab train` makes one")
+        return last.parent / str(read_json(last)["name"])
+
     def groups(self) -> list[str]:
         """Names of all groups."""
         return sorted(file.parent.name for file in (self.path / "groups").glob("*/group.json"))
@@ -226,11 +233,8 @@ class Store:
         Raises:
             UserError: nothing or several runs match.
         """
-        last = self.path / "groups" / "last"
         if text == "last":
-            if not last.exists():
-                raise UserError(f"store {str(self.path)!r} has no last group yet; `lab train` makes one")
-            text = str(read_json(last)["name"])
+            text = self.last_folder().name
         if text in self.groups():
             return [run for run in self.group(text)["run_ids"] if run in self]
         matches = [run for run in self.run_ids() if run.startswith(text)]

@@ -1,0 +1,171 @@
+"""The command `lab`: each command parses, calls one library function, prints. Heavy imports are inside."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genlab.errors import UserError
+from genlab.options import parse_lengths, parse_params, parse_range, spec_values, with_spec_flags
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Train small transformers on short inputs, and see whether they are right on inputs they have never seen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Store = Annotated[Path | None, typer.Option("--store", help="the store (default: $GENLAB_STORE, or runs)")]
+Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
+Format = Annotated[str | None, typer.Option("--format", help="how the task is written (default: its first format)")]
+Params = Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="a parameter of the task")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
+
+
+def main() -> None:
+    """Run a command; a user's mistake gets one line and exit status 2, Ctrl-C one line and 130."""
+    try:
+        app()
+    except UserError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("lab: stopped; what was reached is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+@with_spec_flags
+def train(
+    task: Annotated[str, typer.Option("--task", help="what to learn (see: lab tasks)")],
+    train_len: Annotated[int, typer.Option("--train-len", help="longest training length")],
+    test_len: Annotated[
+        int | None, typer.Option("--test-len", help="longest test length (default: --train-len)")
+    ] = None,
+    format: Format = None,
+    param: Params = None,
+    max_len: Annotated[
+        int | None,
+        typer.Option("--max-len", help="length that vocabulary and context are made for (default: --test-len)"),
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="0:4 is 0, 1, 2, 3; one run a seed")] = "0:4",
+    test_split: Annotated[str, typer.Option("--test-split", help="splits to test, apart by commas")] = "id",
+    evals: Annotated[str, typer.Option("--evals", help="all, or id: nothing out of distribution")] = "all",
+    eval_n: Annotated[int, typer.Option("--eval-n", help="test examples a length")] = 512,
+    eval_seed: Annotated[int, typer.Option("--eval-seed", help="seed of the test examples")] = 0,
+    store: Store = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option("--workers", help="processes on a CPU; 0: one a core")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="train anew what is there already")] = False,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="where the figure goes (default: in the group)")
+    ] = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+    options: dict[str, Any] = {},  # noqa: B006 (filled by the flags of model and training)
+) -> None:
+    """Train on short inputs, test on long ones, and draw exact match by length."""
+    _load_plugins(plugin)
+    from genlab.runs.plan import Evals, plan
+
+    if evals not in ("all", "id"):
+        raise UserError(f"--evals {evals!r} is not allowed (allowed: all, id)")
+    if eval_n < 1 or eval_seed < 0 or workers < 0:
+        raise UserError("--eval-n must be at least 1, --eval-seed and --workers at least 0")
+    longest = train_len if test_len is None else test_len
+    looked_at = Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed)
+    made = plan(
+        task,
+        train_len,
+        longest,
+        format=format,
+        max_len=max_len,
+        params=parse_params(param or []),
+        seeds=parse_range(seeds, "--seeds"),
+        evals=looked_at,
+        **spec_values(options),
+    )
+    from genlab.report.train import train_and_show
+
+    train_and_show(made, store, device=device, workers=workers, again=again, figure=figure, as_json=as_json)
+
+
+@app.command("eval")
+def evaluate(
+    run: Annotated[str, typer.Argument(help="a run id, a unique prefix of one, a group, or `last`")],
+    lengths: Annotated[str, typer.Option("--lengths", help="5:50:5 is 5, 10, ..., 45")],
+    split: Annotated[str, typer.Option("--split", help="splits to test, apart by commas")] = "id",
+    eval_n: Annotated[int, typer.Option("--eval-n", help="test examples a length")] = 512,
+    eval_seed: Annotated[int, typer.Option("--eval-seed", help="seed of the test examples")] = 0,
+    store: Store = None,
+    device: Device = "auto",
+    figure: Annotated[Path | None, typer.Option("--figure", help="also draw exact match by length there")] = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate trained runs at any lengths, on any split of their task."""
+    _load_plugins(plugin)
+    wanted = parse_lengths(lengths)
+    if eval_n < 1 or eval_seed < 0:
+        raise UserError("--eval-n must be at least 1 and --eval-seed at least 0")
+    from genlab.report.train import evaluate_and_show
+
+    evaluate_and_show(run, split.split(","), wanted, eval_n, eval_seed, store, device, figure, as_json)
+
+
+@app.command()
+def runs(
+    task: Annotated[str | None, typer.Option("--task", help="only runs of this task")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of a store: task, model, seeds, steps, exact match in and out of distribution."""
+    from genlab.report.listing import show_runs
+
+    show_runs(task, store, as_json)
+
+
+@app.command()
+def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:
+    """List the tasks: what each asks, its formats, splits and source."""
+    _load_plugins(plugin)
+    from genlab.report.listing import show_tasks
+
+    show_tasks(as_json)
+
+
+@app.command()
+def show(
+    task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
+    length: Annotated[int, typer.Option("--length", help="length of the examples")] = 8,
+    format: Format = None,
+    split: Annotated[str, typer.Option("--split", help="a split of the task")] = "id",
+    n: Annotated[int, typer.Option("-n", help="how many examples")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the examples")] = 0,
+    max_len: Annotated[int | None, typer.Option("--max-len", help="length the vocabulary is made for")] = None,
+    param: Params = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print examples as a person reads them, answers marked."""
+    _load_plugins(plugin)
+    from genlab.report.listing import show_examples
+
+    show_examples(task, length, format, split, n, seed, max_len, parse_params(param or []), as_json)
+
+
+def _load_plugins(files: list[Path] | None) -> None:
+    from genlab.tasks import load_plugin
+
+    for file in files or []:
+        load_plugin(file)
+
+
+if __name__ == "__main__":
+    main()

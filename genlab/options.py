@@ -1,0 +1,134 @@
+"""Command-line flags made from the fields of the specs, so that an option is declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from genlab.errors import UserError
+from genlab.runs.plan import DERIVED
+from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
+
+__all__ = ["parse_lengths", "parse_params", "parse_range", "spec_values", "with_spec_flags"]
+
+_PANELS: tuple[tuple[type[Frozen], str], ...] = ((ModelConfig, "Model"), (TrainConfig, "Training"))
+
+
+def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a typer command a flag for every field of model and training; they arrive in its `options`.
+
+    `command` takes `options: dict` as its last parameter, which the command line does not show.
+    """
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
+    fields = [_flag(name, field, panel) for cls, panel in _PANELS for name, field in _fields(cls)]
+
+    def wrapped(**values: Any) -> None:
+        names = [parameter.name for parameter in own]
+        options = {k: v for k, v in values.items() if k not in names and v is not None}
+        command(**{name: values[name] for name in names}, options=options)
+
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *fields]]
+    wrapped.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
+
+
+def _fields(cls: type[Frozen]) -> list[tuple[str, FieldInfo]]:
+    return [(name, field) for name, field in cls.model_fields.items() if name not in DERIVED]
+
+
+def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+    kind, metavar = _kind(field.annotation)
+    flag = name.replace("_", "-")
+    spelled = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+    told = "" if field.default is None else f" (default {_shown(field.default)})"
+    option = typer.Option(spelled, help=f"{field.description}{told}", metavar=metavar, rich_help_panel=panel)
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _kind(annotation: Any) -> tuple[type, str | None]:
+    """The type a flag is read as, and how the help shows it (the spec checks choices, with the nearest name)."""
+    if get_origin(annotation) is Literal:
+        return str, "|".join(get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return str, "A,B"
+    for kind in (bool, int, float):
+        if annotation is kind or annotation == kind | None:
+            return kind, None
+    return str, None
+
+
+def _shown(default: Any) -> str:
+    return ",".join(str(part) for part in default) if isinstance(default, tuple) else str(default)
+
+
+def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags as the specs want them: pairs written `A,B` become tuples of numbers."""
+    values = dict(options)
+    for cls, _ in _PANELS:
+        for name, field in _fields(cls):
+            if get_origin(field.annotation) is tuple and isinstance(values.get(name), str):
+                values[name] = tuple(_number(part, f"--{name}", float) for part in values[name].split(","))
+    return values
+
+
+def parse_range(text: str, flag: str) -> list[int]:
+    """`0:4` is 0, 1, 2, 3; `5:50:5` has steps; `3` and `1,4,9` are themselves.
+
+    >>> parse_range("0:4", "--seeds"), parse_range("5:20:5", "--lengths"), parse_range("7,9", "--seeds")
+    ([0, 1, 2, 3], [5, 10, 15], [7, 9])
+    """
+    if ":" in text:
+        found = list(range(*(_number(part, flag, int) for part in text.split(":")[:3])))
+    else:
+        found = [_number(part, flag, int) for part in text.split(",")]
+    if not found or text.count(":") > 2 or min(found) < 0:
+        raise UserError(f"{flag} {text!r} names nothing; write 0:4 (is 0, 1, 2, 3), 5:50:5, 3, or 1,4,9")
+    return found
+
+
+def parse_lengths(text: str, flag: str = "--lengths") -> tuple[int, ...]:
+    """A range of lengths, each at least 1."""
+    lengths = parse_range(text, flag)
+    if min(lengths) < 1:
+        raise UserError(f"{flag} {text!r} holds length {min(lengths)}; a length is at least 1")
+    return tuple(lengths)
+
+
+def parse_params(pairs: list[str]) -> dict[str, Scalar]:
+    """`base=2` as {"base": 2}: the parameters of a task.
+
+    >>> parse_params(["base=2", "leading_zero=false"])
+    {'base': 2, 'leading_zero': False}
+    """
+    found: dict[str, Scalar] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (equals and name and value):
+            raise UserError(f"--param {pair!r} is not NAME=VALUE")
+        found[name] = _scalar(value)
+    return found
+
+
+def _scalar(text: str) -> Scalar:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UserError(f"{flag}: {text!r} is not a {'whole number' if kind is int else 'number'}") from None

@@ -1,0 +1,118 @@
+"""What the terminal shows: progress while runs train, tables when they have ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from genlab.runs.progress import Progress
+
+__all__ = ["Display", "print_factors", "print_lengths", "print_rows"]
+
+_QUIET_SECONDS = 10.0
+
+
+class Display:
+    """Progress of runs on standard error: bars on a terminal, a line now and then elsewhere.
+
+    Use as a context; call it with every `Progress` (it never asks to stop).
+    """
+
+    def __init__(self, names: Mapping[str, str], console: Console):
+        """`names`: run_id -> what the display calls it, in the order of the display."""
+        self._names, self._console = names, console
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  exact match {task.fields[exact]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks = {
+            run: self._bars.add_task(name, total=None, loss="-", exact="-", visible=False)
+            for run, name in names.items()
+        }
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Display:
+        self._bars.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.__exit__(kind, error, trace)
+
+    def __call__(self, progress: Progress) -> bool:
+        known = progress.loss == progress.loss  # not NaN: measured
+        fields: dict[str, Any] = (
+            {"loss": f"{progress.loss:.4f}", "exact": f"{progress.exact_match:.3f}"} if known else {}
+        )
+        self._bars.update(
+            self._tasks[progress.run_id],
+            description=f"{self._names[progress.run_id]} {progress.doing}",
+            total=progress.steps,
+            completed=progress.step,
+            visible=True,
+            **fields,
+        )
+        if not self._console.is_terminal and time.monotonic() - self._told > _QUIET_SECONDS:
+            self._told = time.monotonic()
+            measured = f", loss {fields['loss']}, exact match {fields['exact']}" if fields else ""
+            where = f"{progress.step}/{progress.steps}"
+            self._console.print(f"{self._names[progress.run_id]} {progress.doing} {where}{measured}", highlight=False)
+        return True
+
+
+def print_lengths(console: Console, table: pd.DataFrame, unit: str) -> None:
+    """Exact match by length over all seeds; training lengths are marked."""
+    for split, rows in table.groupby("split", sort=False):
+        shown = Table(title=f"exact match by length, split {split}", title_justify="left", box=None, padding=(0, 1))
+        for name in (unit, "", "median", "lowest", "highest", "at 0.99+", "(95 %)"):
+            shown.add_column(name, justify="left" if name == "" else "right")
+        for row in rows.to_dict("records"):
+            shown.add_row(
+                str(row["length"]),
+                "trained" if row["trained"] else "",
+                *(f"{row[name]:.3f}" for name in ("median", "low", "high")),
+                f"{round(row['share'] * row['runs'])}/{row['runs']}",
+                f"({row['share_low']:.2f}-{row['share_high']:.2f})",
+            )
+        console.print(shown)
+
+
+def print_factors(console: Console, table: pd.DataFrame) -> None:
+    """Exact match by a property of the examples, within and beyond the training lengths."""
+    for factor, rows in table.groupby("factor"):
+        title = f"exact match by {str(factor).replace('_', ' ')} (median run)"
+        shown = Table(title=title, title_justify="left", box=None, padding=(0, 2))
+        for name in (str(factor).replace("_", " "), "within training lengths", "examples", "beyond", "examples"):
+            shown.add_column(name, justify="right")
+        for row in rows.to_dict("records"):
+            cells = [
+                cell
+                for part in ("within", "beyond")
+                for cell in (f"{row[part]:.3f}" if row[f"n_{part}"] else "-", str(row[f"n_{part}"]))
+            ]
+            shown.add_row(str(row["value"]), *cells)
+        console.print(shown)
+
+
+def print_rows(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A plain table; long cells wrap."""
+    shown = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for name in columns:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*(str(cell) for cell in row))
+    console.print(shown)

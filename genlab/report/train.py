@@ -1,0 +1,188 @@
+"""Training and evaluation as the command line shows them: progress, then tables, figure and run ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from genlab.report.display import Display, print_factors, print_lengths
+from genlab.report.figures import exact_match_by_length
+from genlab.report.tables import by_factor, by_length, fit_share
+from genlab.runs.api import evaluate, train
+from genlab.runs.plan import Plan
+from genlab.runs.store import Store
+from genlab.spec import RunSpec
+from genlab.tasks import Task, in_distribution, make
+
+__all__ = ["Outcome", "evaluate_and_show", "outcome", "train_and_show"]
+
+FIGURE = "exact_match_by_length.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a group of runs of one configuration did, from the store.
+
+    Attributes:
+        lengths: `tables.by_length`; factors: `tables.by_factor`; judged: metric -> `tables.by_length` of it.
+        fit: share of runs that fit in distribution, or None where that was not evaluated.
+    """
+
+    spec: RunSpec
+    runs: list[str]
+    statuses: list[str]
+    evals: pd.DataFrame
+    lengths: pd.DataFrame
+    factors: pd.DataFrame
+    judged: dict[str, pd.DataFrame]
+    fit: dict[str, float] | None
+
+    @property
+    def task(self) -> Task:
+        return make(self.spec.task)
+
+    def draw(self, path: Path) -> None:
+        """The figure `exact match by length`."""
+        task, model = self.spec.task, self.spec.model
+        shape = f"{model.n_layers} layers, d_model {model.d_model}, {model.positions} positions"
+        title = f"{task.name} ({task.format}), {shape}"
+        exact_match_by_length(self.evals, self.task, self.spec.train.train_len, title, path)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as one JSON document."""
+        return {
+            "task": self.spec.task.model_dump(mode="json"),
+            "model": self.spec.model.model_dump(mode="json"),
+            "train": self.spec.train.model_dump(mode="json", exclude={"init_seed", "data_seed"}),
+            "runs": [{"run_id": r, "status": s} for r, s in zip(self.runs, self.statuses, strict=True)],
+            "exact_match_by_length": self.lengths.to_dict("records"),
+            "by_factor": self.factors.astype(object).where(self.factors.notna(), None).to_dict("records"),
+            "judged": {name: table.to_dict("records") for name, table in self.judged.items()},
+            "fit_in_distribution": self.fit,
+        }
+
+    def print(self, console: Console) -> None:
+        """Tables, the share that fit, and the ids."""
+        print_lengths(console, self.lengths, self.task.length_unit)
+        for name, table in self.judged.items():
+            console.print(f"\nscored by {name} (free decoding):")
+            print_lengths(console, table, self.task.length_unit)
+        print_factors(console, self.factors)
+        if self.fit:
+            hits, runs = round(self.fit["share"] * self.fit["runs"]), self.fit["runs"]
+            interval = f"{self.fit['low']:.2f} to {self.fit['high']:.2f}"
+            console.print(f"fit in distribution (0.99 or more): {hits} of {runs} runs, 95 % interval {interval}")
+        for status in sorted({s for s in self.statuses if s != "finished"}):
+            console.print(f"{self.statuses.count(status)} of {len(self.runs)} runs {status}")
+
+
+def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None) -> Outcome:
+    """The outcome of runs of one configuration.
+
+    Args:
+        evals: the evaluations to speak of (default: all of the store).
+    """
+    spec = store.spec(runs[0])
+    found = store.evals(runs) if evals is None else evals
+    train, task = spec.train, make(spec.task)
+    inside = in_distribution(task, train).name
+    has_inside = ((found["split"] == inside) & (found["length"] <= train.train_len)).any()
+    judged = {
+        name: by_length(found, train.train_len, name) for name in task.judges if (found["metric"] == name).any()
+    }
+    return Outcome(
+        spec,
+        list(runs),
+        [store.entry(run)["status"] for run in runs],
+        found,
+        by_length(found, train.train_len),
+        by_factor(found, train.train_len),
+        judged,
+        fit_share(found, inside, train.train_len) if has_inside else None,
+    )
+
+
+def train_and_show(
+    plan: Plan,
+    store_path: Path | None,
+    *,
+    device: str,
+    workers: int,
+    again: bool,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a plan, then print tables, draw the figure and name the runs."""
+    said = Console(stderr=True)
+    spec, store = plan.specs[0], Store(store_path)
+    said.print(describe(spec, len(plan.specs)), highlight=False)
+    if plan.picked:
+        said.print(f"picked for you: {plan.picked} (each has a flag; see lab train --help)", highlight=False)
+    names = {s.run_id: f"seed {s.train.init_seed}" for s in plan.specs}
+    with Display(names, said) as display:
+        runs = train(plan, store=store, device=device, workers=workers, again=again, report=display)
+    found = outcome(store, [run.run_id for run in runs])
+    folder = store.last_folder()
+    drawn = figure or folder / FIGURE
+    found.draw(drawn)
+    if as_json:
+        print(json.dumps({**found.as_json(), "group": folder.name, "figure": str(drawn)}, indent=1))
+        return
+    console = Console()
+    found.print(console)
+    console.print(f"figure: {drawn}", soft_wrap=True, highlight=False)
+    console.print(f"runs (group {folder.name}): {' '.join(found.runs)}", soft_wrap=True, highlight=False)
+
+
+def describe(spec: RunSpec, seeds: int) -> str:
+    """A configuration in two lines."""
+    task, model, train = spec.task, spec.model, spec.train
+    mlp = "attention only" if model.attn_only else f"d_mlp {model.d_mlp}"
+    return (
+        f"task {task.name} ({task.format}), training lengths {train.min_len} to {train.train_len}, "
+        f"max_len {task.max_len}\n"
+        f"{seeds} runs: {model.n_layers} layers, d_model {model.d_model}, {model.n_heads} heads, {mlp}, "
+        f"positions {model.positions}; {train.steps} steps of {train.batch_size}, lr {train.lr:g}"
+    )
+
+
+def evaluate_and_show(
+    which: str,
+    splits: Sequence[str],
+    lengths: tuple[int, ...],
+    n: int,
+    seed: int,
+    store_path: Path | None,
+    device: str,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Evaluate runs at lengths and splits, and print what came out."""
+    store = Store(store_path)
+    runs = store.find(which)
+    by_configuration: dict[str, list[str]] = {}
+    for run in runs:
+        by_configuration.setdefault(store.spec(run).configuration.run_id, []).append(run)
+    asked = [make(store.spec(runs[0]).task).split(name).at(lengths, n, seed) for name in splits]
+    with Display({run: run for run in runs}, Console(stderr=True)) as display:
+        evaluate(runs, asked, store, device, display)
+    documents: list[dict[str, Any]] = []
+    for ids in by_configuration.values():
+        evals = store.evals(ids)
+        evals = evals[evals["split"].isin(splits) & evals["length"].isin(lengths) & (evals["seed"] == seed)]
+        found = outcome(store, ids, evals)
+        if figure:
+            found.draw(figure)
+        documents.append(found.as_json())
+        if not as_json:
+            console = Console()
+            console.print(describe(found.spec, len(ids)), highlight=False)
+            found.print(console)
+    if as_json:
+        print(json.dumps(documents, indent=1))
