@@ -19,6 +19,7 @@ __all__ = ["load_plugin", "make", "names", "plugins", "register", "spec", "task_
 _BUILT_IN = MappingProxyType(
     {
         "addition": "genlab.tasks.addition:Addition",
+        "copy": "genlab.tasks.copy:Copy",
         "count": "genlab.tasks.counting:Count",
         "majority": "genlab.tasks.counting:Majority",
         "mode": "genlab.tasks.counting:Mode",
@@ -26,6 +27,7 @@ _BUILT_IN = MappingProxyType(
         "parity": "genlab.tasks.parity:Parity",
         "repeats": "genlab.tasks.repeats:Repeats",
         "reverse": "genlab.tasks.reverse:Reverse",
+        "sort": "genlab.tasks.sort:Sort",
     }
 )
 """Name -> where its class is, imported when it is asked for."""

@@ -1,0 +1,141 @@
+"""Copy: the same symbols again, or backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import perm
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from genlab.errors import UserError
+from genlab.spec import Scalar, Split
+from genlab.tasks.arrangements import arrangements, check_enough
+from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
+
+__all__ = ["Copy"]
+
+
+class Copy(Task):
+    """A string of symbols, written again.
+
+    In `unique` no symbol stands twice, so that each says which one follows; in `repeats` the few symbols come again
+    and again, and no short context does. `reverse` writes distinct symbols backwards.
+
+    >>> from genlab.tasks import make
+    >>> " ".join(make("copy", max_len=8).solve("4 0 7 >".split()))
+    '4 0 7'
+    >>> " ".join(make("copy", max_len=8, format="reverse").solve("4 0 7 >".split()))
+    '7 0 4'
+    """
+
+    name = "copy"
+    family = "RASP-L"
+    asks = "write the symbols again"
+    source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
+    length_unit = "symbols"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "unique": "distinct symbols > the same",
+            "repeats": "symbols of a small alphabet > the same",
+            "reverse": "distinct symbols > the same, last one first",
+        }
+    )
+    splits = split_map(
+        Split(name="id", about="uniform symbols, any order", shift={"symbols": "uniform", "order": "any"}),
+        Split(name="skewed", about="symbol i has weight 1/(i + 1)^2", shift={"symbols": "skewed", "order": "any"}),
+        Split(name="rising", about="each not below the one before", shift={"symbols": "uniform", "order": "rising"}),
+        Split(
+            name="falling", about="each not above the one before", shift={"symbols": "uniform", "order": "falling"}
+        ),
+        Split(
+            name="cyclic", about="each the successor of the one before", shift={"symbols": "cyclic", "order": "any"}
+        ),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"n_layers": 2, "steps": 2500, "positions": "rotary"}}
+    )
+
+    class Params(Task.Params):
+        symbols: int = Field(
+            0, ge=0, description="size of the alphabet; 0: max_len + 4 for distinct symbols, 2 for repeats"
+        )
+
+    params: Params
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        given = super().resolve(format, max_len, params)
+        symbols = int(given["symbols"]) or (2 if format == "repeats" else max_len + 4)
+        _check_alphabet(format, symbols, max_len)
+        return {"symbols": symbols}
+
+    def symbols(self) -> tuple[str, ...]:
+        _check_alphabet(self.format, self.params.symbols, self.max_len)
+        return tuple(map(str, range(self.params.symbols)))
+
+    def width(self, length: int) -> int:
+        return 2 * length + 2
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        longest = int(lengths.max())
+        inside = np.arange(longest) < lengths[:, None]
+        keep = None if inside.all() else inside
+        items = self._items(rng, str(split.shift["symbols"]), len(lengths), longest)
+        if split.shift["order"] != "any":
+            items = _sorted(items, lengths, falling=split.shift["order"] == "falling")
+        order = slice(None, None, -1 if self.format == "reverse" else 1)
+        question = Part(Vocab.first + items, keep=keep)
+        answer = Part(Vocab.first + items[:, order], scored=True, keep=None if keep is None else keep[:, order])
+        return assemble([question, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+
+    def _items(self, rng: np.random.Generator, draw: str, n: int, longest: int) -> Ints:
+        """Symbols of each example, int[n, longest]."""
+        symbols = self.params.symbols
+        if draw == "cyclic":
+            return (rng.integers(0, symbols, (n, 1)) + np.arange(longest)) % symbols
+        weights = _skew(symbols) if draw == "skewed" else None
+        if self.format != "repeats":
+            return arrangements(rng, np.full(n, symbols), longest, weights)
+        if weights is None:
+            return rng.integers(0, symbols, (n, longest))
+        return rng.choice(symbols, (n, longest), p=weights)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        items = tuple(prompt[: list(prompt).index(">")])
+        return items[::-1] if self.format == "reverse" else items
+
+    def chance(self, length: int) -> float:
+        symbols = self.params.symbols
+        return 1 / (symbols**length if self.format == "repeats" else perm(symbols, length))
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        """Not stated for skewed draws of distinct symbols, which have no simple formula."""
+        symbols, share = self.params.symbols, length / (length + 1)
+        skewed = split.shift["symbols"] == "skewed"
+        if skewed and self.format != "repeats":
+            return {}
+        weights = _skew(symbols) if skewed else np.full(symbols, 1 / symbols)
+        return {str(i): share * float(weight) for i, weight in enumerate(weights)} | {">": 1 - share}
+
+
+def _skew(symbols: int) -> NDArray[np.float64]:
+    weights = 1 / np.arange(1.0, symbols + 1) ** 2
+    return weights / weights.sum()
+
+
+def _sorted(items: Ints, lengths: Ints, falling: bool) -> Ints:
+    """The first `lengths` items of each row in order; what stands after them is left at the right."""
+    outside = np.arange(items.shape[1]) >= lengths[:, None]
+    sign = -1 if falling else 1
+    return sign * np.sort(np.where(outside, items.max() + 1, sign * items), axis=1)
+
+
+def _check_alphabet(format: str, symbols: int, max_len: int) -> None:
+    if format != "repeats":
+        check_enough("copy", symbols, max_len)
+    elif symbols < 2:
+        raise UserError(f"task 'copy' with repeats needs at least 2 symbols, not {symbols}")

@@ -1,0 +1,132 @@
+"""Sort: distinct numbers in rising order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, comb
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.spec import Scalar, Split
+from genlab.tasks.arrangements import arrangements, check_enough
+from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.hints import window_shares
+
+__all__ = ["Sort"]
+
+_SLACK = 1.5
+"""Values in a narrow window, for each item."""
+
+
+class Sort(Task):
+    """Distinct numbers, written again in rising order.
+
+    Each number is one token, drawn from twice as many as the longest example has items: with hardly more numbers
+    than items, counting up from the smallest would do (`baseline` says how often it does).
+
+    >>> from genlab.tasks import make
+    >>> " ".join(make("sort", max_len=8).solve("7 3 10 5 >".split()))      # by value, not by first digit
+    '3 5 7 10'
+    >>> " ".join(make("sort", max_len=8).solve("2 1 >".split()))
+    '1 2'
+    """
+
+    name = "sort"
+    family = "RASP-L"
+    asks = "what are these numbers in rising order?"
+    source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
+    length_unit = "items"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "distinct numbers > the same, rising"})
+    splits = split_map(
+        Split(name="id", about="any distinct values, any order", shift={"values": "all", "order": "any"}),
+        Split(name="low", about="values from the lower half", shift={"values": "low", "order": "any"}),
+        Split(name="high", about="values from the upper half", shift={"values": "high", "order": "any"}),
+        Split(name="window", about="values from a random narrow window", shift={"values": "window", "order": "any"}),
+        Split(
+            name="nearly-sorted",
+            about="no item more than 2 places from its own",
+            shift={"values": "all", "order": "nearly sorted"},
+        ),
+        Split(name="reversed", about="falling order", shift={"values": "all", "order": "falling"}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 2500}})
+
+    class Params(Task.Params):
+        symbols: int = Field(0, ge=0, description="values that items are drawn from; 0: twice max_len")
+
+    params: Params
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        given = super().resolve(format, max_len, params)
+        symbols = given["symbols"] or 2 * max_len
+        check_enough(cls.name, int(symbols), max_len)
+        return {"symbols": symbols}
+
+    def symbols(self) -> tuple[str, ...]:
+        check_enough(self.name, self.params.symbols, self.max_len)
+        return tuple(map(str, range(self.params.symbols)))
+
+    def width(self, length: int) -> int:
+        return 2 * length + 2
+
+    def longest(self, split: Split) -> int:
+        values = self.params.symbols
+        room = {"all": values, "low": values // 2, "high": values // 2, "window": int(values / _SLACK)}
+        return min(self.max_len, room[str(split.shift["values"])])
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        longest = int(lengths.max())
+        inside = np.arange(longest) < lengths[:, None]
+        keep = None if inside.all() else inside
+        start, count = self._values(rng, split, lengths)
+        items = arrangements(rng, count, longest) + start[:, None]
+        rising = np.sort(items if keep is None else np.where(keep, items, len(self.vocab)), axis=1)
+        prompt = items if split.shift["order"] == "any" else _reorder(rng, str(split.shift["order"]), rising, inside)
+        question, answer = Part(Vocab.first + prompt, keep=keep), Part(Vocab.first + rising, scored=True, keep=keep)
+        return assemble([question, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+
+    def _values(self, rng: np.random.Generator, split: Split, lengths: Ints) -> tuple[Ints, Ints]:
+        """The values that each example draws from: the smallest of them, and how many."""
+        values, which = self.params.symbols, split.shift["values"]
+        if which == "window":
+            count = np.ceil(_SLACK * lengths).astype(np.int64)
+            return rng.integers(0, values - count + 1), count
+        count = values if which == "all" else values // 2
+        start = values - count if which == "high" else 0
+        return np.full_like(lengths, start), np.full_like(lengths, count)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        items = prompt[: list(prompt).index(">")]
+        return tuple(sorted(items, key=int))
+
+    def chance(self, length: int) -> float:
+        return 1 / comb(self.params.symbols, length)
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        """`counting`: write the smallest item, then count up; right where the items are consecutive."""
+        return {"counting": (self.params.symbols - length + 1) / comb(self.params.symbols, length)}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        values, which = self.params.symbols, split.shift["values"]
+        of_items = [1 / values] * values
+        if which == "window":
+            of_items = window_shares(ceil(_SLACK * length), values)
+        elif which != "all":
+            half = values // 2
+            inside = range(half) if which == "low" else range(values - half, values)
+            of_items = [1 / half if value in inside else 0.0 for value in range(values)]
+        share = length / (length + 1)
+        return {str(value): share * of_items[value] for value in range(values)} | {">": 1 - share}
+
+
+def _reorder(rng: np.random.Generator, order: str, rising: Ints, inside: Bools) -> Ints:
+    """Sorted items in another order; cells outside stay on the right."""
+    place = np.arange(rising.shape[1], dtype=np.float64)
+    # Noise below 3 lets an item be passed by the next two at most.
+    keys = -place if order == "falling" else place + rng.uniform(0, 3, rising.shape)
+    keys = np.where(inside, keys, np.inf)
+    return np.take_along_axis(rising, np.argsort(keys, axis=1), axis=1)
