@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 __all__ = ["NORMALISERS", "causal_mask", "fused", "softmax", "written_out"]
 
-Heads = Float[Tensor, "*b head pos d_head"]
+Queries = Float[Tensor, "*b head query d_head"]
+Keys = Float[Tensor, "*b head key d_head"]
 Scores = Float[Tensor, "*b head query key"]
+Bias = Float[Tensor, "*#b head query key"]
 Normaliser = Callable[[Scores, Bool[Tensor, "query key"]], Scores]
 
 
@@ -31,7 +33,7 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Bool[Tensor, "
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
-def scores_of(q: Heads, k: Heads, bias: Scores | None, seen: Bool[Tensor, "query key"]) -> Scores:
+def scores_of(q: Queries, k: Keys, bias: Bias | None, seen: Bool[Tensor, "query key"]) -> Scores:
     """q . k / sqrt(d_head), plus the position bias, -inf at unseen keys."""
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
     if bias is not None:
@@ -40,21 +42,21 @@ def scores_of(q: Heads, k: Heads, bias: Scores | None, seen: Bool[Tensor, "query
 
 
 def written_out(
-    q: Heads,
-    k: Heads,
-    v: Heads,
-    bias: Scores | None,
+    q: Queries,
+    k: Keys,
+    v: Keys,
+    bias: Bias | None,
     normaliser: Normaliser,
     on_scores: Callable[[Tensor], Tensor],
     on_pattern: Callable[[Tensor], Tensor],
-) -> Heads:
+) -> Queries:
     """Attention step by step, so that scores and pattern can be read and replaced on the way."""
     seen = causal_mask(q.shape[-2], k.shape[-2], q.device)
     scores = on_scores(scores_of(q, k, bias, seen))
     return on_pattern(normaliser(scores, seen)) @ v
 
 
-def fused(q: Heads, k: Heads, v: Heads, bias: Scores | None) -> Heads:
+def fused(q: Queries, k: Keys, v: Keys, bias: Bias | None) -> Queries:
     """The same for softmax, in torch's fused kernel (which wants one batch axis before the heads)."""
     shape, queries, keys = q.shape, q.shape[-2], k.shape[-2]
     mask = None if queries in (1, keys) else causal_mask(queries, keys, q.device)

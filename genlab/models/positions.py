@@ -32,7 +32,9 @@ class Positions:
         del params, ids
         return None
 
-    def turn(self, x: Float[Tensor, "*b pos d_head"], ids: Int[Tensor, "*b pos"]) -> Float[Tensor, "*b pos d_head"]:
+    def turn(
+        self, x: Float[Tensor, "*#b pos d_head"], ids: Int[Tensor, "*#b pos"]
+    ) -> Float[Tensor, "*#b pos d_head"]:
         """Queries or keys as positions change them."""
         del ids
         return x
@@ -62,8 +64,8 @@ class Sinusoidal(Positions):
 
     def embedding(self, params: dict[str, Tensor], ids: Int[Tensor, "*b pos"]) -> Float[Tensor, "..."]:
         like = params["embed.W_E"]
-        angle = _angles(ids, self.cfg.d_model, like)
-        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+        angle = _angles(ids, self.cfg.d_model)
+        return torch.cat([angle.sin(), angle.cos()], dim=-1).to(like.dtype)
 
 
 class Rotary(Positions):
@@ -72,9 +74,11 @@ class Rotary(Positions):
     Adjacent pairs (2i, 2i + 1) turn together, over the whole head, with base 10000.
     """
 
-    def turn(self, x: Float[Tensor, "*b pos d_head"], ids: Int[Tensor, "*b pos"]) -> Float[Tensor, "*b pos d_head"]:
-        angle = _angles(ids, self.cfg.d_head, x)
-        cos, sin = angle.cos(), angle.sin()
+    def turn(
+        self, x: Float[Tensor, "*#b pos d_head"], ids: Int[Tensor, "*#b pos"]
+    ) -> Float[Tensor, "*#b pos d_head"]:
+        angle = _angles(ids, self.cfg.d_head)
+        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         even, odd = x[..., 0::2], x[..., 1::2]
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
@@ -88,27 +92,34 @@ class Alibi(Positions):
     def bias(
         self, query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
     ) -> Float[Tensor, "*b head query key"]:
-        heads = torch.arange(1, self.cfg.n_heads + 1, device=key_ids.device)
+        heads = torch.arange(1, self.cfg.n_heads + 1, device=key_ids.device, dtype=torch.float64)
         slopes = 2.0 ** (-8.0 * heads / self.cfg.n_heads)
         distance = query_ids[..., :, None] - key_ids[..., None, :]
         return -slopes[:, None, None] * distance[..., None, :, :]
 
 
-def _angles(ids: Int[Tensor, "*b pos"], width: int, like: Tensor) -> Float[Tensor, "*b pos half"]:
-    """ids / 10000^(2 i / width) for i = 0..width/2 - 1."""
-    rates = 10000.0 ** (-torch.arange(0, width, 2, device=like.device, dtype=torch.float64) / width)
-    return (ids[..., None] * rates).to(like.dtype)
+def _angles(ids: Int[Tensor, "*b pos"], width: int) -> Float[Tensor, "*b pos half"]:
+    """ids / 10000^(2 i / width) for i = 0..width/2 - 1.
+
+    In float64: an angle grows with the position, and rounded to bfloat16 one of 300 would be off by a radian.
+    """
+    rates = 10000.0 ** (-torch.arange(0, width, 2, device=ids.device, dtype=torch.float64) / width)
+    return ids[..., None] * rates
 
 
 def stacked_embedding(
     table: Float[Tensor, "run rows d_model"], ids: Int[Tensor, "*b pos"]
 ) -> Float[Tensor, "run batch pos d_model"]:
-    """Rows of each run's own table; ids are `[run, batch, pos]`, or `[pos]` for all alike."""
+    """Rows of each run's own table; ids are `[run, batch, pos]`, or `[pos]` for all alike.
+
+    An id beyond the table is an error, never another run's row.
+    """
     runs, rows, width = table.shape
     if ids.ndim == 1:
         return table[:, None, ids]
     if runs > 1:
-        ids = ids + rows * torch.arange(runs, device=ids.device)[:, None, None]
+        own = ids + rows * torch.arange(runs, device=ids.device)[:, None, None]
+        ids = own.masked_fill(ids >= rows, runs * rows)
     return F.embedding(ids, table.reshape(runs * rows, width))
 
 

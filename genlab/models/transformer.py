@@ -93,6 +93,8 @@ class Transformer:
             x = self._block(f"blocks.{i}", x, ids, tap, drop, past, keep=rest if last else None)
         if rest is not None and not self.cfg.n_layers:
             x = _take(x, rest)
+        if past is not None:
+            past.length += tokens.shape[-1]
         logits = self._unembed(self._norm("ln_final", x, look) if self.cfg.final_norm else x)
         if at is not None:
             logits = logits.squeeze(1)  # places stand in a batch of one
@@ -108,7 +110,8 @@ class Transformer:
         x = look("hook_embed", stacked_embedding(self.params["embed.W_E"], tokens))
         added = self.positions.embedding(self.params, ids)
         if added is not None:
-            x = x + look("hook_pos_embed", added)
+            # A tap finds the full shape and may write into it; without one, broadcasting does.
+            x = x + (added if look is _same else look("hook_pos_embed", added.expand_as(x).clone()))
         return _dropped(x, drop)
 
     def _block(
@@ -207,15 +210,15 @@ class Transformer:
 
 
 class Past:
-    """Keys, values and positions of the tokens read so far, a block a name: what decoding need not compute again."""
+    """Keys, values and positions of the tokens read so far, a block a name: what decoding need not compute again.
+
+    Attributes:
+        length: tokens read so far.
+    """
 
     def __init__(self) -> None:
+        self.length = 0
         self._kept: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-
-    @property
-    def length(self) -> int:
-        """Tokens read so far."""
-        return next(iter(self._kept.values()))[0].shape[-2] if self._kept else 0
 
     def extend(self, place: str, k: Tensor, v: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take up the new tokens' keys, values `[run, batch, head, pos, d_head]` and ids; give those of all."""
