@@ -1,0 +1,21 @@
+"""For all tests: folders of their own for whatever writes to a home, and the shapes in signatures checked."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+_scratch = Path(tempfile.mkdtemp(prefix="genlab-tests-"))
+atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
+for _variable in ("HOME", "TMPDIR", "MPLCONFIGDIR"):
+    (_scratch / _variable.lower()).mkdir()
+    os.environ[_variable] = str(_scratch / _variable.lower())
+tempfile.tempdir = None  # or the folder that was found first stays
+
+# Before anything imports these rooms: every array in and out of them is checked against its signature.
+install_import_hook(["genlab.models", "genlab.training"], "beartype.beartype")
