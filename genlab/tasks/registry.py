@@ -24,6 +24,7 @@ _BUILT_IN = MappingProxyType(
         "majority": "genlab.tasks.counting:Majority",
         "mode": "genlab.tasks.counting:Mode",
         "modular": "genlab.tasks.modular:Modular",
+        "modular-brackets": "genlab.tasks.modular_brackets:ModularBrackets",
         "modular-chain": "genlab.tasks.modular_chain:ModularChain",
         "parity": "genlab.tasks.parity:Parity",
         "repeats": "genlab.tasks.repeats:Repeats",
