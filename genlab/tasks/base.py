@@ -275,6 +275,10 @@ class Task(ABC):
         del length
         return {}
 
+    def solve_example(self, examples: Examples, row: int) -> tuple[str, ...]:
+        """`solve` for one example, for families that need more than its prompt (real values, the answer's length)."""
+        return self.solve(self.read(examples, row)[0])
+
     def accepts(self, prompt: Sequence[str], answer: Sequence[str]) -> bool:
         """Whether an answer is right. Families with several right answers override this."""
         return tuple(answer) == self.solve(prompt)

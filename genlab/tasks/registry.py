@@ -19,13 +19,17 @@ __all__ = ["load_plugin", "make", "names", "plugins", "register", "spec", "task_
 _BUILT_IN = MappingProxyType(
     {
         "addition": "genlab.tasks.addition:Addition",
+        "and-fixed-bits": "genlab.tasks.and_fixed_bits:AndFixedBits",
+        "associative-recall": "genlab.tasks.recall:AssociativeRecall",
         "copy": "genlab.tasks.copy:Copy",
         "count": "genlab.tasks.counting:Count",
         "majority": "genlab.tasks.counting:Majority",
+        "max-retrieval": "genlab.tasks.max_retrieval:MaxRetrieval",
         "mode": "genlab.tasks.counting:Mode",
         "modular": "genlab.tasks.modular:Modular",
         "modular-brackets": "genlab.tasks.modular_brackets:ModularBrackets",
         "modular-chain": "genlab.tasks.modular_chain:ModularChain",
+        "needle": "genlab.tasks.recall:Needle",
         "parity": "genlab.tasks.parity:Parity",
         "repeats": "genlab.tasks.repeats:Repeats",
         "reverse": "genlab.tasks.reverse:Reverse",

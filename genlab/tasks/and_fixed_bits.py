@@ -1,0 +1,117 @@
+"""AND of bits of which the last few never vary in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.errors import UserError
+from genlab.spec import Split
+from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, split_map
+
+__all__ = ["AndFixedBits"]
+
+
+class AndFixedBits(Task):
+    """The AND of a string of bits whose last five are always 1 in training: do they count when they vary?
+
+    Half of the training strings are all ones and half hold a single zero, never among the fixed bits. So the AND
+    of all bits and the AND of the free ones fit alike. The function of least degree as a polynomial is that of the
+    free bits; on `fixed-zero`, where the one zero is a fixed bit, it is right on the strings of ones alone (0.5),
+    and the AND of all bits is right on all. The paper has 20 bits, at one length.
+
+    >>> from genlab.tasks import make
+    >>> task = make("and-fixed-bits", max_len=20)
+    >>> task.solve("1 1 1 1 1 1 1 1 >".split())
+    ('1',)
+    >>> prompt = "1 1 1 1 1 1 0 1 >".split()                       # the zero is one of the last five
+    >>> task.solve(prompt), task.rules(prompt)["AND of the free bits"]
+    (('0',), ('1',))
+    """
+
+    name = "and-fixed-bits"
+    family = "RASP-L"
+    language_class = "regular"
+    asks = "are all bits one, those included that were one in all of training?"
+    source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
+    length_unit = "bits"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "bits > their AND"})
+    splits = split_map(
+        Split(name="id", about="no zero, or one among the free bits", shift={"zero": "free"}),
+        Split(name="fixed-zero", about="no zero, or one among the fixed bits", shift={"zero": "fixed"}),
+        Split(name="any-zero", about="no zero, or one anywhere", shift={"zero": "any"}),
+        Split(
+            name="many-zeros",
+            about="no zero, or each free bit zero with probability 1/2 (one at least)",
+            shift={"zero": "free", "more": True},
+        ),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"min_len": 20, "n_layers": 2, "steps": 1500}}
+    )
+
+    class Params(Task.Params):
+        """How many of the last bits are fixed."""
+
+        fixed: int = Field(5, ge=1, description="last bits, always 1 in training")
+
+    params: Params
+
+    def symbols(self) -> tuple[str, ...]:
+        if self.max_len <= self.params.fixed:
+            raise UserError(f"max_len {self.max_len} leaves no free bit beside {self.params.fixed} fixed ones")
+        return ("0", "1")
+
+    def width(self, length: int) -> int:
+        return length + 3
+
+    def min_len(self, split: Split) -> int:
+        del split
+        return self.params.fixed + 1
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        n, longest = len(lengths), int(lengths.max())
+        place, all_ones = np.arange(longest), rng.random(n) < 0.5
+        low, high = self._zero_range(split, lengths)
+        zeros = place == rng.integers(low, high)[:, None]
+        if split.shift.get("more"):
+            zeros = self._more(rng, zeros, place < high[:, None])
+        zeros &= ~all_ones[:, None]
+        inside = place < lengths[:, None]
+        bits = Part(Vocab.first + ~zeros, keep=None if inside.all() else inside)
+        answer = Part(Vocab.first + all_ones[:, None], scored=True)
+        return assemble([bits, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+
+    def _zero_range(self, split: Split, lengths: Ints) -> tuple[Ints, Ints]:
+        """Half-open range of the places that a zero may take."""
+        free = lengths - self.params.fixed
+        start, end = {"free": (0 * free, free), "fixed": (free, lengths), "any": (0 * free, lengths)}[
+            str(split.shift["zero"])
+        ]
+        return start, end
+
+    def _more(self, rng: np.random.Generator, one_zero: Bools, free: Bools) -> Bools:
+        """Zeros among the free bits with probability 1/2 each; the single one where that leaves none."""
+        zeros = (rng.random(free.shape) < 0.5) & free
+        return np.where(zeros.any(axis=1, keepdims=True), zeros, one_zero)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        return ("0" if "0" in prompt else "1",)
+
+    def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        free = prompt[: list(prompt).index(">") - self.params.fixed]
+        return {"AND of all bits": self.solve(prompt), "AND of the free bits": self.solve(free)}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        free = length - self.params.fixed
+        zeros = free / 2 + 0.5**free if split.shift.get("more") else 1.0
+        counts = {"0": zeros / 2, "1": length - zeros / 2, ">": 1.0}
+        return {token: count / (length + 1) for token, count in counts.items()}
+
+    def chance(self, length: int) -> float:
+        del length
+        return 0.5

@@ -1,0 +1,243 @@
+"""Recall: what stood beside this key? Among many pairs, or beside one key in a long text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.spec import Scalar, Split
+from genlab.tasks.arrangements import arrangements, check_enough
+from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
+from genlab.tasks.places import apart
+from genlab.tasks.weighted import expected_mode, zipf
+
+__all__ = ["AssociativeRecall", "Needle"]
+
+_ASK = "?"
+
+
+class AssociativeRecall(Task):
+    """Pairs of a key and a value, then keys again: say their values.
+
+    All keys of an example differ. `one-query` asks for one of them, `every-query` for all of them in a new order.
+    A number of the prompt is a shortcut to the single answer (`baseline`: the most common one).
+
+    >>> from genlab.tasks import make
+    >>> " ".join(make("associative-recall", max_len=8).solve("a 3 c 7 b 1 ? c >".split()))
+    '7'
+    >>> " ".join(make("associative-recall", max_len=8, format="every-query").solve("a 3 c 7 ? c a >".split()))
+    '7 3'
+    """
+
+    name = "associative-recall"
+    family = "retrieval"
+    asks = "which values belong to these keys?"
+    source = (
+        "Arora et al. 2023, Zoology: Measuring and improving recall in efficient language models, arXiv 2312.04927"
+    )
+    length_unit = "pairs"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "one-query": "pairs ? a key > its value",
+            "every-query": "pairs ? all keys in a new order > their values",
+        }
+    )
+    splits = split_map(
+        Split(name="id", about="keys and values uniform, asked in random order", shift={}),
+        Split(name="in-order", about="asked as shown; a single query is the first pair's", shift={"order": "shown"}),
+        Split(name="backwards", about="asked last pair first", shift={"order": "backwards"}),
+        Split(name="skewed-keys", about="key i of weight 1/(i + 2.7)", shift={"keys": "skewed"}),
+        Split(name="few-values", about="only two different values", shift={"values": 2}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 5000}})
+
+    class Params(Task.Params):
+        """Sizes of the two alphabets."""
+
+        keys: int = Field(0, ge=0, description="different keys; 0: max_len, at least 26")
+        values: int = Field(10, ge=2, description="different values")
+
+    params: Params
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        values = super().resolve(format, max_len, params)
+        return values | {"keys": values["keys"] or max(26, max_len)}
+
+    def symbols(self) -> tuple[str, ...]:
+        check_enough(self.name, self.params.keys, self.max_len)
+        return (*map(str, range(self.params.values)), _ASK, *hint_names(self.params.keys))
+
+    def width(self, length: int) -> int:
+        queries = length if self.format == "every-query" else 1
+        return 2 * length + 2 * queries + 3
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        n, longest = len(lengths), int(lengths.max())
+        weights = zipf(self.params.keys) if split.shift.get("keys") == "skewed" else None
+        keys = arrangements(rng, np.full(n, self.params.keys), longest, weights)
+        values = rng.integers(0, int(split.shift.get("values", self.params.values)), size=keys.shape)
+        inside = np.arange(longest) < lengths[:, None]
+        order, asked = self._order(rng, split, lengths, longest), inside
+        if self.format == "one-query":
+            order, asked = order[:, :1], np.ones((n, 1), bool)
+        first_key = Vocab.first + self.params.values + 1
+        pairs = np.stack([first_key + keys, Vocab.first + values], axis=2).reshape(n, -1)
+        parts = [
+            Part(pairs, keep=_unless_all(np.repeat(inside, 2, axis=1))),
+            Part(first_key - 1),
+            Part(first_key + np.take_along_axis(keys, order, axis=1), keep=_unless_all(asked)),
+            Part(Vocab.sep),
+            Part(Vocab.first + np.take_along_axis(values, order, axis=1), scored=True, keep=_unless_all(asked)),
+            Part(Vocab.end, scored=True),
+        ]
+        return assemble(parts, lengths)
+
+    def _order(self, rng: np.random.Generator, split: Split, lengths: Ints, longest: int) -> Ints:
+        """The pairs in the order of the queries, int[n, pairs]."""
+        place = np.arange(longest)
+        match split.shift.get("order", "any"):
+            case "shown":
+                return np.broadcast_to(place, (len(lengths), longest))
+            case "backwards":
+                return (lengths[:, None] - 1 - place) % longest
+            case _ if self.format == "one-query":
+                return rng.integers(0, lengths)[:, None]
+            case _:
+                return arrangements(rng, lengths, longest)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        words = list(prompt)
+        ask = words.index(_ASK)
+        value_of = dict(zip(words[0:ask:2], words[1:ask:2], strict=True))
+        return tuple(value_of[key] for key in words[ask + 1 : words.index(">")])
+
+    def chance(self, length: int) -> float:
+        return (1 / self.params.values) ** (length if self.format == "every-query" else 1)
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        if self.format == "every-query":
+            return {}
+        return {"the most common value": expected_mode(length, self.params.values) / length}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        if split.shift.get("keys") == "skewed":
+            return {}
+        queries = length if self.format == "every-query" else 1
+        total = 2 * length + queries + 2
+        used = int(split.shift.get("values", self.params.values))
+        keys = dict.fromkeys(hint_names(self.params.keys), (length + queries) / self.params.keys / total)
+        return keys | {str(i): length / used / total for i in range(used)} | {_ASK: 1 / total, ">": 1 / total}
+
+
+class Needle(Task):
+    """A long text of numbers with one key in it: say the number right after that key.
+
+    Numbers stand everywhere, so that only the place tells the answer. The key is asked for at the end, which the
+    training texts do not need, since they hold no other: `distractors` hides three more keys, and only a model that
+    looks for the key it is asked for is right there (`rules` tells the two apart).
+
+    >>> from genlab.tasks import make
+    >>> make("needle", max_len=8).solve("4 0 c 7 9 ? c >".split())
+    ('7',)
+    >>> make("needle", max_len=8).solve("b 4 0 c 7 9 ? b >".split())
+    ('4',)
+    """
+
+    name = "needle"
+    family = "retrieval"
+    asks = "which number stands after the key?"
+    source = (
+        "Hsieh et al. 2024, RULER: What's the real context size of your long-context language models?, "
+        "arXiv 2404.06654"
+    )
+    length_unit = "tokens of the text"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"text": "numbers with a key among them ? the key > value"}
+    )
+    splits = split_map(
+        Split(name="id", about="one key, anywhere", shift={}),
+        Split(name="start", about="the key comes first", shift={"depth": 0.0}),
+        Split(name="middle", about="the key stands in the middle", shift={"depth": 0.5}),
+        Split(name="end", about="the key and its number come last", shift={"depth": 1.0}),
+        Split(name="distractors", about="three other keys besides", shift={"keys": 4}),
+        Split(name="few-numbers", about="only two different numbers", shift={"numbers": 2}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"min_len": 2, "n_layers": 2, "steps": 5000}}
+    )
+
+    class Params(Task.Params):
+        """Sizes of the two alphabets."""
+
+        keys: int = Field(26, ge=4, description="different keys")
+        numbers: int = Field(10, ge=2, description="different numbers")
+
+    params: Params
+
+    def symbols(self) -> tuple[str, ...]:
+        return (*map(str, range(self.params.numbers)), _ASK, *hint_names(self.params.keys))
+
+    def width(self, length: int) -> int:
+        return length + 5
+
+    def min_len(self, split: Split) -> int:
+        return 2 * int(split.shift.get("keys", 1))
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        n, longest = len(lengths), int(lengths.max())
+        rows, count = np.arange(n), int(split.shift.get("keys", 1))
+        text = Vocab.first + rng.integers(0, int(split.shift.get("numbers", self.params.numbers)), (n, longest))
+        if "depth" in split.shift:
+            places = np.rint((lengths - 2) * float(split.shift["depth"])).astype(np.int64)[:, None]
+        else:
+            places = apart(rng, lengths, np.full(n, 2), count)
+        keys = Vocab.first + self.params.numbers + 1 + arrangements(rng, np.full(n, self.params.keys), count)
+        text[rows[:, None], places] = keys
+        asked = rng.integers(0, count, size=n)
+        parts = [
+            Part(text, keep=_unless_all(np.arange(longest) < lengths[:, None])),
+            Part(Vocab.first + self.params.numbers),
+            Part(keys[rows, asked][:, None]),
+            Part(Vocab.sep),
+            Part(text[rows, places[rows, asked] + 1][:, None], scored=True),
+            Part(Vocab.end, scored=True),
+        ]
+        return assemble(parts, lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        words = list(prompt)
+        return (words[words.index(words[-2]) + 1],)
+
+    def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        text = list(prompt[: list(prompt).index(_ASK)])
+        places = [i for i, word in enumerate(text) if not word.isdigit()]
+        first, last = text[places[0] + 1], text[places[-1] + 1]
+        return {
+            "after the asked key": self.solve(prompt),
+            "after the first key": (first,),
+            "after the last key": (last,),
+        }
+
+    def chance(self, length: int) -> float:
+        del length
+        return 1 / self.params.numbers
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        return {"the most common number": expected_mode(length - 1, self.params.numbers) / (length - 1)}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        count, used = int(split.shift.get("keys", 1)), int(split.shift.get("numbers", self.params.numbers))
+        total = length + 3
+        keys = dict.fromkeys(hint_names(self.params.keys), (count + 1) / self.params.keys / total)
+        numbers = {str(i): (length - count) / used / total for i in range(used)}
+        return keys | numbers | {_ASK: 1 / total, ">": 1 / total}
+
+
+def _unless_all(keep: Bools) -> Bools | None:
+    """None where all cells are kept, which saves closing up."""
+    return None if keep.all() else keep
