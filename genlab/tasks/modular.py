@@ -14,7 +14,7 @@ from genlab.errors import UserError
 from genlab.spec import Scalar, Split, TaskSpec
 from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, split_map
 
-__all__ = ["Modular", "equally_often", "is_prime"]
+__all__ = ["Modular", "check_prime", "divided", "equally_often", "is_prime"]
 
 _SIGNS = {"a+b": "+", "a-b": "-", "a*b": "*", "a/b": "/"}
 
@@ -79,7 +79,7 @@ class Modular(Task):
         exists = right > 0 if self.params.op == "a/b" else np.ones(table.size, bool)
         self.left, self.right, self.results = left[exists], right[exists], table.ravel()[exists]
         """The numbers a, b and a op b of every pair, int[pair]."""
-        self.is_train = self._division()
+        self.is_train = divided(len(self.results), self.params.train_fraction, self.params.division_seed)
         """Which pairs are for training, bool[pair]."""
         self._pairs = self._kinds()
         self._examples = self._written()
@@ -94,25 +94,11 @@ class Modular(Task):
             return _parsed(self.params.table, p)
         a, b = np.arange(p)[:, None], np.arange(p)[None, :]
         if op == "a/b":
-            if not is_prime(p):
-                raise UserError(f"op 'a/b' needs a prime p, not {p}; nearest prime: {_nearest_prime(p)}")
+            check_prime(p, "op 'a/b'")
             return a * np.array([pow(d, p - 2, p) for d in range(p)]) % p
         # Reduced before the last product, so that no intermediate number leaves 64 bits.
         powers = {"a+b": a + b, "a-b": a - b, "a*b": a * b, "a^2+b^2": a * a + b * b, "a^3+ab": (a * a + b) % p * a}
         return powers[op] % p
-
-    def _division(self) -> Bools:
-        count = len(self.results)
-        train = round(self.params.train_fraction * count)
-        if not 0 < train < count:
-            raise UserError(
-                f"train_fraction {self.params.train_fraction} of {count} pairs is {train} pairs: allowed are 1 to "
-                f"{count - 1}, for some must be trained and some held out"
-            )
-        order = np.random.default_rng(self.params.division_seed).permutation(count)
-        chosen = np.zeros(count, bool)
-        chosen[order[:train]] = True
-        return chosen
 
     def _kinds(self) -> dict[str, Ints]:
         """The pairs of each kind that splits name."""
@@ -201,6 +187,23 @@ class Modular(Task):
         return {token: float(share) for token, share in zip(self.vocab.tokens, counts, strict=True) if share}
 
 
+def divided(count: int, train_fraction: float, seed: int) -> Bools:
+    """Which of `count` pairs are for training: a random choice of that share of them, bool[count].
+
+    Raises:
+        UserError: the share leaves no pair for training, or none held out.
+    """
+    train = round(train_fraction * count)
+    if not 0 < train < count:
+        raise UserError(
+            f"train_fraction {train_fraction} of {count} pairs is {train} pairs: allowed are 1 to {count - 1}, "
+            "for some must be trained and some held out"
+        )
+    chosen = np.zeros(count, bool)
+    chosen[np.random.default_rng(seed).permutation(count)[:train]] = True
+    return chosen
+
+
 def equally_often(rng: np.random.Generator, items: int, n: int) -> Ints:
     """n of `range(items)` in random order, each equally often as far as n allows, int[n].
 
@@ -223,8 +226,11 @@ def is_prime(n: int) -> bool:
     return n > 1 and all(n % d for d in range(2, int(n**0.5) + 1))
 
 
-def _nearest_prime(n: int) -> int:
-    return next(m for apart in range(n) for m in (n - apart, n + apart) if is_prime(m))
+def check_prime(p: int, what: str) -> None:
+    """Raise `UserError` where p is not prime: `what` divides modulo p."""
+    if not is_prime(p):
+        near = next(m for apart in range(p) for m in (p - apart, p + apart) if is_prime(m))
+        raise UserError(f"{what} needs a prime p, not {p}; nearest prime: {near}")
 
 
 def _parsed(text: str, p: int) -> Ints:

@@ -127,7 +127,7 @@ def test_result_table_by_hand():
         ("precedence", {"operators": "++"}, "each once"),
         ("precedence", {"operators": ""}, "each once"),
         ("sum", {"modulus": 1}, "modulus: 1 is not allowed"),
-        ("tree", {}, "unknown format of task 'modular-chain' 'tree'"),
+        ("tree", {}, "unknown format of task 'modular-chain':? 'tree'"),
     ],
 )
 def test_faults_are_named(format, params, says):
