@@ -1,0 +1,136 @@
+"""What a run of a program leaves behind: its operations, in order, with the lines that they came from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genlab.errors import UserError
+
+__all__ = ["FREE", "MAPS", "Graph", "Node", "Op", "Place", "ProgramError", "here"]
+
+Op = Literal["input", "foreign", "full", "indices", "tok_map", "seq_map", "select", "sel_width", "aggr"]
+MAPS: tuple[Op, ...] = ("tok_map", "seq_map")
+FREE: tuple[Op, ...] = ("input", "foreign")
+"""What a program is given and does not compute."""
+
+_LANGUAGE = str(Path(__file__).parent)
+
+
+class ProgramError(UserError):
+    """A program does what a RASP program cannot do. The message names the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an operation was asked for: the program's own line, and the library function between, if any."""
+
+    file: str
+    line: int
+    function: str = ""
+    via: str = ""
+
+    def __str__(self) -> str:
+        inside = f" in {self.via}" if self.via else ""
+        return f"{Path(self.file).name}:{self.line}{inside}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation of a run.
+
+    Attributes:
+        id: its place in the order of the run.
+        op: the core operation; a numpy operator on sequences is the map that it is short for.
+        inputs: the operations that it reads, in the order of its arguments.
+        func: the function of a map, or the predicate of a select.
+        params: the constant of `full`; whether a select is causal; default and reduction of an aggregation.
+        is_bool: whether its values are booleans to numpy (`~` and `+` act otherwise on those).
+        short: whether it was written as a numpy operator.
+    """
+
+    id: int
+    op: Op
+    inputs: tuple[Node, ...]
+    func: Callable[..., Any] | None
+    params: tuple[Any, ...]
+    is_bool: bool
+    place: Place
+    short: bool = False
+
+    @property
+    def label(self) -> str:
+        """A few characters that say what it does."""
+        name = "" if self.func is None else getattr(self.func, "__name__", type(self.func).__name__)
+        name = "function" if name == "<lambda>" else name
+        if self.op == "full":
+            return f"full {self.params[0]}"
+        if self.op == "aggr":
+            return f"aggr {self.params[1]}"
+        return f"{self.op} {name}".strip()
+
+
+@dataclass(eq=False)
+class Graph:
+    """The operations of one run, in order. Each reads only earlier ones.
+
+    Attributes:
+        nodes: all operations, those whose result is never used among them.
+        output: the operation that the program returned, set when it has returned.
+        values: the value of each node by its id, int64 or bool [n, pos]; filled where `keep` is set.
+    """
+
+    keep: bool = False
+    nodes: list[Node] = field(default_factory=list[Node])
+    output: Node | None = None
+    values: dict[int, NDArray[Any]] = field(default_factory=dict[int, NDArray[Any]])
+
+    def add(
+        self,
+        op: Op,
+        inputs: Iterable[Node] = (),
+        func: Callable[..., Any] | None = None,
+        params: tuple[Any, ...] = (),
+        values: NDArray[Any] | None = None,
+        short: bool = False,
+    ) -> Node:
+        """Record one operation."""
+        is_bool = values is not None and values.dtype == np.bool_
+        node = Node(len(self.nodes), op, tuple(inputs), func, params, is_bool, here(), short)
+        self.nodes.append(node)
+        if self.keep and values is not None:
+            self.values[node.id] = values
+        return node
+
+    @property
+    def live(self) -> list[Node]:
+        """The operations that the output depends on, in order; all of them while there is no output."""
+        if self.output is None:
+            return list(self.nodes)
+        wanted, queue = {self.output.id}, [self.output]
+        while queue:
+            for parent in queue.pop().inputs:
+                if parent.id not in wanted:
+                    wanted.add(parent.id)
+                    queue.append(parent)
+        return [node for node in self.nodes if node.id in wanted]
+
+
+def here() -> Place:
+    """The line of the program that is being run: the nearest one outside the language's own files.
+
+    >>> here().via
+    ''
+    """
+    frame, via = sys._getframe(1), ""  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_LANGUAGE):
+        if frame.f_code.co_filename.endswith("library.py") and not frame.f_code.co_name.startswith("_"):
+            via = frame.f_code.co_name
+        frame = frame.f_back
+    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, via)
