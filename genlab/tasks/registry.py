@@ -29,6 +29,7 @@ _BUILT_IN = MappingProxyType(
         "modular": "genlab.tasks.modular:Modular",
         "modular-brackets": "genlab.tasks.modular_brackets:ModularBrackets",
         "modular-chain": "genlab.tasks.modular_chain:ModularChain",
+        "modular-icl": "genlab.tasks.modular_icl:ModularIcl",
         "needle": "genlab.tasks.recall:Needle",
         "parity": "genlab.tasks.parity:Parity",
         "repeats": "genlab.tasks.repeats:Repeats",

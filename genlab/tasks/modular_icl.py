@@ -1,0 +1,168 @@
+"""In-context linear maps modulo p: z = a x + b y, where (a, b) shows only in the examples before the query."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from genlab.errors import UserError
+from genlab.spec import Split, TaskSpec
+from genlab.tasks.base import Examples, Floats, Ints, Task, Vocab, split_map
+from genlab.tasks.icl_solvers import copying, looking_up, ratio_matching, regression, simplest_solver
+from genlab.tasks.modular import check_prime, divided, equally_often
+from genlab.tasks.task_vectors import random_vectors, rectangular_vectors
+
+__all__ = ["ModularIcl"]
+
+
+class ModularIcl(Task):
+    """Triples x y z of one task z = a x + b y mod p, then a query x y; a length counts the triples shown (shots).
+
+    There are no separators, no end token, and (a, b) is never shown. Training takes the loss at every z, the score
+    is that of the last one, so evaluating at lengths 0 to k scores every shot. Some task vectors (a, b) are for
+    training, by `task_rule`: `rectangular` takes the corners of rectangles in the plane of (a, b), so that no
+    coordinate is met in one task alone; `random` takes any. Some pairs (x, y) are for training too, the same for all
+    tasks; an example draws all of its pairs from one side, with replacement. A batch holds every task of its split
+    equally often, as far as its size allows.
+
+    Few shots do not tell the task. `solve` answers what most task vectors that fit the shots give; `baseline` says
+    how far solvers come at each shot, and results are also given by the simplest `solver` that knows the answer:
+    1 the query is among the shots, 2 it is a multiple of a shot, 3 two shots span the plane; 0 none.
+
+    >>> from genlab.tasks import make
+    >>> task = make("modular-icl", 4, params={"p": 5, "tasks": 8})
+    >>> task.solve("1 0 2  0 1 3  1 1".split())                                              # a = 2, b = 3
+    ('0',)
+    >>> task.solve("1 2 3  2 4".split())                                                     # twice the shot: 6 = 1
+    ('1',)
+    """
+
+    name = "modular-icl"
+    family = "modular arithmetic"
+    asks = "what is a x + b y modulo p, given triples x y z of the same a and b?"
+    source = "He et al. 2024, Learning to grok, arXiv 2406.02550"
+    length_unit = "shots"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "x y z of each shot, then x y of the query: z"})
+    splits = split_map(
+        Split(name="id", about="training tasks, held-out pairs", shift={"tasks": "train", "pairs": "held-out"}),
+        Split(name="train", about="training tasks and pairs", shift={"tasks": "train", "pairs": "train"}),
+        Split(name="new-tasks", about="unseen tasks, training pairs", shift={"tasks": "unseen", "pairs": "train"}),
+        Split(name="new-both", about="unseen tasks, held-out pairs", shift={"tasks": "unseen", "pairs": "held-out"}),
+    )
+    train_split = "train"
+
+    class Params(Task.Params):
+        """The modulus, and which tasks and pairs training sees."""
+
+        p: int = Field(29, ge=3, le=199, description="the modulus, a prime: numbers are 0 to p - 1")
+        tasks: int = Field(256, ge=1, description="task vectors (a, b) for training")
+        task_rule: Literal["rectangular", "random"] = Field("rectangular", description="how they are chosen")
+        train_fraction: float = Field(0.7, gt=0, lt=1, description="share of the pairs (x, y) for training")
+        division_seed: int = Field(0, ge=0, description="decides which tasks and pairs those are")
+
+    params: Params
+
+    def __init__(self, spec: TaskSpec):
+        super().__init__(spec)
+        p, tasks, seed = self.params.p, self.params.tasks, self.params.division_seed
+        check_prime(p, f"task {self.name!r}")
+        if tasks >= p * p:
+            raise UserError(f"{tasks} training tasks modulo {p} leave none unseen: allowed are 1 to {p * p - 1}")
+        choose = rectangular_vectors if self.params.task_rule == "rectangular" else random_vectors
+        trained = choose(np.random.default_rng([seed, 1]), p, tasks)
+        self.vectors = {"train": np.argwhere(trained), "unseen": np.argwhere(~trained)}
+        """Task vectors (a, b), int[task, 2]."""
+        given = divided(p * p, self.params.train_fraction, seed).reshape(p, p)
+        self.pairs = {"train": np.argwhere(given), "held-out": np.argwhere(~given)}
+        """Pairs (x, y), int[pair, 2]."""
+
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(map(str, range(self.params.p)))
+
+    def width(self, length: int) -> int:
+        return 3 * (length + 1)
+
+    def min_len(self, split: Split) -> int:
+        del split
+        return 0
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        n, triples = len(lengths), int(lengths.max()) + 1
+        vectors, pairs = self.vectors[str(split.shift["tasks"])], self.pairs[str(split.shift["pairs"])]
+        a, b = vectors[equally_often(rng, len(vectors), n)].T[..., None]
+        whole = np.empty((n, triples, 3), np.int64)
+        whole[..., :2] = pairs[rng.integers(0, len(pairs), (n, triples))]
+        whole[..., 2] = (a * whole[..., 0] + b * whole[..., 1]) % self.params.p
+        whole += Vocab.first
+        there = np.arange(triples) <= lengths[:, None]
+        whole[~there] = Vocab.pad
+        flat = whole.reshape(n, -1)
+        trained = np.zeros((n, 3 * triples - 1), bool)
+        trained[:, 1::3] = there
+        scored = np.zeros_like(trained)
+        scored[np.arange(n), 3 * lengths + 1] = True
+        return Examples(flat[:, :-1], flat[:, 1:], scored, lengths, trained=trained)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        votes = self._votes(prompt)
+        return (str(max(sorted(votes), key=lambda z: votes[z])),)
+
+    def solve_example(self, examples: Examples, row: int) -> tuple[str, ...]:
+        """The answer that the shots determine; where they allow several, the drawn one if it is among them."""
+        prompt, answer = self.read(examples, row)
+        return answer if int(answer[0]) in self._votes(prompt) else self.solve(prompt)
+
+    def _votes(self, prompt: Sequence[str]) -> Counter[int]:
+        """How many task vectors that fit the shots give each answer to the query, by trying them all."""
+        p, numbers = self.params.p, [int(token) for token in prompt]
+        shots = list(zip(numbers[:-2:3], numbers[1:-2:3], numbers[2:-2:3], strict=True))
+        x, y = numbers[-2:]
+        return Counter(
+            (a * x + b * y) % p
+            for a in range(p)
+            for b in range(p)
+            if all((a * u + b * v) % p == w for u, v, w in shots)
+        )
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        numbers = examples.tokens[:, : 3 * int(examples.lengths.max()) + 2] - Vocab.first
+        numbers = np.pad(numbers, ((0, 0), (0, 1))).reshape(len(numbers), -1, 3)[..., :2]
+        query = numbers[np.arange(len(numbers)), examples.lengths]
+        shown = np.arange(numbers.shape[1]) < examples.lengths[:, None]
+        return {"solver": simplest_solver(numbers, shown, query, self.params.p)}
+
+    def chance(self, length: int) -> float:
+        del length
+        return float(np.sum(self._answer_shares("train", "held-out") ** 2))
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        """Solvers on `id` after this many shots, weakest first; the last knows the training tasks."""
+        pairs, p = self.pairs["held-out"], self.params.p
+        return {
+            "query already shown": copying(pairs, p, length),
+            "ratio matching": ratio_matching(pairs, p, length),
+            "full regression": regression(pairs, p, length),
+            "lookup of the training tasks": float(self._lookup[length]),
+        }
+
+    @cached_property
+    def _lookup(self) -> Floats:
+        return looking_up(self.vectors["train"], self.pairs["held-out"], self.params.p, self.max_len)
+
+    def _answer_shares(self, tasks: str, pairs: str) -> Floats:
+        """Distribution of z over all tasks and pairs of a split, float[z]."""
+        a, b = self.vectors[tasks].T[..., None]
+        x, y = self.pairs[pairs].T
+        return np.bincount(((a * x + b * y) % self.params.p).ravel(), minlength=self.params.p) / (a.size * x.size)
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        tasks, pairs = str(split.shift["tasks"]), str(split.shift["pairs"])
+        numbers = np.bincount(self.pairs[pairs].ravel(), minlength=self.params.p) / len(self.pairs[pairs])
+        counts = (length + 1) * numbers + length * self._answer_shares(tasks, pairs)
+        return {str(i): float(count) / (3 * length + 2) for i, count in enumerate(counts)}
