@@ -21,6 +21,7 @@ _BUILT_IN = MappingProxyType(
         "addition": "genlab.tasks.addition:Addition",
         "and-fixed-bits": "genlab.tasks.and_fixed_bits:AndFixedBits",
         "associative-recall": "genlab.tasks.recall:AssociativeRecall",
+        "brackets": "genlab.tasks.brackets:Brackets",
         "copy": "genlab.tasks.copy:Copy",
         "count": "genlab.tasks.counting:Count",
         "majority": "genlab.tasks.counting:Majority",

@@ -1,0 +1,198 @@
+"""Brackets: is the string nested, or does it only hold as many closing brackets as opening ones?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import comb
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genlab.spec import Split
+from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.bracket_pool import kept, nested_share
+from genlab.tasks.words import arranged, equal_counts, independent, is_nested, redrawn, wrapped
+
+__all__ = ["Brackets"]
+
+_START, _OPEN, _CLOSE, _TRUE, _FALSE = range(Vocab.first, Vocab.first + 5)
+
+
+class Brackets(Task):
+    """Whether a string of brackets is nested: never more closed than opened, and all closed at the end.
+
+    The label is read at `>`, which stands where the published strings have their end token. Every training string
+    fits two rules or neither: NESTED, and EQUAL-COUNT (as many opening as closing brackets). Positives are uniform
+    nested words, negatives independent brackets without equal counts. `matched-unnested` tells the two rules apart.
+
+    `id` imitates a published pool of 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets without duplicates. There
+    are few short nested words, so its short strings are mostly not nested and its long ones mostly are: the length
+    alone gives the label of 63 % of them. `iid` keeps the duplicates; what is left is that short strings are more
+    often refused for their equal counts. In `length-matched` the length says nothing.
+
+    >>> from genlab.tasks import make
+    >>> task = make("brackets", max_len=40)
+    >>> " ".join(task.solve("<start> ( ( ) ( ) ) >".split()))
+    'True'
+    >>> " ".join(task.solve("<start> ( ) ) ( >".split()))
+    'False'
+    >>> task.rule_followed("<start> ( ) ) ( >".split(), ["True"])
+    'EQUAL-COUNT + FIRST-SYMBOL'
+    >>> [round(task.by_length_alone(split, 2, 40), 3) for split in ("id", "iid", "length-matched")]
+    [0.632, 0.505, 0.5]
+    """
+
+    name = "brackets"
+    family = "hierarchy"
+    asks = "are the brackets nested?"
+    source = "Li et al. 2025, Can Interpretation Predict Behavior on Unseen Data?, arXiv 2507.06445"
+    length_unit = "brackets"
+    language_class = "context-free"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "<start> brackets > whether they are nested"})
+    splits = split_map(
+        Split(
+            name="id",
+            about="half nested, half without equal counts; a published pool without duplicates",
+            shift={"pool": 200_000, "longest": 40, "others": "unequal"},
+        ),
+        Split(name="iid", about="the same with duplicates", shift={"pool": 0, "longest": 40, "others": "unequal"}),
+        Split(name="length-matched", about="half nested at every length", shift={"nested": 0.5, "others": "unequal"}),
+        Split(
+            name="matched-unnested",
+            about="equal counts, not nested: all False",
+            shift={"nested": 0.0, "others": "equal"},
+        ),
+        Split(
+            name="first-symbol",
+            about="equal counts, not nested, the first bracket opens: all False",
+            shift={"nested": 0.0, "others": "equal", "opens": True},
+        ),
+        Split(
+            name="longer",
+            about="length-matched, longer than any published string",
+            shift={"nested": 0.5, "others": "unequal", "min_len": 42},
+        ),
+        Split(
+            name="deeper",
+            about="nested words within 8 more pairs; in the other half one bracket is turned round",
+            shift={"nested": 0.5, "others": "turned", "wrap": 8},
+        ),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"min_len": 2, "n_layers": 2, "n_heads": 2, "lengths_per_batch": 16, "steps": 3000}}
+    )
+
+    def symbols(self) -> tuple[str, ...]:
+        return ("<start>", "(", ")", "True", "False")
+
+    def width(self, length: int) -> int:
+        return length + 4
+
+    def min_len(self, split: Split) -> int:
+        shift = split.shift
+        return max(4 if shift.get("opens") else 2, int(shift.get("min_len", 2)), 2 + 2 * int(shift.get("wrap", 0)))
+
+    def makes(self, split: Split, length: int) -> bool:
+        del split
+        return length % 2 == 0
+
+    def length_weights(self, split: Split, lengths: Ints) -> Floats:
+        pairs = len(lengths) - 1
+        weights = np.array([comb(pairs, i) / 2**pairs for i in range(pairs + 1)])
+        if "pool" in split.shift:
+            weights *= [sum(kept(*_pool(split), length)) for length in lengths.tolist()]
+        return weights
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        share = {length: self._nested_share(split, length) for length in set(lengths.tolist())}
+        label = rng.random(len(lengths)) < np.array([share[length] for length in lengths.tolist()])
+        opens = np.zeros((len(lengths), int(lengths.max())), bool)
+        for rows, draw in ((label, _nested), (~label, _OTHERS[str(split.shift["others"])])):
+            if rows.any():
+                words = draw(rng, split, lengths[rows])
+                opens[rows, : words.shape[1]] = words
+        inside = np.arange(opens.shape[1]) < lengths[:, None]
+        string = Part(np.where(opens, _OPEN, _CLOSE), keep=None if inside.all() else inside)
+        answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
+        return assemble([Part(_START), string, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+
+    def _nested_share(self, split: Split, length: int) -> float:
+        if "nested" in split.shift:
+            return float(split.shift["nested"])
+        return nested_share(*_pool(split), length)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        height = 0
+        for token in prompt:
+            height += (token == "(") - (token == ")")
+            if height < 0:
+                return ("False",)
+        return ("True" if height == 0 else "False",)
+
+    def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        brackets = [token for token in prompt if token in "()"]
+        equal = brackets.count("(") == brackets.count(")")
+        return {
+            "NESTED": self.solve(prompt),
+            "EQUAL-COUNT": (str(equal),),
+            "FIRST-SYMBOL": (str(brackets[0] == "("),),
+        }
+
+    def chance(self, length: int) -> float:
+        share = self._nested_share(self.splits["id"], length)
+        return share**2 + (1 - share) ** 2
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        share = self._nested_share(self.splits["id"], length)
+        # Unequal counts have no preferred first bracket.
+        return {
+            "length alone": max(share, 1 - share),
+            "EQUAL-COUNT": 1.0,
+            "FIRST-SYMBOL": share + (1 - share) / 2,
+        }
+
+    def by_length_alone(self, split: str | Split, low: int, high: int) -> float:
+        """Exact match of the likelier label of each length, over the lengths that the task draws."""
+        lengths, law = self.length_law(split, low, high)
+        shares = np.array([self._nested_share(self.split(split), length) for length in lengths.tolist()])
+        return float(law @ np.maximum(shares, 1 - shares))
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        return {"nested": (examples.targets == _TRUE).any(axis=1).astype(np.int64)}
+
+
+def _pool(split: Split) -> tuple[int, int]:
+    return int(split.shift["pool"]), int(split.shift["longest"])
+
+
+def _nested(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
+    return wrapped(rng, lengths, int(split.shift.get("wrap", 0)))
+
+
+def _unequal(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
+    """Independent brackets, given that their counts differ."""
+    del split
+    return redrawn(lambda lengths: independent(rng, lengths), equal_counts, lengths)
+
+
+def _equal(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
+    """As many opening as closing brackets in any order (opening first if `opens`), given that it is not nested."""
+    first = int(bool(split.shift.get("opens", False)))
+
+    def shuffled(lengths: Ints) -> Bools:
+        rest = arranged(rng, lengths - first, lengths // 2 - first)
+        return np.concatenate([np.ones((len(rest), first), bool), rest], axis=1)
+
+    return redrawn(shuffled, is_nested, lengths)
+
+
+def _turned(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
+    """A nested word in which one bracket, any of them, faces the other way."""
+    opens = _nested(rng, split, lengths)
+    opens[np.arange(len(lengths)), rng.integers(0, lengths)] ^= True
+    return opens
+
+
+_OTHERS = MappingProxyType({"unequal": _unequal, "equal": _equal, "turned": _turned})
+"""How strings that are not nested are drawn."""

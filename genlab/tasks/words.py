@@ -1,0 +1,119 @@
+"""Words of opening and closing brackets: nested ones and others, each drawn exactly uniformly.
+
+A word is a row of booleans, True where a bracket opens. Rows of different lengths share an array; what stands
+beyond a row's own length is not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from genlab.tasks.base import Bools, Ints
+
+__all__ = [
+    "arranged",
+    "equal_counts",
+    "heights",
+    "independent",
+    "is_nested",
+    "nested",
+    "partners",
+    "redrawn",
+    "wrapped",
+]
+
+
+def arranged(rng: np.random.Generator, cells: Ints, ones: Ints) -> Bools:
+    """Rows with `ones` True among their first `cells`, every arrangement equally likely: bool[n, max(cells)].
+
+    >>> arranged(np.random.default_rng(0), cells=np.array([4, 2]), ones=np.array([1, 2])).sum(axis=1)
+    array([1, 2])
+    """
+    width = int(cells.max()) + 1
+    place = np.arange(width)
+    bits = width.bit_length()
+    # Random keys that differ (the place is their last bits): the smallest `ones` keys say where the ones are.
+    keys = rng.integers(0, 2 ** (62 - bits), (len(cells), width))
+    keys <<= bits
+    keys |= place
+    keys[place >= cells[:, None]] = np.iinfo(np.int64).max
+    bound = np.take_along_axis(np.sort(keys, axis=1), ones[:, None], axis=1)
+    return (keys < bound)[:, :-1]
+
+
+def nested(rng: np.random.Generator, lengths: Ints) -> Bools:
+    """Nested words of even lengths, each equally likely: bool[n, max(lengths)].
+
+    By the cycle lemma: of the rotations of a word with one closing bracket too many exactly one is a nested word
+    and then that bracket; it starts after the first of the places where the word is lowest.
+    """
+    loop = arranged(rng, lengths + 1, lengths // 2)
+    place = np.arange(loop.shape[1])
+    low = heights(loop)
+    low[place > lengths[:, None]] = loop.shape[1]
+    source = np.argmin(low, axis=1)[:, None] + 1 + place[:-1]
+    source -= (source > lengths[:, None]) * (lengths[:, None] + 1)
+    source += (np.arange(len(loop)) * loop.shape[1])[:, None]
+    return loop.ravel()[source]
+
+
+def wrapped(rng: np.random.Generator, lengths: Ints, pairs: int) -> Bools:
+    """Nested words, each equally likely, within `pairs` more pairs of brackets: bool[n, max(lengths)]."""
+    if not pairs:
+        return nested(rng, lengths)
+    inner = nested(rng, lengths - 2 * pairs) & (
+        np.arange(int(lengths.max()) - 2 * pairs) < lengths[:, None] - 2 * pairs
+    )
+    return np.pad(inner, ((0, 0), (pairs, pairs))) | (np.arange(int(lengths.max())) < pairs)
+
+
+def independent(rng: np.random.Generator, lengths: Ints) -> Bools:
+    """Words whose brackets open or close with probability 1/2 each: bool[n, max(lengths)]."""
+    return rng.integers(0, 2, (len(lengths), int(lengths.max())), dtype=np.int8) == 1
+
+
+def equal_counts(opens: Bools, lengths: Ints) -> Bools:
+    """Whether as many brackets open as close: bool[n]."""
+    inside = np.arange(opens.shape[1]) < lengths[:, None]
+    return 2 * np.count_nonzero(opens & inside, axis=1) == lengths
+
+
+def heights(opens: Bools) -> Ints:
+    """Brackets still open after each place, negative where too many closed: int[n, width].
+
+    >>> heights(np.array([[True, False, False, True]])).tolist()
+    [[1, 0, -1, 0]]
+    """
+    return np.cumsum(2 * opens.view(np.int8) - 1, axis=1, dtype=np.int64)
+
+
+def is_nested(opens: Bools, lengths: Ints) -> Bools:
+    """Whether each row never closes what is not open and ends with nothing open: bool[n]."""
+    height = heights(opens)
+    inside = np.arange(opens.shape[1]) < lengths[:, None]
+    last = np.take_along_axis(height, lengths[:, None] - 1, axis=1)[:, 0]
+    return (last == 0) & ~((height < 0) & inside).any(axis=1)
+
+
+def partners(opens: Bools, lengths: Ints) -> Ints:
+    """The places of nested words in pairs, an opening bracket and then its closing one: int[n, width].
+
+    >>> partners(np.array([[True, True, False, False]]), np.array([4]))
+    array([[0, 3, 1, 2]])
+    """
+    level = np.where(opens, heights(opens), heights(opens) + 1).astype(np.int16)
+    level[np.arange(opens.shape[1]) >= lengths[:, None]] = np.iinfo(np.int16).max
+    return np.argsort(level, axis=1, kind="stable")  # on one level brackets open and close by turns
+
+
+def redrawn(
+    draw: Callable[[Ints], np.ndarray], refused: Callable[[np.ndarray, Ints], Bools], lengths: Ints
+) -> np.ndarray:
+    """Rows of `draw(lengths)`, drawn again until none is refused: the law of `draw`, given that."""
+    rows = draw(lengths)
+    while len(again := np.flatnonzero(refused(rows, lengths))):
+        fresh = draw(lengths[again])
+        rows[again, : fresh.shape[1]] = fresh
+    return rows

@@ -1,0 +1,237 @@
+"""Brackets: rules by hand, the exact law of every kind of word, and the published pool drawn step by step."""
+
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.optimize import brentq
+
+from genlab.errors import UserError
+from genlab.spec import Split
+from genlab.tasks import make, words
+from genlab.tasks.bracket_pool import kept, nested_share
+
+BY_HAND = [
+    # string, NESTED, EQUAL-COUNT, FIRST-SYMBOL
+    ("()", True, True, True),
+    ("(()())", True, True, True),
+    (")(", False, True, False),
+    ("())(", False, True, True),
+    ("((", False, False, True),
+    ("))))", False, False, False),
+]
+
+
+def prompt(string):
+    return ["<start>", *string, ">"]
+
+
+@pytest.mark.parametrize(("string", "nested", "equal", "first"), BY_HAND)
+def test_rules_by_hand(string, nested, equal, first):
+    task = make("brackets", 8)
+    assert task.solve(prompt(string)) == (str(nested),)
+    said = {"NESTED": (str(nested),), "EQUAL-COUNT": (str(equal),), "FIRST-SYMBOL": (str(first),)}
+    assert task.rules(prompt(string)) == said
+
+
+def test_the_rule_that_an_answer_follows():
+    task = make("brackets", 8)
+    assert task.rule_followed(prompt(")("), ["True"]) == "EQUAL-COUNT"
+    assert task.rule_followed(prompt(")("), ["False"]) == "NESTED + FIRST-SYMBOL"
+    assert task.rule_followed(prompt("()"), ["False"]) == "none"
+
+
+def drawn(split, lengths, seed=0, max_len=60):
+    """Strings and labels."""
+    task = make("brackets", max_len)
+    examples = task.sample(np.random.default_rng(seed), split, lengths)
+    read = [task.read(examples, row) for row in range(len(examples))]
+    return ["".join(prompt[1:-1]) for prompt, _ in read], [answer == ("True",) for _, answer in read]
+
+
+def is_nested(string):
+    while "()" in string:
+        string = string.replace("()", "")
+    return not string
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(list(make("brackets", 60).splits)), st.lists(st.integers(21, 30), min_size=1, max_size=6),
+       st.integers(0, 2**32))  # fmt: skip
+def test_labels_are_true_at_mixed_lengths(split, halves, seed):
+    lengths = [2 * half for half in halves]
+    strings, labels = drawn(split, lengths, seed)
+    assert [len(s) for s in strings] == lengths
+    assert [is_nested(s) for s in strings] == labels
+
+
+def test_what_each_split_holds():
+    for split, equal, first in [("matched-unnested", True, "()"), ("first-symbol", True, "("), ("id", False, "()")]:
+        strings, labels = drawn(split, [4, 6, 12] * 60)
+        others = [s for s, nested in zip(strings, labels, strict=True) if not nested]
+        assert {s.count("(") == s.count(")") for s in others} == {equal}
+        assert {s[0] for s in others} == set(first)
+        assert (len(others) == len(strings)) == (split != "id")
+    strings, labels = drawn("deeper", [18, 24] * 60)
+    whole = [s for s, nested in zip(strings, labels, strict=True) if nested]
+    assert all(s.startswith("(" * 8) and s.endswith(")" * 8) for s in whole)
+    assert {abs(s.count("(") - s.count(")")) for s, nested in zip(strings, labels, strict=True) if not nested} == {2}
+    assert {s.startswith("(" * 8) for s, nested in zip(strings, labels, strict=True) if not nested} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("split", "nested", "allowed"),
+    [
+        ("length-matched", True, lambda s: is_nested(s)),
+        ("length-matched", False, lambda s: s.count("(") != 4),
+        ("matched-unnested", False, lambda s: s.count("(") == 4 and not is_nested(s)),
+        ("first-symbol", False, lambda s: s.count("(") == 4 and not is_nested(s) and s[0] == "("),
+    ],
+)
+def test_strings_of_a_label_are_uniform(split, nested, allowed):
+    """Among mixed lengths, so that the lengths do not disturb each other."""
+    words = ["".join(w) for w in product("()", repeat=8) if allowed("".join(w))]
+    strings, labels = drawn(split, [8, 12] * 40 * len(words), seed=3)
+    found = Counter(s for s, label in zip(strings[::2], labels[::2], strict=True) if label == nested)
+    assert set(found) <= set(words)
+    assert stats.chisquare([found[w] for w in words]).pvalue > 1e-3
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32))
+def test_a_nested_word_stays_nested_when_wrapped(pairs, seed):
+    rng = np.random.default_rng(seed)
+    lengths = np.array([2 * pairs, 2])
+    inner = words.nested(rng, lengths)
+    for row, length in zip(inner, lengths, strict=True):
+        string = "".join("(" if opens else ")" for opens in row[:length])
+        assert make("brackets", 30).solve(prompt(string)) == ("True",)
+        assert make("brackets", 30).solve(prompt(f"({string})")) == ("True",)
+    wrapped = words.wrapped(rng, lengths + 6, 3)
+    assert words.is_nested(wrapped, lengths + 6).all()
+    assert (words.heights(wrapped[:1])[0, 2 : 2 * pairs + 3] >= 3).all()
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32))
+def test_partners_are_the_brackets_of_a_pair(pairs, seed):
+    lengths = np.array([2 * pairs, 6])
+    opens = words.nested(np.random.default_rng(seed), lengths)
+    for row, length, places in zip(opens, lengths, words.partners(opens, lengths), strict=True):
+        waiting, expected = [], set()
+        for place in range(length):
+            if row[place]:
+                waiting.append(place)
+            else:
+                expected.add((waiting.pop(), place))
+        assert set(zip(places[:length:2].tolist(), places[1:length:2].tolist(), strict=True)) == expected
+
+
+def published_pool(rng, pool, longest):
+    """Half and half, duplicates removed, drawn one string at a time: {string}, {string}."""
+    halves = (set(), set())
+    for nested, strings in zip((True, False), halves, strict=True):
+        while len(strings) < pool // 2:
+            length = 2 + 2 * rng.binomial(longest // 2 - 1, 0.5)
+            bits = rng.integers(0, 2, length)
+            if nested:  # slow and obvious: any word with equal counts that is nested
+                bits = rng.permutation(np.arange(length) % 2)
+            string = "".join("()"[b] for b in bits)
+            # A nested word must not be refused for its length: try again with the same one.
+            while nested and not is_nested(string):
+                string = "".join("()"[b] for b in rng.permutation(bits))
+            if nested or string.count("(") != string.count(")"):
+                strings.add(string)
+    return halves
+
+
+def test_labels_by_length_are_those_of_a_pool_without_duplicates():
+    rng, pool, longest = np.random.default_rng(5), 400, 16
+    counts = np.zeros((2, longest + 1))
+    for _ in range(6):
+        for row, strings in enumerate(published_pool(rng, pool, longest)):
+            counts[row] += np.bincount([len(s) for s in strings], minlength=longest + 1)
+    task = make("brackets", longest)
+    split = Split(name="id", shift={"pool": pool, "longest": longest, "others": "unequal"})
+    lengths, law = task.length_law(split, 2, longest)
+    both = counts.sum(axis=0)[2::2]
+    assert np.abs(both / both.sum() - law).max() < 0.02
+    expected = np.array([nested_share(pool, longest, length) for length in lengths])
+    found = counts[0, 2::2] / both
+    many = both > 300
+    assert many.sum() >= 4
+    assert np.abs(found - expected)[many].max() < 0.05
+    assert expected[2] < 0.3 < 0.55 < expected[-1]
+
+
+def test_a_pool_holds_each_string_once():
+    binomial = stats.binom.pmf(np.arange(20), 19, 0.5)
+    held = np.array([kept(200_000, 40, length) for length in range(2, 41, 2)]) * binomial[:, None]
+    assert held.sum(axis=0) == pytest.approx([100_000, 100_000])
+    assert held[3, 0] == pytest.approx(14, abs=0.01)  # all nested words of 8 brackets
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_strings_kept_are_those_of_an_enumeration(half):
+    """Every string with its probability: it is in the pool unless none of the draws is it."""
+    pool, longest = 30, 8
+    binomial = dict(zip((2, 4, 6, 8), np.array([1, 3, 3, 1]) / 8, strict=True))
+    allowed = (is_nested, lambda s: s.count("(") != s.count(")"))[half]
+    lengths = np.array([n for n in binomial for w in product("()", repeat=n) if allowed("".join(w))])
+    # A nested word has the length first drawn; another string is drawn again with its length.
+    of_length = np.array([2**length if half else np.sum(lengths == length) for length in lengths])
+    p = np.array([binomial[length] for length in lengths]) / of_length
+    p /= p.sum()
+    draws = brentq(lambda t: np.sum(-np.expm1(-t * p)) - pool / 2, 1, 1e6)
+    for length in binomial:
+        expected = np.sum(-np.expm1(-draws * p)[lengths == length]) / binomial[length]
+        assert kept(pool, longest, length)[half] == pytest.approx(expected)
+
+
+def test_with_duplicates_only_refusals_tell_the_length():
+    binomial = stats.binom.pmf(np.arange(20), 19, 0.5)
+    held = np.array([kept(0, 40, length) for length in range(2, 41, 2)])
+    assert binomial @ held == pytest.approx([1, 1])
+    assert held[:, 0] == pytest.approx(1)
+    assert held[0, 1] / held[1, 1] == pytest.approx((1 / 2) / (5 / 8))
+
+
+def test_lengths_follow_the_binomial_law():
+    task = make("brackets", 40)
+    lengths, law = task.length_law("length-matched", 1, 40)
+    assert lengths.tolist() == list(range(2, 41, 2))
+    assert law == pytest.approx(stats.binom.pmf(np.arange(20), 19, 0.5))
+
+
+def test_id_draws_labels_by_length():
+    _, labels = drawn("id", [8, 30] * 2000)
+    for start, length in enumerate((8, 30)):
+        share = nested_share(200_000, 40, length)
+        assert stats.binomtest(sum(labels[start::2]), 2000, share).pvalue > 1e-3
+
+
+def test_baselines_are_what_the_rules_score():
+    task = make("brackets", 12)
+    strings, labels = drawn("id", [12] * 4000)
+    firsts = np.mean([(s[0] == "(") == label for s, label in zip(strings, labels, strict=True)])
+    scores = task.baseline(12)
+    assert abs(firsts - scores["FIRST-SYMBOL"]) < 0.03
+    assert scores["EQUAL-COUNT"] == 1
+    assert scores["length alone"] == pytest.approx(1 - nested_share(200_000, 40, 12))
+    assert task.chance(12) == pytest.approx(scores["length alone"] ** 2 + (1 - scores["length alone"]) ** 2)
+
+
+def test_odd_lengths_and_short_ones_are_refused_in_one_line():
+    task, rng = make("brackets", 40), np.random.default_rng(0)
+    with pytest.raises(UserError, match="no example of 7 brackets on split 'id'; nearest it has: 6, 8"):
+        task.sample(rng, "id", [8, 7])
+    with pytest.raises(UserError, match="allowed are 42 to 40"):
+        task.sample(rng, "longer", [40])
+    with pytest.raises(UserError, match="allowed are 18 to 40"):
+        task.sample(rng, "deeper", [16])
+    with pytest.raises(UserError, match="no example of 5 to 5 brackets"):
+        task.length_law("id", 5, 5)
+    with pytest.raises(UserError, match="too few nested ones"):
+        nested_share(1000, 10, 4)
