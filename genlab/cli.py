@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from genlab.errors import UserError
-from genlab.options import parse_lengths, parse_params, parse_range, spec_values, with_spec_flags
+from genlab.errors import Interrupted, UserError
+from genlab.options import parse_params, parse_range, spec_values, with_spec_flags
 
 __all__ = ["app", "main"]
 
@@ -28,14 +28,22 @@ Params = Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 
 
+_CommandLineError: Any = typer.BadParameter.__mro__[2]
+"""What every error of the command line's own parser derives from (typer gives it no public name)."""
+
+
 def main() -> None:
     """Run a command; a user's mistake gets one line and exit status 2, Ctrl-C one line and 130."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except _CommandLineError as error:
+        if message := error.format_message():  # empty where help was shown instead
+            print(f"lab: {message}", file=sys.stderr)
+        sys.exit(2)
     except UserError as error:
         print(f"lab: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except Interrupted:
         print("lab: stopped; what was reached is kept, the same command goes on from there", file=sys.stderr)
         sys.exit(130)
 
@@ -111,7 +119,7 @@ def evaluate(
 ) -> None:
     """Evaluate trained runs at any lengths, on any split of their task."""
     _load_plugins(plugin)
-    wanted = parse_lengths(lengths)
+    wanted = tuple(parse_range(lengths, "--lengths"))
     if eval_n < 1 or eval_seed < 0:
         raise UserError("--eval-n must be at least 1 and --eval-seed at least 0")
     from genlab.report.train import evaluate_and_show

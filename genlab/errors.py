@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["DamagedFileError", "UserError", "nearest", "unknown"]
+__all__ = ["DamagedFileError", "Interrupted", "UserError", "nearest", "unknown"]
 
 
 class UserError(ValueError):
@@ -17,6 +17,10 @@ class UserError(ValueError):
 
 class DamagedFileError(UserError):
     """A file of the store does not hold what was written to it."""
+
+
+class Interrupted(Exception):
+    """Work was asked to stop, by Ctrl-C or by its listener. What was reached is kept; the same call goes on."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
@@ -37,5 +41,5 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:
     """
     names = sorted(allowed)
     near = nearest(name, names)
-    hint = f"; did you mean {near!r}?" if near else ";"
+    hint = f"; did you mean {near!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (allowed: {', '.join(names) or 'none'})")

@@ -13,7 +13,7 @@ from genlab.errors import UserError
 from genlab.runs.plan import DERIVED
 from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
 
-__all__ = ["parse_lengths", "parse_params", "parse_range", "spec_values", "with_spec_flags"]
+__all__ = ["parse_params", "parse_range", "spec_values", "with_spec_flags"]
 
 _PANELS: tuple[tuple[type[Frozen], str], ...] = ((ModelConfig, "Model"), (TrainConfig, "Training"))
 
@@ -91,14 +91,6 @@ def parse_range(text: str, flag: str) -> list[int]:
     if not found or text.count(":") > 2 or min(found) < 0:
         raise UserError(f"{flag} {text!r} names nothing; write 0:4 (is 0, 1, 2, 3), 5:50:5, 3, or 1,4,9")
     return found
-
-
-def parse_lengths(text: str, flag: str = "--lengths") -> tuple[int, ...]:
-    """A range of lengths, each at least 1."""
-    lengths = parse_range(text, flag)
-    if min(lengths) < 1:
-        raise UserError(f"{flag} {text!r} holds length {min(lengths)}; a length is at least 1")
-    return tuple(lengths)
 
 
 def parse_params(pairs: list[str]) -> dict[str, Scalar]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from genlab.errors import UserError, nearest
+from genlab.errors import UserError, unknown
 
 __all__ = [
     "EvalRow",
@@ -125,7 +125,7 @@ class TrainConfig(Frozen):
     """How a run is trained. Lengths are the task's own (bits, digits, items), both ends included."""
 
     train_len: int = Field(ge=1, description="longest training length")
-    min_len: int = Field(1, ge=1, description="shortest training length")
+    min_len: int = Field(1, ge=0, description="shortest training length")
     train_split: str = Field("id", description="split that training draws from")
     steps: int = Field(2500, ge=0, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="examples a step")
@@ -226,9 +226,11 @@ def build(cls: type[_Spec], values: Mapping[str, Any]) -> _Spec:
 def _fault(cls: type[BaseModel], error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        near = nearest(place, cls.model_fields)
-        return f"unknown option {place!r}" + (f"; did you mean {near!r}?" if near else "")
+        return str(unknown("option", place, cls.model_fields))
     message = str(error["msg"]).removeprefix("Value error, ")
     if not place:
         return message
+    if error["type"] == "literal_error":
+        choices = get_args(cls.model_fields[place].annotation)
+        return str(unknown(place, str(error["input"]), choices))
     return f"{place}: {error['input']!r} is not allowed ({message[:1].lower()}{message[1:]})"

@@ -66,9 +66,7 @@ def show_examples(
     """Print examples of a task, each with its answer."""
     if n < 1 or seed < 0:
         raise UserError(f"-n {n} --seed {seed} is not allowed: -n is at least 1, --seed at least 0")
-    if length < 1:
-        raise UserError(f"--length {length} is not allowed: a length is at least 1")
-    task = make(name, max_len or length, format, params)
+    task = make(name, max_len or max(length, 1), format, params)
     examples = task.sample(np.random.default_rng(seed), split, [length] * n)
     pairs = [task.read(examples, row) for row in range(n)]
     if as_json:

@@ -14,7 +14,8 @@ from rich.console import Console
 from genlab.report.display import Display, print_factors, print_lengths
 from genlab.report.figures import exact_match_by_length
 from genlab.report.tables import by_factor, by_length, fit_share
-from genlab.runs.api import evaluate, train
+from genlab.runs.api import check_dtype, evaluate, train
+from genlab.runs.execute import pick_device
 from genlab.runs.plan import Plan
 from genlab.runs.store import Store
 from genlab.spec import RunSpec
@@ -121,6 +122,7 @@ def train_and_show(
     """Train a plan, then print tables, draw the figure and name the runs."""
     said = Console(stderr=True)
     spec, store = plan.specs[0], Store(store_path)
+    check_dtype(spec.train.dtype, pick_device(device).type)
     said.print(describe(spec, len(plan.specs)), highlight=False)
     if plan.picked:
         said.print(f"picked for you: {plan.picked} (each has a flag; see lab train --help)", highlight=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from genlab.errors import UserError
+from genlab.errors import Interrupted, UserError
 from genlab.models import Transformer
 from genlab.runs.execute import execute, pick_device
 from genlab.runs.plan import Evals, Plan, eval_splits
@@ -86,7 +86,7 @@ def train(
 
     Raises:
         UserError: specs of several configurations, a device that is not there, a store that cannot be written.
-        KeyboardInterrupt: Ctrl-C, or `report` asked to stop; what was reached is kept.
+        Interrupted: Ctrl-C, or `report` asked to stop; what was reached is kept.
     """
     specs = what.specs if isinstance(what, Plan) else [what] if isinstance(what, RunSpec) else list(what)
     if not specs or any(spec.configuration != specs[0].configuration for spec in specs):
@@ -101,7 +101,7 @@ def train(
     ids = [spec.run_id for spec in specs]
     kept.save_group(group or f"{task.name}-{task.format}-{stack_id(ids)[:6]}", ids, dict(request or {}))
     if not execute(kept, specs, splits, chosen, report, workers, again):
-        raise KeyboardInterrupt
+        raise Interrupted
     return [load(run, kept) for run in ids]
 
 
@@ -132,7 +132,7 @@ def evaluate(
 
     Raises:
         UserError: a split or a length that a run's task cannot make; nothing is evaluated then.
-        KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
+        Interrupted: Ctrl-C; what was evaluated is kept.
     """
     from genlab.runs.execute import interruptible
     from genlab.runs.work import evaluate_runs
@@ -154,4 +154,4 @@ def evaluate(
                     store, [run], own, pick_device(device), lambda p: report(p) and not stop.is_set()
                 )
                 if not done:
-                    raise KeyboardInterrupt
+                    raise Interrupted

@@ -47,19 +47,26 @@ def read_json(path: Path) -> dict[str, object]:
         raise DamagedFileError(f"{path} is damaged: it is not JSON ({error})") from None
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a table, whole or not at all, with a checksum on every page."""
-    _write(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
+def write_parquet(folder: Path, stem: str, table: pa.Table) -> str:
+    """Write a table, whole or not at all, under a name that ends in its checksum; returns the name."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    data = sink.getvalue().to_pybytes()
+    name = f"{stem}-{_short_sha(data)}.parquet"
+    _write(folder / name, lambda file: file.write_bytes(data))
+    return name
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a table. Raises `DamagedFileError` where a checksum does not hold."""
-    try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise DamagedFileError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+    """Read a table. Raises `DamagedFileError` where its bytes are not those that its name promises."""
+    data = path.read_bytes()
+    if _short_sha(data) != path.stem.rpartition("-")[2]:
+        raise DamagedFileError(f"{path} is damaged: its checksum does not hold")
+    return pq.read_table(pa.BufferReader(data), columns=columns).to_pandas()
+
+
+def _short_sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:

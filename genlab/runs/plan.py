@@ -88,8 +88,9 @@ def plan(
     values = {"train_split": made.train_split, **defaults, **given}
     sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx}
     model = build(ModelConfig, {**sizes, **{k: v for k, v in values.items() if k in model_fields}})
-    chosen = {**{k: v for k, v in values.items() if k in train_fields}, "train_len": train_len}
-    train = build(TrainConfig, {"steps": 2500, **chosen})
+    shortest = made.min_len(made.split(values["train_split"]))
+    chosen = {k: v for k, v in values.items() if k in train_fields}
+    train = build(TrainConfig, {"min_len": min(shortest, train_len), **chosen, "train_len": train_len})
     made.check_lengths(train.train_split, [train.min_len, train.train_len])
     picked = "" if given.get("steps") is not None else "steps, "
     if given.get("steps") is None:
@@ -124,18 +125,21 @@ def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
 def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:
     """The evaluation sets of a plan: in distribution within the training lengths, then each split to `test_len`.
 
-    Beyond the training lengths the first one, `train_len + 1`, is always there.
+    The first length beyond the training lengths is always there.
 
     Raises:
         UserError: a split that the task does not have.
     """
     inside = in_distribution(task, train)
-    lengths = spread(max(train.min_len, task.min_len(inside)), train.train_len, 8)
-    found = [inside.at(lengths, evals.n, evals.seed)]
-    if evals.test_len <= train.train_len:
-        return found
-    for name in evals.splits:
+
+    def within(split: Split) -> tuple[int, ...]:
+        return spread(task.lengths_between(split, train.min_len, train.train_len), 8)
+
+    found = [inside.at(within(inside), evals.n, evals.seed)]
+    for name in evals.splits if evals.test_len else ():
         split = task.split(name)
-        within = () if name == inside.name else spread(max(train.min_len, task.min_len(split)), train.train_len, 8)
-        found.append(split.at((*within, *spread(train.train_len + 1, evals.test_len, 16)), evals.n, evals.seed))
+        beyond = spread(task.lengths_between(split, train.train_len + 1, evals.test_len), 16)
+        lengths = beyond if name == inside.name else (*within(split), *beyond)
+        if lengths:
+            found.append(split.at(lengths, evals.n, evals.seed))
     return found

@@ -3,8 +3,8 @@
     store.json                       what this directory is
     commits/STACK.json               the commit record of a stack, written last: what it lists is there, whole
     weights/STACK.safetensors        final weights, `[run, ...]` a parameter
-    history/STACK.parquet            loss and in-distribution exact match over training
-    evals/PART.parquet               evaluations, appended: one file is one commit
+    history/STACK-SHA.parquet        loss and in-distribution exact match over training
+    evals/STACK-SHA.parquet          evaluations, appended: one file is one commit, its checksum in its name
     checkpoints/STACK.safetensors    where unfinished runs stand, for a resume
     groups/NAME/group.json           what one command asked for; groups/last names the latest
 
@@ -95,23 +95,23 @@ class Store:
         weights = views(torch.stack([state.weights for state in states]), states[0].spec.model)
         save_tensors(self.path / f"weights/{stack}.safetensors", weights, {"run_ids": json.dumps(run_ids)})
         rows = [{"run_id": s.spec.run_id, **row} for s in states for row in s.history]
-        write_parquet(self.path / f"history/{stack}.parquet", pa.Table.from_pylist(rows))
+        history = write_parquet(self.path / "history", stack, pa.Table.from_pylist(rows))
         runs = [
             {"run_id": s.spec.run_id, "status": s.status, "step": s.step, "spec": s.spec.model_dump(mode="json")}
             for s in states
         ]
-        record = {"stack": stack, "runs": runs, "environment": dict(environment), "at": now()}
+        record = {"stack": stack, "runs": runs, "history": history, "environment": dict(environment), "at": now()}
         write_json(self.path / f"commits/{stack}.json", record)
         self.__dict__.pop("_commits", None)
         (self.path / f"checkpoints/{stack}.safetensors").unlink(missing_ok=True)
 
     @cached_property
     def _commits(self) -> dict[str, dict[str, Any]]:
-        """run_id -> its entry in the commit records, with `stack`, `environment` and `at`."""
+        """run_id -> its entry in the commit records, with `stack`, `history`, `environment` and `at`."""
         found: dict[str, dict[str, Any]] = {}
         for file in sorted((self.path / "commits").glob("*.json")):
             record = cast("dict[str, Any]", read_json(file))
-            shared = {key: record[key] for key in ("stack", "environment", "at")}
+            shared = {key: record[key] for key in ("stack", "history", "environment", "at")}
             found |= {run["run_id"]: {**run, **shared} for run in record["runs"]}
         return found
 
@@ -127,7 +127,7 @@ class Store:
         return sorted(self._commits, key=lambda run: (self._commits[run]["at"], run))
 
     def entry(self, run_id: str) -> dict[str, Any]:
-        """`run_id`, `spec`, `status`, `step`, `stack`, `environment` and `at` of a committed run."""
+        """`run_id`, `spec`, `status`, `step`, `stack`, `history`, `environment` and `at` of a committed run."""
         if run_id not in self._commits:
             raise UserError(f"no run {run_id!r} in store {str(self.path)!r}")
         return self._commits[run_id]
@@ -148,18 +148,17 @@ class Store:
 
     def history(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Rows of (run_id, step, loss, lr, exact_match, seconds)."""
-        stacks = sorted({self.entry(run)["stack"] for run in run_ids})
-        found = pd.concat([read_parquet(self.path / f"history/{stack}.parquet") for stack in stacks])
+        files = sorted({self.entry(run)["history"] for run in run_ids})
+        found = pd.concat([read_parquet(self.path / "history" / file) for file in files])
         return found[found["run_id"].isin(list(run_ids))].reset_index(drop=True)
 
     # -- evaluations -------------------------------------------------------------------------------------------
 
     def add_evals(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append evaluations (rows of `EVAL_COLUMNS`) as one file, named by what it holds."""
+        """Append evaluations (rows of `EVAL_COLUMNS`) as one file."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=_EVAL_SCHEMA)
-        keys = [[row[c] for c in ("run_id", "step", "split", "length", "metric", "n", "seed")] for row in rows]
-        part = hashlib.sha256(json.dumps(sorted(keys)).encode()).hexdigest()[:16]
-        write_parquet(self.path / f"evals/{part}.parquet", table)
+        runs = stack_id({str(row["run_id"]) for row in rows})
+        write_parquet(self.path / "evals", runs, table)
 
     def evals(self, run_ids: Iterable[str] | None = None, answers: bool = False) -> pd.DataFrame:
         """All evaluations of runs (all runs by default), one row a number.

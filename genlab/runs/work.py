@@ -83,7 +83,7 @@ class _Watch:
         return all(answers)
 
 
-def _progress_of(spec: RunSpec, doing: str, step: int, history: list[dict[str, float]]) -> Progress:
+def _progress_of(spec: RunSpec, doing: str, step: int, history: list[dict[str, int | float]]) -> Progress:
     last = history[-1] if history else {"loss": float("nan"), "exact_match": float("nan")}
     return Progress(spec.run_id, doing, step, spec.train.steps, last["loss"], last["exact_match"])
 

@@ -205,7 +205,7 @@ class Task(ABC):
     def __init__(self, spec: TaskSpec):
         """Raises `UserError` where the spec asks for what the family cannot make."""
         if spec.format not in self.formats:
-            raise unknown(f"format of task {self.name!r}", spec.format, self.formats)
+            raise unknown(f"format of task {self.name!r}:", spec.format, self.formats)
         if spec.version != self.version:
             raise UserError(
                 f"task {self.name!r} is at version {self.version}, the spec asks for version {spec.version}: "
@@ -324,7 +324,7 @@ class Task(ABC):
         """A split by name, checked. Raises `UserError` for an unknown one."""
         name = split if isinstance(split, str) else split.name
         if name not in self.splits:
-            raise unknown(f"split of task {self.name!r}", name, self.splits)
+            raise unknown(f"split of task {self.name!r}:", name, self.splits)
         return self.splits[name] if isinstance(split, str) else split
 
     @final

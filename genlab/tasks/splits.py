@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from genlab.spec import Split, TrainConfig
-from genlab.tasks.base import Task
+from genlab.tasks.base import Ints, Task
 
 __all__ = ["in_distribution", "spread"]
 
 
-def spread(low: int, high: int, most: int) -> tuple[int, ...]:
-    """At most `most` lengths from `low` to `high`, both included, evenly apart.
+def spread(lengths: Sequence[int] | Ints, most: int) -> tuple[int, ...]:
+    """At most `most` of some rising lengths, the first and the last among them, evenly apart.
 
-    >>> spread(1, 20, 5)
-    (1, 6, 10, 15, 20)
+    >>> spread(range(1, 21), 5)
+    (1, 6, 11, 15, 20)
     """
-    count = min(most, high - low + 1)
-    if count < 2:
-        return (high,) if count == 1 else ()
-    return tuple(sorted({low + round(i * (high - low) / (count - 1)) for i in range(count)}))
+    last = len(lengths) - 1
+    if last < most:
+        return tuple(int(length) for length in lengths)
+    return tuple(int(lengths[round(i * last / (most - 1))]) for i in range(most))
 
 
 def in_distribution(task: Task, train: TrainConfig) -> Split:

@@ -21,18 +21,19 @@ _LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS = 1, 2, 3, 4, 5, 6
 """First word of each seed: what the randomness is for."""
 
 
-def batch_lengths(train: TrainConfig, step: int) -> Ints:
+def batch_lengths(task: Task, train: TrainConfig, step: int) -> Ints:
     """The lengths of a fresh batch, int[batch]: few distinct ones, the same for every seed.
 
-    With a curriculum, the longest length grows linearly from `min_len` to `train_len` over that share of the steps.
+    They are drawn as the task's own law of lengths says (uniform for most). With a curriculum, the longest length
+    grows linearly from `min_len` to `train_len` over that share of the steps.
     """
     longest = train.train_len
     if train.curriculum:
         done = min(1.0, (step + 1) / (train.curriculum * train.steps))
         longest = train.min_len + round(done * (train.train_len - train.min_len))
     rng = np.random.default_rng([_LENGTHS, step])
-    drawn = rng.integers(train.min_len, longest + 1, size=train.lengths_per_batch)
-    return np.resize(drawn, train.batch_size)
+    lengths, weights = task.length_law(train.train_split, train.min_len, longest)
+    return np.resize(rng.choice(lengths, size=train.lengths_per_batch, p=weights), train.batch_size)
 
 
 class Stream:
@@ -49,7 +50,7 @@ class Stream:
         if self.train.pool:
             return _trimmed(self.pool[self._pool_rows(step)])
         rng = np.random.default_rng([_CONTENTS, self.train.data_seed, step])
-        return self.task.sample(rng, self.train.train_split, batch_lengths(self.train, step))
+        return self.task.sample(rng, self.train.train_split, batch_lengths(self.task, self.train, step))
 
     def offsets(self, step: int, batch: Examples) -> Ints:
         """Position of each example's first token, int[batch]: uniform over what the context leaves room for."""
@@ -59,9 +60,8 @@ class Stream:
     def pool(self) -> Examples:
         """The fixed pool, lengths rising: lengths alike for all seeds, contents of (task, data_seed)."""
         train = self.train
-        drawn = np.random.default_rng([_LENGTHS, train.pool]).integers(
-            train.min_len, train.train_len + 1, size=train.pool
-        )
+        lengths, weights = self.task.length_law(train.train_split, train.min_len, train.train_len)
+        drawn = np.random.default_rng([_LENGTHS, train.pool]).choice(lengths, size=train.pool, p=weights)
         rng = np.random.default_rng([_POOL, train.data_seed])
         return self.task.sample(rng, train.train_split, np.sort(drawn))
 

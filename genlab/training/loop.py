@@ -44,7 +44,7 @@ class RunState:
     weights: Tensor
     exp_avg: Tensor
     exp_avg_sq: Tensor
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, int | float]] = field(default_factory=list)
 
 
 def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
@@ -72,8 +72,9 @@ class Stack:
         )
         self._set_up(moments[0], moments[1])
         train = self.train
-        lengths = spread(train.min_len, train.train_len, _ID_LENGTHS)
-        self._check = in_distribution(task, train).at(lengths, _ID_EXAMPLES)
+        check = in_distribution(task, train)
+        lengths = spread(task.lengths_between(check, train.min_len, train.train_len), _ID_LENGTHS)
+        self._check = check.at(lengths, _ID_EXAMPLES)
         self._since = time.perf_counter()
 
     @property
@@ -82,7 +83,7 @@ class Stack:
         return self.specs[0].train
 
     @property
-    def history(self) -> list[list[dict[str, float]]]:
+    def history(self) -> list[list[dict[str, int | float]]]:
         """The measurements of each run still in the stack."""
         return self._history
 

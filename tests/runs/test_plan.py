@@ -1,0 +1,105 @@
+"""Plans: what a user is silent about is filled in, what cannot be is refused before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+import genlab
+from genlab.errors import UserError
+from genlab.runs.plan import Evals, eval_splits
+from genlab.tasks import make, names, task_class
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"task": "partiy"}, "unknown task 'partiy'; did you mean 'parity'?"),
+        ({"train_len": 0}, "a length is at least 1"),
+        ({"test_len": 5}, "--test-len 5 is below --train-len 10"),
+        ({"max_len": 15}, "give --max-len 20"),
+        ({"format": "plane"}, "did you mean 'plain'?"),
+        ({"d_model": 65}, "d_model 65 is not divisible by n_heads 4; nearest d_model that is: 64"),
+        ({"steps": -1}, "steps: -1 is not allowed"),
+        ({"n_layer": 3}, "unknown option 'n_layer'; did you mean 'n_layers'?"),
+        ({"init_seed": 3}, "unknown option 'init_seed'"),
+        ({"positions": "rotery"}, "did you mean 'rotary'?"),
+        ({"positions": "rotary", "d_head": 15}, "even d_head"),
+        ({"min_len": 11}, "min_len 11 is above train_len 10"),
+        ({"betas": (0.9, 1.5)}, "betas"),
+        ({"train_split": "dens"}, "did you mean 'dense'?"),
+        ({"evals": Evals(20, ("spars",))}, "did you mean 'sparse'?"),
+        ({"params": {"p": 1}}, "unknown option 'p'"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(changed: dict[str, object], said: str):
+    asked = {"task": "parity", "train_len": 10, "test_len": 20, **changed}
+    with pytest.raises(UserError) as error:
+        genlab.plan(**asked)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_max_len_sizes_vocabulary_and_context_and_follows_the_test_length():
+    short, long = (genlab.plan("parity", 5, length, format="running").specs[0] for length in (10, 20))
+    assert short.task.max_len == 10
+    assert long.model.d_vocab == short.model.d_vocab + 10  # ten more hints
+    assert long.model.n_ctx == make(long.task).n_ctx > short.model.n_ctx
+    fixed = genlab.plan("parity", 5, 10, format="running", max_len=20).specs[0]
+    assert (fixed.model, fixed.task) == (long.model, long.task)
+
+
+def test_evaluations_are_no_part_of_a_run():
+    ids = {
+        genlab.plan("parity", 5, 10, max_len=30, evals=e).specs[0].run_id
+        for e in (Evals(10), Evals(0), Evals(30, n=9))
+    }
+    assert len(ids) == 1
+
+
+def test_seeds_share_the_configuration_and_nothing_else():
+    specs = genlab.plan("parity", 5, 10, seeds=(0, 1, 7)).specs
+    assert len({s.run_id for s in specs}) == 3
+    assert all(s.configuration == specs[0].configuration for s in specs)
+    assert [(s.train.init_seed, s.train.data_seed) for s in specs] == [(0, 0), (1, 1), (7, 7)]
+
+
+def test_the_first_length_beyond_training_is_always_tested():
+    for train_len, test_len in ((5, 6), (20, 50), (20, 500)):
+        made = genlab.plan("parity", train_len, test_len)
+        lengths = [n for split in eval_splits(made.task, made.specs[0].train, made.evals) for n in split.lengths]
+        assert {1, train_len, train_len + 1, test_len} <= set(lengths)
+        assert lengths == sorted(set(lengths))
+
+
+def test_in_distribution_only():
+    made = genlab.plan("parity", 20, 50, evals=Evals(0))
+    (only,) = eval_splits(made.task, made.specs[0].train, made.evals)
+    assert only.name == "id"
+    assert max(only.lengths) == 20
+
+
+def test_another_split_is_tested_within_and_beyond_the_training_lengths():
+    made = genlab.plan("parity", 20, 50, evals=Evals(50, ("sparse",)))
+    inside, sparse = eval_splits(made.task, made.specs[0].train, made.evals)
+    assert (inside.name, max(inside.lengths)) == ("id", 20)
+    assert sparse.name == "sparse"
+    assert {20, 21, 50} <= set(sparse.lengths)
+
+
+def test_costly_settings_get_fewer_steps_unless_steps_are_asked_for():
+    cheap = genlab.plan("parity", 10, 20).specs[0].train.steps
+    dear = genlab.plan("parity", 40, 80, format="running", n_layers=6, d_model=512, n_heads=8).specs[0].train.steps
+    assert dear < cheap
+    assert dear >= 200
+    assert genlab.plan("parity", 40, 80, n_layers=6, d_model=512, steps=5000).specs[0].train.steps == 5000
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_task_plans_with_its_defaults(name: str):
+    for form in task_class(name).formats:
+        defaults = {**task_class(name).defaults.get("*", {}), **task_class(name).defaults.get(form, {})}
+        wanted = max(12, defaults.get("min_len", 1))
+        longest = min(wanted, make(name, wanted, form).longest(task_class(name).splits["id"]))
+        made = genlab.plan(name, longest, longest, format=form)
+        assert made.specs[0].task.name == name
+        assert eval_splits(made.task, made.specs[0].train, made.evals)

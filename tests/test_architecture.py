@@ -1,0 +1,92 @@
+"""The rooms of the package: a file imports only from rooms above it in the list, and its own."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "genlab"
+
+ROOMS = (
+    "errors",
+    "spec",
+    "tasks",
+    "rasp",
+    "models",
+    "training",
+    "runs",
+    "probes",
+    "forecast",
+    "report",
+    "options",
+    "cli_rasp",
+    "cli",
+)
+"""Lowest first."""
+
+NUMPY_ONLY = ("tasks", "rasp")
+HEAVY = ("torch", "transformer_lens", "maze_dataset", "matplotlib", "scipy", "pandas", "pyarrow")
+
+
+def files() -> list[Path]:
+    return sorted(p for p in ROOT.rglob("*.py") if p.name != "__init__.py" or p.parent != ROOT)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, top_only: bool = False) -> set[str]:
+    """Full names of the modules that a file imports (those at its top level alone, if asked)."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_upwards_only(path: Path):
+    own = ROOMS.index(room(path))
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "genlab" and len(parts) > 1 and parts[1] in ROOMS:
+            assert ROOMS.index(parts[1]) <= own, f"{path} imports {name}, which is below it"
+
+
+def test_rasp_imports_no_task():
+    for path in files():
+        if room(path) == "rasp":
+            assert not [name for name in imported(path) if name.startswith("genlab.tasks")], path
+
+
+def test_numpy_rooms_stay_light():
+    """At import; what a task needs beside numpy is imported where it is used."""
+    for path in files():
+        if room(path) in NUMPY_ONLY:
+            heavy = {name.split(".")[0] for name in imported(path, top_only=True)} & set(HEAVY)
+            assert not heavy, f"{path} imports {heavy}"
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["tasks"], ["show", "parity"], ["train", "--help"]], ids=lambda c: " ".join(c)
+)
+def test_light_commands_import_nothing_heavy(command: list[str]):
+    code = (
+        "import sys, contextlib, io\n"
+        f"sys.argv = ['lab', *{command!r}]\n"
+        "from genlab.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

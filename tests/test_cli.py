@@ -1,0 +1,234 @@
+"""The command line: what a user types, what comes out, and one clear line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from genlab import cli
+from genlab.runs import Store
+from genlab.spec import ModelConfig, TrainConfig
+
+TRAIN = ["train", "--task", "parity", "--train-len", "4", "--test-len", "8"]
+TINY = [
+    *TRAIN,
+    "--steps",
+    "4",
+    "--d-model",
+    "16",
+    "--n-layers",
+    "1",
+    "--eval-n",
+    "16",
+    "--seeds",
+    "0:2",
+    "--workers",
+    "1",
+]
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Type a command; gives exit status, standard output and standard error."""
+    monkeypatch.setenv("GENLAB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lab", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return (int(code) if code else 0), out, err
+
+    return run
+
+
+BAD = [
+    (["train", "--task", "partiy", "--train-len", "4"], "unknown task 'partiy'; did you mean 'parity'?"),
+    (["train", "--task", "parity", "--train-len", "9", "--test-len", "8"], "--test-len 8 is below --train-len 9"),
+    (["train", "--task", "copy", "--train-len", "9", "--param", "symbols=5"], "symbols"),
+    ([*TRAIN, "--d-model", "65"], "d_model 65 is not divisible by n_heads 4"),
+    ([*TRAIN, "--format", "runing"], "did you mean 'running'?"),
+    ([*TRAIN, "--test-split", "spars"], "did you mean 'sparse'?"),
+    ([*TRAIN, "--train-split", "spars"], "did you mean 'sparse'?"),
+    ([*TRAIN, "--steps", "-1"], "steps: -1 is not allowed"),
+    ([*TRAIN, "--steps", "many"], "--steps"),
+    ([*TRAIN, "--max-len", "6"], "give --max-len 8"),
+    ([*TRAIN, "--n-layer", "3"], "--n-layers"),
+    ([*TRAIN, "--positions", "rotery"], "did you mean 'rotary'?"),
+    ([*TRAIN, "--betas", "0.9,x"], "'x' is not a number"),
+    ([*TRAIN, "--betas", "0.9"], "betas"),
+    ([*TRAIN, "--seeds", "4:0"], "--seeds '4:0' names nothing"),
+    ([*TRAIN, "--evals", "none"], "allowed: all, id"),
+    ([*TRAIN, "--eval-n", "0"], "--eval-n must be at least 1"),
+    ([*TRAIN, "--device", "tpu"], "allowed: auto, cpu, cuda, cuda:N"),
+    ([*TRAIN, "--dtype", "tf32", "--device", "cpu"], "needs a CUDA device"),
+    ([*TRAIN, "--param", "base"], "not NAME=VALUE"),
+    ([*TRAIN, "--plugin", "gone.py"], "plugin 'gone.py' is not a file"),
+    (["eval", "last", "--lengths", "5"], "no last group yet"),
+    (["eval", "abc", "--lengths", "5"], "no run or group 'abc'"),
+    (["runs", "--task", "srt"], "did you mean 'sort'?"),
+    (["show", "parity", "--length", "0"], "allowed are 1 to 1 bits"),
+    (["show", "parity", "--split", "dens"], "did you mean 'dense'?"),
+    (["show", "partiy"], "did you mean 'parity'?"),
+    (["trian"], "Did you mean 'train'?"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD, ids=lambda x: x if isinstance(x, str) else " ".join(x[-2:]))
+def test_bad_input_is_one_line_and_status_2(lab, tmp_path: Path, words: list[str], said: str):
+    status, out, err = lab(*words)
+    assert status == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_that_is_a_file(lab, tmp_path: Path):
+    (tmp_path / "store").write_text("mine")
+    status, _, err = lab(*TRAIN)
+    assert (status, (tmp_path / "store").read_text()) == (2, "mine")
+    assert "is a file" in err
+
+
+def test_a_plugin_that_does_not_import_shows_its_own_error(lab, tmp_path: Path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("import nothing_of_this_name\n")
+    status, _, err = lab("tasks", "--plugin", str(plugin))
+    assert status == 2
+    assert "No module named 'nothing_of_this_name'" in err
+
+
+def test_train_then_everything_else(lab, tmp_path: Path):
+    status, out, err = lab(*TINY)
+    assert status == 0
+    assert "2 runs: 1 layers, d_model 16" in err
+    assert "picked for you: positions, lr" in err
+    assert "fit in distribution" in out
+    assert "0/2" in out
+    store = Store(tmp_path / "store")
+    ids = store.run_ids()
+    assert all(run in out for run in ids)
+    figure = store.last_folder() / "exact_match_by_length.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert str(figure) in out
+
+    status, out, _ = lab("runs", "--json")
+    assert [row["run_id"] for row in json.loads(out)] == ids
+    status, out, _ = lab("runs", "--task", "sort")
+    assert "no runs yet" in out
+
+    svg = tmp_path / "own.svg"
+    status, out, _ = lab(
+        "eval", "last", "--lengths", "3:8:2", "--split", "dense", "--eval-n", "8", "--figure", str(svg)
+    )
+    assert status == 0
+    assert "split dense" in out
+    assert svg.read_text().startswith("<?xml")
+    status, _, err = lab("eval", ids[0][:6], "--lengths", "9")
+    assert status == 2
+    assert "--max-len" in err
+
+
+def test_json_is_one_document_and_the_same_twice(lab):
+    status, first, err = lab(*TINY, "--json")
+    document = json.loads(first)
+    assert status == 0
+    assert [row["length"] for row in document["exact_match_by_length"]] == list(range(1, 9))
+    assert document["fit_in_distribution"]["runs"] == 2
+    assert "2 runs" in err
+    assert lab(*TINY, "--json")[1] == first
+    assert lab(*TINY, "--json", "--again")[1] == first
+
+
+def test_id_looks_at_nothing_out_of_distribution(lab, tmp_path: Path):
+    lab(*TINY, "--evals", "id")
+    assert Store(tmp_path / "store").evals()["length"].max() == 4
+
+
+def test_a_damaged_weights_file_is_one_line(lab, tmp_path: Path):
+    lab(*TINY)
+    file = next((tmp_path / "store/weights").glob("*"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+    status, out, err = lab("eval", "last", "--lengths", "3:6", "--split", "dense")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "is damaged" in err
+
+
+def test_an_ambiguous_prefix_names_the_runs(lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lab(*TINY)
+    monkeypatch.setattr(Store, "groups", lambda _self: [])
+    status, _, err = lab("eval", "", "--lengths", "3")
+    assert status == 2
+    assert "is the start of 2 runs" in err
+
+
+def test_show_marks_prompt_and_answer(lab):
+    _, out, _ = lab("show", "parity", "--length", "3", "--format", "scratchpad", "-n", "2", "--json")
+    for pair in json.loads(out):
+        assert pair["prompt"].endswith(">")
+        assert pair["answer"].startswith("+")
+    _, out, _ = lab("show", "parity", "--length", "3")
+    assert "exact match by chance 0.5" in out
+
+
+def test_tasks_lists_formats_and_splits(lab):
+    _, out, _ = lab("tasks", "--json")
+    parity = next(row for row in json.loads(out) if row["name"] == "parity")
+    assert set(parity["formats"]) == {"plain", "running", "scratchpad"}
+    assert "2310.16028" in parity["source"]
+
+
+def test_every_field_of_the_specs_is_a_flag(lab):
+    _, out, _ = lab("train", "--help")
+    for name in [*ModelConfig.model_fields, *TrainConfig.model_fields]:
+        if name not in ("d_vocab", "n_ctx", "init_seed", "data_seed"):
+            assert f"--{name.replace('_', '-')}" in out
+
+
+def test_a_plugin_task_trains_in_worker_processes(lab, tmp_path: Path):
+    plugin = tmp_path / "flip.py"
+    plugin.write_text(PLUGIN)
+    words = ["train", "--task", "first-bit", "--train-len", "3", "--steps", "3", "--d-model", "16", "--eval-n", "8"]
+    status, out, _ = lab(*words, "--seeds", "0:2", "--workers", "2", "--plugin", str(plugin))
+    assert status == 0
+    assert "bits" in out
+
+
+PLUGIN = '''
+from genlab.spec import Split
+from genlab.tasks import Part, Task, Vocab, assemble, register, split_map
+
+@register
+class FirstBit(Task):
+    """The first bit of a string of bits."""
+
+    name, family, asks, source, length_unit = "first-bit", "mine", "what is the first bit?", "none", "bits"
+    formats = {"plain": "bits > first bit"}
+    splits = split_map(Split(name="id"))
+
+    def symbols(self):
+        return ("0", "1")
+
+    def width(self, length):
+        return length + 3
+
+    def draw(self, rng, split, lengths):
+        bits = Vocab.first + rng.integers(0, 2, (len(lengths), lengths.max()))
+        keep = lengths[:, None] > range(lengths.max())
+        answer = Part(bits[:, :1], scored=True)
+        return assemble([Part(bits, keep=keep), Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+
+    def solve(self, prompt):
+        return (prompt[0],)
+
+    def chance(self, length):
+        return 0.5
+'''
