@@ -231,6 +231,6 @@ def _fault(cls: type[BaseModel], error: dict[str, Any]) -> str:
     if not place:
         return message
     if error["type"] == "literal_error":
-        choices = get_args(cls.model_fields[place].annotation)
+        choices = [str(choice) for choice in get_args(cls.model_fields[place].annotation)]
         return str(unknown(place, str(error["input"]), choices))
     return f"{place}: {error['input']!r} is not allowed ({message[:1].lower()}{message[1:]})"

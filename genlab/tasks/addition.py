@@ -13,7 +13,7 @@ from genlab.errors import UserError
 from genlab.spec import Split
 from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
 from genlab.tasks.carries import add, carry_chains, draw_digits
-from genlab.tasks.hints import hinted, window_starts
+from genlab.tasks.hints import hinted, window_shares, window_starts
 
 __all__ = ["Addition"]
 
@@ -158,12 +158,17 @@ class Addition(Task):
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         """Stated where the digits are uniform and the operands of equal length."""
-        if split.name != "id" or self._hinted:
+        if split.name != "id":
             return {}
-        base, zeros = self.params.base, 2 if self.params.leading_zero else 0
-        tokens = 2 * length + zeros + 2
-        digits = {str(digit): (2 * length / base + (zeros if digit == 0 else 0)) / tokens for digit in range(base)}
-        return digits | {"+": 1 / tokens, ">": 1 / tokens}
+        zero = int(self.params.leading_zero)
+        counts = {str(digit): 2 * length / self.params.base for digit in range(self.params.base)} | {"+": 1, ">": 1}
+        counts["0"] += 2 * zero
+        if self._hinted:
+            # Without a leading zero the first hint of the window is left for the carry.
+            hints = [*[0.0] * (1 - zero), *window_shares(length + zero, self.max_len + zero)]
+            names = hint_names(self.max_len + 1)
+            counts |= {name: 2 * (length + zero) * share for name, share in zip(names, hints, strict=True)}
+        return {token: count / sum(counts.values()) for token, count in counts.items()}
 
     def factors(self, examples: Examples) -> dict[str, Ints]:
         """`carry_chain`: the longest chain of the sum; see `carry_chains`."""

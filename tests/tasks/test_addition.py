@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from genlab.errors import UserError
-from genlab.tasks import Task, make
+from genlab.tasks import Task, check_task, make
 
 BY_HAND = [
     # format, params, prompt, answer
@@ -34,13 +34,8 @@ def test_solve_by_hand(format, params, prompt, answer):
 
 @pytest.mark.parametrize("params", [{"base": 2}, {"leading_zero": False}, {"base": 2, "leading_zero": False}])
 @pytest.mark.parametrize("format", ["forward", "reversed", "forward-hints", "reversed-hints"])
-def test_samples_of_every_base_and_zero_are_solved(format, params):
-    task = make("addition", 6, format, params)
-    for split in task.splits:
-        examples = draw(task, split, [2, 6, 3] * 50)
-        for row in range(len(examples)):
-            prompt, answer = task.read(examples, row)
-            assert task.solve(prompt) == answer
+def test_every_base_and_zero_keeps_the_contract(format, params):
+    check_task(make("addition", 7, format, params))
 
 
 def slow_chain(left: str, right: str, base: int) -> int:
@@ -125,7 +120,7 @@ def test_baselines_are_how_often_the_shortcut_is_right(base, length):
 
 
 def test_bad_input_is_refused_in_one_line():
-    with pytest.raises(UserError, match="base: 3 is not allowed"):
+    with pytest.raises(UserError, match="unknown base '3'"):
         make("addition", 5, params={"base": 3})
     with pytest.raises(UserError, match="cannot make length 1 on split 'unequal': allowed are 2 to 5 digits"):
         draw(make("addition", 5), "unequal", [3, 1])

@@ -9,7 +9,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.spec import TaskSpec
-from genlab.tasks import Task, make
+from genlab.tasks import Task, check_task, make
 
 FORMATS = ["unique", "repeats", "reverse"]
 
@@ -75,6 +75,12 @@ def test_every_split_has_the_length_asked_for(format):
 
 def test_the_default_alphabet_fits_the_format():
     assert [make("copy", 9, format).spec.params["symbols"] for format in FORMATS] == [13, 2, 13]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("symbols", [7, 20])
+def test_any_alphabet_keeps_the_contract(format, symbols):
+    check_task(make("copy", 7, format, {"symbols": symbols}))
 
 
 def test_too_small_an_alphabet_is_refused():

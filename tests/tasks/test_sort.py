@@ -10,7 +10,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.spec import TaskSpec
-from genlab.tasks import Task, make
+from genlab.tasks import Task, check_task, make
 
 
 def prompts(task: Task, split, lengths) -> list[list[int]]:
@@ -72,6 +72,11 @@ def test_counting_is_right_on_consecutive_items(length):
 def test_symbols_are_twice_the_longest_length_unless_given():
     assert make("sort", 7).spec.params == {"symbols": 14}
     assert make("sort", 7, params={"symbols": 9}).spec.params == {"symbols": 9}
+
+
+@pytest.mark.parametrize("symbols", [6, 7, 30])
+def test_any_number_of_symbols_keeps_the_contract(symbols):
+    check_task(make("sort", 6, params={"symbols": symbols}))
 
 
 def test_too_few_symbols_are_refused():
