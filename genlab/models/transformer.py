@@ -191,12 +191,10 @@ class Transformer:
             return x
         gain, shift = self.params[f"{name}.w"], self.params.get(f"{name}.b")
         if look is _same and self.n_runs == 1:  # one kernel instead of five
-            width = gain.shape[1:]
-            return (
-                F.layer_norm(x, width, gain[0], shift[0], EPS)
-                if shift is not None
-                else F.rms_norm(x, width, gain[0], EPS)
-            )
+            width, gain = gain.shape[1:], gain.squeeze(0)
+            if shift is None:
+                return F.rms_norm(x, width, gain, EPS)
+            return F.layer_norm(x, width, gain, shift.squeeze(0), EPS)
         if shift is not None:
             x = x - x.mean(-1, keepdim=True)
         scale = look(f"{name}.hook_scale", (x.pow(2).mean(-1, keepdim=True) + EPS).sqrt())
@@ -250,9 +248,10 @@ def _take(x: Float[Tensor, "run batch pos width"], rows: Int[Tensor, "run place"
 
 def _product(x: Tensor, weight: Float[Tensor, "run d_in d_out"], bias: Tensor | None) -> Tensor:
     """x W + b, each run with its own W and b."""
-    rows = x.flatten(1, -2)  # [R, B T, d_in]
-    if len(weight) == 1:
-        out = rows[0] @ weight[0] if bias is None else torch.addmm(bias[0], rows[0], weight[0])
+    if len(weight) == 1:  # views alone: indexing an activation would cost a copy of zeros in its backward
+        rows, only = x.reshape(-1, x.shape[-1]), weight.squeeze(0)
+        out = rows @ only if bias is None else torch.addmm(bias.squeeze(0), rows, only)
     else:
+        rows = x.flatten(1, -2)  # [R, B T, d_in]
         out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
     return out.view(*x.shape[:-1], weight.shape[-1])
