@@ -70,9 +70,11 @@ def test_a_position_beyond_the_context_is_an_error_and_never_another_run_s(runs:
     tokens = some_tokens(runs, 2, 5)
     with pytest.raises(ValueError, match="context is 6"):
         stack(some_tokens(runs, 2, 7))
+    offsets = torch.ones(runs, 2, dtype=torch.int64)
+    stack(tokens, offsets)
+    offsets[0, 1] = 2  # one position too far, in the first run: the next row is the second run's
     with pytest.raises(IndexError):
-        stack(tokens, torch.full((runs, 2), 2))
-    stack(tokens, torch.full((runs, 2), 1))
+        stack(tokens, offsets)
 
 
 @pytest.mark.parametrize("positions", ["none", "sinusoidal", "rotary", "alibi"])
