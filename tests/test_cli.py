@@ -11,6 +11,7 @@ import pytest
 from genlab import cli
 from genlab.runs import Store
 from genlab.spec import ModelConfig, TrainConfig
+from genlab.tasks import check_task, make
 
 TRAIN = ["train", "--task", "parity", "--train-len", "4", "--test-len", "8"]
 TINY = [
@@ -193,42 +194,12 @@ def test_every_field_of_the_specs_is_a_flag(lab):
             assert f"--{name.replace('_', '-')}" in out
 
 
-def test_a_plugin_task_trains_in_worker_processes(lab, tmp_path: Path):
-    plugin = tmp_path / "flip.py"
-    plugin.write_text(PLUGIN)
+def test_the_task_of_the_readme_keeps_the_contract_and_trains_in_worker_processes(lab, tmp_path: Path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    plugin = tmp_path / "first_bit.py"
+    plugin.write_text(readme.split("```python\n# first_bit.py\n")[1].split("```")[0])
     words = ["train", "--task", "first-bit", "--train-len", "3", "--steps", "3", "--d-model", "16", "--eval-n", "8"]
     status, out, _ = lab(*words, "--seeds", "0:2", "--workers", "2", "--plugin", str(plugin))
     assert status == 0
     assert "bits" in out
-
-
-PLUGIN = '''
-from genlab.spec import Split
-from genlab.tasks import Part, Task, Vocab, assemble, register, split_map
-
-@register
-class FirstBit(Task):
-    """The first bit of a string of bits."""
-
-    name, family, asks, source, length_unit = "first-bit", "mine", "what is the first bit?", "none", "bits"
-    formats = {"plain": "bits > first bit"}
-    splits = split_map(Split(name="id"))
-
-    def symbols(self):
-        return ("0", "1")
-
-    def width(self, length):
-        return length + 3
-
-    def draw(self, rng, split, lengths):
-        bits = Vocab.first + rng.integers(0, 2, (len(lengths), lengths.max()))
-        keep = lengths[:, None] > range(lengths.max())
-        answer = Part(bits[:, :1], scored=True)
-        return assemble([Part(bits, keep=keep), Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
-
-    def solve(self, prompt):
-        return (prompt[0],)
-
-    def chance(self, length):
-        return 0.5
-'''
+    check_task(make("first-bit", max_len=8))
