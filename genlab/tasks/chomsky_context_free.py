@@ -1,0 +1,241 @@
+"""The context-free tasks of the Chomsky-hierarchy battery: stacks, equations and comparisons.
+
+Its others are `reverse` and `modular-brackets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import comb
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.spec import Split
+from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.bracketings import BRACKET_SPLITS, draw_bracketing, reduce_brackets
+from genlab.tasks.letters import WORD_SPLITS, draw_words, present, word_shares
+from genlab.tasks.modular_chain import draw_operands, operand_shares
+from genlab.tasks.words import arranged
+
+__all__ = ["CompareOccurrence", "SolveEquation", "StackManipulation"]
+
+_SOURCE = "Delétang et al. 2023, Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098"
+_SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)
+
+
+class StackManipulation(Task):
+    """The stack, from the top, that pushes (`+a`, `+b`) and `pop`s leave of a stack given from the bottom.
+
+    A pop of an empty stack does nothing. A length counts letters and actions together; the first stack has 1 letter
+    up to all but one of them, each number as likely.
+
+    >>> from genlab.tasks import make
+    >>> make("stack-manipulation", 8).solve("a b b a +b pop pop >".split())
+    ('b', 'b', 'a')
+    >>> make("stack-manipulation", 8).solve("b b pop pop pop +a >".split())
+    ('a',)
+    """
+
+    name = "stack-manipulation"
+    family = "Chomsky hierarchy"
+    asks = "what is on a stack after these actions?"
+    source = _SOURCE
+    length_unit = "letters and actions"
+    language_class = "context-free"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a stack and actions > the stack from its top"})
+    splits = split_map(
+        Split(name="id", about="pop, push a, push b are uniform", shift={"p_pop": 1 / 3}),
+        Split(name="emptying", about="six actions in ten are pops", shift={"p_pop": 0.6}),
+        Split(name="growing", about="one action in ten is a pop", shift={"p_pop": 0.1}),
+    )
+
+    def symbols(self) -> tuple[str, ...]:
+        return ("a", "b", "+a", "+b", "pop")
+
+    def width(self, length: int) -> int:
+        return 2 * length + 2  # letters and actions, `>`, at most as many letters, `<end>`
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        keep = present(lengths)
+        shape = (len(lengths), int(lengths.max()))
+        letters = rng.integers(0, 2, shape)
+        given = np.arange(shape[1]) < rng.integers(1, np.maximum(lengths, 2))[:, None]
+        pops = (rng.random(shape) < float(split.shift["p_pop"])) & ~given
+        written = np.where(pops, 4, np.where(given, letters, letters + 2))
+        walk = np.cumsum(np.where(pops, -1, 1), axis=1)
+        # A pop of the empty stack does nothing: the height is the walk, lifted whenever it would fall below 0.
+        height = walk - np.minimum(np.minimum.accumulate(walk, axis=1), 0)
+        if keep is not None:
+            height[~keep] = shape[1]  # above all, so that actions that are not there take nothing away
+        # A letter stays if the stack never falls below it later.
+        stays = ~pops & (np.minimum.accumulate(height[:, ::-1], axis=1)[:, ::-1] == height)
+        if keep is not None:
+            stays &= keep
+        left = Part(Vocab.first + letters[:, ::-1], scored=True, keep=stays[:, ::-1])
+        return assemble([Part(Vocab.first + written, keep=keep), _SEP, left, _END], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        stack: list[str] = []
+        for token in prompt[: list(prompt).index(">")]:
+            if token != "pop":
+                stack.append(token[-1])
+            elif stack:
+                stack.pop()
+        return tuple(reversed(stack))
+
+    def chance(self, length: int) -> float:
+        if length == 1:
+            return 0.5
+        heights = np.zeros(length + 1)
+        for given in range(1, length):  # stacks of so many letters, with all actions that come after
+            heights[given] += 1 / (length - 1)
+            pushed, popped = heights * 2 / 3, heights / 3
+            heights = np.append(0.0, pushed[:-1]) + np.append(popped[1:], 0.0)
+            heights[0] += popped[0]
+        # Given its height a stack is uniform: two agree if their heights do, and then each letter.
+        return float(np.sum(heights**2 * 0.5 ** np.arange(length + 1)))
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        given = length / 2 if length > 1 else 1.0
+        pops = (length - given) * float(split.shift["p_pop"])
+        pushes = length - given - pops
+        counts = {"a": given / 2, "b": given / 2, "+a": pushes / 2, "+b": pushes / 2, "pop": pops, ">": 1.0}
+        return {token: count / (length + 1) for token, count in counts.items() if count}
+
+
+class SolveEquation(Task):
+    """The number that x stands for in a bracketed equation modulo m, with sums and differences only.
+
+    Without products each equation has exactly one solution. A length counts the numbers of the left side, x among
+    them.
+
+    >>> from genlab.tasks import make
+    >>> make("solve-equation", 8).solve("( ( x - 2 ) + 4 ) = 1 >".split())    # 4 - 2 + 4 = 6 = 1 modulo 5
+    ('4',)
+    >>> make("solve-equation", 8).solve("x = 3 >".split())
+    ('3',)
+    """
+
+    name = "solve-equation"
+    family = "Chomsky hierarchy"
+    asks = "which x solves a bracketed equation modulo m?"
+    source = _SOURCE
+    length_unit = "numbers"
+    language_class = "context-free"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a bracketed expression with x = value > x"})
+    splits = split_map(*BRACKET_SPLITS)
+
+    class Params(Task.Params):
+        """The numbers."""
+
+        modulus: int = Field(5, ge=2, le=200, description="numbers are 0 to modulus - 1")
+
+    params: Params
+
+    def symbols(self) -> tuple[str, ...]:
+        return (*map(str, range(self.params.modulus)), "(", ")", "+", "-", "x", "=")
+
+    def width(self, length: int) -> int:
+        # numbers, operators and brackets as in `modular-brackets`; then `=`, the value, `>`, the answer, `<end>`
+        return 4 * length + 2
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        modulus = self.params.modulus
+        numbers = draw_operands(rng, split, (len(lengths), int(lengths.max())), modulus)
+        brackets = draw_bracketing(rng, split, numbers, lengths, modulus, "+-")
+        x, equals = Vocab.first + modulus + 4, Vocab.first + modulus + 5
+        rows, hidden = np.arange(len(lengths)), rng.integers(0, lengths)
+        written = Vocab.first + numbers
+        answer = Part(written[rows, hidden, None], scored=True)
+        written[rows, hidden] = x
+        left, value = brackets.part(written, Vocab.first + modulus), Part(Vocab.first + brackets.values[:, None])
+        return assemble([left, Part(equals), value, _SEP, answer, _END], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        modulus, equals = self.params.modulus, list(prompt).index("=")
+        for number in map(str, range(modulus)):
+            left = [number if token == "x" else token for token in prompt[:equals]]
+            if reduce_brackets(left) % modulus == int(prompt[equals + 1]):
+                return (number,)
+        raise ValueError(f"no number solves {' '.join(prompt)}")
+
+    def chance(self, length: int) -> float:
+        del length
+        return 1 / self.params.modulus
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        if split.shift["p_zero"] != "uniform":
+            return {}  # the value is not uniform then, unlike that of a sum of uniform numbers
+        signs = {"+": (length - 1) / 2, "-": (length - 1) / 2, "(": length - 1, ")": length - 1}
+        counts = operand_shares(split, length, self.params.modulus) | signs | {"x": 1, "=": 1, ">": 1}
+        return {token: count / (4 * length) for token, count in counts.items()}
+
+
+class CompareOccurrence(Task):
+    """Which of two letters a word has more of; `b` where they tie.
+
+    >>> from genlab.tasks import make
+    >>> make("compare-occurrence", 8).solve("b b b a a a b >".split())
+    ('b',)
+    >>> make("compare-occurrence", 8).solve("a a b a >".split())
+    ('a',)
+    """
+
+    name = "compare-occurrence"
+    family = "Chomsky hierarchy"
+    asks = "which of two letters occurs more often?"
+    source = _SOURCE + " (in its program: dcf/compare_occurrence)"
+    length_unit = "letters"
+    language_class = "context-free"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > its more frequent letter"})
+    splits = split_map(
+        *WORD_SPLITS,
+        Split(name="near-tie", about="the counts differ by 2 at most", shift={"letters": "near-tie"}),
+    )
+
+    def symbols(self) -> tuple[str, ...]:
+        return ("a", "b")
+
+    def width(self, length: int) -> int:
+        return length + 3  # the word, `>`, the answer, `<end>`
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        near = split.shift["letters"] == "near-tie"
+        words = _near_ties(rng, lengths) if near else draw_words(rng, split, lengths, letters=2)
+        keep = present(lengths)
+        count = words.sum(axis=1) if keep is None else np.sum(words * keep, axis=1)
+        answer = Part(Vocab.first + (2 * count >= lengths)[:, None], scored=True)
+        return assemble([Part(Vocab.first + words, keep=keep), _SEP, answer, _END], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        word = list(prompt)
+        return ("a" if word.count("a") > word.count("b") else "b",)
+
+    def chance(self, length: int) -> float:
+        b_wins = _b_wins(length)
+        return b_wins**2 + (1 - b_wins) ** 2
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        """The answer `b`, which also has the ties."""
+        return {"always b": _b_wins(length)} if length % 2 == 0 else {}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        if split.shift["letters"] != "near-tie":
+            return word_shares(split, "ab", length)
+        b = length / 2 if length % 2 else (length - 1) / 2
+        return {"a": (length - b) / (length + 1), "b": b / (length + 1), ">": 1 / (length + 1)}
+
+
+def _b_wins(length: int) -> float:
+    """The probability that half the letters of a uniform word, or more, are `b`."""
+    return sum(comb(length, count) for count in range(-(-length // 2), length + 1)) / 2**length
+
+
+def _near_ties(rng: np.random.Generator, lengths: Ints) -> Ints:
+    """Words with half their letters `b`, or one more or less, so that either letter wins as often, int[n, letter]."""
+    coin = rng.integers(0, 2, len(lengths))
+    count = lengths // 2 + np.where(lengths % 2, coin, -coin)
+    return arranged(rng, lengths, count).astype(np.int64)
