@@ -88,10 +88,11 @@ class Transformer:
         self._check_reach(start + tokens.shape[-1])
         x = self._embed(tokens, ids, look, drop)
         rest = None if at is None else self._rows(at, tokens.shape)
+        # With dropout places are taken at the very end: a run's masks must not depend on how many another run has.
+        early = self.cfg.n_layers - 1 if drop is None else self.cfg.n_layers
         for i in range(self.cfg.n_layers):
-            last = i == self.cfg.n_layers - 1
-            x = self._block(f"blocks.{i}", x, ids, tap, drop, past, keep=rest if last else None)
-        if rest is not None and not self.cfg.n_layers:
+            x = self._block(f"blocks.{i}", x, ids, tap, drop, past, keep=rest if i == early else None)
+        if rest is not None and (drop is not None or not self.cfg.n_layers):
             x = _take(x, rest)
         if past is not None:
             past.length += tokens.shape[-1]

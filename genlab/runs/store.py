@@ -184,7 +184,8 @@ class Store:
         tensors = {
             name: torch.stack([getattr(s, name) for s in states]) for name in ("weights", "exp_avg", "exp_avg_sq")
         }
-        runs = [{"run_id": s.spec.run_id, "step": s.step, "status": s.status, "history": s.history} for s in states]
+        kept = ("step", "status", "history", "loss_sum")
+        runs = [{"run_id": s.spec.run_id, **{name: getattr(s, name) for name in kept}} for s in states]
         stack = stack_id(s.spec.run_id for s in states)
         save_tensors(self.path / f"checkpoints/{stack}.safetensors", tensors, {"runs": json.dumps(runs)})
 
@@ -199,7 +200,9 @@ class Store:
                 if spec is None or (run["run_id"] in found and found[run["run_id"]].step >= run["step"]):
                     continue
                 rows = (tensors[name][i] for name in ("weights", "exp_avg", "exp_avg_sq"))
-                found[run["run_id"]] = RunState(spec, run["step"], run["status"], *rows, history=run["history"])
+                found[run["run_id"]] = RunState(
+                    spec, run["step"], run["status"], *rows, history=run["history"], loss_sum=run["loss_sum"]
+                )
         return found
 
     # -- groups ------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from genlab.training.batches import Stream
 from genlab.training.evaluate import LengthResult, eval_examples, evaluate
-from genlab.training.loop import RunState, Stack, fresh, train_stack
+from genlab.training.loop import RunState, Stack, fresh, stack_key, train_stack
 
 __all__ = [
     "LengthResult",
@@ -12,5 +12,6 @@ __all__ = [
     "eval_examples",
     "evaluate",
     "fresh",
+    "stack_key",
     "train_stack",
 ]

@@ -11,14 +11,15 @@ from functools import cached_property
 
 import numpy as np
 
+from genlab.errors import UserError
 from genlab.spec import TrainConfig
 from genlab.tasks import Examples, Task
 from genlab.tasks.base import Ints, Vocab
 
-__all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples"]
+__all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples", "widest"]
 
-_LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS = 1, 2, 3, 4, 5, 6
-"""First word of each seed: what the randomness is for."""
+_LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS, _ORDER = 1, 2, 3, 4, 5, 6, 9
+"""First word of each seed: what the randomness is for (7 draws evaluation sets, 8 dropout masks)."""
 
 
 def batch_lengths(task: Task, train: TrainConfig, step: int) -> Ints:
@@ -54,7 +55,7 @@ class Stream:
 
     def offsets(self, step: int, batch: Examples) -> Ints:
         """Position of each example's first token, int[batch]: uniform over what the context leaves room for."""
-        return _offsets([_OFFSETS, self.train.data_seed, step], self.task.n_ctx, batch)
+        return _offsets([_OFFSETS, self.train.data_seed, step], self.task, batch)
 
     @cached_property
     def pool(self) -> Examples:
@@ -70,7 +71,7 @@ class Stream:
         size = self.train.batch_size
         batches = -(-self.train.pool // size)
         epoch, place = divmod(step, batches)
-        order = np.random.default_rng([_PASS, epoch]).permutation(batches)  # alike for all seeds, as lengths are
+        order = np.random.default_rng([_ORDER, epoch]).permutation(batches)  # alike for all seeds, as lengths are
         start = order[place] * size
         return self._shuffled(epoch)[start : start + size]
 
@@ -88,19 +89,31 @@ def _trimmed(batch: Examples) -> Examples:
     return batch.columns(width)
 
 
-def _offsets(seed: list[int], n_ctx: int, batch: Examples) -> Ints:
-    room = n_ctx - batch.tokens.shape[1]
+def widest(task: Task, lengths: Ints) -> int:
+    """Positions that inputs of these lengths may take, whatever is drawn: alike for all runs of a stack."""
+    return max(task.width(int(length)) for length in np.unique(lengths)) - 1
+
+
+def _offsets(seed: list[int], task: Task, batch: Examples) -> Ints:
+    # The room is that of the widest input, not of this batch: in a stack it may be padded to another run's width.
+    room = task.n_ctx - widest(task, batch.lengths)
     return np.random.default_rng(seed).integers(0, room + 1, size=len(batch))
 
 
-def eval_offsets(n_ctx: int, batch: Examples, seed: int) -> Ints:
+def eval_offsets(task: Task, batch: Examples, seed: int) -> Ints:
     """Offsets for an evaluation: drawn like those of training, from a fixed seed."""
-    return _offsets([_EVAL_OFFSETS, seed], n_ctx, batch)
+    return _offsets([_EVAL_OFFSETS, seed], task, batch)
 
 
-def stack_examples(batches: list[Examples]) -> Examples:
-    """Batches of several runs as one, `[run, batch, pos]`; shorter ones are padded on the right."""
-    longest = max(b.tokens.shape[1] for b in batches)
+def stack_examples(batches: list[Examples], width: int = 0) -> Examples:
+    """Batches of several runs as one, `[run, batch, pos]`; shorter ones are padded on the right, to `width` at least.
+
+    Raises:
+        UserError: examples of real-valued items or with positions of their own, which the model does not read.
+    """
+    if any(b.values is not None or b.position_ids is not None for b in batches):
+        raise UserError("a transformer here reads tokens; this format has real-valued items or positions of its own")
+    longest = max(width, *(b.tokens.shape[1] for b in batches))
 
     def joined(arrays: list[np.ndarray], fill: int | bool) -> np.ndarray:
         if all(a.shape[1] == longest for a in arrays):

@@ -33,7 +33,8 @@ def greedy(
     ended = torch.zeros(runs, batch, dtype=torch.bool, device=prompts.device)
     written: list[Tensor] = []
     for _ in range(max_new):
-        logits = model(read, offsets, past=past)[:, :, -1]
+        last = torch.arange(1, batch + 1, device=prompts.device) * read.shape[-1] - 1
+        logits = model(read, offsets, at=last.expand(runs, -1), past=past)
         if not may_end:
             logits[..., Vocab.end] = float("-inf")
         token = logits.argmax(-1).masked_fill(ended, Vocab.pad)
@@ -45,13 +46,13 @@ def greedy(
     return torch.stack(written, dim=-1)
 
 
-def greedy_answers(
-    model: Transformer, examples: Examples, offsets: np.ndarray, n_ctx: int, device: torch.device
-) -> list[list[np.ndarray]]:
+def greedy_answers(model: Transformer, examples: Examples, offsets: np.ndarray, n_ctx: int) -> list[list[np.ndarray]]:
     """What each run writes after each prompt, up to its end token: `[run][example]` -> ids.
 
-    A run may write until the context is full; an answer that never ends is cut there.
+    A run may write until the context is full; an answer that never ends is cut there. Before its end an answer may
+    hold any token: a `<pad>` in it is one that the model chose.
     """
+    device = model.flat.device
     prompt_lens = examples.scored.argmax(axis=1) + 1
     answers: list[list[np.ndarray]] = [[np.empty(0, np.int64)] * len(examples) for _ in range(model.n_runs)]
     for prompt_len in np.unique(prompt_lens):
@@ -63,6 +64,6 @@ def greedy_answers(
         written = greedy(model, prompts, room, starts).cpu().numpy()
         for run in range(model.n_runs):
             for row, ids in zip(rows, written[run], strict=True):
-                stop = np.flatnonzero((ids == Vocab.end) | (ids == Vocab.pad))
+                stop = np.flatnonzero(ids == Vocab.end)
                 answers[run][row] = ids[: stop[0]] if len(stop) else ids
     return answers

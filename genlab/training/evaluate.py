@@ -25,8 +25,8 @@ from genlab.training.decode import greedy_answers
 __all__ = ["LengthResult", "eval_examples", "evaluate", "exact_match"]
 
 _EVAL = 7
-_LOGITS_AT_ONCE = 8_000_000
-"""Logits held at a time, so that a large stack does not run out of memory."""
+_NUMBERS_AT_ONCE = 32_000_000
+"""Numbers in the largest tensor of a pass, so that a large stack does not run out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def evaluate(model: Transformer, task: Task, split: Split, judge: bool = True) -
     results: list[LengthResult] = []
     for length in split.lengths:
         examples = eval_examples(task, split, length)
-        offsets = eval_offsets(task.n_ctx, examples, split.seed)
+        offsets = eval_offsets(task, examples, split.seed)
         scores = _teacher_forced(model, examples, offsets)
         metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
         correct = scores.wrong == 0
@@ -98,12 +98,18 @@ class _Scores:
 
 
 def _teacher_forced(model: Transformer, examples: Examples, offsets: np.ndarray) -> _Scores:
-    per_example = examples.scored.sum(axis=1).max() * model.cfg.d_vocab * model.n_runs
-    size = max(1, _LOGITS_AT_ONCE // int(per_example))
-    starts = range(0, len(examples), size)
-    chunks = [_score(model, examples[s : s + size], offsets[s : s + size]) for s in starts]
+    chunks = [_score(model, examples[rows], offsets[rows]) for rows in _chunks(model, examples)]
     columns = [np.concatenate(c, axis=1) for c in zip(*chunks, strict=True)]
     return _Scores(*columns, tokens=examples.scored.sum(axis=1))
+
+
+def _chunks(model: Transformer, examples: Examples) -> list[slice]:
+    """Rows that are scored together: as many as `_NUMBERS_AT_ONCE` allows, for logits and activations."""
+    cfg = model.cfg
+    logits = int(examples.scored.sum(axis=1).max()) * cfg.d_vocab
+    activations = examples.tokens.shape[1] * max(cfg.d_mlp, 3 * cfg.n_heads * cfg.d_head, cfg.d_model)
+    size = max(1, _NUMBERS_AT_ONCE // (model.n_runs * max(logits, activations)))
+    return [slice(start, start + size) for start in range(0, len(examples), size)]
 
 
 @torch.inference_mode()
@@ -155,9 +161,14 @@ def _judged(
 ) -> dict[str, tuple[np.ndarray, int]]:
     """The task's own scores of what the model writes when it decodes freely."""
     prompts = [task.read(examples, row)[0] for row in range(len(examples))]
-    scores: dict[str, list[float]] = {name: [] for name in task.judges}
-    for answers in greedy_answers(model, examples, offsets, task.n_ctx, model.flat.device):
-        judged = [task.judge(p, task.vocab.decode(a)) for p, a in zip(prompts, answers, strict=True)]
-        for name, values in scores.items():
-            values.append(float(np.mean([j[name] for j in judged])))
-    return {name: (np.array(values), len(examples)) for name, values in scores.items()}
+    answers: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
+    for rows in _chunks(model, examples):
+        for kept, new in zip(answers, greedy_answers(model, examples[rows], offsets[rows], task.n_ctx), strict=True):
+            kept += new
+    judged = [
+        [task.judge(p, task.vocab.decode(a)) for p, a in zip(prompts, of_run, strict=True)] for of_run in answers
+    ]
+    return {
+        name: (np.array([np.mean([j[name] for j in of_run]) for of_run in judged]), len(examples))
+        for name in task.judges
+    }

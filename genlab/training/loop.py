@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from genlab.models import Transformer, initial
-from genlab.spec import RunSpec, TrainConfig
+from genlab.spec import RunSpec
 from genlab.tasks import Task, in_distribution, spread
-from genlab.training.batches import Stream, stack_examples
+from genlab.training.batches import Stream, stack_examples, widest
 from genlab.training.evaluate import exact_match
 from genlab.training.optimizer import Adam, learning_rate
 from genlab.training.step import dropout, losses_and_gradients, places, precision
 
-__all__ = ["RunState", "Stack", "fresh", "train_stack"]
+__all__ = ["RunState", "Stack", "fresh", "stack_key", "train_stack"]
 
 Status = Literal["training", "finished", "reached", "diverged"]
 """`reached`: stopped early by `until`; `diverged`: frozen when its loss was no longer finite."""
@@ -36,6 +36,7 @@ class RunState:
         step: optimiser steps taken.
         weights, exp_avg, exp_avg_sq: [params], on the CPU.
         history: rows of (step, loss, lr, exact_match, seconds), one a measurement.
+        loss_sum: losses since the last measurement, added up; not finite once the run has diverged.
     """
 
     spec: RunSpec
@@ -45,23 +46,43 @@ class RunState:
     exp_avg: Tensor
     exp_avg_sq: Tensor
     history: list[dict[str, int | float]] = field(default_factory=list)
+    loss_sum: float = 0.0
 
 
 def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
     """Runs of one shape at step 0."""
     dtype = torch.float64 if specs[0].train.dtype == "float64" else torch.float32
-    weights = initial(specs[0].model, [s.train.init_seed for s in specs]).to(dtype)
+    weights = torch.cat([initial(s.model, [s.train.init_seed]) for s in specs]).to(dtype)
     zeros = torch.zeros_like(weights)
     rows = zip(specs, weights, zeros, zeros.clone(), strict=True)
     return [RunState(spec, 0, "training", w, m, v) for spec, w, m, v in rows]
 
 
+def stack_key(spec: RunSpec) -> RunSpec:
+    """The spec with all that may differ between the runs of a stack made alike: runs of one key can be stacked.
+
+    Runs may differ in seeds, learning rate and its schedule, weight decay, clip, `until` and their initial weights.
+    """
+    model = spec.model.model_copy(update={"init_std": 1.0, "scale_residual_init": True})
+    own = {"lr": 1.0, "warmup": 0, "schedule": "constant", "final_lr": 0.0, "weight_decay": 0.0, "grad_clip": 0.0}
+    train = spec.train.model_copy(update={**own, "until": None, "init_seed": 0, "data_seed": 0})
+    return spec.model_copy(update={"model": model, "train": train})
+
+
 class Stack:
-    """Runs of one shape, at one step, on one device. A run that ends leaves the stack."""
+    """Runs of one shape, at one step, on one device. A run that ends leaves the stack.
+
+    Attributes:
+        train: the training configuration, for the fields that all runs share.
+    """
 
     def __init__(self, task: Task, states: Sequence[RunState], device: torch.device):
+        """Raises `ValueError` for runs that differ in what a stack shares (`stack_key`), or stand at other steps."""
+        if any(stack_key(s.spec) != stack_key(states[0].spec) or s.step != states[0].step for s in states):
+            raise ValueError("the runs of a stack share one shape, one training configuration and one step")
         self.task, self.device = task, device
         self.specs = [s.spec for s in states]
+        self.train = self.specs[0].train
         self.step = states[0].step
         self.ended: list[RunState] = []
         self._history = [list(s.history) for s in states]
@@ -70,17 +91,13 @@ class Stack:
             torch.stack([getattr(s, name) for s in states]).to(device)
             for name in ("weights", "exp_avg", "exp_avg_sq")
         )
-        self._set_up(moments[0], moments[1])
+        self._set_up(moments[0], moments[1], torch.tensor([s.loss_sum for s in states], dtype=torch.float64))
+        self._measured_at = states[0].history[-1]["step"] if states[0].history else 0
         train = self.train
         check = in_distribution(task, train)
         lengths = spread(task.lengths_between(check, train.min_len, train.train_len), _ID_LENGTHS)
         self._check = check.at(lengths, _ID_EXAMPLES)
         self._since = time.perf_counter()
-
-    @property
-    def train(self) -> TrainConfig:
-        """The training configuration, for the fields that all runs of a stack share."""
-        return self.specs[0].train
 
     @property
     def history(self) -> list[list[dict[str, int | float]]]:
@@ -91,14 +108,15 @@ class Stack:
         """One optimiser step of every run; a run whose loss or gradient is not finite is frozen."""
         batches = [stream.batch(self.step) for stream in self._streams]
         offsets = [s.offsets(self.step, b) for s, b in zip(self._streams, batches, strict=True)]
-        batch = places(stack_examples(batches), np.stack(offsets), self.train.loss, self._flat)
+        # Dropout masks have the shape of the batch, so that must not depend on what the other runs have drawn.
+        width = widest(self.task, batches[0].lengths) if self.train.dropout else 0
+        batch = places(stack_examples(batches, width), np.stack(offsets), self.train.loss, self._flat)
         drop = dropout(self.specs, self.step, self.device)
         with precision(self.train.dtype, self.device):
             losses, gradients = losses_and_gradients(self._model, batch, drop)
         self._alive &= losses.isfinite() & gradients.isfinite().all(dim=1)
         self._optimizer.update(self._flat, gradients, self.step, self._alive)
-        self._loss_sum += losses
-        self._loss_steps += 1
+        self._loss_sum += losses.masked_fill(~self._alive, float("nan"))
         self.step += 1
 
     def due(self) -> bool:
@@ -109,7 +127,8 @@ class Stack:
         """Add a row to each run's history; let the runs go that diverged, reached `until` or are finished."""
         with precision(self.train.dtype, self.device):
             exact = exact_match(self._model, self.task, self._check)
-        losses = (self._loss_sum / max(1, self._loss_steps)).tolist()
+        steps = self.step - self._measured_at
+        losses = (self._loss_sum / steps).tolist() if steps else [float("nan")] * len(self.specs)
         seconds = time.perf_counter() - self._since
         for i, spec in enumerate(self.specs):
             before = self._history[i][-1]["seconds"] if self._history[i] else 0.0
@@ -123,7 +142,8 @@ class Stack:
                 }
             )
         self._since = time.perf_counter()
-        self._reset_loss()
+        self._measured_at = self.step
+        self._loss_sum.zero_()
         self._release([self._status(i, alive) for i, alive in enumerate(self._alive.tolist())])
 
     def states(self) -> list[RunState]:
@@ -132,15 +152,11 @@ class Stack:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor) -> None:
+    def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor, loss_sum: Tensor) -> None:
         self._model = Transformer(self.specs[0].model, self._flat)
         self._optimizer = Adam(self.specs[0].model, [s.train for s in self.specs], exp_avg, exp_avg_sq)
-        self._alive = torch.ones(len(self.specs), dtype=torch.bool, device=self.device)
-        self._reset_loss()
-
-    def _reset_loss(self) -> None:
-        self._loss_sum = torch.zeros(len(self.specs), dtype=self._flat.dtype, device=self.device)
-        self._loss_steps = 0
+        self._loss_sum = loss_sum.to(self._flat)
+        self._alive = self._loss_sum.isfinite()
 
     def _status(self, i: int, alive: bool) -> Status:
         if not alive:
@@ -155,7 +171,9 @@ class Stack:
     def _state(self, i: int, status: Status) -> RunState:
         rows = (self._flat, self._optimizer.exp_avg, self._optimizer.exp_avg_sq)
         weights, exp_avg, exp_avg_sq = (x[i].detach().cpu().clone() for x in rows)
-        return RunState(self.specs[i], self.step, status, weights, exp_avg, exp_avg_sq, list(self._history[i]))
+        loss_sum = float(self._loss_sum[i])
+        history = list(self._history[i])
+        return RunState(self.specs[i], self.step, status, weights, exp_avg, exp_avg_sq, history, loss_sum)
 
     def _release(self, statuses: list[Status]) -> None:
         """Move the runs that ended out of the stack, so that their time is not paid for."""
@@ -168,7 +186,7 @@ class Stack:
         self._history = [self._history[i] for i in stay]
         self._flat = self._flat[stay]
         if stay:
-            self._set_up(self._optimizer.exp_avg[stay], self._optimizer.exp_avg_sq[stay])
+            self._set_up(self._optimizer.exp_avg[stay], self._optimizer.exp_avg_sq[stay], self._loss_sum[stay])
 
 
 def train_stack(

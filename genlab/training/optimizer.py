@@ -56,7 +56,7 @@ class Adam:
         step: int,
         alive: Bool[Tensor, " run"],
     ) -> None:
-        """Change `flat` in place by a step (from 0; `grads` is used up). Runs not alive stay as they are."""
+        """Change `flat` in place by a step (from 0; `grads` is used up). The weights of runs not alive stay."""
         first = self.trains[0]
         beta1, beta2 = first.betas
         rate = self._column([learning_rate(t, step) for t in self.trains]) * alive[:, None]
