@@ -161,7 +161,7 @@ class TrainConfig(Frozen):
         if self.min_len > self.train_len:
             raise ValueError(f"min_len {self.min_len} is above train_len {self.train_len}")
         if self.pool and (self.curriculum or self.lengths_per_batch > 1):
-            raise ValueError("a pool has no curriculum and batches alike lengths: leave curriculum, lengths_per_batch")
+            raise ValueError("curriculum and lengths_per_batch are for fresh data, not for a pool")
         if self.lengths_per_batch > self.batch_size:
             raise ValueError(f"lengths_per_batch {self.lengths_per_batch} is above batch_size {self.batch_size}")
         if not all(0 <= b < 1 for b in self.betas):
