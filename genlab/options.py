@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from genlab.errors import UserError
 from genlab.runs.plan import DERIVED
+from genlab.runs.ranges import parse_range
 from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
 
 __all__ = ["parse_params", "parse_range", "spec_values", "with_spec_flags"]
@@ -74,23 +75,8 @@ def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
     for cls, _ in _PANELS:
         for name, field in _fields(cls):
             if get_origin(field.annotation) is tuple and isinstance(values.get(name), str):
-                values[name] = tuple(_number(part, f"--{name}", float) for part in values[name].split(","))
+                values[name] = tuple(_number(part, f"--{name}") for part in values[name].split(","))
     return values
-
-
-def parse_range(text: str, flag: str) -> list[int]:
-    """`0:4` is 0, 1, 2, 3; `5:50:5` has steps; `3` and `1,4,9` are themselves.
-
-    >>> parse_range("0:4", "--seeds"), parse_range("5:20:5", "--lengths"), parse_range("7,9", "--seeds")
-    ([0, 1, 2, 3], [5, 10, 15], [7, 9])
-    """
-    if ":" in text:
-        found = list(range(*(_number(part, flag, int) for part in text.split(":")[:3])))
-    else:
-        found = [_number(part, flag, int) for part in text.split(",")]
-    if not found or text.count(":") > 2 or min(found) < 0:
-        raise UserError(f"{flag} {text!r} names nothing; write 0:4 (is 0, 1, 2, 3), 5:50:5, 3, or 1,4,9")
-    return found
 
 
 def parse_params(pairs: list[str]) -> dict[str, Scalar]:
@@ -119,8 +105,8 @@ def _scalar(text: str) -> Scalar:
     return text
 
 
-def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:
+def _number(text: str, flag: str) -> float:
     try:
-        return kind(text)
+        return float(text)
     except ValueError:
-        raise UserError(f"{flag}: {text!r} is not a {'whole number' if kind is int else 'number'}") from None
+        raise UserError(f"{flag}: {text!r} is not a number") from None

@@ -5,9 +5,9 @@ No torch here: plans are made, and faults found, before anything heavy is import
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from genlab.errors import UserError, nearest
 from genlab.spec import ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
@@ -15,6 +15,9 @@ from genlab.tasks import Task, in_distribution, make, spread
 from genlab.tasks import spec as task_spec
 
 __all__ = ["DERIVED", "Evals", "Plan", "eval_splits", "plan"]
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 DERIVED = ("d_vocab", "n_ctx", "train_len", "init_seed", "data_seed")
 """Fields that a plan fills itself."""
@@ -63,7 +66,7 @@ def plan(
     format: str | None = None,
     max_len: int | None = None,
     params: Mapping[str, Scalar] | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int | tuple[int, int]] = (0,),
     evals: Evals | None = None,
     **options: Any,
 ) -> Plan:
@@ -71,6 +74,7 @@ def plan(
 
     Args:
         test_len: longest length that will be tested; `max_len` (vocabulary and context) follows it unless given.
+        seeds: one run each; a pair is (init seed, data seed), a number is both.
         options: fields of `ModelConfig` and `TrainConfig`; the task's defaults fill the rest.
 
     Raises:
@@ -87,10 +91,12 @@ def plan(
     defaults = {**made.defaults.get("*", {}), **made.defaults.get(made.format, {})}
     values = {"train_split": made.train_split, **defaults, **given}
     sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx}
-    model = build(ModelConfig, {**sizes, **{k: v for k, v in values.items() if k in model_fields}})
     shortest = made.min_len(made.split(values["train_split"]))
     chosen = {k: v for k, v in values.items() if k in train_fields}
-    train = build(TrainConfig, {"min_len": min(shortest, train_len), **chosen, "train_len": train_len})
+    model, train = _both(
+        lambda: build(ModelConfig, {**sizes, **{k: v for k, v in values.items() if k in model_fields}}),
+        lambda: build(TrainConfig, {"min_len": min(shortest, train_len), **chosen, "train_len": train_len}),
+    )
     made.check_lengths(train.train_split, [train.min_len, train.train_len])
     picked = "" if given.get("steps") is not None else "steps, "
     if given.get("steps") is None:
@@ -100,7 +106,21 @@ def plan(
     eval_splits(made, train, looked_at)  # so that a wrong split is found before training
     missing = [n for n in ("n_layers", "d_model", "positions", "lr") if n not in given]
     picked = (picked + ", ".join(missing)).rstrip(", ")
-    return Plan([base.with_seeds(seed, seed) for seed in seeds], made, looked_at, picked)
+    pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
+    return Plan([base.with_seeds(*pair) for pair in pairs], made, looked_at, picked)
+
+
+def _both(first: Callable[[], _A], second: Callable[[], _B]) -> tuple[_A, _B]:
+    """What two makers make; the faults of both, where both fail."""
+    try:
+        made = first()
+    except UserError as error:
+        try:
+            second()
+        except UserError as other:
+            raise UserError(f"{error}; {other}") from None
+        raise
+    return made, second()
 
 
 def _check_lengths(train_len: int, test_len: int, max_len: int | None) -> None:

@@ -1,0 +1,250 @@
+"""Grid files: hundreds of runs as one TOML file, every fault of it found before anything starts.
+
+    [base]                       what all cells share: options of `lab train`, with underscores
+    task = "sort"
+    train_len = 10
+    test_len = 20
+    [sweep]                      every combination
+    weight_decay = [0.0, 0.01]
+    n_layers = [1, 2]
+    [zip]                        side by side: the first with the first; [[zip]] for several such lists
+    lr = [1e-3, 3e-4]
+    steps = [1000, 3000]
+    [seeds]                      or above all tables: seeds = "0:10"
+    init = "0:10"                init and data seeds apart: every pair; `together = "0:10"` moves both
+    data = [0, 1]
+    [[exclude]]                  cells left out, by their values
+    n_layers = 2
+    weight_decay = 0.0
+    [evals]                      test_len, splits, n, seed; no part of a run
+    n = 256
+
+A parameter of the task is `params.NAME`, in any of the tables.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genlab.errors import UserError, nearest
+from genlab.runs.cells import Settings, flat, matches, named, plan_cells, unknown_option, wrong_value
+from genlab.runs.plan import Plan
+from genlab.runs.ranges import parse_range
+from genlab.runs.toml_lines import Toml, read_toml
+
+__all__ = ["Grid", "read_grid"]
+
+_EVALS = {"test_len": 0, "splits": None, "n": 1, "seed": 0}
+"""Keys of [evals], and the lowest number allowed."""
+_TABLES = ("base", "evals", "exclude", "name", "seeds", "sweep", "zip")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Runs under one name: a plan a cell, each one configuration at all its seeds.
+
+    Attributes:
+        text: the file that it was read from, or ''.
+    """
+
+    name: str
+    plans: list[Plan]
+    text: str = ""
+
+
+def read_grid(path: str | Path) -> Grid:
+    """The grid of a file.
+
+    Raises:
+        UserError: every fault of the file, a line each, with its place.
+    """
+    reader = _Reader(read_toml(Path(path)))
+    return reader.grid(Path(path).stem)
+
+
+class _Reader:
+    def __init__(self, toml: Toml):
+        self._toml = toml
+        self._faults: list[tuple[int, str]] = []
+
+    def grid(self, stem: str) -> Grid:
+        """All of the file, read in the order in which a person mends it."""
+        self._known(self._toml.values, _TABLES)
+        name = self._toml.values.get("name", stem)
+        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or name == "last":
+            self._fault(f"name {name!r} is not allowed (letters, digits, . _ -; not `last`)", "name")
+        base = self._settings("base")
+        lists = [self._swept(), *self._zipped()]
+        pairs, evals, excluded = self._seeds(), self._evals(), self._excluded()
+        for key in ("task", "train_len"):
+            if not self._faults and all(key not in cell for cell in (base, *itertools.chain(*lists))):
+                self._fault(f"{key} is missing: give it in [base], or sweep it", "base")
+        cells = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*lists)]
+        plans = self._plans(base, self._kept(cells, excluded), pairs, evals)
+        if self._faults:
+            told = [f"  line {line}: {text}" for line, text in sorted(set(self._faults))]
+            count = f"{len(told)} fault{'s' if len(told) > 1 else ''}"
+            raise UserError("\n".join([f"{self._toml.name} has {count}, nothing was started", *told]))
+        return Grid(name, plans, self._toml.text)
+
+    def _fault(self, text: str, *path: str) -> None:
+        self._faults.append((self._toml.line(*path), text))
+
+    def _known(self, table: Mapping[str, Any], allowed: Sequence[str], *place: str) -> None:
+        for key in table:
+            if key not in allowed:
+                near = nearest(key, allowed)
+                hint = f"; did you mean {near!r}?" if near else f" (allowed: {', '.join(sorted(allowed))})"
+                self._fault(f"unknown key {key!r}{hint}", *place, key)
+
+    # -- tables ------------------------------------------------------------------------------------------------
+
+    def _table(self, name: str) -> dict[str, Any]:
+        found = self._toml.values.get(name, {})
+        if isinstance(found, dict):
+            return found
+        self._fault(f"{name} is a table: [{name}], then a line a key", name)
+        return {}
+
+    def _settings(self, *place: str, table: dict[str, Any] | None = None) -> Settings:
+        """A table of options; what is unknown or cannot be is told and left out."""
+        found: Settings = {}
+        for key, value in flat(self._table(place[0]) if table is None else table).items():
+            if self._option(key, *place) and self._allowed(key, value, *place):
+                found[key] = value
+        return found
+
+    def _lists(self, *place: str, table: dict[str, Any]) -> dict[str, list[Any]]:
+        """A table of lists of values."""
+        found: dict[str, list[Any]] = {}
+        for key, values in flat(table).items():
+            if not self._option(key, *place):
+                continue
+            if not isinstance(values, list) or not values:
+                what = "is empty: the product has no runs" if values == [] else f"is no list: {values!r}"
+                self._fault(f"{place[0]} {key} {what}", *place, key)
+            else:
+                found[key] = [
+                    v for i, v in enumerate(values) if v not in values[:i] and self._allowed(key, v, *place)
+                ]
+                for value in {repr(v) for v in values if values.count(v) > 1}:
+                    self._fault(f"{place[0]} {key} holds {value} twice: two runs of one id", *place, key)
+        return found
+
+    def _swept(self) -> list[Settings]:
+        lists = {key: values for key, values in self._lists("sweep", table=self._table("sweep")).items() if values}
+        return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+    def _zipped(self) -> list[list[Settings]]:
+        given = self._toml.values.get("zip", [])
+        tables = [("zip",)] if isinstance(given, dict) else [("zip", str(i)) for i in range(len(given))]
+        found: list[list[Settings]] = []
+        for place, table in zip(tables, [given] if isinstance(given, dict) else given, strict=True):
+            lists = self._lists(*place, table=table)
+            if len({len(values) for values in lists.values()}) > 1:
+                sizes = ", ".join(f"{key} {len(values)}" for key, values in lists.items())
+                self._fault(f"zip holds lists of different lengths ({sizes})", *place)
+            elif lists:
+                found.append([dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)])
+        return found
+
+    def _seeds(self) -> list[tuple[int, int]]:
+        given = self._toml.values.get("seeds", 0)
+        if not isinstance(given, dict):
+            return [(seed, seed) for seed in self._numbers(given, "seeds")]
+        self._known(given, ("data", "init", "together"), "seeds")
+        if "together" in given:
+            if len(given) > 1:
+                self._fault("seeds moves init and data together, or init and data apart; not both", "seeds")
+            return [(seed, seed) for seed in self._numbers(given["together"], "seeds", "together")]
+        init, data = (self._numbers(given.get(name, 0), "seeds", name) for name in ("init", "data"))
+        return list(itertools.product(init, data))
+
+    def _numbers(self, given: object, *place: str) -> list[int]:
+        """Seeds: a number, a list of them, or a range as text."""
+        found = [given] if isinstance(given, int) else given
+        if isinstance(found, str):
+            try:
+                found = parse_range(found, place[-1])
+            except UserError as error:
+                self._fault(str(error), *place)
+                return []
+        if not isinstance(found, list) or not all(type(n) is int and n >= 0 for n in found) or not found:
+            self._fault(f"{place[-1]} {given!r} is not allowed (a number, a list of numbers, or '0:4')", *place)
+            return []
+        if len(set(found)) < len(found):
+            self._fault(f"{place[-1]} holds a seed twice: two runs of one id", *place)
+        return found
+
+    def _excluded(self) -> list[Settings]:
+        given = self._toml.values.get("exclude", [])
+        if not isinstance(given, list):
+            self._fault("exclude is an array of tables: [[exclude]]", "exclude")
+            return []
+        return [self._settings("exclude", str(i), table=table) for i, table in enumerate(given)]
+
+    def _evals(self) -> dict[str, Any]:
+        table = self._table("evals")
+        self._known(table, list(_EVALS), "evals")
+        found: dict[str, Any] = {}
+        for key, value in table.items():
+            lowest = _EVALS.get(key)
+            if lowest is not None and (type(value) is not int or value < lowest):
+                self._fault(f"{key}: {value!r} is not allowed (a whole number, {lowest} or more)", "evals", key)
+            elif key == "splits" and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+                self._fault(f"splits: {value!r} is not allowed (a list of names)", "evals", key)
+            elif key in _EVALS:
+                found[key] = tuple(value) if key == "splits" else value
+        return found
+
+    # -- cells -------------------------------------------------------------------------------------------------
+
+    def _kept(self, cells: list[Settings], excluded: list[Settings]) -> list[Settings]:
+        for i, out in enumerate(excluded):
+            if out and not any(matches(cell, out) for cell in cells):
+                self._fault(f"exclude fits no cell: {named(out)}", "exclude", str(i))
+        kept = [cell for cell in cells if not any(matches(cell, out) for out in excluded if out)]
+        if cells and not kept:
+            self._fault("exclude leaves no cell: the grid has no runs", "exclude")
+        return kept
+
+    def _plans(
+        self, base: Settings, cells: list[Settings], pairs: list[tuple[int, int]], evals: dict[str, Any]
+    ) -> list[Plan]:
+        if any(key not in {**base, **cell} for cell in cells for key in ("task", "train_len")):
+            return []
+        made, faults = plan_cells(base, cells, pairs, evals)
+        for text, cell in faults:
+            self._fault(text, *self._place(text, cell))
+        return made
+
+    def _place(self, text: str, cell: Settings) -> tuple[str, ...]:
+        """The table and key that a fault of a cell speaks of."""
+        words = set(re.findall(r"\w+", text.partition(" (in cell")[0].replace("-", "_")))
+        for table in ("sweep", "zip"):
+            given = self._toml.values.get(table, {})
+            keys = {key for part in (given if isinstance(given, list) else [given]) for key in flat(part)}
+            for key in cell:
+                if key.rpartition(".")[2] in words and key in keys:
+                    return (table, *key.split("."))
+        found = [key for key in self._table("base") if key in words]
+        return ("base", *found[:1])
+
+    # -- options -----------------------------------------------------------------------------------------------
+
+    def _option(self, key: str, *place: str) -> bool:
+        told = unknown_option(key)
+        if told:
+            self._fault(told, *place, key)
+        return not told
+
+    def _allowed(self, key: str, value: object, *place: str) -> bool:
+        told = wrong_value(key, value)
+        if told:
+            self._fault(told, *place, *key.split("."))
+        return not told
