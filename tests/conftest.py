@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 
 _scratch = Path(tempfile.mkdtemp(prefix="genlab-tests-"))
 atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
-for _variable in ("HOME", "TMPDIR", "MPLCONFIGDIR"):
+for _variable in ("HOME", "TMPDIR", "MPLCONFIGDIR", "GENLAB_CACHE"):
     (_scratch / _variable.lower()).mkdir()
     os.environ[_variable] = str(_scratch / _variable.lower())
 tempfile.tempdir = None  # or the folder that was found first stays

@@ -33,6 +33,7 @@ _BUILT_IN = MappingProxyType(
         "interlocked-pairing": "genlab.tasks.chomsky_duplicates:InterlockedPairing",
         "majority": "genlab.tasks.counting:Majority",
         "max-retrieval": "genlab.tasks.max_retrieval:MaxRetrieval",
+        "maze": "genlab.tasks.mazes:Maze",
         "missing-duplicate": "genlab.tasks.chomsky_duplicates:MissingDuplicate",
         "mode": "genlab.tasks.counting:Mode",
         "modular": "genlab.tasks.modular:Modular",

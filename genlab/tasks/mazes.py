@@ -1,0 +1,207 @@
+"""Mazes: find the shortest path, given the list of open passages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.errors import UserError
+from genlab.spec import Scalar, Split
+from genlab.tasks.base import Examples, Ints, Task, split_map
+from genlab.tasks.maze_grid import shared_answers
+from genlab.tasks.maze_making import Generator, Mazes, Recipe, library_version, stacked
+from genlab.tasks.maze_pool import BLOCK, block
+from genlab.tasks.maze_text import is_walk, read_path, read_puzzle, shortest_path, write_path
+from genlab.tasks.maze_writing import Spelling, joined, tokens_of, width, write
+
+__all__ = ["Maze"]
+
+
+class Maze(Task):
+    """A maze on a square grid: its passages in random order, an origin, a target; write the shortest path.
+
+    Walls come from the generators of maze-dataset and the text is that of its tokenizers, with `<end>` for
+    `<PATH_END>`: `cells` is its AOTP with one token a cell, `coordinates` the same with five (`( 0 , 1 )`), and
+    `directions` names the steps of the path in place of its cells. Passages stand in a new order every time a maze
+    is drawn. Where loops leave several shortest paths the answer is the one that goes to the first cell in reading
+    order at every step; `accepts` takes them all, and `judges` scores what a model writes freely.
+
+    Mazes are drawn from pools on disk (`maze_pool`): those of training and those of all tests never share one,
+    since a hash of walls and end points says which of the two a maze is for.
+
+    >>> from genlab.tasks import make
+    >>> task = make("maze", max_len=2)
+    >>> passages = "(1,0) <--> (0,0) ; (1,1) <--> (1,0) ; (0,1) <--> (1,1) ;"
+    >>> ends = "<ORIGIN_START> (0,0) <ORIGIN_END> <TARGET_START> (0,1) <TARGET_END>"
+    >>> prompt = f"<ADJLIST_START> {passages} <ADJLIST_END> {ends} <PATH_START>".split()
+    >>> " ".join(task.solve(prompt))
+    '(0,0) (1,0) (1,1) (0,1)'
+    >>> " ".join(make("maze", max_len=2, format="directions").solve(prompt))
+    'SOUTH EAST NORTH'
+    >>> task.judge(prompt, ["(0,0)", "(0,1)"])                      # through a wall
+    {'valid': False, 'target': True, 'solved': False, 'shortest': False}
+    """
+
+    name = "maze"
+    family = "mazes"
+    asks = "which way leads from the origin to the target?"
+    source = (
+        "Ivanitskiy et al. 2023, A configurable library for generating and manipulating maze datasets, "
+        "arXiv 2309.10498; Spies et al. 2024, Transformers use causal world models in maze-solving tasks, "
+        "arXiv 2412.11867"
+    )
+    length_unit = "cells a side"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "cells": "passages, origin, target | cells of the path (a token a cell)",
+            "coordinates": "passages, origin, target | cells of the path (five tokens a cell)",
+            "directions": "passages, origin, target | NORTH, WEST, EAST, SOUTH",
+        }
+    )
+    splits = split_map(
+        Split(name="id", about="mazes of the training generator, held out", shift={}),
+        Split(name="train", about="mazes of the training generator, to train on", shift={"pool": "train"}),
+        Split(name="dfs", about="depth-first search: long corridors", shift={"generator": "dfs"}),
+        Split(name="wilson", about="uniform spanning trees", shift={"generator": "wilson"}),
+        Split(name="kruskal", about="edges joined in random order", shift={"generator": "kruskal"}),
+        Split(name="prim", about="branchy: depth-first search that goes on anywhere", shift={"generator": "prim"}),
+        Split(name="recursive-division", about="long walls with a gap", shift={"generator": "recursive-division"}),
+        Split(name="percolation", about="each passage open: 0.6", shift={"generator": "percolation", "p": 0.6}),
+        Split(name="some-loops", about="dfs, then 0.1 open", shift={"generator": "dfs-percolation", "p": 0.1}),
+        Split(name="many-loops", about="dfs, then 0.5 open", shift={"generator": "dfs-percolation", "p": 0.5}),
+        Split(name="hallway", about="one corridor, no forks", shift={"generator": "dfs", "forks": False}),
+        Split(name="half", about="dfs, half of the cells reached", shift={"generator": "dfs", "cells": 0.5}),
+        Split(name="dead-ends", about="from a dead end to another one", shift={"ends": "dead-ends"}),
+        Split(name="corners", about="from corner to corner", shift={"ends": "corners"}),
+        Split(name="near", about="paths of at most one side", shift={"path": "short"}),
+        Split(name="far", about="paths of at least two sides", shift={"path": "long"}),
+    )
+    train_split = "train"
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"min_len": 2, "n_layers": 4, "d_model": 128, "positions": "rotary", "steps": 5000}}
+    )
+
+    class Params(Task.Params):
+        """Which mazes are trained on, and how many."""
+
+        generator: Generator = Field("dfs", description="generator of the training mazes")
+        p: float = Field(0.0, ge=0, le=1, description="share of open passages, for the two percolations alone")
+        forks: bool = Field(True, description="False: corridors without forks (dfs and prim)")
+        train_blocks: int = Field(80, ge=1, description="training mazes a side, in blocks of 256")
+        test_blocks: int = Field(8, ge=1, description="test mazes a side and split, in blocks of 256")
+        pool_seed: int = Field(0, ge=0, description="seed of the pools")
+        library: str = Field("", description="version of maze-dataset (filled in)")
+
+    params: Params
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        values = super().resolve(format, max_len, params)
+        percolation = "percolation" in str(values["generator"])
+        if values["p"] and not percolation:
+            raise UserError(f"p is for percolation and dfs-percolation; the generator is {values['generator']!r}")
+        if not values["forks"] and values["generator"] not in ("dfs", "prim"):
+            raise UserError(f"forks can be left out of dfs and prim alone; the generator is {values['generator']!r}")
+        if percolation and "p" not in params:
+            values["p"] = 0.4  # the default of maze-dataset
+        return values | {"library": values["library"] or library_version()}
+
+    def __init__(self, spec: Any):
+        super().__init__(spec)
+        self._blocks: dict[tuple[Recipe, int], Mazes] = {}
+        self._spellings: dict[int, Spelling] = {}
+        self._chances: dict[int, float] = {}
+
+    def symbols(self) -> tuple[str, ...]:
+        if self.max_len < 2:
+            raise UserError("a maze of side 1 has no way to find: max_len must be at least 2")
+        return tokens_of(self.format, self.max_len)
+
+    def width(self, length: int) -> int:
+        return width(self.format, length)
+
+    def min_len(self, split: Split) -> int:
+        # With end points so constrained, few mazes of side 2 are left, perhaps none of them for the tests.
+        return 3 if "ends" in split.shift or "path" in split.shift else 2
+
+    # -- drawing ---------------------------------------------------------------------------------------------------
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        drawn: list[tuple[Ints, Examples]] = []
+        for side in np.unique(lengths).tolist():
+            rows = np.flatnonzero(lengths == side)
+            mazes = self._mazes(rng, split, side, len(rows))
+            drawn.append((rows, write(rng, mazes, self._spelling(side))))
+        return drawn[0][1] if len(drawn) == 1 else joined(drawn, lengths)
+
+    def recipe(self, split: Split, side: int) -> Recipe:
+        """The recipe of the pool that a split draws from at a side."""
+        shift = {key: value for key, value in split.shift.items() if key != "pool"}
+        if "generator" not in shift:
+            shift |= {"generator": self.params.generator, "p": self.params.p, "forks": self.params.forks}
+        fixed = {"side": side, "seed": self.params.pool_seed, "library": self.params.library}
+        return Recipe.model_validate(shift | fixed | {"held_out": split.shift.get("pool") != "train"})
+
+    def _mazes(self, rng: np.random.Generator, split: Split, side: int, n: int) -> Mazes:
+        """n mazes from random blocks of the pool; none twice, unless more are asked for than the pool holds."""
+        recipe = self.recipe(split, side)
+        blocks = self.params.test_blocks if recipe.held_out else self.params.train_blocks
+        order = np.resize(rng.permutation(blocks), -(-n // BLOCK))
+        rows = [rng.permutation(BLOCK)[: n - i * BLOCK] for i in range(len(order))]
+        return stacked([self._block(recipe, int(number)).take(r) for number, r in zip(order, rows, strict=True)])
+
+    def _spelling(self, side: int) -> Spelling:
+        if side not in self._spellings:
+            self._spellings[side] = Spelling(self.vocab, self.format, side)
+        return self._spellings[side]
+
+    def _block(self, recipe: Recipe, number: int) -> Mazes:
+        if (recipe, number) not in self._blocks:
+            self._blocks[recipe, number] = block(recipe, number)
+        return self._blocks[recipe, number]
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        return write_path(shortest_path(read_puzzle(prompt)), self.format)
+
+    def accepts(self, prompt: Sequence[str], answer: Sequence[str]) -> bool:
+        return self.judge(prompt, answer)["shortest"]
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        return {
+            "valid": "every step goes through an open passage",
+            "target": "the last cell is the target",
+            "solved": "a valid way from the origin to the target",
+            "shortest": "solved, and no shorter way is there",
+        }
+
+    def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
+        puzzle = read_puzzle(prompt)
+        path = read_path(puzzle.origin, answer)
+        if path is None:
+            return dict.fromkeys(self.judges, False)
+        valid, target = is_walk(puzzle, path), path[-1] == puzzle.target
+        solved = valid and target and path[0] == puzzle.origin
+        shortest = solved and len(path) == len(shortest_path(puzzle))
+        return {"valid": valid, "target": target, "solved": solved, "shortest": shortest}
+
+    def chance(self, length: int) -> float:
+        """Measured over all pairs of mazes of the pool of `id`: there is no formula."""
+        if length not in self._chances:
+            recipe = self.recipe(self.split("id"), length)
+            mazes = [self._block(recipe, number) for number in range(self.params.test_blocks)]
+            whole = stacked(mazes)
+            self._chances[length] = shared_answers(whole.is_open, whole.path, length, self.format == "directions")
+        return self._chances[length]
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        """The cells of the path, in whole sides of the grid."""
+        cell = 5 if self.format == "coordinates" else 1
+        cells = (examples.scored.sum(axis=1) - 1) // cell + (self.format == "directions")
+        return {"path_in_sides": cells // examples.lengths}
