@@ -158,6 +158,11 @@ class Brackets(Task):
         shares = np.array([self._nested_share(self.split(split), length) for length in lengths.tolist()])
         return float(law @ np.maximum(shares, 1 - shares))
 
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        del split  # in all of them half of the brackets open
+        one = 1 / (length + 2)
+        return {"<start>": one, "(": length / 2 * one, ")": length / 2 * one, ">": one}
+
     def factors(self, examples: Examples) -> dict[str, Ints]:
         return {"nested": (examples.targets == _TRUE).any(axis=1).astype(np.int64)}
 

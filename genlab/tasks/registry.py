@@ -29,6 +29,8 @@ _BUILT_IN = MappingProxyType(
         "count": "genlab.tasks.counting:Count",
         "cycle-navigation": "genlab.tasks.chomsky_regular:CycleNavigation",
         "duplicate-string": "genlab.tasks.chomsky_duplicates:DuplicateString",
+        "dyck": "genlab.tasks.dyck:Dyck",
+        "dyck-next": "genlab.tasks.dyck_next:DyckNext",
         "even-pairs": "genlab.tasks.chomsky_regular:EvenPairs",
         "interlocked-pairing": "genlab.tasks.chomsky_duplicates:InterlockedPairing",
         "majority": "genlab.tasks.counting:Majority",

@@ -1,0 +1,174 @@
+"""Dyck prefixes of bounded depth: which bracket may be closed next?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from genlab.spec import Split
+from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.dyck import PAIRS
+from genlab.tasks.words import redrawn
+
+__all__ = ["DyckNext"]
+
+_NONE = Vocab.first
+_END = Part(Vocab.end, scored=True)
+
+
+class DyckNext(Task):
+    """The closing brackets that are allowed after a prefix of a Dyck word of bounded depth.
+
+    `next` asks for the set of closing brackets allowed next, which is one bracket, or `none` where nothing is open.
+    `rest` asks for all closing brackets that complete the word. Prefixes of `id` are never deeper than `depth`: a
+    bracket opens or closes with probability 1/2, and the only possible one stands where none or `depth` are open.
+
+    >>> from genlab.tasks import make
+    >>> task = make("dyck-next", max_len=8)
+    >>> " ".join(task.solve("( [ ] [ ( >".split()))
+    ')'
+    >>> " ".join(task.solve("( [ ] ) >".split()))
+    'none'
+    >>> task = make("dyck-next", max_len=8, format="rest")
+    >>> " ".join(task.solve("( [ ] [ ( >".split()))
+    ') ] )'
+    """
+
+    name = "dyck-next"
+    family = "hierarchy"
+    asks = "which closing bracket is allowed next?"
+    source = "Hewitt et al. 2020, RNNs can generate bounded hierarchical languages, arXiv 2010.07515"
+    length_unit = "brackets"
+    language_class = "regular"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "next": "brackets > the closing bracket allowed next, or none",
+            "rest": "brackets > all closing brackets that complete the word, or none",
+        }
+    )
+    splits = split_map(
+        Split(name="id", about="never deeper than `depth`", shift={"kind": "bounded"}),
+        Split(
+            name="deeper",
+            about="more than `depth` are open at the end, twice as many at most",
+            shift={"kind": "deeper"},
+        ),
+        Split(name="far", about="the first bracket is the one to close", shift={"kind": "far"}),
+        Split(name="one-type", about="all brackets are of one type", shift={"kind": "bounded", "types": 1}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 5000}})
+
+    class Params(Task.Params):
+        types: int = Field(2, ge=1, le=len(PAIRS), description="bracket types")
+        depth: int = Field(3, ge=2, le=8, description="most brackets open at once in training")
+
+    params: Params
+
+    def symbols(self) -> tuple[str, ...]:
+        pairs = PAIRS[: self.params.types]
+        return ("none", *(pair[0] for pair in pairs), *(pair[1] for pair in pairs))
+
+    def width(self, length: int) -> int:
+        return length + 2 + (1 if self.format == "next" else min(length, 2 * self.params.depth))
+
+    def min_len(self, split: Split) -> int:
+        return {"bounded": 1, "deeper": self.params.depth + 1, "far": 3}[str(split.shift["kind"])]
+
+    def makes(self, split: Split, length: int) -> bool:
+        return split.shift["kind"] != "far" or length % 2 == 1
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        k, types = self.params.types, int(split.shift.get("types", self.params.types))
+        depths = self._depths(rng, str(split.shift["kind"]), lengths)
+        opens = np.diff(depths, axis=1, prepend=0) > 0
+        kinds = rng.integers(0, types, depths.shape)
+        stack = _match(kinds, opens, depths, lengths)
+        inside = np.arange(depths.shape[1]) < lengths[:, None]
+        prompt = Part(_NONE + 1 + np.where(opens, kinds, k + kinds), keep=None if inside.all() else inside)
+        left = np.take_along_axis(depths, lengths[:, None] - 1, axis=1)
+        level = left - 1 - np.arange(1 if self.format == "next" else stack.shape[1])
+        waiting = np.take_along_axis(stack, np.maximum(level, 0), axis=1)
+        keep = (level >= 0) | (np.arange(level.shape[1]) == 0)
+        ids = np.where(left > 0, _NONE + 1 + k + waiting, _NONE)
+        answer = Part(ids, scored=True, keep=None if keep.all() else keep)
+        return assemble([prompt, Part(Vocab.sep), answer, _END], lengths)
+
+    def _depths(self, rng: np.random.Generator, kind: str, lengths: Ints) -> Ints:
+        """Brackets open after each place, int[n, max(lengths)]."""
+        depth = self.params.depth
+        if kind == "bounded":
+            return _walk(rng, lengths, depth)
+
+        def last(depths: Ints, lengths: Ints) -> Ints:
+            return np.take_along_axis(depths, lengths[:, None] - 1, axis=1)[:, 0]
+
+        if kind == "deeper":
+            return redrawn(lambda n: _walk(rng, n, 2 * depth), lambda d, n: last(d, n) <= depth, lengths)
+        above = redrawn(lambda n: _walk(rng, n, depth - 1), lambda d, n: last(d, n) > 0, lengths - 1)
+        return np.pad(1 + above, ((0, 0), (1, 0)), constant_values=1)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        closing = {pair[0]: pair[1] for pair in PAIRS}
+        waiting: list[str] = []
+        for token in prompt[: list(prompt).index(">")]:
+            if token in closing:
+                waiting.append(closing[token])
+            else:
+                waiting.pop()
+        rest = tuple(reversed(waiting))
+        return (rest[:1] if self.format == "next" else rest) or ("none",)
+
+    def chance(self, length: int) -> float:
+        ends = self._end_depths(length)
+        k = self.params.types
+        if self.format == "next":
+            return float(ends[0] ** 2 + (1 - ends[0]) ** 2 / k)
+        return float(sum(share**2 / k**depth for depth, share in enumerate(ends)))
+
+    def _end_depths(self, length: int) -> Floats:
+        """How likely each number of open brackets is at the end of a prefix of `id`."""
+        depth = self.params.depth
+        step = np.zeros((depth + 1, depth + 1))
+        for open_ in range(depth + 1):
+            reached = [d for d in (open_ - 1, open_ + 1) if 0 <= d <= depth]
+            step[open_, reached] = 1 / len(reached)
+        return np.linalg.matrix_power(step, length)[0]
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        """Brackets open at the end."""
+        k = self.params.types
+        prompt = np.cumsum(examples.tokens == Vocab.sep, axis=1) == 0
+        opened = (examples.tokens > _NONE) & (examples.tokens <= _NONE + k) & prompt
+        closed = (examples.tokens > _NONE + k) & prompt
+        return {"open": opened.sum(axis=1) - closed.sum(axis=1)}
+
+
+def _walk(rng: np.random.Generator, lengths: Ints, depth: int) -> Ints:
+    """Depths of random prefixes: up or down with probability 1/2, reflected at 0 and at `depth`.
+
+    A free walk, folded at every multiple of `depth`, is a reflected one.
+    """
+    steps = 2 * rng.integers(0, 2, (len(lengths), int(lengths.max())), dtype=np.int8) - 1
+    free = np.cumsum(steps, axis=1, dtype=np.int64)
+    return depth - np.abs(free % (2 * depth) - depth)
+
+
+def _match(kinds: Ints, opens: np.ndarray, depths: Ints, lengths: Ints) -> Ints:
+    """Give each closing bracket the type of the bracket it closes, in place.
+
+    Returns the types that are open at the end, from the outermost in: int[n, largest depth] (undefined above the
+    number that are open).
+    """
+    rows, last = np.arange(len(kinds)), lengths - 1
+    stack = np.zeros((len(kinds), int(depths.max())), np.int64)
+    # Place and type (of at most eight) in one number, so that the largest so far is the bracket opened last.
+    opened = np.where(opens, np.arange(kinds.shape[1]) << 3 | kinds, 0).astype(np.int32)
+    for level in range(1, stack.shape[1] + 1):
+        latest = np.maximum.accumulate(opened * (depths == level), axis=1) & 7
+        np.copyto(kinds, latest, where=~opens & (depths == level - 1))
+        stack[:, level - 1] = latest[rows, last]
+    return stack
