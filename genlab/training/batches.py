@@ -28,12 +28,13 @@ def batch_lengths(task: Task, train: TrainConfig, step: int) -> Ints:
     They are drawn as the task's own law of lengths says (uniform for most). With a curriculum, the longest length
     grows linearly from `min_len` to `train_len` over that share of the steps.
     """
-    longest = train.train_len
+    lengths, weights = task.length_law(train.train_split, train.min_len, train.train_len)
     if train.curriculum:
         done = min(1.0, (step + 1) / (train.curriculum * train.steps))
         longest = train.min_len + round(done * (train.train_len - train.min_len))
+        reached = lengths <= max(longest, lengths[0])  # the task may not make the shortest ones
+        lengths, weights = lengths[reached], weights[reached] / weights[reached].sum()
     rng = np.random.default_rng([_LENGTHS, step])
-    lengths, weights = task.length_law(train.train_split, train.min_len, longest)
     return np.resize(rng.choice(lengths, size=train.lengths_per_batch, p=weights), train.batch_size)
 
 

@@ -93,11 +93,15 @@ def precision(dtype: str, device: torch.device) -> AbstractContextManager[object
 @contextmanager
 def _tf32():
     matmul = torch.backends.cuda.matmul
-    # Torch 2.9 brought a setting that can be put back whatever was found; the older one could not.
-    name, wanted = ("fp32_precision", "tf32") if hasattr(matmul, "fp32_precision") else ("allow_tf32", True)
-    before = getattr(matmul, name)
-    setattr(matmul, name, wanted)
+    newer = hasattr(matmul, "fp32_precision")  # torch 2.9: tells unset from off, which allow_tf32 does not put back
+    before = matmul.fp32_precision if newer else matmul.allow_tf32
+    if before in ("tf32", True):
+        yield
+        return
+    matmul.allow_tf32 = True
     try:
         yield
     finally:
-        setattr(matmul, name, before)
+        matmul.allow_tf32 = False
+        if newer:
+            matmul.fp32_precision = before
