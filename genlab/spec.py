@@ -85,7 +85,9 @@ class ModelConfig(Frozen):
         "learned", description="position encoding"
     )
     attn_weights: Literal["softmax"] = Field("softmax", description="what turns attention scores into weights")
-    init_std: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
+    init_std: float = Field(
+        0.0, ge=0, description="standard deviation of the initial weights; 0: 0.4 / sqrt(d_model)"
+    )
     scale_residual_init: bool = Field(
         True, description="initial W_O and W_out smaller by sqrt(2 n_layers), as in GPT-2"
     )
@@ -106,6 +108,8 @@ class ModelConfig(Frozen):
                         f"nearest d_model that is: {max(1, round(width / heads)) * heads} (or set d_head)"
                     )
                 values["d_head"] = width // heads
+            if not values.get("init_std"):
+                values["init_std"] = round(0.4 / width**0.5, 6)
             if values.get("attn_only"):
                 values["d_mlp"] = 0
             elif not values.get("d_mlp"):

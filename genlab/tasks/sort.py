@@ -52,7 +52,9 @@ class Sort(Task):
         ),
         Split(name="reversed", about="falling order", shift={"values": "all", "order": "falling"}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 2500}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"n_layers": 2, "steps": 2500, "lr": 2e-3, "warmup": 100, "lengths_per_batch": 2}}
+    )
 
     class Params(Task.Params):
         symbols: int = Field(0, ge=0, description="values that items are drawn from; 0: twice max_len")
