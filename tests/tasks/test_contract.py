@@ -5,13 +5,17 @@ import pytest
 from genlab.tasks import check_task, make, names, task_class
 
 MAX_LEN = 10
-POOLED = {"maze": (4, {"train_blocks": 1, "test_blocks": 1})}
-"""Tasks with examples that are slow to make the first time: longest length and params."""
+SLOW = {"maze": (3, {"train_blocks": 1, "test_blocks": 1})}
+"""Tasks whose examples take seconds to make, with a shorter length and parameters."""
 
 
-@pytest.mark.parametrize(
-    ("name", "format"), [(name, format) for name in names() for format in task_class(name).formats]
-)
+def every_task_and_format():
+    for name in names():
+        marks = pytest.mark.slow if name in SLOW else ()
+        yield from (pytest.param(name, format, marks=marks) for format in task_class(name).formats)
+
+
+@pytest.mark.parametrize(("name", "format"), every_task_and_format())
 def test_every_task_keeps_its_contract(name, format):
-    max_len, params = POOLED.get(name, (MAX_LEN, None))
+    max_len, params = SLOW.get(name, (MAX_LEN, {}))
     check_task(make(name, max_len, format, params))

@@ -35,6 +35,10 @@ def describes_itself(task: Task) -> Iterator[str]:
         yield f"train_split {task.train_split!r} is no split"
     if "id" not in splits_of(task):
         yield "no length up to max_len on split 'id'"
+    for split in splits_of(task):
+        weights = task.length_weights(task.splits[split], np.array(lengths_of(task, split)))
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+            yield f"split {split!r}: length_weights are no weights: {weights}"
     for format, options in task.defaults.items():
         if format not in ("*", *task.formats):
             yield f"defaults for {format!r}, which is no format"
@@ -138,13 +142,14 @@ def fits_its_width(task: Task) -> Iterator[str]:
 
 
 def makes_longer_examples_at_longer_lengths(task: Task) -> Iterator[str]:
-    """Sequences or their scored parts grow with the length: none is silently made shorter than asked for."""
+    """Prompts or answers grow with the length: none is silently made shorter than asked for."""
     for split in splits_of(task):
         lengths = lengths_of(task, split)
         x = draw(task, split, np.repeat(lengths, 200))
-        sizes = (whole(x) != Vocab.pad).sum(axis=1) + x.scored.sum(axis=1)
-        means = sizes.reshape(-1, 200).mean(axis=1)
-        for at in np.flatnonzero(np.diff(means) <= 0)[:1]:
+        answers = x.scored.sum(axis=1)
+        prompts = (whole(x) != Vocab.pad).sum(axis=1) - answers
+        means = np.stack([prompts, answers]).reshape(2, -1, 200).mean(axis=2)
+        for at in np.flatnonzero((np.diff(means) <= 0).all(axis=0))[:1]:
             yield f"split {split!r}: examples of length {lengths[at + 1]} are no longer than those of {lengths[at]}"
 
 
