@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -70,12 +71,17 @@ def draw_bracketing(
         return Bracketing(lengths, signs, signs * 0, signs * 0, numbers[:, 0])
     real = np.arange(1, longest) < lengths[:, None]
     order = np.argsort(np.where(real, _priority(rng, str(split.shift["order"]), real), np.inf), axis=1)
-    table = np.concatenate([result_table(modulus, operators), [np.indices((modulus, modulus))[0]]])
-    applied = np.where(real, signs[:, :-1], len(operators))  # beyond the end, the value on the left stays
-    first, last, values = _apply(order, applied, numbers, table)
+    applied = np.where(real, signs[:, :-1], len(operators))
+    first, last, values = _apply(order, applied, numbers, _table(modulus, operators))
     written = np.take_along_axis(real, order, axis=1).T
     opens, closes = (np.bincount(ends[written], minlength=n * longest).reshape(n, longest) for ends in (first, last))
     return Bracketing(lengths, signs, opens, closes, values)
+
+
+@cache
+def _table(modulus: int, operators: str) -> Ints:
+    """The value of `a operator b`, int[operator, a, b]; after the operators comes the end, where a stays."""
+    return np.concatenate([result_table(modulus, operators), [np.indices((modulus, modulus))[0]]])
 
 
 def _priority(rng: np.random.Generator, order: str, gaps: Bools) -> Floats:
