@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from genlab.models import parameters
 from genlab.models.attention import NORMALISERS, fused, written_out
+from genlab.models.kernels import Kernel, product
 from genlab.models.positions import encoding, stacked_embedding
 from genlab.spec import ModelConfig
 
@@ -36,13 +37,15 @@ class Transformer:
         flat: float[run, params], all weights; `params` are named views into it.
     """
 
-    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"]):
+    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"], kernel: Kernel = "torch"):
+        """`kernel`: what multiplies the matrices of a stack of one (see `genlab.models.kernels`)."""
         if flat.shape[1] != parameters.count(cfg):
             raise ValueError(f"{flat.shape[1]} weights given, this configuration has {parameters.count(cfg)}")
         self.cfg = cfg
         self.flat = flat
         self.params = parameters.views(flat, cfg)
         self.positions = encoding(cfg)
+        self._multiply = product(kernel)
 
     @property
     def n_runs(self) -> int:
@@ -178,13 +181,13 @@ class Transformer:
 
     def _unembed(self, x: Tensor) -> Tensor:
         if self.cfg.tie_word_embeddings:
-            return _product(x, self.params["embed.W_E"].transpose(1, 2), None)
+            return self._product(x, self.params["embed.W_E"].transpose(1, 2), None)
         return self._linear("unembed", "U", x)
 
     # -- the few operations that know of the run axis ----------------------------------------------------------
 
     def _linear(self, place: str, name: str, x: Tensor) -> Tensor:
-        return _product(x, self.params[f"{place}.W_{name}"], self.params.get(f"{place}.b_{name}"))
+        return self._product(x, self.params[f"{place}.W_{name}"], self.params.get(f"{place}.b_{name}"))
 
     def _norm(self, name: str, x: Tensor, look: Tap) -> Tensor:
         """LayerNorm or RMSNorm with each run's own gain, or nothing."""
@@ -201,6 +204,16 @@ class Transformer:
         scale = look(f"{name}.hook_scale", (x.pow(2).mean(-1, keepdim=True) + EPS).sqrt())
         x = look(f"{name}.hook_normalized", x / scale) * gain[:, None, None]
         return x if shift is None else x + shift[:, None, None]
+
+    def _product(self, x: Tensor, weight: Float[Tensor, "run d_in d_out"], bias: Tensor | None) -> Tensor:
+        """x W + b, each run with its own W and b."""
+        if len(weight) == 1:  # views alone: indexing an activation would cost a copy of zeros in its backward
+            rows, only = x.reshape(-1, x.shape[-1]), weight.squeeze(0)
+            out = self._multiply(rows, only, None if bias is None else bias.squeeze(0))
+        else:
+            rows = x.flatten(1, -2)  # [R, B T, d_in]
+            out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
+        return out.view(*x.shape[:-1], weight.shape[-1])
 
     def _rows(self, at: Tensor, shape: torch.Size) -> Tensor:
         """Places `[run, place]` in batch * pos -> rows of `[run * batch * pos]`."""
@@ -245,14 +258,3 @@ def _dropped(x: Tensor, drop: Drop | None) -> Tensor:
 def _take(x: Float[Tensor, "run batch pos width"], rows: Int[Tensor, "run place"]) -> Tensor:
     """The activations at given rows, as one batch a run: `[run, 1, place, width]`."""
     return x.reshape(-1, x.shape[-1]).index_select(0, rows.flatten()).view(len(rows), 1, -1, x.shape[-1])
-
-
-def _product(x: Tensor, weight: Float[Tensor, "run d_in d_out"], bias: Tensor | None) -> Tensor:
-    """x W + b, each run with its own W and b."""
-    if len(weight) == 1:  # views alone: indexing an activation would cost a copy of zeros in its backward
-        rows, only = x.reshape(-1, x.shape[-1]), weight.squeeze(0)
-        out = rows @ only if bias is None else torch.addmm(bias.squeeze(0), rows, only)
-    else:
-        rows = x.flatten(1, -2)  # [R, B T, d_in]
-        out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
-    return out.view(*x.shape[:-1], weight.shape[-1])
