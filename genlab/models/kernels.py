@@ -32,7 +32,7 @@ def available() -> tuple[Kernel, ...]:
     return KERNELS if has_onednn else KERNELS[:1]
 
 
-def product(kernel: Kernel) -> Product:
+def product(kernel: str) -> Product:
     """The function `(x, W, b or None) -> x W + b` of a kernel. Raises `UserError` for one that is not there."""
     if kernel not in available():
         raise unknown("kernel", kernel, available())

@@ -37,7 +37,7 @@ def test_a_model_gives_the_same_logits_with_every_kernel(kernel):
 
 def test_an_unknown_kernel_is_named():
     with pytest.raises(UserError, match=r"unknown kernel 'onednm'"):
-        product("onednm")  # pyright: ignore[reportArgumentType]
+        product("onednm")
 
 
 def test_the_fastest_is_one_that_is_there_and_every_one_was_measured():
