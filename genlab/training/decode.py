@@ -46,11 +46,16 @@ def greedy(
     return torch.stack(written, dim=-1)
 
 
-def greedy_answers(model: Transformer, examples: Examples, offsets: np.ndarray, n_ctx: int) -> list[list[np.ndarray]]:
+def greedy_answers(
+    model: Transformer, examples: Examples, offsets: np.ndarray, longest: int
+) -> list[list[np.ndarray]]:
     """What each run writes after each prompt, up to its end token: `[run][example]` -> ids.
 
-    A run may write until the context is full; an answer that never ends is cut there. Before its end an answer may
-    hold any token: a `<pad>` in it is one that the model chose.
+    An answer that never ends is cut where a true sequence has ended. Before its end an answer may hold any token: a
+    `<pad>` in it is one that the model chose.
+
+    Args:
+        longest: positions of the longest input there may be, prompt and answer (`widest`).
     """
     device = model.flat.device
     prompt_lens = examples.scored.argmax(axis=1) + 1
@@ -58,10 +63,8 @@ def greedy_answers(model: Transformer, examples: Examples, offsets: np.ndarray, 
     for prompt_len in np.unique(prompt_lens):
         rows = np.flatnonzero(prompt_lens == prompt_len)
         prompts = torch.from_numpy(examples.tokens[rows, :prompt_len]).to(device)
-        # Offsets leave room for the true answer; a longer one must not run out of the context.
         starts = torch.from_numpy(offsets[rows]).to(device).expand(model.n_runs, -1)
-        room = int(n_ctx - prompt_len - offsets[rows].max()) + 1
-        written = greedy(model, prompts, room, starts).cpu().numpy()
+        written = greedy(model, prompts, int(longest - prompt_len) + 1, starts).cpu().numpy()
         for run in range(model.n_runs):
             for row, ids in zip(rows, written[run], strict=True):
                 stop = np.flatnonzero(ids == Vocab.end)

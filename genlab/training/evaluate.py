@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from genlab.models import Transformer
 from genlab.spec import Split
 from genlab.tasks import Examples, Task, Vocab
-from genlab.training.batches import eval_offsets
+from genlab.training.batches import eval_offsets, widest
 from genlab.training.decode import greedy_answers
 
 __all__ = ["LengthResult", "eval_examples", "evaluate", "exact_match"]
@@ -162,8 +162,9 @@ def _judged(
     """The task's own scores of what the model writes when it decodes freely."""
     prompts = [task.read(examples, row)[0] for row in range(len(examples))]
     answers: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
+    longest = widest(task, examples.lengths)
     for rows in _chunks(model, examples):
-        for kept, new in zip(answers, greedy_answers(model, examples[rows], offsets[rows], task.n_ctx), strict=True):
+        for kept, new in zip(answers, greedy_answers(model, examples[rows], offsets[rows], longest), strict=True):
             kept += new
     judged = [
         [task.judge(p, task.vocab.decode(a)) for p, a in zip(prompts, of_run, strict=True)] for of_run in answers
