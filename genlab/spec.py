@@ -133,7 +133,9 @@ class TrainConfig(Frozen):
     train_split: str = Field("id", description="split that training draws from")
     steps: int = Field(2500, ge=0, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="examples a step")
-    lengths_per_batch: int = Field(1, ge=1, description="distinct lengths a batch")
+    lengths_per_batch: int = Field(
+        0, ge=0, description="lengths drawn for a batch; 0: 4 (1 for a pool, whose batches are of like lengths)"
+    )
     pool: int = Field(0, ge=0, description="train on a fixed pool of N examples in shuffled passes; 0: fresh")
     curriculum: float = Field(
         0.0, ge=0, le=1, description="share of the steps over which the longest length grows to train_len"
@@ -159,6 +161,18 @@ class TrainConfig(Frozen):
     )
     init_seed: int = Field(0, ge=0, description="seed of the initial weights")
     data_seed: int = Field(0, ge=0, description="seed of the training examples")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, given: Any) -> Any:
+        """Fill what follows from other fields, so that one way of training has one canonical JSON."""
+        if not isinstance(given, Mapping):
+            return given
+        values: dict[str, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
+        batch = values.get("batch_size", 64)
+        if not values.get("lengths_per_batch") and isinstance(batch, int):
+            values["lengths_per_batch"] = 1 if values.get("pool") else max(1, min(4, batch))
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:

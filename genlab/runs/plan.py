@@ -89,6 +89,8 @@ def plan(
             near = nearest(name, (model_fields | train_fields) - set(DERIVED))
             raise UserError(f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
     defaults = {**made.defaults.get("*", {}), **made.defaults.get(made.format, {})}
+    if given.get("pool"):  # a pool brings its own order of lengths
+        defaults = {k: v for k, v in defaults.items() if k not in ("lengths_per_batch", "curriculum")}
     values = {"train_split": made.train_split, **defaults, **given}
     sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx}
     shortest = made.min_len(made.split(values["train_split"]))

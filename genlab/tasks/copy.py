@@ -56,7 +56,16 @@ class Copy(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"n_layers": 2, "steps": 2500, "positions": "rotary"}}
+        {
+            "*": {
+                "n_layers": 2,
+                "steps": 2500,
+                "positions": "rotary",
+                "lr": 2e-3,
+                "warmup": 100,
+                "lengths_per_batch": 8,
+            }
+        }
     )
 
     class Params(Task.Params):

@@ -56,7 +56,7 @@ def lengths_at(step: int, **train: object) -> set[int]:
 
 
 def test_lengths_are_uniform_over_the_steps() -> None:
-    train = TrainConfig(train_len=8, min_len=3, batch_size=4)
+    train = TrainConfig(train_len=8, min_len=3, batch_size=4, lengths_per_batch=1)
     drawn = [batch_lengths(first(), train, step) for step in range(1200)]
     assert all(len(set(lengths.tolist())) == 1 for lengths in drawn)  # one length a batch
     counts = np.bincount([lengths[0] for lengths in drawn], minlength=9)
