@@ -65,9 +65,8 @@ class StackManipulation(Task):
         given = np.arange(shape[1]) < rng.integers(1, np.maximum(lengths, 2))[:, None]
         pops = (rng.random(shape) < float(split.shift["p_pop"])) & ~given
         written = np.where(pops, 4, np.where(given, letters, letters + 2))
-        walk = np.cumsum(np.where(pops, -1, 1), axis=1)
-        # A pop of the empty stack does nothing: the height is the walk, lifted whenever it would fall below 0.
-        height = walk - np.minimum(np.minimum.accumulate(walk, axis=1), 0)
+        # The height of the stack; pops of an empty one lower all that comes after alike, which changes no comparison.
+        height = np.cumsum(np.where(pops, -1, 1), axis=1)
         if keep is not None:
             height[~keep] = shape[1]  # above all, so that actions that are not there take nothing away
         # A letter stays if the stack never falls below it later.

@@ -98,5 +98,5 @@ def simplest_solver(shots: Ints, shown: Bools, query: Ints, p: int) -> Ints:
     multiple = (nonzero & on_line).any(axis=1) | ~query.any(axis=1)
     # Two shots span the plane if some shot is not on the line of the first that is not zero.
     first = np.take_along_axis(shots, np.argmax(nonzero, axis=1)[:, None, None], axis=1)
-    spans = (nonzero & ((x * first[..., 1] - y * first[..., 0]) % p != 0)).any(axis=1)
+    spans = (shown & ((x * first[..., 1] - y * first[..., 0]) % p != 0)).any(axis=1)
     return np.select([copied, multiple, spans], [1, 2, 3], 0)

@@ -28,7 +28,7 @@ def test_chance_of_every_stack(length):
     assert math.isclose(task.chance(length), sum(p**2 for p in shares.values()))
 
 
-@pytest.mark.parametrize("length", [2, 3, 6])
+@pytest.mark.parametrize("length", [2, 3, 6, 14])
 def test_chance_of_every_product(length):
     values = Counter()
     for size in range(1, length):
