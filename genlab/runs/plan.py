@@ -138,7 +138,9 @@ def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
     """Steps that fit the budget on one core: the default number, or fewer (in hundreds) where steps are dear."""
     weights = model.n_layers * model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
     weights += model.d_model * model.d_vocab
-    tokens = train.batch_size * task.width((train.min_len + train.train_len) // 2)
+    # A batch is as wide as the longest of the lengths drawn for it: k / (k + 1) of the way up, on average.
+    share = train.lengths_per_batch / (train.lengths_per_batch + 1)
+    tokens = train.batch_size * task.width(train.min_len + round(share * (train.train_len - train.min_len)))
     seconds = _OVERHEAD + 6 * weights * tokens / _FLOPS
     affordable = int(_BUDGET / seconds) // 100 * 100
     return min(train.steps, max(200, affordable))
