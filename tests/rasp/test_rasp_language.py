@@ -212,3 +212,4 @@ class TestPlainArrays:
         flags = seq_map(np.array([1, 2]), np.array([1, 3]), equals)
         assert flags.dtype == np.int64
         assert (~flags).tolist() == [-2, -1]
+        assert (~tok_map(np.array([0, 1]), lambda v: v > 0)).tolist() == [-1, -2]

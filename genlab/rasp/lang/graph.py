@@ -20,7 +20,8 @@ MAPS: tuple[Op, ...] = ("tok_map", "seq_map")
 FREE: tuple[Op, ...] = ("input", "foreign")
 """What a program is given and does not compute."""
 
-_LANGUAGE = str(Path(__file__).parent)
+_LANGUAGE = (str(Path(__file__).parent), str(Path(np.__file__).parent))
+"""Files whose lines are not the program's: numpy's hold the operators of sequences."""
 
 
 class ProgramError(UserError):

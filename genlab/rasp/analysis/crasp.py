@@ -1,0 +1,258 @@
+"""C-RASP: the counting fragment, and whether a graph lies within it.
+
+A formula is a boolean combination of: the symbol at this position; the symbol at a fixed distance (local); the
+position modulo a constant (periodic); and comparisons of linear sums of counts, each the number of positions up to
+here that satisfy a formula. Huang et al. 2024, A Formal Framework for Understanding Length Generalization,
+arXiv 2410.02140 (C-RASP[periodic, local]); Yang and Chiang 2024, arXiv 2404.04393 (C-RASP).
+
+A program of the core is read as formulas, one for each value of a finite sequence. The alphabet is finite: a lookup
+by equal symbols is a disjunction over symbols, so the formula grows with the alphabet, never with the length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genlab.rasp.analysis.interpret import Fault, between
+from genlab.rasp.lang.functions import is_elementwise
+from genlab.rasp.lang.graph import Graph, Node
+
+__all__ = ["CountingReading", "Term"]
+
+Ints = NDArray[np.int64]
+
+_NEAR = 16
+"""Constants up to this size may be compared with."""
+_FAR = np.concatenate([np.arange(_NEAR + 1, _NEAR + 34), [200, 201, 404, 811]])
+_MOST = 1024
+"""The most values that a sequence may take, apart from counts."""
+_PERIOD = 8
+"""The longest period of a periodic predicate."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A linear sum of counts. `offset`: where it is the position itself plus a constant, that constant."""
+
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a sequence holds: finitely many values, and maybe a linear sum of counts."""
+
+    finite: frozenset[int] = frozenset()
+    term: Term | None = None
+
+    def __or__(self, other: Values) -> Values:
+        if self.term is None or other.term is None:
+            return Values(self.finite | other.finite, self.term or other.term)
+        return Values(self.finite | other.finite, self.term if self.term == other.term else Term())
+
+
+class CountingReading:
+    """One graph, read as formulas of C-RASP.
+
+    Attributes:
+        faults: every operation that is none, with its reason.
+        uses: which position predicates the formulas need: "local", "periodic".
+    """
+
+    def __init__(self, graph: Graph, alphabet: frozenset[int]):
+        """Read `graph`, whose input takes the values of `alphabet`."""
+        self.faults: list[Fault] = []
+        self.uses: set[str] = set()
+        self._values: dict[int, Values] = {}
+        self._alphabet = alphabet
+        self._one_key: set[int] = set()
+        for node in graph.nodes:
+            self._values[node.id] = self._bounded(node, self._read(node))
+        if graph.output is not None and self._values[graph.output.id].term is not None:
+            self._fault("finite-output", graph.output, "writes a count: a prediction is one of finitely many symbols")
+
+    def _fault(self, rule: str, node: Node, reason: str) -> None:
+        fault = Fault(rule, node, reason)
+        if fault not in self.faults:
+            self.faults.append(fault)
+
+    def _bounded(self, node: Node, values: Values) -> Values:
+        if len(values.finite) <= _MOST:
+            return values
+        self._fault("finite", node, f"takes {len(values.finite)} values, and each is a formula")
+        return replace(values, finite=frozenset(sorted(values.finite)[: _MOST // 4]))
+
+    def _read(self, node: Node) -> Values:
+        match node.op:
+            case "input":
+                return Values(self._alphabet)
+            case "foreign":
+                self._fault("closed", node, "an array that is not computed from the input")
+                return Values(self._alphabet)
+            case "full":
+                return Values(frozenset([node.params[0]]))
+            case "indices":
+                return Values(term=Term(offset=0))
+            case "tok_map" | "seq_map":
+                return self._map(node)
+            case "select":
+                self._select(node)
+                return Values()
+            case "sel_width":
+                return Values(term=Term())
+            case "aggr":
+                return self._aggr(node)
+
+    def _map(self, node: Node) -> Values:
+        sides = [self._values[parent.id] for parent in node.inputs]
+        parts = [[*([side.finite] if side.finite else []), *([side.term] if side.term else [])] for side in sides]
+        result = Values()
+        for chosen in product(*parts):
+            try:
+                result |= self._map_part(node, chosen)
+            except _Illegal as illegal:
+                self._fault("linear", node, f"{node.label} {illegal}")
+        return result
+
+    def _map_part(self, node: Node, chosen: tuple[frozenset[int] | Term, ...]) -> Values:
+        grids = [_FULL if isinstance(part, Term) else np.array(sorted(part)) for part in chosen]
+        columns = [grid.reshape(-1) for grid in np.meshgrid(*grids, indexing="ij")]
+        given = _call(node, columns)
+        terms = {place: part for place, part in enumerate(chosen) if isinstance(part, Term)}
+        if not terms:
+            return Values(frozenset(given.tolist()))
+        if len(terms) == 2:
+            return _two_terms(columns[0], columns[1], given)
+        ((place, term),) = terms.items()
+        result = Values()
+        for fixed in np.unique(columns[1 - place]) if len(chosen) == 2 else [None]:
+            rows = slice(None) if fixed is None else columns[1 - place] == fixed
+            result |= self._one_term(columns[place][rows], given[rows], term)
+        return result
+
+    def _one_term(self, x: Ints, given: Ints, term: Term) -> Values:
+        below, above = _line(x[x < -_NEAR], given[x < -_NEAR]), _line(x[x > _NEAR], given[x > _NEAR])
+        if below and above:
+            if below[0] == above[0] == 0:
+                return Values(frozenset(given.tolist()))
+            if (line := _line(x, given)) is not None:
+                moved = line[0] == 1 and term.offset is not None
+                return Values(term=Term(term.offset + line[1] if moved and term.offset is not None else None))
+            return Values(frozenset(given[np.abs(x) <= _NEAR].tolist()), Term())  # different sums in different cases
+        if term.offset is not None and _is_periodic(x, given):
+            self.uses.add("periodic")
+            return Values(frozenset(given[x >= 0].tolist()))
+        raise _Illegal("does more with a count than add, scale by a constant and compare")
+
+    def _select(self, node: Node) -> None:
+        if not node.params[0]:
+            self._fault("causal", node, "attends to what comes later (causal=False)")
+        key, query = (self._values[parent.id] for parent in node.inputs)
+        if key.term is None and query.term is None:
+            return
+        if _constant(node, key, query):
+            return
+        if not (_is_position(key) and _is_position(query)):
+            self._fault("count-select", node, "selects by a count: a counted formula sees its own position alone")
+            return
+        columns = [grid.reshape(-1) for grid in np.meshgrid(np.arange(90), np.arange(90), indexing="ij")]
+        moved = [column + _offset(side) for column, side in zip(columns, (key, query), strict=True)]
+        met = _call(node, moved) != 0
+        gap = np.clip(columns[1] - columns[0], -1, 40)
+        if any(len(np.unique(met[gap == distance])) > 1 for distance in range(41)):
+            self._fault("local", node, "selects positions by more than their distance")
+            return
+        self.uses.add("local")
+        if sum(bool(met[gap == distance].all()) for distance in range(41)) == 1:
+            self._one_key.add(node.id)
+
+    def _aggr(self, node: Node) -> Values:
+        default, reduction = node.params
+        values = self._values[node.inputs[1].id]
+        if values.term is not None:
+            self._fault("counted-value", node, f"takes a {reduction} of counts: only symbols can be looked up")
+            return Values(values.finite | {default})
+        finite = values.finite
+        if reduction == "mean" and finite and node.inputs[0].id not in self._one_key:
+            finite = between(finite, _MOST + 1)
+        return replace(values, finite=finite | {default})
+
+
+class _Illegal(Exception):
+    """What an operation does that no formula does."""
+
+
+_FULL = np.concatenate([-_FAR[::-1], np.arange(-_NEAR, _NEAR + 1), _FAR])
+
+
+def _call(node: Node, columns: list[Ints]) -> Ints:
+    """A function of a program on columns of values, in the type that it gets in a run."""
+    assert node.func is not None
+    typed = [c.astype(bool) if parent.is_bool else c for c, parent in zip(columns, node.inputs, strict=True)]
+    try:
+        with np.errstate(all="ignore"):
+            if is_elementwise(node.func):
+                return np.broadcast_to(np.asarray(node.func(*typed)), typed[0].shape).astype(np.int64)
+            return np.array([int(node.func(*values)) for values in zip(*typed, strict=True)], np.int64)
+    except Exception as error:
+        raise _Illegal(f"raises {type(error).__name__} ({error})") from None
+
+
+def _offset(values: Values) -> int:
+    return (values.term and values.term.offset) or 0
+
+
+def _is_position(values: Values) -> bool:
+    """Whether these are the position plus a constant, and nothing else."""
+    return values.term is not None and values.term.offset is not None and not values.finite
+
+
+def _line(x: Ints, given: Ints) -> tuple[int, int] | None:
+    """Slope and intercept, where the values lie on one line with an integer slope. `x` has several values."""
+    slope, rest = divmod(int(given[-1] - given[0]), int(x[-1] - x[0]))
+    intercept = int(given[0]) - slope * int(x[0])
+    return (slope, intercept) if rest == 0 and (given == slope * x + intercept).all() else None
+
+
+def _two_terms(x: Ints, y: Ints, given: Ints) -> Values:
+    """Two counts: in each case that comparisons with constants and with each other tell apart, a linear sum."""
+    far = (np.abs(x) > _NEAR) & (np.abs(y) > _NEAR)
+    gap = np.clip(x - y, -_NEAR - 1, _NEAR + 1)
+    linear = False
+    for right, above, distance in product((False, True), (False, True), range(-_NEAR - 1, _NEAR + 2)):
+        case = far & ((x > 0) == right) & ((y > 0) == above) & (gap == distance)
+        if case.any():
+            linear |= _is_linear(x[case], y[case], given[case])
+    return Values(term=Term()) if linear else Values(frozenset(given.tolist()))
+
+
+def _is_linear(x: Ints, y: Ints, given: Ints) -> bool:
+    """Whether values are a linear sum that is no constant. Raises `_Illegal` where they are no linear sum."""
+    if (given == given[0]).all():
+        return False
+    if len(np.unique(x - y)) == 1:  # then y says nothing beside x
+        legal = _line(x, given) is not None
+    else:
+        columns = np.stack([x, y, np.ones_like(x)], axis=1)
+        weights = np.rint(np.linalg.lstsq(columns.astype(float), given.astype(float), rcond=None)[0])
+        legal = bool((columns @ weights == given).all())
+    if not legal:
+        raise _Illegal("does more with two counts than add, subtract and compare")
+    return True
+
+
+def _is_periodic(x: Ints, given: Ints) -> bool:
+    """Whether values at consecutive non-negative places repeat with a small period."""
+    run = given[(x >= 0) & (x <= _NEAR + 33)]
+    return any((run[period:] == run[:-period]).all() for period in range(1, _PERIOD + 1))
+
+
+def _constant(node: Node, key: Values, query: Values) -> bool:
+    """Whether a predicate is the same for all keys and queries."""
+    sides = [np.concatenate([_FULL if s.term else [], np.array(sorted(s.finite))]).astype(int) for s in (key, query)]
+    columns = [grid.reshape(-1) for grid in np.meshgrid(*sides, indexing="ij")]
+    met = _call(node, columns) != 0
+    return bool((met == met[0]).all())

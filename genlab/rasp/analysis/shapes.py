@@ -1,0 +1,253 @@
+"""What a Python function does to a scale: found by calling it, since its text says little.
+
+A legal map of a scale gives one constant or moves by a constant number of steps; a legal map of two scales does
+that in each of the cases that comparing them can tell apart (x below y, x equal to y, x above y by one, ...). A
+function is called on values that stand for the whole scale and must treat them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genlab.rasp.analysis.domain import SMALL, STEP, Domain, Scale
+from genlab.rasp.lang.functions import is_elementwise
+
+__all__ = ["MapShape", "Relation", "a", "map_shape", "relation"]
+
+Ints = NDArray[np.int64]
+Func = Callable[..., Any]
+Case = tuple[str, int]
+"""What a map gives: ("const", value), ("x", steps) or ("y", steps): the first or second argument, moved."""
+
+
+@dataclass
+class MapShape:
+    """What a map gives on a domain: which values, and why it is not a legal map of its scales, if it is not."""
+
+    tokens: set[int] = field(default_factory=set[int])
+    scales: set[Scale] = field(default_factory=set[Scale])
+    faults: list[str] = field(default_factory=list[str])
+    steps: int = 0
+
+    def take(self, case: Case, scales: dict[str, Scale]) -> None:
+        """Add what one case gives."""
+        if case[0] == "const":
+            self.tokens.add(case[1])
+        else:
+            self.scales.add(scales[case[0]])
+            self.steps = max(self.steps, abs(case[1]))
+
+
+def map_shape(func: Func, domains: list[Domain], as_bool: list[bool]) -> MapShape:
+    """The values of a map of one or two sequences, and its faults."""
+    shape = MapShape()
+    parts = [_parts(domain) for domain in domains]
+    for chosen in product(*parts):
+        try:
+            _map_part(shape, _scalar(func, as_bool), chosen)
+        except _Raised as raised:
+            shape.faults.append(f"raises {raised}: it has no value there")
+    return shape
+
+
+def _parts(domain: Domain) -> list[frozenset[int] | Scale]:
+    """The tokens of a domain (one part) and each of its scales."""
+    return ([domain.tokens] if domain.tokens else []) + sorted(domain.scales)
+
+
+def _map_part(shape: MapShape, call: Func, chosen: tuple[frozenset[int] | Scale, ...]) -> None:
+    scales = {name: part for name, part in zip("xy", chosen, strict=False) if isinstance(part, Scale)}
+    if not scales:
+        columns = [np.array(sorted(part)) for part in chosen if not isinstance(part, Scale)]
+        shape.tokens |= set(call(*_pairs(columns)).tolist())
+        return
+    if len(scales) == len(chosen) == 2:
+        _map_two_scales(shape, call, scales)
+        return
+    fixed = next((part for part in chosen if not isinstance(part, Scale)), None)
+    (name,) = scales
+    for token in [None] if fixed is None else sorted(fixed):
+
+        def one(values: Ints, token: int | None = token) -> Ints:
+            if token is None:
+                return call(values)
+            constant = np.full_like(values, token)
+            return call(values, constant) if name == "x" else call(constant, values)
+
+        _map_one_scale(shape, one, name, scales)
+
+
+def _map_one_scale(shape: MapShape, call: Func, name: str, scales: dict[str, Scale]) -> None:
+    scale = scales[name]
+    case = _case(call(scale.far), {name: scale.far})
+    if case is None:
+        shape.faults.append(_beyond(scale))
+        return
+    shape.take(case, scales)
+    for value, given in zip(scale.near.tolist(), call(scale.near).tolist(), strict=True):
+        if case != (name, given - value):
+            shape.tokens.add(given)
+
+
+def _map_two_scales(shape: MapShape, call: Func, scales: dict[str, Scale]) -> None:
+    first, second = scales["x"], scales["y"]
+    if not first.comparable(second):
+        x, y = _pairs(_crossing(first, second))
+        case = _case(call(x, y), {"x": x, "y": y})
+        if case is None:
+            shape.faults.append(f"compares or combines {a(first.kind)} with {a(second.kind)}")
+        else:
+            shape.take(case, scales)
+        return
+    x, y = _pairs([first.far, second.far])
+    given, apart = call(x, y), np.clip(x - y, -STEP - 1, STEP + 1)
+    cases = {int(gap): _case(given[apart == gap], {"x": x[apart == gap], "y": y[apart == gap]}) for gap in set(apart)}
+    for case in cases.values():
+        if case is None:
+            kinds = f"{a(first.kind)} and {a(second.kind)}"
+            shape.faults.append(f"does more with {kinds} than compare them or move one by a constant")
+            return
+    for case in filter(None, cases.values()):
+        shape.take(case, scales)
+    constants = any(case is not None and case[0] == "const" for case in cases.values())
+    for name, other in (("x", second), ("y", first)):
+        for token in other.near.tolist():
+            case = _beside(call, name, scales[name], token)
+            if case is None:
+                shape.faults.append(_beyond(scales[name]))
+                return
+            if case[0] != "const" or constants:
+                shape.take(case, scales)
+    if constants:
+        shape.tokens |= {v for v in call(*_pairs([first.near, second.near])).tolist() if abs(v) <= SMALL + STEP}
+
+
+def _beside(call: Func, name: str, scale: Scale, token: int) -> Case | None:
+    """What a map of two scales gives where one holds a first value and the other is far above it."""
+    values = scale.far[scale.far > token + STEP]
+    constant = np.full_like(values, token)
+    given = call(values, constant) if name == "x" else call(constant, values)
+    return _case(given, {name: values})
+
+
+def _crossing(first: Scale, second: Scale) -> list[Ints]:
+    """Values of two scales that cannot be compared, such that a function which compares them shows it.
+
+    Hints stay where they are; indices and counts, which have no bound, run past them.
+    """
+    both = np.concatenate([first.far, second.far])
+    return [scale.far if scale.kind == "hint" else both for scale in (first, second)]
+
+
+def _case(given: Ints, arguments: dict[str, Ints]) -> Case | None:
+    """The one case that explains all of these values, if one does."""
+    if (given == given[0]).all():
+        return ("const", int(given[0]))
+    moves = [(name, given - values) for name, values in arguments.items()]
+    constant = [(name, int(steps[0])) for name, steps in moves if (steps == steps[0]).all()]
+    # Where x - y is fixed, y is x moved: the shorter move explains it.
+    name, steps = min(constant, key=lambda case: abs(case[1]), default=("", STEP + 1))
+    return (name, steps) if abs(steps) <= STEP else None
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How a predicate relates keys and queries on two scales, or on a scale and a token.
+
+    Attributes:
+        fault: why it is no comparison, or empty.
+        constant: True or False where it is that for all of them, else None.
+        ordered: whether it only asks which is the larger (by a constant margin).
+        single: whether it holds at exactly one distance, so that distinct keys match a query once.
+    """
+
+    fault: str = ""
+    constant: bool | None = None
+    ordered: bool = False
+    single: bool = False
+
+
+def relation(pred: Func, key: Scale | int, query: Scale | int, as_bool: list[bool]) -> Relation:
+    """What a predicate asks of a key and a query, at least one of them on a scale."""
+    call = _scalar(pred, as_bool)
+    if isinstance(key, Scale) and isinstance(query, Scale):
+        columns = [key.far, query.far] if key.comparable(query) else _crossing(key, query)
+    else:
+        columns = [
+            np.concatenate([part.near, part.far]) if isinstance(part, Scale) else np.array([part])
+            for part in (key, query)
+        ]
+    x, y = _pairs(columns)
+    try:
+        met = (call(x, y) != 0).astype(np.int64)
+    except _Raised as raised:
+        return Relation(fault=f"raises {raised}")
+    if (met == met[0]).all():
+        return Relation(constant=bool(met[0]))
+    if not (isinstance(key, Scale) and isinstance(query, Scale)):
+        return _to_a_token(met, key if isinstance(key, Scale) else query)
+    if not key.comparable(query):
+        return Relation(fault=f"compares {a(key.kind)} with {a(query.kind)}")
+    return _by_distance(met, x - y, key, query)
+
+
+def _by_distance(met: Ints, apart: Ints, key: Scale, query: Scale) -> Relation:
+    apart = np.clip(apart, -STEP - 1, STEP + 1)
+    pattern: list[int] = []
+    for gap in range(-STEP - 1, STEP + 2):
+        seen = met[apart == gap]
+        if (seen != seen[0]).any():
+            return Relation(fault=f"does more with {a(key.kind)} and {a(query.kind)} than compare them")
+        pattern.append(int(seen[0]))
+    changes = sum(a != b for a, b in pairwise(pattern))
+    return Relation(ordered=changes == 1, single=sum(pattern) == 1 and not pattern[0] and not pattern[-1])
+
+
+def _to_a_token(met: Ints, scale: object) -> Relation:
+    """A predicate of a scale and one constant: `met` holds the near values and then the far ones."""
+    if not isinstance(scale, Scale):
+        raise TypeError("one side of a relation is a scale")
+    far = met[len(scale.near) :]
+    if not (far == far[0]).all():
+        return Relation(fault=f"does more with {a(scale.kind)} than compare it with a small constant")
+    return Relation(ordered=int(np.count_nonzero(np.diff(met))) <= 1, single=int(met.sum()) == 1)
+
+
+class _Raised(Exception):
+    """A function of a program raised."""
+
+
+def _scalar(func: Func, as_bool: list[bool]) -> Func:
+    """The function on columns of values, called value by value unless it is elementwise; int64 out."""
+
+    def call(*columns: Ints) -> Ints:
+        typed = [column.astype(bool) if flag else column for column, flag in zip(columns, as_bool, strict=True)]
+        try:
+            with np.errstate(all="ignore"):
+                if is_elementwise(func):
+                    return np.broadcast_to(np.asarray(func(*typed)), typed[0].shape).astype(np.int64)
+                return np.array([int(func(*values)) for values in zip(*typed, strict=True)], np.int64)
+        except Exception as error:
+            raise _Raised(f"{type(error).__name__} ({error})") from None
+
+    return call
+
+
+def _pairs(columns: Iterable[Ints]) -> Iterator[Ints]:
+    grids = np.meshgrid(*columns, indexing="ij")
+    return iter([grid.reshape(-1) for grid in grids])
+
+
+def _beyond(scale: Scale) -> str:
+    return f"does more with {a(scale.kind)} than compare it or move it by a constant"
+
+
+def a(kind: str) -> str:
+    """The kind with its article."""
+    return f"an {kind}" if kind == "index" else f"a {kind}"

@@ -1,0 +1,125 @@
+"""Programs that count: which symbol is the most frequent, how often each stands, words sorted by counting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genlab.rasp.lang import (
+    aggr,
+    elementwise,
+    full,
+    geq,
+    gt,
+    index_select,
+    kqv,
+    maximum,
+    num_prev,
+    select,
+    seq_map,
+    shift_right,
+    tok_map,
+    where,
+)
+from genlab.rasp.programs.parts import END, LETTER, NONE, SEP, at_letter, first_of, said_once, seen
+
+__all__ = [
+    "bucket_sort",
+    "compare_occurrence",
+    "interlocked_pairing",
+    "majority",
+    "mode",
+    "mode_by_count",
+    "mode_by_symbol",
+    "mode_of_counts",
+]
+
+A, B = LETTER, LETTER + 1
+
+
+def majority(x: Any) -> Any:
+    """Whether more ones than zeros have been seen."""
+    ones, zeros = num_prev(x, full(x, 1)), num_prev(x, full(x, 0))
+    return said_once(x, seq_map(ones, zeros, gt))
+
+
+def compare_occurrence(x: Any) -> Any:
+    """Whether more a than b have been seen."""
+    return said_once(x, seq_map(num_prev(x, full(x, A)), num_prev(x, full(x, B)), _a_if_more))
+
+
+def mode(x: Any) -> Any:
+    """The symbol where the running count of its own kind is the largest of all."""
+    votes = num_prev(x, x)
+    winner = select(votes, maximum(votes), geq)
+    return said_once(x, aggr(winner, x, reduction="max"))
+
+
+def mode_of_counts(x: Any, symbols: int = 5) -> Any:
+    """The symbol that leads the best of the symbols before it, one after the other: counts of one position alone."""
+    best, leader = num_prev(x, full(x, A)), full(x, A)
+    for symbol in range(A + 1, A + symbols):
+        votes = num_prev(x, full(x, symbol))
+        leads = votes > best
+        leader, best = where(leads, full(x, symbol), leader), seq_map(votes, best, np.maximum)
+    return said_once(x, leader)
+
+
+def mode_by_symbol(x: Any) -> Any:
+    """At a letter of the scratchpad its count; at a count the next letter of the alphabet, or the mode."""
+    prompt, before = where(seen(x, SEP), full(x, NONE), x), shift_right(x, 1)
+    votes = where(prompt == NONE, full(x, 0), num_prev(prompt, prompt))
+    winner = aggr(select(votes, maximum(votes), geq), prompt, reduction="max")
+    above = kqv(prompt, where(x == SEP, full(x, SEP), before), prompt, gt, default=NONE, reduction="min")
+    repeated = (before != SEP) & (shift_right(x, 2) >= x)  # then this letter is the mode
+    after_letter = where(repeated, full(x, END), num_prev(prompt, x))
+    return first_of(at_letter(x, after_letter), above, winner)
+
+
+def mode_by_count(x: Any, symbols: int = 5) -> Any:
+    """The next pair of count and letter in the order of their ranks, one number each: 100 count + letter."""
+    prompt = where(seen(x, SEP), full(x, NONE), x)
+    rank_here = where(x == SEP, full(x, _ROOM - 1), shift_right(x, 1) * _ROOM + x - A)
+    at_count = (x >= 0) & (x < LETTER)
+    last_rank = where(at_count, shift_right(rank_here, 1), rank_here)
+    following = full(x, _NEVER)
+    for letter in range(A, A + symbols):
+        rank = num_prev(prompt, full(x, letter)) * _ROOM + (letter - A)
+        following = seq_map(following, where(rank > last_rank, rank, full(x, _NEVER)), np.minimum)
+    count = where(following == _NEVER, full(x, END), following // _ROOM)
+    return where(at_count, following % _ROOM + A, count)
+
+
+def bucket_sort(x: Any) -> Any:
+    """The same letter again until it is written as often as it was given; then the next larger one."""
+    written, given = seen(x, SEP) & (x != SEP), seen(x, SEP) == 0
+    again = num_prev(where(written, x, full(x, NONE)), x) < num_prev(where(given, x, full(x, NONE)), x)
+    above = kqv(x, x, x, gt, default=END, reduction="min")
+    return where(again, x, above)
+
+
+def interlocked_pairing(x: Any) -> Any:
+    """The first letter as often as it was given, the other as often as letters were given, the first up to that."""
+    first, given = index_select(x, full(x, 0)), seen(x, SEP) == 0
+    is_first = seq_map(x, first, np.equal)
+    written, other = (seen(x, SEP) & (is_first == 1)), (seen(x, SEP) & (x >= LETTER) & (is_first == 0))
+    firsts_given, all_given = num_prev(given & (is_first == 1), full(x, 1)), num_prev(given, full(x, 1))
+    firsts_written, others_written = num_prev(written, full(x, 1)), num_prev(other, full(x, 1))
+    opening, middle = firsts_written < firsts_given, others_written < all_given
+    other_letter = tok_map(first, _other_letter)
+    closing = where(firsts_written < all_given, first, full(x, END))
+    return where(opening, first, where(middle, other_letter, closing))
+
+
+_ROOM, _NEVER = 100, 10**9
+"""Letters within a rank, and a rank above all."""
+
+
+@elementwise
+def _a_if_more(first: Any, second: Any) -> Any:
+    return np.where(np.greater(first, second), A, B)
+
+
+def _other_letter(letter: int) -> int:
+    return B if letter == A else A

@@ -1,0 +1,145 @@
+"""Arithmetic modulo m: chains of operations, steps on a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from genlab.errors import UserError
+from genlab.rasp.lang import (
+    elementwise,
+    full,
+    index_select,
+    indices,
+    lasts,
+    num_prev,
+    seq_map,
+    shift_right,
+    tok_map,
+    where,
+)
+from genlab.rasp.programs.parts import END, SEP, said_once, sep_index
+from genlab.rasp.tokens import SPECIALS
+
+__all__ = ["chain_left_to_right", "chain_precedence", "chain_running", "chain_sum", "cycle_navigation"]
+
+PLUS, MINUS, TIMES = (SPECIALS[sign] for sign in "+-*")
+NOWHERE = -1
+
+
+def cycle_navigation(x: Any, places: int = 5) -> Any:
+    """Steps forward less steps back, modulo the size of the cycle."""
+    return said_once(x, (num_prev(x, full(x, PLUS)) - num_prev(x, full(x, MINUS))) % places)
+
+
+def chain_sum(x: Any, modulus: int = 5) -> Any:
+    """Each number times how often it stands, added up."""
+    return said_once(x, weighted_count(x, x, modulus) % modulus)
+
+
+def chain_running(x: Any, modulus: int = 5) -> Any:
+    """The last result with the next operator and number: they stand twice as far in as the answer is long."""
+    sep = sep_index(x)
+    place = 2 * (indices(x) - sep)
+    sign, number = index_select(x, place - 1), index_select(x, place)
+    result = where(x == SEP, number, seq_map(sign, seq_map(x, number, _pair), _apply(modulus)))
+    return where(place > sep, full(x, END), result)
+
+
+def chain_left_to_right(x: Any, modulus: int = 5) -> Any:
+    """The sum of all summands, each times all later factors, for a prime modulus.
+
+    Products are sums of logarithms. A summand counts with the inverse of the factors before it; at the end the sum
+    is multiplied by all factors. What stands before the last factor 0 does not count.
+    """
+    before = shift_right(x, 1, default=PLUS)
+    is_factor = (before == TIMES) & (x >= 0)
+    factor, summand = where(is_factor, x, full(x, 1)), where(is_factor, full(x, 0), digits_signed(x, before, modulus))
+    log = logarithm(factor, modulus)
+    last_zero = lasts(is_factor & (x == 0), full(x, 1), default=NOWHERE)
+    share = seq_map(summand, log, _times_power(modulus, -1))
+    total = full(x, 0)
+    for value in range(1, modulus):
+        so_far = num_prev(share, full(x, value))
+        total = total + value * (so_far - index_select(so_far, last_zero))
+    return said_once(x, seq_map(total % modulus, log, _times_power(modulus, 1)))
+
+
+def chain_precedence(x: Any, modulus: int = 5) -> Any:
+    """The sum of all products, each known at the sign after it, for a prime modulus (products by logarithms)."""
+    ends = (x == PLUS) | (x == MINUS) | (x == SEP)
+    log, zeros = logarithm(where(x >= 0, x, full(x, 1)), modulus), num_prev(x, full(x, 0))
+    last_end = lasts(shift_right(ends, 1), full(x, 1), default=0) - 1
+    sign = index_select(x, last_end, default=PLUS)
+    log_since = (log - index_select(log, last_end)) % (modulus - 1)
+    has_zero = zeros > index_select(zeros, last_end)
+    product = seq_map(where(has_zero, full(x, 0), full(x, 1)), log_since, _times_power(modulus, 1))
+    term = where(sign == MINUS, 0 - product, product) % modulus
+    return said_once(x, weighted_count(where(ends, term, full(x, 0)), x, modulus) % modulus)
+
+
+def weighted_count(values: Any, x: Any, modulus: int) -> Any:
+    """The sum of all values so far, of 1 to `modulus` - 1: each value times how often it stands."""
+    total = num_prev(values, full(x, 1))
+    for value in range(2, modulus):
+        total = total + value * num_prev(values, full(x, value))
+    return total
+
+
+def logarithm(factors: Any, modulus: int) -> Any:
+    """The discrete logarithm of the product of all factors so far that are not 0."""
+    logs = tok_map(factors, _log(modulus))
+    return weighted_count(logs, factors, modulus - 1) % (modulus - 1)
+
+
+def digits_signed(x: Any, sign: Any, modulus: int) -> Any:
+    """Each number with the sign before it, modulo m; 0 where no number stands."""
+
+    @elementwise
+    def signed(number: Any, sign: Any) -> Any:
+        value = np.where(np.equal(sign, MINUS), -np.asarray(number), number)
+        return np.where(np.greater_equal(number, 0), value % modulus, 0)
+
+    return seq_map(x, sign, signed)
+
+
+_ROOM = 1000
+"""Numbers within a pair of numbers that is written as one."""
+
+
+@elementwise
+def _pair(first: Any, second: Any) -> Any:
+    return np.asarray(first) * _ROOM + second
+
+
+def _apply(modulus: int) -> Callable[[int, int], int]:
+    """An operator on a pair of numbers."""
+
+    def apply(sign: int, pair: int) -> int:
+        first, second = divmod(int(pair), _ROOM)
+        results = {PLUS: first + second, MINUS: first - second, TIMES: first * second}
+        return results.get(int(sign), 0) % modulus
+
+    return apply
+
+
+def _generator(modulus: int) -> int:
+    """A number whose powers are all numbers but 0 modulo a prime."""
+    for candidate in range(1, modulus):
+        if len({pow(candidate, i, modulus) for i in range(modulus - 1)}) == modulus - 1:
+            return candidate
+    raise UserError(f"modulus {modulus} is not prime: products have no logarithms there")
+
+
+def _log(modulus: int) -> Callable[[int], int]:
+    generator = _generator(modulus)
+    logs = {pow(generator, i, modulus): i for i in range(modulus - 1)}
+    return lambda number: logs.get(int(number), 0)
+
+
+def _times_power(modulus: int, sign: int) -> Callable[[int, int], int]:
+    """A number times a power of the generator, given its exponent."""
+    generator = _generator(modulus)
+    return lambda number, log: int(number) * pow(generator, sign * int(log) % (modulus - 1), modulus) % modulus
