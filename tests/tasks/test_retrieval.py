@@ -166,6 +166,13 @@ def test_queries_keys_and_values_are_uniform():
         assert stats.chisquare(counts).pvalue > 1e-4
 
 
+def test_skewed_keys_are_drawn_by_weight():
+    first = [prompt[0] for prompt, _ in prompts(make("associative-recall", 4), "skewed-keys", [4] * 4000)]
+    weights = 1 / (np.arange(1, 27) + 2.7)
+    counts = [first.count(key) for key in "abcdefghijklmnopqrstuvwxyz"]
+    assert stats.chisquare(counts, 4000 * weights / weights.sum()).pvalue > 1e-4
+
+
 def test_orders_of_all_queries_are_equally_likely():
     drawn = prompts(make("associative-recall", 3, "every-query"), "id", [3] * 3000)
     orders = [tuple(prompt[:6:2].index(key) for key in prompt[7:-1]) for prompt, _ in drawn]
