@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from genlab import cli_grid
 from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params, parse_range, spec_values, with_spec_flags
 
@@ -106,8 +107,11 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    run: Annotated[str, typer.Argument(help="a run id, a unique prefix of one, a group, or `last`")],
     lengths: Annotated[str, typer.Option("--lengths", help="5:50:5 is 5, 10, ..., 45")],
+    run: Annotated[
+        str | None, typer.Argument(help="a run id, a unique prefix of one, a group, grid or tag, or `last`")
+    ] = None,
+    grid: Annotated[str | None, typer.Option("--grid", help="a whole grid, by its name")] = None,
     split: Annotated[str, typer.Option("--split", help="splits to test, apart by commas")] = "id",
     eval_n: Annotated[int, typer.Option("--eval-n", help="test examples a length")] = 512,
     eval_seed: Annotated[int, typer.Option("--eval-seed", help="seed of the test examples")] = 0,
@@ -122,21 +126,32 @@ def evaluate(
     wanted = tuple(parse_range(lengths, "--lengths"))
     if eval_n < 1 or eval_seed < 0:
         raise UserError("--eval-n must be at least 1 and --eval-seed at least 0")
+    which = grid if run is None else run
+    if which is None or (run is not None and grid is not None):
+        raise UserError("lab eval takes a run, or --grid NAME")
     from genlab.report.train import evaluate_and_show
 
-    evaluate_and_show(run, split.split(","), wanted, eval_n, eval_seed, store, device, figure, as_json)
+    evaluate_and_show(which, split.split(","), wanted, eval_n, eval_seed, store, device, figure, as_json)
 
 
 @app.command()
 def runs(
     task: Annotated[str | None, typer.Option("--task", help="only runs of this task")] = None,
+    grid: Annotated[str | None, typer.Option("--grid", help="only runs of a grid, group or tag")] = None,
+    where: Annotated[str | None, typer.Option("--where", help='"weight_decay = 0.01 and n_layers > 1"')] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="sum up by these fields, apart by commas, with a figure")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="all fields, as CSV on standard output")] = False,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="all fields, into this file")] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="where the figure of --by goes")] = None,
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs of a store: task, model, seeds, steps, exact match in and out of distribution."""
-    from genlab.report.listing import show_runs
+    """List runs: task, model, seeds, steps, exact match in and out of distribution; filter, export, sum up."""
+    from genlab.report.grid_runs import show_runs
 
-    show_runs(task, store, as_json)
+    show_runs(task, store, grid=grid, where=where, by=by, csv=csv, parquet=parquet, figure=figure, as_json=as_json)
 
 
 @app.command()
@@ -151,7 +166,9 @@ def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:
 @app.command()
 def show(
     task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
-    length: Annotated[int, typer.Option("--length", help="length of the examples")] = 8,
+    length: Annotated[
+        int | None, typer.Option("--length", help="length of the examples (default: 8 or less)")
+    ] = None,
     format: Format = None,
     split: Annotated[str, typer.Option("--split", help="a split of the task")] = "id",
     n: Annotated[int, typer.Option("-n", help="how many examples")] = 3,
@@ -166,6 +183,9 @@ def show(
     from genlab.report.listing import show_examples
 
     show_examples(task, length, format, split, n, seed, max_len, parse_params(param or []), as_json)
+
+
+cli_grid.add_to(app)
 
 
 def _load_plugins(files: list[Path] | None) -> None:

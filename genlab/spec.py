@@ -154,6 +154,7 @@ class TrainConfig(Frozen):
     final_lr: float = Field(0.0, ge=0, le=1, description="where cosine ends, as a share of lr")
     grad_clip: float = Field(1.0, ge=0, description="largest gradient norm of a run; 0: no clipping")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of embeddings, attention and sublayers")
+    label_noise: float = Field(0.0, ge=0, le=1, description="share of training targets put in another one's place")
     until: float | None = Field(None, gt=0, le=1, description="stop once in-distribution exact match stays at this")
     eval_every: int = Field(250, ge=1, description="steps between in-distribution evaluations")
     dtype: Literal["float32", "tf32", "bfloat16", "float64"] = Field(

@@ -24,6 +24,7 @@ ROOMS = (
     "report",
     "options",
     "cli_rasp",
+    "cli_grid",
     "cli",
 )
 """Lowest first."""

@@ -14,8 +14,8 @@ from rich.console import Console
 from genlab.report.display import Display, print_factors, print_lengths
 from genlab.report.figures import exact_match_by_length
 from genlab.report.tables import by_factor, by_length, fit_share
-from genlab.runs.api import check_dtype, evaluate, train
-from genlab.runs.execute import pick_device
+from genlab.runs.api import evaluate, train
+from genlab.runs.devices import check_dtype, pick_device
 from genlab.runs.plan import Plan
 from genlab.runs.store import Store
 from genlab.spec import RunSpec

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from genlab.runs.gridfile import Grid, read_grid
 from genlab.runs.plan import Evals, Plan, plan
 
 if TYPE_CHECKING:
-    from genlab.runs.api import Run, evaluate, load, train
+    from genlab.runs.api import Run, evaluate, grid, load, train
     from genlab.runs.store import Store
 
-__all__ = ["Evals", "Plan", "Run", "Store", "evaluate", "load", "plan", "train"]
+__all__ = ["Evals", "Grid", "Plan", "Run", "Store", "evaluate", "grid", "load", "plan", "read_grid", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Run", "evaluate", "load", "train"):
+    if name in ("Run", "evaluate", "grid", "load", "train"):
         from genlab.runs import api
 
         return getattr(api, name)

@@ -1,24 +1,28 @@
-"""Train and load from Python: `genlab.train(plan)`, `genlab.load(run)`."""
+"""Train and load from Python: `genlab.train(plan)`, `genlab.runs.grid(specs)`, `genlab.load(run)`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import pandas as pd
 
 from genlab.errors import Interrupted, UserError
 from genlab.models import Transformer
-from genlab.runs.execute import execute, pick_device
-from genlab.runs.plan import Evals, Plan, eval_splits
+from genlab.runs.devices import pick_device
+from genlab.runs.drive import interruptible
+from genlab.runs.evaluating import evaluate_runs
+from genlab.runs.gridfile import Grid
+from genlab.runs.grids import Options, run_grid, wanted_runs
+from genlab.runs.plan import Evals, Plan
 from genlab.runs.progress import Report
 from genlab.runs.store import Store, stack_id
 from genlab.spec import RunSpec, Split
 from genlab.tasks import Task, make
 
-__all__ = ["Run", "check_dtype", "evaluate", "load", "train"]
+__all__ = ["Options", "Run", "evaluate", "grid", "load", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +66,16 @@ def train(
     what: Plan | RunSpec | Sequence[RunSpec],
     evals: Evals | None = None,
     *,
-    store: Store | str | Path | None = None,
-    device: str = "auto",
-    workers: int = 0,
-    again: bool = False,
     group: str | None = None,
-    request: Mapping[str, Any] | None = None,
-    report: Report = lambda _progress: True,
+    **options: Unpack[Options],
 ) -> list[Run]:
-    """Train runs of one configuration, evaluate them, and keep both in a store.
-
-    A run that the store holds is found, not trained again; one that was interrupted goes on from its checkpoint.
+    """Train runs of one configuration, evaluate them, and keep both in a store: the small case of `grid`.
 
     Args:
         what: a plan (`genlab.runs.plan`), or specs that differ only in their seeds.
         evals: what to evaluate; a plan brings its own. Default: in distribution only.
-        store: a directory (default: `GENLAB_STORE`, or `runs`).
-        workers: processes on a CPU; 0 is one a core.
-        again: train even what is there.
         group: name of the group that these runs make (default: from task and run ids).
-        request: kept with the group, for whoever reads it later.
-        report: called with every `Progress`; returning False stops.
+        options: see `Options`.
 
     Raises:
         UserError: specs of several configurations, a device that is not there, a store that cannot be written.
@@ -90,25 +83,40 @@ def train(
     """
     specs = what.specs if isinstance(what, Plan) else [what] if isinstance(what, RunSpec) else list(what)
     if not specs or any(spec.configuration != specs[0].configuration for spec in specs):
-        raise UserError("genlab.train takes runs of one configuration, at one seed or more")
-    task = make(specs[0].task)
+        raise UserError("genlab.train takes runs of one configuration, at one seed or more; grids: genlab.runs.grid")
     wanted = evals or (what.evals if isinstance(what, Plan) else Evals())
-    splits = eval_splits(task, specs[0].train, wanted)
-    chosen = pick_device(device)
-    check_dtype(specs[0].train.dtype, chosen.type)
-    kept = store if isinstance(store, Store) else Store(store)
-    kept.ready()
-    ids = [spec.run_id for spec in specs]
-    kept.save_group(group or f"{task.name}-{task.format}-{stack_id(ids)[:6]}", ids, dict(request or {}))
-    if not execute(kept, specs, splits, chosen, report, workers, again):
-        raise Interrupted
-    return [load(run, kept) for run in ids]
+    task = specs[0].task
+    name = group or f"{task.name}-{task.format}-{stack_id(s.run_id for s in specs)[:6]}"
+    return grid(specs, wanted, name=name, **options)
 
 
-def check_dtype(dtype: str, device_type: str) -> None:
-    """Raise `UserError` for a precision that a device does not have."""
-    if dtype == "tf32" and device_type != "cuda":
-        raise UserError("dtype 'tf32' needs a CUDA device (allowed on the CPU: float32, float64, bfloat16)")
+def grid(
+    what: Grid | Sequence[RunSpec] | Sequence[Plan],
+    evals: Evals | None = None,
+    *,
+    name: str | None = None,
+    **options: Unpack[Options],
+) -> list[Run]:
+    """Train and evaluate runs of any configurations, as stacks, and keep them in a store.
+
+    A run that the store holds is found, not trained again; one that was interrupted goes on from its checkpoint; a
+    stack that another `grid` works on, on this machine or on another that sees the store, is left to it.
+
+    Args:
+        what: a grid file's `Grid`, plans, or specs.
+        evals: what to evaluate of specs; plans bring their own. Default: in distribution only.
+        name: the name of the group that the runs make (default: the grid's, or from the run ids).
+        options: see `Options`.
+
+    Raises:
+        UserError: two runs of one id, a device that is not there, a store that cannot be written.
+        Interrupted: Ctrl-C, or `report` asked to stop; what was reached is kept.
+    """
+    wanted = wanted_runs(what, evals)
+    ids = [spec.run_id for spec, _ in wanted]
+    chosen = name or (what.name if isinstance(what, Grid) else f"grid-{stack_id(ids)[:6]}")
+    store = run_grid(wanted, chosen, options)
+    return [load(run, store) for run in ids]
 
 
 def load(run: str, store: Store | str | Path | None = None) -> Run:
@@ -134,9 +142,6 @@ def evaluate(
         UserError: a split or a length that a run's task cannot make; nothing is evaluated then.
         Interrupted: Ctrl-C; what was evaluated is kept.
     """
-    from genlab.runs.execute import interruptible
-    from genlab.runs.work import evaluate_runs
-
     for run in runs:
         spec = store.spec(run)
         task = make(spec.task)

@@ -1,7 +1,7 @@
-"""Where stacks are trained: in this process, or in local processes with one thread each.
+"""Where stacks are worked on: in this process, or in local processes.
 
-On a CPU a core is busy with one run, so runs go to processes, one run a stack. On an accelerator launches dominate,
-so all runs of one shape are one stack in this process.
+On a CPU a core is busy with one run, so runs go to processes with one thread each, one run a stack. On an accelerator
+launches dominate, so many runs are one stack, and one process serves one device.
 """
 
 from __future__ import annotations
@@ -9,107 +9,150 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
-from genlab.errors import UserError
+from genlab.runs.devices import cores
 from genlab.runs.progress import Progress, Report
 from genlab.runs.store import Store
-from genlab.runs.work import is_complete, train_and_evaluate
-from genlab.spec import RunSpec, Split
+from genlab.runs.work import Job, Outcome, do
 from genlab.tasks import plugins
 
-__all__ = ["cores", "execute", "interruptible", "pick_device"]
+__all__ = ["Ended", "Executor", "InProcess", "Processes"]
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a job.
 
-
-def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda[:i]` as a device. Raises `UserError` where there is none of the kind."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N)") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N)")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {name!r} was asked for, but torch {torch.__version__} finds no CUDA device here")
-    return device
-
-
-def execute(
-    store: Store,
-    specs: Sequence[RunSpec],
-    splits: Sequence[Split],
-    device: torch.device,
-    report: Report,
-    workers: int = 0,
-    again: bool = False,
-) -> bool:
-    """Train and evaluate runs of one configuration; what is there already is not done again.
-
-    Args:
-        workers: processes on a CPU; 0 takes one a core, as far as there are runs.
-        again: train and evaluate anew what is there already.
-
-    Returns:
-        Whether all was done; False where it was interrupted.
+    Attributes:
+        how: `done`, `stopped`, `busy` (another works on it) or `died` (its worker is gone; it can be done again).
+        fault: why it can never be done, or ''.
     """
-    specs = [spec for spec in specs if again or not is_complete(store, spec, splits)]
-    if not specs:
-        return True
-    processes = min(workers or cores(), len(specs)) if device.type == "cpu" else 1
-    with interruptible() as stop:
 
-        def heard(progress: Progress) -> bool:
-            return report(progress) and not stop.is_set()
+    job: Job
+    how: Outcome | str
+    fault: str = ""
 
-        if processes == 1:
-            stacks = [[spec] for spec in specs] if device.type == "cpu" else [list(specs)]
-            finished = all(train_and_evaluate(store, stack, splits, device, heard, again) for stack in stacks)
+
+class Executor(Protocol):
+    """Does jobs somewhere. `drive` hands them out."""
+
+    def room(self) -> bool:
+        """Whether another job can be started now."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Take a job."""
+        ...
+
+    def events(self, seconds: float) -> Iterable[Ended | Progress]:
+        """What has happened; waits that long for something to happen."""
+        ...
+
+    def stop(self) -> None:
+        """Have all jobs keep what they reached and end."""
+        ...
+
+    def close(self) -> None:
+        """End all workers, in order if there is time."""
+        ...
+
+
+class InProcess:
+    """Does a job at once, here."""
+
+    def __init__(self, store: Store, device: torch.device, report: Report):
+        self._store, self._device, self._report = store, device, report
+        self._ended: deque[Ended] = deque()
+
+    def room(self) -> bool:
+        return not self._ended
+
+    def start(self, job: Job) -> None:
+        self._ended.append(Ended(job, do(self._store, job, self._device, self._report)))
+
+    def events(self, seconds: float) -> Iterable[Ended]:
+        del seconds
+        while self._ended:
+            yield self._ended.popleft()
+
+    def stop(self) -> None:
+        """Nothing runs between calls; a job that runs asks `report`."""
+
+    def close(self) -> None:
+        pass
+
+
+class Processes:
+    """Worker processes on this machine. One that dies is replaced."""
+
+    def __init__(self, store: Store, devices: list[str]):
+        """`devices`: one a worker."""
+        self._heard: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        threads = max(1, cores() // len(devices))
+        shared = {"store": str(store.path), "threads": threads, "plugins": plugins()}
+        self._setups = [{**shared, "device": device} for device in devices]
+        self._workers: list[_Worker] = []
+        self._stopping = False
+
+    def room(self) -> bool:
+        return not self._stopping and (len(self._workers) < len(self._setups) or any(w.idle for w in self._workers))
+
+    def start(self, job: Job) -> None:
+        idle = [worker for worker in self._workers if worker.idle]
+        if not idle:
+            used = [worker.setup for worker in self._workers]
+            free = next(s for s in self._setups if used.count(s) < self._setups.count(s))
+            idle = [_Worker(free, self._heard)]
+            self._workers += idle
+        idle[0].take(job)
+
+    def events(self, seconds: float) -> Iterable[Ended | Progress]:
+        try:
+            worker, message = self._heard.get(timeout=seconds)
+        except queue.Empty:
+            return
+        if message is None:
+            yield from self._lost(worker)
+        elif "progress" in message:
+            yield Progress(**message["progress"])
         else:
-            finished = _in_processes(store, _jobs(specs, splits, again), processes, heard)
-    store.refresh()
-    return finished
+            yield Ended(worker.give_back(), message.get("ended", "stopped"), message.get("error", ""))
 
+    def _lost(self, worker: _Worker) -> Iterable[Ended]:
+        """A worker has ended. One that was killed is replaced; one that failed by itself would fail again."""
+        status = worker.wait()
+        self._workers.remove(worker)
+        if not worker.idle:
+            own_fault = f"a worker process ended with status {status}; what it had kept is kept" if status > 0 else ""
+            yield Ended(worker.give_back(), "stopped" if self._stopping and status == 0 else "died", own_fault)
 
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that work ends in order; the second one ends it at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
+    def stop(self) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            worker.close()
 
-    def on_interrupt(_number: int, _frame: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def close(self) -> None:
+        self.stop()
+        for worker in self._workers:
+            worker.wait()
 
 
 class _Worker:
     """A worker process and the thread that reads what it says into a common queue."""
 
-    def __init__(self, number: int, heard: queue.Queue[tuple[int, dict[str, Any] | None]], setup: dict[str, Any]):
-        self.number, self._heard = number, heard
+    def __init__(self, setup: dict[str, Any], heard: queue.Queue[tuple[_Worker, dict[str, Any] | None]]):
+        self.setup, self._heard = setup, heard
+        self._job: Job | None = None
         threads = str(setup["threads"])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "genlab.runs.worker"],
@@ -119,71 +162,42 @@ class _Worker:
             start_new_session=True,  # Ctrl-C reaches the driver alone; its closing the pipe tells the workers
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
-        self.send(setup)
+        self._send(setup)
         threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def idle(self) -> bool:
+        return self._job is None
+
+    def take(self, job: Job) -> None:
+        self._job = job
+        self._send(job.as_json())
+
+    def give_back(self) -> Job:
+        assert self._job is not None
+        job, self._job = self._job, None
+        return job
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._heard.put((self.number, json.loads(line)))
-        self._heard.put((self.number, None))
+            try:
+                self._heard.put((self, json.loads(line)))
+            except json.JSONDecodeError:
+                break  # it was killed in the middle of a line
+        self._heard.put((self, None))
 
-    def send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # if it died, its closed output says so
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died; its closed output says so
 
     def close(self) -> None:
         """End its input: it keeps what it reached and leaves."""
         assert self._process.stdin is not None
-        if not self._process.stdin.closed:
+        with suppress(BrokenPipeError):  # it may be gone already
             self._process.stdin.close()
 
     def wait(self) -> int:
         return self._process.wait()
-
-
-def _jobs(specs: Sequence[RunSpec], splits: Sequence[Split], again: bool) -> list[dict[str, Any]]:
-    looked_at = [split.model_dump(mode="json") for split in splits]
-    return [{"specs": [s.model_dump(mode="json")], "splits": looked_at, "again": again} for s in specs]
-
-
-def _in_processes(store: Store, jobs: list[dict[str, Any]], processes: int, report: Report) -> bool:
-    """Hand out the jobs, one at a time a worker; whether all were done."""
-    waiting = jobs[::-1]
-    threads = max(1, cores() // processes)
-    setup = {"store": str(store.path), "device": "cpu", "threads": threads, "plugins": plugins()}
-    heard: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
-    workers = [_Worker(i, heard, setup) for i in range(processes)]
-    running, finished, faults = len(workers), True, list[str]()
-    for worker in workers:
-        worker.send(waiting.pop())
-    try:
-        while running:
-            number, message = heard.get()
-            worker = workers[number]
-            if message is None:
-                running -= 1
-                if worker.wait():
-                    faults.append(f"a worker process ended with status {worker.wait()}; what it had kept is kept")
-            elif "progress" in message:
-                finished &= report(Progress(**message["progress"]))
-            else:
-                finished &= message.get("done", False)
-                faults += [message["error"]] if "error" in message else []
-                if waiting and finished:
-                    worker.send(waiting.pop())
-                else:
-                    worker.close()
-            if faults or not finished:
-                for worker in workers:
-                    worker.close()
-    finally:
-        for worker in workers:
-            worker.close()
-    if faults:
-        raise UserError(faults[0])
-    return finished

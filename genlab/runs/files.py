@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and that notice damage."""
+"""Files that are either whole or not there, and that notice damage. No torch here."""
 
 from __future__ import annotations
 
@@ -6,40 +6,86 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
-from genlab.errors import DamagedFileError
+from genlab.errors import DamagedFileError, UserError
+from genlab.runs.processes import born, host
 
-__all__ = ["load_tensors", "read_json", "read_parquet", "save_tensors", "write_json", "write_parquet"]
+__all__ = [
+    "StoreWriteError",
+    "create_json",
+    "half_written",
+    "read_json",
+    "read_table",
+    "short_sha",
+    "write",
+    "write_json",
+    "write_table",
+]
 
 
-def _write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Have `fill` write a file beside `path`, then move it there in one step: readers see the whole or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+class StoreWriteError(UserError):
+    """The store cannot be written: no space, no permission. What was committed before is intact."""
+
+
+def write(path: Path, fill: Callable[[Path], object], place: Callable[[Path, Path], object] = os.replace) -> None:
+    """Have `fill` write a file beside `path`, then `place` it there in one step: readers see the whole or nothing.
+
+    Raises:
+        StoreWriteError: the disk is full, or read-only, or the like.
+    """
+    beside = path.with_name(f".{path.name}.{host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fill(beside)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        place(beside, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StoreWriteError(f"{path} cannot be written: {why}; what was committed before is intact") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written cannot be tidied either
+            beside.unlink(missing_ok=True)
+
+
+def half_written(path: Path) -> bool:
+    """Whether a file was being written by a process of this machine that is no more.
+
+    >>> half_written(Path(f".x.json.{host()}.{os.getpid()}.00.tmp")), half_written(Path("x.json"))
+    (False, False)
+    """
+    parts = path.name.split(".")
+    return len(parts) > 4 and parts[-1] == "tmp" and parts[-4] == host() and not born(int(parts[-3]))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON, whole or not at all."""
-    _write(path, lambda file: file.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n"))
+    """Write JSON, whole or not at all, in place of what was there."""
+    write(path, lambda file: file.write_text(_json(value)))
 
 
-def read_json(path: Path) -> dict[str, object]:
+def create_json(path: Path, value: object) -> bool:
+    """Write JSON where there is no such file yet; of several writers one wins, and is told so."""
+    try:
+        write(path, lambda file: file.write_text(_json(value)), place=os.link)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
     """Read JSON. Raises `DamagedFileError` if it is not JSON."""
     try:
         return json.loads(path.read_text())
@@ -47,55 +93,29 @@ def read_json(path: Path) -> dict[str, object]:
         raise DamagedFileError(f"{path} is damaged: it is not JSON ({error})") from None
 
 
-def write_parquet(folder: Path, stem: str, table: pa.Table) -> str:
-    """Write a table, whole or not at all, under a name that ends in its checksum; returns the name."""
+def write_table(folder: Path, stem: str, table: pa.Table) -> str:
+    """Write a table as Parquet, under a name that ends in its checksum; returns the name."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    data = sink.getvalue().to_pybytes()
-    name = f"{stem}-{_short_sha(data)}.parquet"
-    _write(folder / name, lambda file: file.write_bytes(data))
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue()
+    name = f"{stem}-{short_sha(data)}.parquet"
+    write(folder / name, lambda file: file.write_bytes(data))
     return name
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a table. Raises `DamagedFileError` where its bytes are not those that its name promises."""
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or those of some columns that it has.
+
+    Raises:
+        DamagedFileError: its bytes are not those that its name promises.
+    """
     data = path.read_bytes()
-    if _short_sha(data) != path.stem.rpartition("-")[2]:
+    if short_sha(data) != path.stem.rpartition("-")[2]:
         raise DamagedFileError(f"{path} is damaged: its checksum does not hold")
-    return pq.read_table(pa.BufferReader(data), columns=columns).to_pandas()
+    file = pq.ParquetFile(pa.BufferReader(data))
+    return file.read(columns=None if columns is None else [c for c in columns if c in file.schema_arrow.names])
 
 
-def _short_sha(data: bytes) -> str:
+def short_sha(data: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of some bytes."""
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
-    """Write tensors as safetensors, whole or not at all, with a SHA-256 over all that the file says."""
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = save(kept, {**meta, "sha256": _digest(kept, meta)})
-    _write(path, lambda file: file.write_bytes(data))
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file. Raises `DamagedFileError` if a single bit is not as it was written."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            meta = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise DamagedFileError(f"{path} is missing") from None
-        raise DamagedFileError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    written = meta.pop("sha256", "")
-    if written != _digest(tensors, meta):
-        raise DamagedFileError(f"{path} is damaged: its checksum does not hold")
-    return tensors, meta
-
-
-def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(meta), sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()

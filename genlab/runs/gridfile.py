@@ -142,9 +142,14 @@ class _Reader:
 
     def _zipped(self) -> list[list[Settings]]:
         given = self._toml.values.get("zip", [])
-        tables = [("zip",)] if isinstance(given, dict) else [("zip", str(i)) for i in range(len(given))]
+        single = isinstance(given, dict)
+        tables: list[Any] = [given] if single else given if isinstance(given, list) else [None]
+        if not all(isinstance(table, dict) for table in tables):
+            self._fault("zip is a table of lists: [zip], or [[zip]] for several", "zip")
+            return []
         found: list[list[Settings]] = []
-        for place, table in zip(tables, [given] if isinstance(given, dict) else given, strict=True):
+        for i, table in enumerate(tables):
+            place = ("zip",) if single else ("zip", str(i))
             lists = self._lists(*place, table=table)
             if len({len(values) for values in lists.values()}) > 1:
                 sizes = ", ".join(f"{key} {len(values)}" for key, values in lists.items())

@@ -1,158 +1,172 @@
-"""The work of a plan: what is there already, what goes on from a checkpoint, what is new; trained and evaluated."""
+"""The work of one stack: what is there already, what goes on from a checkpoint, what is new; trained and evaluated.
+
+Every executor ends here. A stack is worked on under a lease: of several workers, drivers or machines one does it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from genlab.models import Transformer
+from genlab.errors import UserError
+from genlab.models import parameters
 from genlab.runs.environment import environment
+from genlab.runs.evaluating import evaluate_runs, missing_evals
+from genlab.runs.leases import Lease, lease
+from genlab.runs.plan import Evals, eval_splits
 from genlab.runs.progress import Progress, Report
-from genlab.runs.store import Store, now
+from genlab.runs.store import Store, stack_id
 from genlab.spec import RunSpec, Split
-from genlab.tasks import Task, make
-from genlab.training import RunState, Stack, evaluate, fresh, train_stack
-from genlab.training.step import precision
+from genlab.tasks import make
+from genlab.training import RunState, Stack, fresh, train_stack
 
-__all__ = ["evaluate_runs", "is_complete", "train_and_evaluate"]
+__all__ = ["Job", "Outcome", "do", "is_complete"]
 
-_CHECKPOINT_SECONDS = 60.0
 _REPORT_SECONDS = 0.5
+_TELL_SECONDS = 2.0
+
+Outcome = Literal["done", "stopped", "busy"]
+"""How work on a stack ended: `stopped` when asked to, with a checkpoint kept; `busy`: another works on it."""
 
 
-def train_and_evaluate(
-    store: Store,
-    specs: Sequence[RunSpec],
-    splits: Sequence[Split],
-    device: torch.device,
-    report: Report,
-    again: bool = False,
-) -> bool:
-    """Train runs of one shape as a stack and evaluate them; what the store holds already is not done again.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One stack to train and evaluate.
+
+    Attributes:
+        specs: runs that can be stacked (`stack_key`).
+        evals: what to evaluate of each.
+        again: do it again, though it is there.
+        checkpoint_seconds: how often where it stands is kept.
+    """
+
+    specs: list[RunSpec]
+    evals: Evals
+    again: bool = False
+    checkpoint_seconds: float = 60.0
+
+    @property
+    def stack(self) -> str:
+        """The name of the stack."""
+        return stack_id(spec.run_id for spec in self.specs)
+
+    def as_json(self) -> dict[str, Any]:
+        """For another process."""
+        evals = {"test_len": self.evals.test_len, "splits": list(self.evals.splits)}
+        return {
+            "specs": [spec.model_dump(mode="json") for spec in self.specs],
+            "evals": {**evals, "n": self.evals.n, "seed": self.evals.seed},
+            "again": self.again,
+            "checkpoint_seconds": self.checkpoint_seconds,
+        }
+
+    @classmethod
+    def from_json(cls, given: dict[str, Any]) -> Job:
+        """What `as_json` wrote."""
+        evals = given["evals"]
+        evals = Evals(evals["test_len"], tuple(evals["splits"]), evals["n"], evals["seed"])
+        specs = [RunSpec.model_validate(spec) for spec in given["specs"]]
+        return cls(specs, evals, given["again"], given["checkpoint_seconds"])
+
+    def splits(self) -> list[tuple[list[RunSpec], list[Split]]]:
+        """Runs with the splits that they are evaluated at (those depend on the training lengths)."""
+        found: dict[tuple[int, int, str], list[RunSpec]] = {}
+        for spec in self.specs:
+            train = spec.train
+            found.setdefault((train.min_len, train.train_len, train.train_split), []).append(spec)
+        task = make(self.specs[0].task)
+        return [(specs, eval_splits(task, specs[0].train, self.evals)) for specs in found.values()]
+
+
+def is_complete(store: Store, job: Job) -> bool:
+    """Whether the store holds all runs of a stack and their evaluations."""
+    if not all(spec.run_id in store for spec in job.specs):
+        return False
+    return not any(missing_evals(store, [s.run_id for s in specs], splits) for specs, splits in job.splits())
+
+
+def do(store: Store, job: Job, device: torch.device, report: Report) -> Outcome:
+    """Train and evaluate a stack; what the store holds already is not done again.
 
     Args:
-        again: do it again all the same.
-
-    Returns:
-        Whether all was done; False where `report` asked to stop. What was reached is kept as a checkpoint.
+        report: hears of every run now and then; False asks to stop, and what was reached is kept.
     """
-    missing = [spec for spec in specs if again or spec.run_id not in store]
-    kept = {} if again else store.load_checkpoints(missing)
+    about = {"runs": [spec.run_id for spec in job.specs]}
+    with lease(store.path / "leases", job.stack, **about) as held:
+        if held is None:
+            return "busy"
+        store.refresh()
+        watch = _Watch(store, report, held, job)
+        if not _train_missing(store, job, device, watch):
+            return "stopped"
+        for specs, splits in job.splits():
+            if not evaluate_runs(store, [s.run_id for s in specs], splits, device, report, job.again):
+                return "stopped"
+    return "done"
+
+
+def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) -> bool:
+    missing = [spec for spec in job.specs if job.again or spec.run_id not in store]
+    kept = {} if job.again else store.load_checkpoints(missing)
     states = [kept.get(spec.run_id) or fresh([spec])[0] for spec in missing]
+    ended = [state for state in states if state.status != "training"]
     for step in sorted({state.step for state in states if state.status == "training"}):
         together = [s for s in states if s.step == step and s.status == "training"]
-        if not _train(store, together, device, report):
+        trained = _train(together, device, watch)
+        if any(state.status == "training" for state in trained):
+            store.save_checkpoint([*ended, *trained])
             return False
-    ended = [state for state in states if state.status != "training"]
-    if ended:  # ended inside a stack whose others had not when the checkpoint was made
-        store.commit(ended, environment(device))
-    return evaluate_runs(store, [spec.run_id for spec in specs], splits, device, report, again)
+        ended += trained
+    if ended:
+        store.commit(ended, environment(device), job.again)
+    return True
 
 
-def _train(store: Store, states: Sequence[RunState], device: torch.device, report: Report) -> bool:
-    watch = _Watch(store, report)
-    ended = train_stack(make(states[0].spec.task), states, device, watch.after_step)
-    if all(state.status != "training" for state in ended):
-        store.commit(ended, environment(device))
-        return True
-    store.save_checkpoint(ended)
-    return False
+def _train(states: Sequence[RunState], device: torch.device, watch: _Watch) -> list[RunState]:
+    """Train runs to their ends, in halves where the device has not the memory for all at once."""
+    try:
+        return train_stack(make(states[0].spec.task), states, device, watch.after_step)
+    except torch.OutOfMemoryError:
+        if len(states) == 1:
+            size = parameters.count(states[0].spec.model)
+            raise UserError(f"one run of {size:,} parameters does not fit into the memory of {device}") from None
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(states) // 2
+    first = _train(states[:half], device, watch)
+    if any(state.status == "training" for state in first):  # asked to stop
+        return [*first, *states[half:]]
+    return [*first, *_train(states[half:], device, watch)]
 
 
 class _Watch:
-    """Looks at a stack after each step: reports, and keeps a checkpoint from time to time."""
+    """Looks at a stack after each step: reports, tells its lease, and keeps a checkpoint from time to time."""
 
-    def __init__(self, store: Store, report: Report):
-        self.store, self.report = store, report
-        self._reported = self._kept = time.monotonic()
+    def __init__(self, store: Store, report: Report, held: Lease, job: Job):
+        self._store, self._report, self._lease, self._job = store, report, held, job
+        self._reported = self._told = self._kept = time.monotonic()
 
     def after_step(self, stack: Stack) -> bool:
         at = time.monotonic()
-        if at - self._kept >= _CHECKPOINT_SECONDS and stack.specs:
-            self.store.save_checkpoint([*stack.ended, *stack.states()])
+        if at - self._kept >= self._job.checkpoint_seconds and stack.specs:
+            self._store.save_checkpoint([*stack.ended, *stack.states()])
             self._kept = at
+        if at - self._told >= _TELL_SECONDS:
+            self._lease.tell(step=stack.step, steps=stack.train.steps, running=len(stack.specs))
+            self._told = at
         if at - self._reported < _REPORT_SECONDS and stack.specs:
             return True
         self._reported = at
-        answers = [self.report(_progress_of(s.spec, s.status, s.step, s.history)) for s in stack.ended]
+        answers = [self._report(_progress_of(s.spec, s.status, s.step, s.history)) for s in stack.ended]
         running = zip(stack.specs, stack.history, strict=True)
-        answers += [self.report(_progress_of(spec, "training", stack.step, rows)) for spec, rows in running]
+        answers += [self._report(_progress_of(spec, "training", stack.step, rows)) for spec, rows in running]
         return all(answers)
 
 
 def _progress_of(spec: RunSpec, doing: str, step: int, history: list[dict[str, int | float]]) -> Progress:
     last = history[-1] if history else {"loss": float("nan"), "exact_match": float("nan")}
     return Progress(spec.run_id, doing, step, spec.train.steps, last["loss"], last["exact_match"])
-
-
-def evaluate_runs(
-    store: Store,
-    run_ids: Sequence[str],
-    splits: Sequence[Split],
-    device: torch.device,
-    report: Report,
-    again: bool = False,
-) -> bool:
-    """Evaluate committed runs of one shape, where the store does not hold the numbers yet (or `again`).
-
-    Returns:
-        Whether all was done; each length that is done is committed.
-    """
-    entries = [store.entry(run) for run in run_ids]
-    todo = _to_evaluate(store, run_ids, splits, again)
-    if not todo:
-        return True
-    spec = store.spec(run_ids[0])
-    task = make(spec.task)
-    model = Transformer(spec.model, store.weights(run_ids).to(device))
-    rows: list[dict[str, object]] = []
-    go_on = True
-    for done_now, (split, length) in enumerate(todo, start=1):
-        with precision(spec.train.dtype, device):
-            rows += _eval_rows(model, entries, split, task, length)
-        go_on = all(report(Progress(run, "evaluating", done_now, len(todo))) for run in run_ids)
-        if not go_on:
-            break
-    store.add_evals(rows)
-    return go_on
-
-
-def is_complete(store: Store, spec: RunSpec, splits: Sequence[Split]) -> bool:
-    """Whether the store holds a run and all its evaluations."""
-    return spec.run_id in store and not _to_evaluate(store, [spec.run_id], splits, again=False)
-
-
-def _to_evaluate(
-    store: Store, run_ids: Sequence[str], splits: Sequence[Split], again: bool
-) -> list[tuple[Split, int]]:
-    """The (split, length) whose exact match the store does not hold for all of the runs."""
-    done = store.evals(run_ids)
-    done = done[done["metric"] == "exact_match"]
-    keys = set(zip(done["run_id"], done["step"], done["split"], done["length"], done["n"], done["seed"], strict=True))
-    runs = [(run, store.entry(run)["step"]) for run in run_ids]
-    return [
-        (split, length)
-        for split in splits
-        for length in split.lengths
-        if again or any((*run, split.name, length, split.n, split.seed) not in keys for run in runs)
-    ]
-
-
-def _eval_rows(
-    model: Transformer, entries: Sequence[dict[str, object]], split: Split, task: Task, length: int
-) -> list[dict[str, object]]:
-    """One length of one split, as rows of the store: a row a run and metric."""
-    result = evaluate(model, task, split.at((length,), split.n, split.seed))[0]
-    at = now()
-    rows: list[dict[str, object]] = []
-    for i, entry in enumerate(entries):
-        shared = {"run_id": entry["run_id"], "step": entry["step"], "split": split.name, "length": length}
-        for metric, (values, n) in result.metrics.items():
-            row = {**shared, "metric": metric, "value": float(values[i]), "n": n, "seed": split.seed, "at": at}
-            if metric == "exact_match":
-                row |= {"correct": np.packbits(result.correct[i]).tobytes(), "answers": result.answers[i].tobytes()}
-            rows.append(row)
-    return rows

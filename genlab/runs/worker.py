@@ -1,7 +1,7 @@
 """A worker process: reads stacks to train from standard input, writes what happens to standard output.
 
-One JSON document a line. In: a `setup`, then a `job` at a time. Out: `progress`, and at the end of a job `done` or
-`error`. When its input ends (the driver stopped, or died), a worker keeps what it reached and leaves.
+One JSON document a line. In: a `setup`, then a job at a time. Out: `progress`, and at the end of a job `ended`
+or `error`. When its input ends (the driver stopped, or died), a worker keeps what it reached and leaves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any, TextIO
 
 from genlab.errors import UserError
 from genlab.runs.progress import Progress
-from genlab.spec import RunSpec, Split
 
 __all__ = ["main"]
 
@@ -57,20 +56,21 @@ def _do(job: dict[str, Any], setup: dict[str, Any], out: TextIO, stop: threading
     import torch
 
     from genlab.runs.store import Store
-    from genlab.runs.work import train_and_evaluate
+    from genlab.runs.work import Job, do
 
     def report(progress: Progress) -> bool:
         _say(out, {"progress": asdict(progress)})
         return not stop.is_set()
 
     try:
-        device = torch.device(setup["device"])
-        specs = [RunSpec.model_validate(spec) for spec in job["specs"]]
-        splits = [Split.model_validate(split) for split in job["splits"]]
-        finished = train_and_evaluate(Store(setup["store"]), specs, splits, device, report, job["again"])
+        store = _STORES.setdefault(setup["store"], Store(setup["store"]))
+        return {"ended": do(store, Job.from_json(job), torch.device(setup["device"]), report)}
     except UserError as error:
         return {"error": str(error)}
-    return {"done": finished}
+
+
+_STORES: dict[str, Any] = {}
+"""Stores by path, open between jobs: what was read of them need not be read again."""
 
 
 def _say(out: TextIO, message: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ stack, its order, the device, the number of workers, or a resume.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +19,7 @@ from genlab.tasks.base import Ints, Vocab
 
 __all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples", "widest"]
 
-_LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS, _ORDER = 1, 2, 3, 4, 5, 6, 9
+_LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS, _ORDER, _NOISE = 1, 2, 3, 4, 5, 6, 9, 10
 """First word of each seed: what the randomness is for (7 draws evaluation sets, 8 dropout masks)."""
 
 
@@ -49,6 +50,12 @@ class Stream:
 
     def batch(self, step: int) -> Examples:
         """The examples of a step (counted from 0)."""
+        drawn = self._drawn(step)
+        if not self.train.label_noise:
+            return drawn
+        return _noisy(drawn, np.random.default_rng([_NOISE, self.train.data_seed, step]), self.train.label_noise)
+
+    def _drawn(self, step: int) -> Examples:
         if self.train.pool:
             return _trimmed(self.pool[self._pool_rows(step)])
         rng = np.random.default_rng([_CONTENTS, self.train.data_seed, step])
@@ -82,6 +89,19 @@ class Stream:
             shuffle = np.random.default_rng([_PASS, self.train.data_seed, epoch]).random(self.train.pool)
             self._pass = (epoch, np.lexsort((shuffle, self.pool.lengths)))
         return self._pass[1]
+
+
+def _noisy(batch: Examples, rng: np.random.Generator, share: float) -> Examples:
+    """That share of the trained targets replaced by targets drawn from the same batch: plausible and mostly wrong.
+
+    `<end>` stays where it is, and the tokens that are read stay true.
+    """
+    trained = batch.scored if batch.trained is None else batch.trained
+    row, column = np.nonzero(trained & (batch.targets != Vocab.end))
+    noisy = rng.random(len(row)) < share
+    targets = batch.targets.copy()
+    targets[row[noisy], column[noisy]] = rng.choice(batch.targets[row, column], size=int(noisy.sum()))
+    return replace(batch, targets=targets)
 
 
 def _trimmed(batch: Examples) -> Examples:

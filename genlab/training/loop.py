@@ -61,11 +61,12 @@ def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
 def stack_key(spec: RunSpec) -> RunSpec:
     """The spec with all that may differ between the runs of a stack made alike: runs of one key can be stacked.
 
-    Runs may differ in seeds, learning rate and its schedule, weight decay, clip, `until` and their initial weights.
+    Runs may differ in seeds, learning rate and its schedule, weight decay, clip, label noise, `until` and their
+    initial weights.
     """
     model = spec.model.model_copy(update={"init_std": 1.0, "scale_residual_init": True})
     own = {"lr": 1.0, "warmup": 0, "schedule": "constant", "final_lr": 0.0, "weight_decay": 0.0, "grad_clip": 0.0}
-    train = spec.train.model_copy(update={**own, "until": None, "init_seed": 0, "data_seed": 0})
+    train = spec.train.model_copy(update={**own, "until": None, "label_noise": 0.0, "init_seed": 0, "data_seed": 0})
     return spec.model_copy(update={"model": model, "train": train})
 
 

@@ -14,8 +14,8 @@ import genlab
 from genlab.errors import DamagedFileError, UserError
 from genlab.models import initial
 from genlab.runs import Plan, Store
-from genlab.runs.files import load_tensors, save_tensors
 from genlab.runs.store import stack_id
+from genlab.runs.tensor_files import load_tensors, save_tensors
 from genlab.training import RunState
 
 
@@ -58,7 +58,7 @@ def test_a_commit_without_its_record_is_not_there(store: Store):
 @pytest.mark.parametrize("place", [0, 9, 200, -1])
 def test_one_flipped_bit_of_the_weights_is_noticed(store: Store, place: int):
     run = store.run_ids()[0]
-    file = store.path / f"weights/{store.entry(run)['stack']}.safetensors"
+    file = store.path / "weights" / store.entry(run)["weights"]
     data = bytearray(file.read_bytes())
     data[place] ^= 1
     file.write_bytes(data)
@@ -77,7 +77,7 @@ def test_one_flipped_bit_of_the_evaluations_is_noticed(store: Store):
 
 def test_missing_weights_are_named(store: Store):
     run = store.run_ids()[0]
-    (store.path / f"weights/{store.entry(run)['stack']}.safetensors").unlink()
+    (store.path / "weights" / store.entry(run)["weights"]).unlink()
     with pytest.raises(DamagedFileError, match="is missing"):
         store.weights([run])
 

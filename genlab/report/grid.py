@@ -1,0 +1,149 @@
+"""`lab grid` as the terminal shows it: progress over the whole grid, its status, a dry run; and `lab store check`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from genlab.report.display import print_rows
+from genlab.report.run_table import run_table, summary
+from genlab.runs.api import grid
+from genlab.runs.gridfile import Grid
+from genlab.runs.grids import wanted_runs
+from genlab.runs.maintain import check_store
+from genlab.runs.progress import Progress
+from genlab.runs.status import grid_status
+from genlab.runs.store import Store
+
+__all__ = ["check_and_show", "dry_run_and_show", "grid_and_show", "show_status"]
+
+_LOOK_SECONDS, _QUIET_SECONDS = 2.0, 10.0
+
+
+class GridDisplay:
+    """One line for the whole grid, from the store: renewed in place on a terminal, now and then elsewhere."""
+
+    def __init__(self, store: Store, run_ids: list[str], console: Console):
+        self._store, self._ids, self._console = Store(store.path), run_ids, console
+        self._looked = self._told = time.monotonic()
+
+    def __call__(self, _progress: Progress) -> bool:
+        self.tick()
+        return True
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        live = self._console.is_terminal
+        if now - self._looked < _LOOK_SECONDS or not (live or now - self._told > _QUIET_SECONDS):
+            return
+        self._looked = self._told = now
+        line = grid_status(self._store, self._ids).line()
+        self._console.print(
+            f"\r{line}\x1b[K" if live else line, end="" if live else "\n", highlight=False, markup=False
+        )
+
+    def close(self) -> None:
+        """Leave the line as it stands."""
+        if self._console.is_terminal:
+            self._console.print()
+
+
+def grid_and_show(found: Grid, store_path: Path | None, as_json: bool, **options: Any) -> None:
+    """Train a grid, then say what became of it, by cell."""
+    store, said = Store(store_path), Console(stderr=True)
+    ids = [spec.run_id for spec, _ in wanted_runs(found)]
+    said.print(f"grid {found.name}: {len(found.plans)} cells, {len(ids)} runs", highlight=False)
+    display = GridDisplay(store, ids, said)
+    try:
+        runs = grid(found, store=store, report=display, tick=display.tick, request={"toml": found.text}, **options)
+    finally:
+        display.close()
+    status = grid_status(store, ids)
+    if as_json:
+        told = [{"run_id": run.run_id, "status": run.status, "step": run.step} for run in runs]
+        print(json.dumps({"grid": found.name, **status.as_json(), "runs": told}, indent=1))
+        return
+    console = Console()
+    table = run_table(store, ids)
+    swept = [name for name in table.columns if name in _swept(found) and table[name].nunique(dropna=False) > 1]
+    if swept:
+        cells = summary(table, swept)
+        columns = [*swept, "runs", "fit", "out_median", "out_low", "out_high"]
+        rows = [[f"{v:.3g}" if isinstance(v, float) else v for v in row] for row in cells[columns].to_numpy()]
+        print_rows(console, [name.replace("_", " ") for name in columns], rows)
+    console.print(status.line(), highlight=False)
+    console.print(f"lab runs --grid {found.name} lists them; --by a,b sums up by cell", highlight=False)
+
+
+def _swept(found: Grid) -> set[str]:
+    """The settings in which the cells of a grid differ, seeds apart."""
+    from genlab.runs.index import flat_spec
+
+    rows = [flat_spec(plan.specs[0].configuration.model_dump(mode="json")) for plan in found.plans]
+    return {name for row in rows for name in row if any(row.get(name) != other.get(name) for other in rows)}
+
+
+def show_status(found: Grid, store_path: Path | None, as_json: bool) -> None:
+    """How far a grid is."""
+    status = grid_status(Store(store_path), [spec.run_id for spec, _ in wanted_runs(found)])
+    print(
+        json.dumps({"grid": found.name, **status.as_json()}, indent=1)
+        if as_json
+        else f"{found.name}: {status.line()}"
+    )
+
+
+def dry_run_and_show(
+    found: Grid, store_path: Path | None, device: str, workers: int, stack: int, as_json: bool
+) -> None:
+    """What a grid would cost."""
+    from genlab.runs.estimate import estimate
+
+    told = estimate(wanted_runs(found), Store(store_path), device, workers, stack)
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    console = Console()
+    columns = ("runs", "stacks", "runs a stack", "parameters a run", "memory a stack", "batch", "ms a step", "hours")
+    rows = [
+        [
+            *(shape[key] for key in ("runs", "stacks", "stack")),
+            f"{shape['parameters']:,}",
+            f"{shape['memory_mb']:,.0f} MB",
+            shape["batch"],
+            f"{1000 * shape['seconds_a_step']:.1f}",
+            f"{shape['hours']:.2f}",
+        ]
+        for shape in told["shapes"]
+    ]
+    print_rows(console, columns, rows)
+    done = f", {told['done']} of them done" if told["done"] else ""
+    console.print(
+        f"{told['runs']} runs{done} in {told['stacks']} stacks on {told['workers']} workers", highlight=False
+    )
+    console.print(
+        f"expected: {told['hours']:.2f} hours (from a few measured steps; nothing was started)", highlight=False
+    )
+
+
+def check_and_show(store_path: Path | None, as_json: bool) -> bool:
+    """Check a store; whether all of its files are as they were written."""
+    store = Store(store_path)
+    damaged, left = check_store(store)
+    if as_json:
+        told = [{str(path): what for path, what in found.items()} for found in (damaged, left)]
+        print(json.dumps({"damaged": told[0], "leftovers": told[1], "runs": len(store.index.runs)}, indent=1))
+        return not damaged
+    for path, what in damaged.items():
+        print(f"damaged: {path}: {what}")
+    for path, what in left.items():
+        print(f"left over (lab store compact takes it away): {path}: {what}")
+    if not damaged:
+        print(
+            f"clean: {len(store.index.runs)} runs, every file as it was written" + (", but leftovers" if left else "")
+        )
+    return not damaged

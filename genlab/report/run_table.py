@@ -1,0 +1,101 @@
+"""Runs as one table: every field of their specs, how they ended, exact match within and beyond training lengths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from genlab.errors import UserError, unknown
+from genlab.report.tables import FIT, wilson
+from genlab.runs.store import Store
+
+__all__ = ["filtered", "run_table", "summary"]
+
+_OPERATORS = {
+    "=": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<=": lambda a, b: a <= b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    ">": lambda a, b: a > b,
+}
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.+?)\s*")
+_HIDDEN = ("history", "weights", "again")
+
+
+def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """A row a run, oldest first. The first column is `run_id`; `exact_match_in` and `exact_match_out` are means of
+    exact match over tested lengths within and beyond the training lengths, on all splits."""
+    runs = store.runs().drop(columns=list(_HIDDEN))
+    if run_ids is not None:
+        runs = runs[runs["run_id"].isin(list(run_ids))].reset_index(drop=True)
+    if runs.empty:
+        return runs.assign(exact_match_in=[], exact_match_out=[])
+    exact = store.evals(None if run_ids is None else runs["run_id"], metric="exact_match")
+    longest = exact["run_id"].map(runs.set_index("run_id")["train_len"])
+    for column, chosen in (
+        ("exact_match_in", exact["length"] <= longest),
+        ("exact_match_out", exact["length"] > longest),
+    ):
+        runs[column] = runs["run_id"].map(exact[chosen].groupby("run_id")["value"].mean())
+    return runs
+
+
+def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
+    """The rows for which `field op value and field op value ...` holds; op is = != < <= > >=.
+
+    >>> runs = pd.DataFrame({"run_id": ["a", "b"], "lr": [0.1, 0.2], "positions": ["none", "rotary"]})
+    >>> list(filtered(runs, "lr >= 0.2 and positions = rotary")["run_id"])
+    ['b']
+
+    Raises:
+        UserError: a condition that is none, a field that is not there, a value of another kind.
+    """
+    for part in re.split(r"\s+and\s+", where.strip()) if where else ():
+        found = _CONDITION.fullmatch(part)
+        if not found:
+            raise UserError(f"--where {part!r} is no condition; write FIELD OP VALUE, joined by `and`")
+        name, operator, text = found.groups()
+        if name not in runs:
+            raise unknown("field", name, runs.columns)
+        runs = runs[_OPERATORS[operator](runs[name], _value(text.strip("'\""), runs[name], operator))]
+    return runs
+
+
+def _value(text: str, column: pd.Series, operator: str) -> object:
+    if pd.api.types.is_bool_dtype(column):
+        if text.lower() in ("true", "false") and operator in ("=", "!="):
+            return text.lower() == "true"
+        raise UserError(f"--where: {column.name} is true or false, not {operator} {text}")
+    if pd.api.types.is_numeric_dtype(column):
+        try:
+            return float(text)
+        except ValueError:
+            raise UserError(f"--where: {column.name} is a number, {text!r} is none") from None
+    return text
+
+
+def summary(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """A row a cell of the fields `by`: runs, the share that fit in distribution (95 % interval), the spread beyond.
+
+    Columns: the fields, runs, diverged, fit, fit_low, fit_high, out_median, out_low, out_high.
+
+    Raises:
+        UserError: a field that is not there.
+    """
+    for name in by:
+        if name not in runs:
+            raise unknown("field", name, runs.columns)
+    rows: list[dict[str, object]] = []
+    for values, cell in runs.groupby(list(by), dropna=False):
+        inside, beyond = cell["exact_match_in"].dropna(), cell["exact_match_out"].dropna()
+        hits = int((inside >= FIT).sum())
+        low, high = wilson(hits, len(inside)) if len(inside) else (None, None)
+        row: dict[str, object] = dict(zip(by, values if isinstance(values, tuple) else (values,), strict=True))
+        row |= {"runs": len(cell), "diverged": int((cell["status"] == "diverged").sum())}
+        row |= {"fit": hits / len(inside) if len(inside) else None, "fit_low": low, "fit_high": high}
+        spread = (beyond.median(), beyond.min(), beyond.max()) if len(beyond) else (None, None, None)
+        rows.append(row | dict(zip(("out_median", "out_low", "out_high"), spread, strict=True)))
+    return pd.DataFrame(rows)

@@ -1,0 +1,150 @@
+"""Evaluations: appended as immutable Parquet parts, read as one table.
+
+A part written by a worker holds numbers and, an example, a bit and a hash of the answer. `compact` parts hold numbers
+alone; their bits and hashes stand in `answers/`, so that a list of 100,000 runs need not read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genlab.runs.files import read_table, write_table
+
+__all__ = ["EVAL_COLUMNS", "Evaluations"]
+
+_SCHEMA = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("step", pa.int64()),
+        ("split", pa.string()),
+        ("length", pa.int64()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("n", pa.int64()),
+        ("seed", pa.int64()),
+        ("at", pa.string()),
+        ("correct", pa.binary()),
+        ("answers", pa.binary()),
+    ]
+)
+EVAL_COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
+"""Columns of evaluations: those of `EvalRow`, the evaluation seed, when it was made, and, in the row of
+`exact_match`, a bit an example (`correct`, packed) and a 64-bit hash of each answer (`answers`)."""
+_NUMBERS, _BLOBS = list(EVAL_COLUMNS[:-2]), list(EVAL_COLUMNS[-2:])
+_KEYS = ["run_id", "step", "split", "length", "metric", "n", "seed"]
+_SORTED = "compact"
+"""How the name of a part begins whose rows are in order and stand there once."""
+
+
+class Evaluations:
+    """The parts of a store's `evals` and `answers`. Numbers that it has read it keeps."""
+
+    def __init__(self, store: Path):
+        self.parts, self.answers = store / "evals", store / "answers"
+        self._read: set[str] = set()
+        self._table = _SCHEMA.empty_table().select(_NUMBERS)
+
+    def add(self, rows: Sequence[Mapping[str, Any]], stem: str) -> None:
+        """Append rows of `EVAL_COLUMNS` as one part."""
+        write_table(self.parts, stem, pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA))
+
+    def table(self, run_ids: Iterable[str] | None = None, metric: str | None = None) -> pa.Table:
+        """Numbers as they were appended, in no order; a row may stand there twice."""
+        self._catch_up()
+        found = self._table
+        if run_ids is not None:
+            found = found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), pa.string())))
+        return found if metric is None else found.filter(pc.equal(found["metric"], metric))
+
+    def frame(
+        self, run_ids: Iterable[str] | None = None, answers: bool = False, metric: str | None = None
+    ) -> pd.DataFrame:
+        """Evaluations in order, the latest of each; with the columns `correct` and `answers` if asked for."""
+        wanted = None if run_ids is None else list(run_ids)
+        found = self.table(wanted, metric).to_pandas()
+        if len(self._read) != 1 or not next(iter(self._read)).startswith(_SORTED):
+            found = _latest(found)
+        if not answers:
+            return found
+        blobs = _latest(self._blobs(wanted).to_pandas())
+        return found.merge(blobs, how="left", on=[*_KEYS, "at"]).astype(dict.fromkeys(_BLOBS, object))
+
+    def compact(self, keep: Iterable[str]) -> None:
+        """Make few parts of many: rows of the runs `keep`, each once and in order; their answers apart."""
+        names = sorted(path.name for path in self.parts.glob("*.parquet"))
+        if not names:
+            return
+        old = [self.parts / name for name in names] + sorted(self.answers.glob("*.parquet"))
+        wanted = set(keep)
+        numbers, blobs = (_latest(t.to_pandas()) for t in (self.table(), self._blobs(None)))
+        numbers, blobs = (t[t["run_id"].isin(wanted)] for t in (numbers, blobs))
+        new: set[Path] = set()
+        # Answers first: until the numbers are there, the old parts hold both.
+        for folder, frame in ((self.answers, blobs), (self.parts, numbers)):
+            schema = pa.schema([_SCHEMA.field(name) for name in frame.columns])
+            table = pa.Table.from_pandas(frame, schema, preserve_index=False)
+            new.add(folder / write_table(folder, _SORTED, table))
+        for path in old:
+            if path not in new:
+                path.unlink(missing_ok=True)
+
+    def drop(self, run_ids: Iterable[str]) -> None:
+        """Take the rows of runs out of all parts."""
+        gone = pa.array(sorted(set(run_ids)), pa.string())
+        for path in [*self.answers.glob("*.parquet"), *self.parts.glob("*.parquet")]:
+            table = read_table(path)
+            kept = table.filter(pc.invert(pc.is_in(table["run_id"], gone)))
+            if kept.num_rows == table.num_rows:
+                continue
+            if kept.num_rows:
+                write_table(path.parent, path.stem.rpartition("-")[0], kept)
+            path.unlink()
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Read the parts that are new; all of them anew if some have gone (`compact` has been here)."""
+        while True:
+            names = {path.name for path in self.parts.glob("*.parquet")}
+            known = self._read if self._read <= names else set[str]()
+            tables = [self._table] if known else []
+            try:
+                tables += [self._numbers(name) for name in sorted(names - known)]
+            except FileNotFoundError:
+                continue
+            if names != known:
+                self._table = pa.concat_tables(tables).combine_chunks()
+            elif not names:
+                self._table = _SCHEMA.empty_table().select(_NUMBERS)
+            self._read = names
+            if names <= {path.name for path in self.parts.glob("*.parquet")}:
+                return
+
+    def _numbers(self, name: str) -> pa.Table:
+        return read_table(self.parts / name, _NUMBERS)
+
+    def _blobs(self, run_ids: list[str] | None) -> pa.Table:
+        """Keys, `at`, bits and hashes of the rows that have them."""
+        columns = [*_KEYS, "at", *_BLOBS]
+        found = [pa.schema([_SCHEMA.field(name) for name in columns]).empty_table()]
+        for path in [*self.parts.glob("*.parquet"), *self.answers.glob("*.parquet")]:
+            table = read_table(path, columns)
+            if "correct" not in table.column_names:
+                continue
+            table = table.filter(pc.is_valid(table["correct"]))
+            if run_ids is not None:
+                table = table.filter(pc.is_in(table["run_id"], pa.array(run_ids, pa.string())))
+            found.append(table)
+        return pa.concat_tables(found)
+
+
+def _latest(found: pd.DataFrame) -> pd.DataFrame:
+    """Rows in order; of those with one key the latest."""
+    found = found.sort_values([*_KEYS, "at"], kind="stable")
+    return found.drop_duplicates(_KEYS, keep="last").reset_index(drop=True)

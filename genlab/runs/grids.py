@@ -1,0 +1,147 @@
+"""A grid from its runs to its end: devices, stacks, an executor, the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import torch
+
+from genlab.errors import Interrupted, UserError
+from genlab.runs.devices import check_dtype, cores, pick_device
+from genlab.runs.drive import drive, interruptible
+from genlab.runs.execute import Executor, InProcess, Processes
+from genlab.runs.gridfile import Grid
+from genlab.runs.leftovers import tidy
+from genlab.runs.plan import Evals, Plan, eval_splits
+from genlab.runs.progress import Progress, Report
+from genlab.runs.stack_size import measured_size
+from genlab.runs.stacks import agreed, alike, pack
+from genlab.runs.store import Store
+from genlab.runs.work import Job, is_complete
+from genlab.spec import RunSpec
+from genlab.tasks import make
+
+__all__ = ["Options", "run_grid", "stack_size", "wanted_runs"]
+
+Wanted = list[tuple[RunSpec, Evals]]
+
+
+class Options(TypedDict, total=False):
+    """How runs are trained; no part of what they are.
+
+    Keys:
+        store: a store or its directory (default: `GENLAB_STORE`, or `runs`).
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        executor: `local` (this machine) or `ray` (a cluster; needs the extra `ray`).
+        address: of a Ray cluster; `auto` for the one that runs here.
+        workers: processes on a CPU; 0 is one a core.
+        stack: runs a stack; 0: one on a CPU, found by measuring on CUDA, and then kept with the grid.
+        checkpoint_minutes: how often where a stack stands is kept.
+        again: train even what is there.
+        request: kept with the group, for whoever reads it later.
+        report: called with every `Progress`; returning False stops.
+        tick: called again and again while the grid goes on.
+    """
+
+    store: Store | str | Path | None
+    device: str
+    executor: Literal["local", "ray"]
+    address: str | None
+    workers: int
+    stack: int
+    checkpoint_minutes: float
+    again: bool
+    request: Mapping[str, Any]
+    report: Report
+    tick: Callable[[], object]
+
+
+def wanted_runs(what: Grid | Sequence[RunSpec] | Sequence[Plan], evals: Evals | None = None) -> Wanted:
+    """Each run with what is to be evaluated of it.
+
+    Raises:
+        UserError: no runs, or two of one id.
+    """
+    found: Wanted = []
+    for part in what.plans if isinstance(what, Grid) else what:
+        specs = part.specs if isinstance(part, Plan) else [part]
+        own = evals or (part.evals if isinstance(part, Plan) else Evals())
+        found += [(spec, own) for spec in specs]
+    if not found:
+        raise UserError("a grid of no runs was asked for")
+    ids = [spec.run_id for spec, _ in found]
+    if len(set(ids)) < len(ids):
+        twice = next(run for i, run in enumerate(ids) if run in ids[:i])
+        raise UserError(f"two runs of one id were asked for ({twice}): each seed of a configuration is one run")
+    return found
+
+
+def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
+    """Have all runs trained and evaluated, under a group's name; gives the store. Raises as `genlab.runs.grid`."""
+    executor, workers = options.get("executor", "local"), options.get("workers", 0)
+    device = pick_device(options.get("device", "auto")) if executor == "local" else torch.device("cpu")
+    for dtype in {spec.train.dtype for spec, _ in wanted}:
+        check_dtype(dtype, device.type)
+    for specs, evals in alike(wanted):
+        eval_splits(make(specs[0].task), specs[0].train, evals)  # a wrong split is told before anything is written
+    given = options.get("store")
+    store = given if isinstance(given, Store) else Store(given)
+    store.ready()
+    store.save_group(name, [spec.run_id for spec, _ in wanted], options.get("request", {}))
+    size = stack_size(store, name, wanted, device, options.get("stack", 0))
+    seconds, again = options.get("checkpoint_minutes", 1.0) * 60, options.get("again", False)
+    jobs = pack(wanted, size, again=again, checkpoint_seconds=seconds)
+    jobs = [job for job in jobs if again or not is_complete(store, job)]
+    report, tick = options.get("report", _unheard), options.get("tick", lambda: None)
+    finished = True
+    if jobs:
+        with interruptible() as stop:
+
+            def heard(progress: Progress) -> bool:
+                tick()
+                return report(progress) and not stop.is_set()
+
+            hands = _executor(store, device, jobs, executor, options.get("address"), workers, heard)
+            finished = drive(store, jobs, hands, report, stop, tick)
+    store.refresh()
+    tidy(store)
+    if not finished:
+        raise Interrupted
+    return store
+
+
+def _unheard(_progress: Progress) -> bool:
+    return True
+
+
+def stack_size(store: Store, name: str, wanted: Wanted, device: torch.device, asked: int) -> int:
+    """Runs a stack: as asked, as the grid has it from before, or as measured."""
+    known = (store.named.folder(name) / "how.json").exists()
+    if asked or known or device.type == "cpu":
+        chosen = 1
+    else:
+        chosen = measured_size(max(alike(wanted), key=lambda group: len(group[0]))[0], device)
+    return int(agreed(store, name, {"stack": chosen}, {"stack": asked} if asked else {})["stack"])
+
+
+def _executor(
+    store: Store,
+    device: torch.device,
+    jobs: Sequence[Job],
+    executor: str,
+    address: str | None,
+    workers: int,
+    heard: Report,
+) -> Executor:
+    if executor == "ray":
+        from genlab.runs.ray_executor import RayTasks
+
+        return RayTasks(store, address)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if device.index is None else 1
+        devices = [f"cuda:{i}" for i in range(count)] if count > 1 else [str(device)]
+        return Processes(store, devices[: len(jobs)])
+    processes = min(workers or cores(), len(jobs))
+    return InProcess(store, device, heard) if processes == 1 else Processes(store, ["cpu"] * processes)

@@ -1,0 +1,248 @@
+"""The index of committed runs: one small JSON record a stack, and the few tables that `compact` makes of many.
+
+A record is created where none of its name is yet: of two workers that trained one stack, the first commit wins. If
+records of several stacks name one run, the earliest counts, unless it was trained again on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from genlab.runs.files import create_json, read_json, read_table, write_json, write_table
+
+__all__ = ["Entry", "Index", "flat_spec"]
+
+Entry = dict[str, Any]
+"""What is known of a committed run: run_id, stack, status, step, at, history, weights, again, environment, spec."""
+
+_PLAIN = ("run_id", "stack", "status", "step", "at", "history", "weights", "again")
+_FIELD = "field."
+"""How the columns of a spec's fields begin in a compacted table."""
+
+
+class Index:
+    """Committed runs by id. What it has read it keeps; `refresh` reads what is new."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._records: dict[tuple[str, int, int], list[Entry]] = {}
+        self._tables: dict[str, _Table] = {}
+        self._runs: dict[str, Entry | tuple[_Table, int]] | None = None
+
+    def commit(self, stack: str, runs: Iterable[Entry], shared: Mapping[str, Any], again: bool) -> bool:
+        """Create the record of a stack; whether this commit won."""
+        record = {**shared, "stack": stack, "again": again, "runs": list(runs)}
+        path = self.folder / f"{stack}.json"
+        won = create_json(path, record)
+        if again and not won:
+            write_json(path, record)
+        self.refresh()
+        return won or again
+
+    def refresh(self) -> None:
+        """Look again at what has been committed (by other processes)."""
+        self._runs = None
+
+    @property
+    def runs(self) -> dict[str, Entry | tuple[_Table, int]]:
+        """run_id -> its entry, or where in a table it stands."""
+        while self._runs is None:
+            try:
+                self._runs = self._read()
+            except FileNotFoundError:  # `compact` has moved a record into a table meanwhile
+                continue
+        return self._runs
+
+    def entry(self, run_id: str) -> Entry:
+        """The entry of a run that is there."""
+        found = self.runs[run_id]
+        return found[0].entry(found[1]) if isinstance(found, tuple) else found
+
+    def at(self, run_id: str) -> str:
+        """When a run was committed."""
+        return self._field(run_id, "at")
+
+    def status(self, run_id: str) -> str:
+        """How a run ended."""
+        return self._field(run_id, "status")
+
+    def names(self, run_id: str) -> dict[str, str]:
+        """The stack of a run, and the files `history` and `weights` that hold it."""
+        return {name: self._field(run_id, name) for name in ("stack", "history", "weights")}
+
+    def stacks(self) -> set[str]:
+        """Names of all committed stacks."""
+        return {self._field(run, "stack") for run in self.runs}
+
+    def _field(self, run_id: str, name: str) -> Any:
+        found = self.runs[run_id]
+        return found[0].column(name)[found[1]] if isinstance(found, tuple) else found[name]
+
+    def frame(self) -> pd.DataFrame:
+        """A row a run: run_id, status, step, at, stack and every field of its spec by name; oldest first."""
+        loose = [run for run in self.runs.values() if not isinstance(run, tuple)]
+        frames = [pd.DataFrame([{k: e[k] for k in _PLAIN} | flat_spec(e["spec"]) for e in loose])] if loose else []
+        for table in self._tables.values():
+            rows = [run[1] for run in self.runs.values() if isinstance(run, tuple) and run[0] is table]
+            frames.append(table.fields(rows))
+        if not frames:
+            return pd.DataFrame(columns=list(_PLAIN))
+        return pd.concat(frames, ignore_index=True).sort_values(["at", "run_id"], ignore_index=True)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def _read(self) -> dict[str, Entry | tuple[_Table, int]]:
+        # Records first: one that `compact` takes away after this is found missing, and all is read again.
+        records: dict[tuple[str, int, int], list[Entry]] = {}
+        for key in _listed(self.folder, ".json"):
+            records[key] = self._records.get(key) or _entries(self.folder / key[0])
+        names = {key[0] for key in _listed(self.folder, ".parquet")}
+        self._records = records
+        self._tables = {name: self._tables.get(name) or _Table(self.folder / name) for name in sorted(names)}
+        found: dict[str, Entry | tuple[_Table, int]] = {}
+        best: dict[str, tuple[bool, str]] = {}
+        for table in self._tables.values():
+            for row, run_id in enumerate(table.column("run_id")):
+                _take(found, best, run_id, table.column("again")[row], table.column("at")[row], (table, row))
+        for entries in records.values():
+            for entry in entries:
+                _take(found, best, entry["run_id"], entry["again"], entry["at"], entry)
+        return found
+
+    # -- compaction --------------------------------------------------------------------------------------------
+
+    def loose(self) -> int:
+        """How many records are not in a table yet."""
+        return sum(1 for _ in self.folder.glob("*.json"))
+
+    def compact(self, moved: Mapping[str, str]) -> None:
+        """Write one table of all records and tables, then remove those.
+
+        Args:
+            moved: history file -> the file that holds it now.
+        """
+        self.refresh()
+        entries = [self.entry(run) for run in sorted(self.runs)]
+        if not entries:
+            return
+        old = [self.folder / key[0] for key in self._records] + [self.folder / name for name in self._tables]
+        for entry in entries:
+            entry["history"] = moved.get(entry["history"], entry["history"])
+        name = write_table(self.folder, "table", _as_table(entries))
+        for path in old:
+            if path.name != name:
+                path.unlink(missing_ok=True)
+        self.refresh()
+
+    def drop(self, run_ids: Iterable[str]) -> None:
+        """Take runs out of all records and tables."""
+        gone = set(run_ids)
+        self.refresh()
+        for key, entries in list(self._records.items() if self.runs is not None else ()):
+            kept = [entry for entry in entries if entry["run_id"] not in gone]
+            path = self.folder / key[0]
+            if not kept:
+                path.unlink(missing_ok=True)
+            elif len(kept) < len(entries):
+                record = read_json(path)
+                write_json(path, {**record, "runs": [r for r in record["runs"] if r["run_id"] not in gone]})
+        for name, table in self._tables.items():
+            rows = [i for i, run in enumerate(table.column("run_id")) if run not in gone]
+            if len(rows) < len(table.column("run_id")):
+                if rows:
+                    write_table(self.folder, "table", _as_table([table.entry(row) for row in rows]))
+                (self.folder / name).unlink()
+        self.refresh()
+
+
+class _Table:
+    """A compacted table; specs are read when one is asked for."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._columns: dict[str, list[Any]] = read_table(path, [*_PLAIN, "environment"]).to_pydict()
+
+    def column(self, name: str) -> list[Any]:
+        return self._columns[name]
+
+    def entry(self, row: int) -> Entry:
+        entry = {name: values[row] for name, values in self._columns.items()}
+        return {**entry, "environment": json.loads(entry["environment"]), "spec": json.loads(self._specs[row])}
+
+    @cached_property
+    def _specs(self) -> list[str]:
+        return read_table(self._path, ["spec"]).column("spec").to_pylist()
+
+    def fields(self, rows: list[int]) -> pd.DataFrame:
+        table = read_table(self._path)
+        names = [name for name in table.column_names if name in _PLAIN or name.startswith(_FIELD)]
+        table = table.select(names).rename_columns([name.removeprefix(_FIELD) for name in names])
+        return (table if len(rows) == table.num_rows else table.take(rows)).to_pandas()
+
+
+def _as_table(entries: list[Entry]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [entry[name] for entry in entries] for name in _PLAIN}
+    columns["environment"] = [json.dumps(entry["environment"], sort_keys=True) for entry in entries]
+    columns["spec"] = [json.dumps(entry["spec"], sort_keys=True) for entry in entries]
+    flat = [flat_spec(entry["spec"]) for entry in entries]
+    for name in dict.fromkeys(name for row in flat for name in row):
+        values = [row.get(name) for row in flat]
+        kinds = {type(value) for value in values if value is not None}
+        mixed = len(kinds) > 1 and not kinds <= {int, float}
+        columns[_FIELD + name] = [None if v is None else str(v) for v in values] if mixed else values
+    return pa.table(columns)
+
+
+def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a spec (as JSON) by its name: task, format, max_len, params.NAME, then model and training.
+
+    >>> from genlab import plan
+    >>> flat = flat_spec(plan("parity", 5, 10, seeds=[3], n_layers=2).specs[0].model_dump(mode="json"))
+    >>> flat["task"], flat["train_len"], flat["n_layers"], flat["init_seed"], flat["betas"]
+    ('parity', 5, 2, 3, '0.9, 0.999')
+    """
+    task = dict(spec["task"])
+    params = {f"params.{name}": value for name, value in task.pop("params").items()}
+    named = {"task": task.pop("name"), "task_version": task.pop("version"), **task, **params}
+    values = {**named, **spec["model"], **spec["train"]}
+    return {k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in values.items()}
+
+
+def _listed(folder: Path, ending: str) -> list[tuple[str, int, int]]:
+    """Name, time and number of each file of a kind: a record that was written anew is another one."""
+    try:
+        with os.scandir(folder) as files:
+            wanted = [f for f in files if f.name.endswith(ending) and not f.name.startswith(".")]
+            return sorted((f.name, s.st_mtime_ns, s.st_ino) for f in wanted for s in (f.stat(),))
+    except FileNotFoundError:
+        if folder.exists():
+            raise
+        return []
+
+
+def _entries(path: Path) -> list[Entry]:
+    record = read_json(path)
+    shared = {key: record[key] for key in ("stack", "history", "environment", "at")}
+    # Records of the first version name no weights: the file is named after the stack alone.
+    shared |= {
+        "again": record.get("again", False),
+        "weights": record.get("weights", f"{record['stack']}.safetensors"),
+    }
+    return [{**run, **shared} for run in record["runs"]]
+
+
+def _take(
+    found: dict[str, Any], best: dict[str, tuple[bool, str]], run_id: str, again: bool, at: str, what: object
+) -> None:
+    """Let an entry count if none does yet, if it was trained again later, or if both are first and it is earlier."""
+    was_again, was_at = best.get(run_id, (None, ""))
+    if was_again is None or (again and (not was_again or at > was_at)) or (not (again or was_again) and at < was_at):
+        found[run_id], best[run_id] = what, (again, at)

@@ -1,0 +1,102 @@
+"""Stacks as tasks of a Ray cluster. All its machines see the store, and have genlab installed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from genlab.errors import UserError
+from genlab.runs.execute import Ended
+from genlab.runs.store import Store
+from genlab.runs.work import Job
+from genlab.tasks import plugins
+
+__all__ = ["RayTasks"]
+
+_LOOK_SECONDS = 5.0
+_END_SECONDS = 60.0
+
+
+class RayTasks:
+    """One stack a task, one core or one GPU a task. A task that its node took with it is started again elsewhere."""
+
+    def __init__(self, store: Store, address: str | None):
+        """`address`: of a cluster, `auto` for the one that runs on this machine; None starts one here.
+
+        Raises:
+            UserError: Ray is not installed, or there is no such cluster.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise UserError("--executor ray needs Ray: pip install 'genlab[ray]'") from None
+        self._ray: Any = ray
+        self._store = Path(store.path).resolve()
+        try:
+            ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, logging_level="ERROR")
+        except (ConnectionError, ValueError) as error:
+            raise UserError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+        gpus = ray.cluster_resources().get("GPU", 0)
+        self._resource = "GPU" if gpus else "CPU"
+        self._task = self._ray.remote(max_retries=0, **{"num_gpus" if gpus else "num_cpus": 1})(_do)
+        self._running: dict[Any, Job] = {}
+        self._slots, self._looked = 0, -_LOOK_SECONDS
+
+    def room(self) -> bool:
+        if time.monotonic() - self._looked > _LOOK_SECONDS:  # nodes come and go
+            self._slots, self._looked = int(self._ray.cluster_resources().get(self._resource, 0)), time.monotonic()
+        return len(self._running) < self._slots
+
+    def start(self, job: Job) -> None:
+        device = "cuda" if self._resource == "GPU" else "cpu"
+        self._running[self._task.remote(job.as_json(), str(self._store), device, plugins())] = job
+
+    def events(self, seconds: float) -> Iterable[Ended]:
+        if not self._running:
+            return
+        ready, _ = self._ray.wait(list(self._running), timeout=seconds)
+        for task in ready:
+            yield self._ended(task, self._running.pop(task))
+
+    def _ended(self, task: Any, job: Job) -> Ended:
+        faults = self._ray.exceptions
+        try:
+            told = self._ray.get(task)
+        except faults.TaskCancelledError:
+            return Ended(job, "stopped")
+        except faults.RayTaskError as error:
+            return Ended(job, "died", f"a task failed: {str(error).strip().splitlines()[-1]}")
+        except faults.RayError:  # its worker or its node is gone
+            return Ended(job, "died")
+        return Ended(job, told.get("ended", "stopped"), told.get("error", ""))
+
+    def stop(self) -> None:
+        for task in self._running:
+            self._ray.cancel(task)
+
+    def close(self) -> None:
+        if self._running:
+            self.stop()
+            self._ray.wait(list(self._running), num_returns=len(self._running), timeout=_END_SECONDS)
+        self._ray.shutdown()
+
+
+def _do(job: dict[str, Any], store: str, device: str, plugin_files: list[str]) -> dict[str, str]:
+    """A task. Being cancelled is a Ctrl-C to it: what was reached is kept."""
+    import torch
+
+    from genlab.runs.drive import interruptible
+    from genlab.runs.work import do
+    from genlab.tasks import load_plugin
+
+    torch.set_num_threads(1)
+    try:
+        for file in plugin_files:
+            load_plugin(file)
+        with interruptible() as stop:
+            work = Job.from_json(job)
+            return {"ended": do(Store(store), work, torch.device(device), lambda _progress: not stop.is_set())}
+    except UserError as error:
+        return {"error": str(error)}

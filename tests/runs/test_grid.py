@@ -1,0 +1,228 @@
+"""Grids: stacks, two drivers of one file, executors that come to the same, what is halved when memory ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from small_grids import small_grid, start, times_committed
+
+import genlab
+from genlab import runs as lab_runs
+from genlab.errors import Interrupted, UserError
+from genlab.runs import Store, grid
+from genlab.runs.drive import drive
+from genlab.runs.execute import Ended
+from genlab.runs.grids import wanted_runs
+from genlab.runs.leases import lease
+from genlab.runs.leftovers import leftovers, tidy
+from genlab.runs.plan import Evals
+from genlab.runs.stack_size import best_size
+from genlab.runs.stacks import agreed, pack
+from genlab.runs.status import grid_status
+from genlab.runs.work import Job, do
+from genlab.training import Stack
+
+CPU = torch.device("cpu")
+
+
+def plans(seeds: int = 4, **options: object) -> list[lab_runs.Plan]:
+    shared = {"steps": 12, "eval_every": 4, "n_layers": 1, "d_model": 16, "n_heads": 2, "batch_size": 8}
+    return [
+        genlab.plan("parity", 4, 6, seeds=range(seeds), evals=Evals(6, n=16), weight_decay=decay, **shared | options)
+        for decay in (0.0, 0.1)
+    ]
+
+
+def weights(store: Path, ids: list[str]) -> torch.Tensor:
+    return torch.cat([Store(store).weights([run]) for run in ids])
+
+
+def test_a_run_is_the_same_alone_in_a_stack_and_in_another_order(tmp_path: Path):
+    made = plans()
+    alone = grid(made, store=tmp_path / "alone", workers=1, stack=1)
+    ids = [run.run_id for run in alone]
+    grid(made, store=tmp_path / "stack", workers=1, stack=8)
+    specs = [spec for plan in made for spec in plan.specs][::-1]
+    grid(specs, Evals(6, n=16), store=tmp_path / "other", workers=1, stack=5)
+    assert len(list((tmp_path / "stack" / "commits").glob("*.json"))) == 1
+    assert len(list((tmp_path / "other" / "commits").glob("*.json"))) == 2
+    for name in ("stack", "other"):
+        assert torch.allclose(weights(tmp_path / name, ids), weights(tmp_path / "alone", ids), rtol=1e-3, atol=1e-5)
+        losses = [Store(tmp_path / n).history(ids).set_index(["run_id", "step"])["loss"] for n in ("alone", name)]
+        pd.testing.assert_series_equal(losses[0].sort_index(), losses[1].sort_index(), rtol=1e-4)
+
+
+def test_a_grid_that_is_there_is_found(tmp_path: Path):
+    made = plans(1)
+    first = grid(made, name="mine", store=tmp_path / "s", workers=1)
+    heard: list[object] = []
+    again = grid(made, name="mine", store=tmp_path / "s", report=lambda p: heard.append(p) is None)
+    assert (again, heard) == (first, []) or [r.run_id for r in again] == [r.run_id for r in first]
+    assert heard == []
+    assert Store(tmp_path / "s").find("mine") == [run.run_id for run in first]
+
+
+def test_a_grid_is_extended_by_its_seeds(tmp_path: Path):
+    _, two = small_grid(tmp_path, seeds=1)
+    grid(two, store=tmp_path / "s", workers=1)
+    _, four = small_grid(tmp_path, seeds=2)
+    heard: list[str] = []
+    grid(four, store=tmp_path / "s", workers=1, report=lambda p: heard.append(p.run_id) is None)
+    old, new = ({spec.run_id for spec, _ in wanted_runs(g)} for g in (two, four))
+    assert set(heard) == new - old
+
+
+def test_two_runs_of_one_id_are_refused(tmp_path: Path):
+    (plan, _) = plans(1)
+    with pytest.raises(UserError, match="two runs of one id"):
+        grid([*plan.specs, *plan.specs], store=tmp_path / "s")
+    with pytest.raises(UserError, match="no runs"):
+        grid([], store=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_packs_hold_what_can_be_stacked_and_do_not_depend_on_what_is_done():
+    wanted = wanted_runs(
+        [*plans(4), *plans(2, n_layers=2), *plans(1, grad_clip=0.0, lr=1e-2, until=0.9, label_noise=0.1)]
+    )
+    jobs = pack(wanted, 4)
+    assert sorted(len(job.specs) for job in jobs) == [2, 4, 4, 4]
+    assert sum(len(job.specs) for job in jobs) == len(wanted)
+    assert [job.stack for job in jobs] == [job.stack for job in pack(wanted, 4)]
+    assert Job.from_json(jobs[0].as_json()) == jobs[0]
+
+
+def test_how_a_grid_is_trained_is_agreed_once(tmp_path: Path):
+    store = Store(tmp_path)
+    assert agreed(store, "g", {"stack": 64}, {}) == {"stack": 64}
+    assert agreed(store, "g", {"stack": 128}, {}) == {"stack": 64}
+    assert agreed(store, "g", {"stack": 128}, {"stack": 8}) == {"stack": 8}
+    assert agreed(store, "g", {"stack": 128}, {}) == {"stack": 8}
+
+
+def test_two_drivers_of_one_file_share_the_work(tmp_path: Path):
+    file, found = small_grid(tmp_path, steps=150, seeds=3)
+    both = [start("grid", file, "--store", tmp_path / "s", "--workers", "1") for _ in range(2)]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert times_committed(tmp_path / "s") == {spec.run_id: 1 for spec, _ in wanted_runs(found)}
+    assert len(list((tmp_path / "s" / "evals").glob("*.parquet"))) == 6  # one a run: none was evaluated twice
+
+
+def test_the_first_commit_wins(tmp_path: Path):
+    """Two workers that trained one stack all the same: the second one leaves nothing behind."""
+    (plan, _) = plans(1)
+    grid(plan.specs, store=tmp_path / "first", workers=1)
+    grid(plan.specs, store=tmp_path / "second", workers=1)
+    store, other = Store(tmp_path / "first"), Store(tmp_path / "second")
+    run = plan.specs[0].run_id
+    before = store.entry(run)
+    slower = genlab.training.RunState(
+        plan.specs[0], 12, "finished", *[other.weights([run])[0] + 1] * 3, [{"step": 12}]
+    )
+    assert not store.commit([slower], {"device": "another"})
+    assert Store(tmp_path / "first").entry(run) == before
+    assert torch.equal(store.weights([run]), other.weights([run]))
+    assert leftovers(store) == {}
+    assert len(list((store.path / "weights").iterdir())) == len(list((store.path / "history").iterdir())) == 1
+
+
+def test_a_stack_that_somebody_works_on_is_left_to_them(tmp_path: Path):
+    (plan, _) = plans(1)
+    store = Store(tmp_path / "s")
+    store.ready()
+    job = Job(plan.specs, plan.evals)
+    with lease(store.path / "leases", job.stack):
+        assert do(store, job, CPU, lambda _p: True) == "busy"
+    assert do(store, job, CPU, lambda _p: True) == "done"
+
+
+def test_a_worker_that_dies_again_and_again_is_a_fault(tmp_path: Path):
+    class Deadly:
+        """Every job loses its worker."""
+
+        def __init__(self) -> None:
+            self.jobs: list[Job] = []
+
+        def room(self) -> bool:
+            return not self.jobs
+
+        def start(self, job: Job) -> None:
+            self.jobs.append(job)
+
+        def events(self, seconds: float):
+            return [Ended(self.jobs.pop(), "died")] if self.jobs else []
+
+        def stop(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    import threading
+
+    store = Store(tmp_path / "s")
+    store.ready()
+    jobs = pack(wanted_runs(plans(1)), 1)
+    with pytest.raises(UserError, match="was killed 10 times"):
+        drive(store, jobs, Deadly(), lambda _p: True, threading.Event())
+
+
+def test_out_of_memory_halves_the_stack_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = plans(4)[:1]
+    ids = [run.run_id for run in grid(made, store=tmp_path / "room", workers=1, stack=4)]
+    real, sizes = Stack.take_step, list[int]()
+
+    def cramped(stack: Stack) -> None:
+        sizes.append(len(stack.specs))
+        if len(stack.specs) > 2:
+            raise torch.OutOfMemoryError("made up")
+        real(stack)
+
+    monkeypatch.setattr(Stack, "take_step", cramped)
+    grid(made, store=tmp_path / "cramped", workers=1, stack=4)
+    assert (sizes[0], set(sizes[1:])) == (4, {2})
+    assert torch.allclose(weights(tmp_path / "cramped", ids), weights(tmp_path / "room", ids), rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(Stack, "take_step", lambda _stack: (_ for _ in ()).throw(torch.OutOfMemoryError("made up")))
+    with pytest.raises(UserError, match="does not fit into the memory"):
+        grid(made, store=tmp_path / "none", workers=1, stack=4)
+
+
+def test_the_stack_grows_as_long_as_it_pays():
+    def memory_for(most: int):
+        def seconds(size: int) -> float:
+            if size > most:
+                raise torch.OutOfMemoryError("made up")
+            return 1.0
+
+        return seconds
+
+    assert best_size(1000, memory_for(100)) == 64
+    assert best_size(1000, lambda size: float(size)) == 1
+    assert best_size(48, lambda size: 1.0) == 48
+
+
+def test_the_status_of_a_grid(tmp_path: Path):
+    made = plans(2)
+    ids = [spec.run_id for spec, _ in wanted_runs(made)]
+    store = Store(tmp_path / "s")
+    assert grid_status(store, ids).line() == "0 of 4 runs done, 0 running, 4 waiting"
+    grid(made[:1], store=store, workers=1)
+    with lease(store.path / "leases", "x", runs=ids[2:3]):
+        now = grid_status(store, ids)
+        assert (now.done, now.running, now.waiting) == (2, 1, 1)
+        assert now.per_hour is not None
+    assert grid_status(store, ids[:2]).line() == "2 of 2 runs done"
+
+
+def test_a_stop_and_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genlab.runs.work._REPORT_SECONDS", 0.0)
+    calls = iter([True] * 5)
+    with pytest.raises(Interrupted):
+        grid(plans(2), store=tmp_path / "s", workers=1, stack=2, report=lambda _p: next(calls, False))
+    assert len(list((tmp_path / "s" / "checkpoints").glob("*"))) == 1
+    ids = [run.run_id for run in grid(plans(2), store=tmp_path / "s", workers=1, stack=2)]
+    grid(plans(2), store=tmp_path / "calm", workers=1, stack=2)
+    assert torch.equal(weights(tmp_path / "s", ids), weights(tmp_path / "calm", ids))
+    assert tidy(Store(tmp_path / "s")) == []
