@@ -46,7 +46,7 @@ ON_A_LARGER_GRID = """
     [
         ("(0,0) (0,1) (1,1)", None, DRAWN),
         ("EAST SOUTH", None, DRAWN),
-        ("(0,0) (1,0) (1,1) (1,2)", None, THROUGH_WALLS),  # and off the grid
+        ("(0,0) (1,0) (1,1) (1,2) (0,1)", None, THROUGH_WALLS),  # and off the grid
         ("nonsense", 3, ON_A_LARGER_GRID),
     ],
 )

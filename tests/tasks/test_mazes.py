@@ -248,14 +248,14 @@ def test_no_test_maze_is_for_training():
 
 
 def test_the_pool_is_spent_before_mazes_repeat():
-    task = make("maze", 4, params={"test_blocks": 2})
+    task = make("maze", 4, params={"generator": "kruskal", "test_blocks": 5})
     recipe = task.recipe(task.split("id"), 4)
     pool = Counter(
         (int(path[0]), int(path[path >= 0][-1]), doors.tobytes())
-        for number in (0, 1)
-        for doors, path in zip(task._block(recipe, number).is_open, task._block(recipe, number).path, strict=True)
+        for mazes in (task._block(recipe, number) for number in range(5))
+        for doors, path in zip(mazes.is_open, mazes.path, strict=True)
     )
-    once, more = (Counter(as_cells(way) for way in ways(task, "id", 4, n=n)) for n in (512, 700))
+    once, more = (Counter(as_cells(way) for way in ways(task, "id", 4, n=n)) for n in (1280, 1500))
     assert once == pool
     assert more > pool
 
