@@ -62,6 +62,7 @@ class Transformer:
         tokens: Int[Tensor, "*run batch pos"],
         offsets: Int[Tensor, "run batch"] | None = None,
         at: Int[Tensor, "run place"] | None = None,
+        since: int = 0,
         tap: Tap | None = None,
         drop: Drop | None = None,
         past: Past | None = None,
@@ -73,6 +74,7 @@ class Transformer:
             offsets: position of each example's first token; None is 0.
             at: places in `batch * pos` to give logits at, `[run, place, d_vocab]`; the last block's work elsewhere
                 is left out.
+            since: a position before which no place of `at` stands; the last block asks no queries before it.
             tap: called at every hook point; attention is then written out.
             drop: dropout, applied after embedding, to attention weights and to what sublayers write.
             past: keys and values of the tokens before these, which it takes up in turn (for decoding).
@@ -90,12 +92,14 @@ class Transformer:
             ids = ids + offsets[..., None]
         self._check_reach(start + tokens.shape[-1])
         x = self._embed(tokens, ids, look, drop)
-        rest = None if at is None else self._rows(at, tokens.shape)
         # With dropout places are taken at the very end: a run's masks must not depend on how many another run has.
-        early = self.cfg.n_layers - 1 if drop is None else self.cfg.n_layers
+        early = at is not None and drop is None and self.cfg.n_layers > 0
+        since = since if early and tap is None else 0
+        rest = None if at is None else self._rows(at, tokens.shape, since)
         for i in range(self.cfg.n_layers):
-            x = self._block(f"blocks.{i}", x, ids, tap, drop, past, keep=rest if i == early else None)
-        if rest is not None and (drop is not None or not self.cfg.n_layers):
+            last = early and i == self.cfg.n_layers - 1
+            x = self._block(f"blocks.{i}", x, ids, tap, drop, past, rest if last else None, since if last else 0)
+        if rest is not None and not early:
             x = _take(x, rest)
         if past is not None:
             past.length += tokens.shape[-1]
@@ -127,12 +131,13 @@ class Transformer:
         drop: Drop | None,
         past: Past | None,
         keep: Tensor | None,
+        since: int,
     ) -> Tensor:
         look = tap or _same
         x = look(f"{name}.hook_resid_pre", x)
-        z = self._attend(name, self._norm(f"{name}.ln1", x, look), ids, tap, drop, past)
+        z = self._attend(name, self._norm(f"{name}.ln1", x, look), ids, tap, drop, past, since)
         if keep is not None:
-            z, x = _take(z, keep), _take(x, keep)
+            z, x = _take(z, keep), _take(x[..., since:, :], keep)
         out = look(f"{name}.hook_attn_out", self._linear(f"{name}.attn", "O", z))
         x = x + _dropped(out, drop)
         if not self.cfg.attn_only:
@@ -142,9 +147,9 @@ class Transformer:
         return look(f"{name}.hook_resid_post", x)
 
     def _attend(
-        self, name: str, x: Tensor, ids: Tensor, tap: Tap | None, drop: Drop | None, past: Past | None
+        self, name: str, x: Tensor, ids: Tensor, tap: Tap | None, drop: Drop | None, past: Past | None, since: int
     ) -> Tensor:
-        """z of all heads, joined: `[run, batch, pos, head * d_head]`."""
+        """z of all heads, joined, for the queries from `since` on: `[run, batch, pos, head * d_head]`."""
         cfg, place = self.cfg, f"{name}.attn"
         qkv = self._linear(place, "QKV", x).unflatten(-1, (3, cfg.n_heads, cfg.d_head))  # [R, B, T, 3, H, K]
         q, k, v = qkv.unbind(-3)
@@ -159,7 +164,8 @@ class Transformer:
         key_ids = ids
         if past is not None:
             k, v, key_ids = past.extend(place, k, v, ids)
-        bias = self.positions.bias(ids, key_ids)
+        q = q[..., since:, :]
+        bias = self.positions.bias(ids[..., since:], key_ids)
         if tap is None and drop is None and cfg.attn_weights == "softmax":
             z = fused(q, k, v, bias)
         else:
@@ -215,10 +221,11 @@ class Transformer:
             out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
         return out.view(*x.shape[:-1], weight.shape[-1])
 
-    def _rows(self, at: Tensor, shape: torch.Size) -> Tensor:
-        """Places `[run, place]` in batch * pos -> rows of `[run * batch * pos]`."""
+    def _rows(self, at: Tensor, shape: torch.Size, since: int) -> Tensor:
+        """Places `[run, place]` in batch * pos -> rows of `[run * batch * (pos - since)]`."""
         runs, batch, pos = shape
-        return at + batch * pos * torch.arange(runs, device=at.device)[:, None]
+        before = since * (at // pos + 1)  # rows left out before a place, in its own example and those above it
+        return at - before + batch * (pos - since) * torch.arange(runs, device=at.device)[:, None]
 
 
 class Past:

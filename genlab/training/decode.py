@@ -34,7 +34,7 @@ def greedy(
     written: list[Tensor] = []
     for _ in range(max_new):
         last = torch.arange(1, batch + 1, device=prompts.device) * read.shape[-1] - 1
-        logits = model(read, offsets, at=last.expand(runs, -1), past=past)
+        logits = model(read, offsets, at=last.expand(runs, -1), since=read.shape[-1] - 1, past=past)
         if not may_end:
             logits[..., Vocab.end] = float("-inf")
         token = logits.argmax(-1).masked_fill(ended, Vocab.pad)

@@ -120,7 +120,7 @@ def _score(model: Transformer, examples: Examples, offsets: np.ndarray) -> tuple
     target = torch.from_numpy(examples.targets[row, column]).to(device).expand(runs, -1)
     tokens = torch.from_numpy(np.ascontiguousarray(examples.tokens)).to(device).expand(runs, -1, -1)
     starts = torch.from_numpy(offsets).to(device).expand(runs, -1)
-    logits = model(tokens, starts, at=place.expand(runs, -1))
+    logits = model(tokens, starts, at=place.expand(runs, -1), since=int(column.min()))
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     chosen = logits.argmax(-1)
     logits[..., Vocab.end] = float("-inf")

@@ -27,9 +27,10 @@ class Places:
 
     Attributes:
         tokens: int[run, batch, pos].
-        at: int[run, place], in batch * pos; runs with fewer places repeat place 0 at weight 0.
+        at: int[run, place], in batch * pos; runs with fewer places repeat their first at weight 0.
         targets: int[run, place].
         weights: float[run, place]; those of a run add up to 1.
+        since: the first position that any place stands at.
     """
 
     tokens: Int[Tensor, "run batch pos"]
@@ -37,14 +38,16 @@ class Places:
     at: Int[Tensor, "run place"]
     targets: Int[Tensor, "run place"]
     weights: Float[Tensor, "run place"]
+    since: int
 
 
 def places(batch: Examples, offsets: np.ndarray, loss: str, like: Tensor) -> Places:
     """A stacked batch `[run, batch, pos]` as tensors on the device and in the precision of `like`."""
     assert batch.trained is not None, "stack_examples fills it"
-    mask = (batch.targets != Vocab.pad if loss == "all" else batch.trained).reshape(len(batch.tokens), -1)
+    taken = batch.targets != Vocab.pad if loss == "all" else batch.trained
+    mask = taken.reshape(len(taken), -1)
     counts = mask.sum(axis=1)
-    at = np.zeros((len(mask), int(counts.max())), np.int64)
+    at = np.tile(mask.argmax(axis=1)[:, None], int(counts.max()))
     filled = np.arange(at.shape[1]) < counts[:, None]
     at[filled] = np.nonzero(mask)[1]
     targets = np.take_along_axis(batch.targets.reshape(len(mask), -1), at, axis=1)
@@ -53,7 +56,10 @@ def places(batch: Examples, offsets: np.ndarray, loss: str, like: Tensor) -> Pla
     def moved(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(like.device, non_blocking=True)
 
-    return Places(moved(batch.tokens), moved(offsets), moved(at), moved(targets), moved(weights).to(like.dtype))
+    since = int(taken.any(axis=(0, 1)).argmax())
+    return Places(
+        moved(batch.tokens), moved(offsets), moved(at), moved(targets), moved(weights).to(like.dtype), since
+    )
 
 
 def losses_and_gradients(
@@ -61,7 +67,7 @@ def losses_and_gradients(
 ) -> tuple[Float[Tensor, " run"], Float[Tensor, "run params"]]:
     """Mean loss of each run at its places, and its gradient, a row a run like the weights."""
     leaves = {name: view.detach().requires_grad_() for name, view in model.params.items()}
-    logits = model.with_params(leaves)(batch.tokens, batch.offsets, at=batch.at, drop=drop)
+    logits = model.with_params(leaves)(batch.tokens, batch.offsets, at=batch.at, since=batch.since, drop=drop)
     each = F.cross_entropy(logits.flatten(0, 1).to(batch.weights.dtype), batch.targets.flatten(), reduction="none")
     losses = (each.view_as(batch.weights) * batch.weights).sum(dim=1)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))

@@ -58,6 +58,17 @@ def test_logits_at_places_are_those_of_the_full_forward(positions: str, n_layers
 
 
 @every_encoding
+@pytest.mark.parametrize("n_layers", [0, 1, 2])
+def test_queries_that_nothing_asks_for_are_left_out_without_a_trace(positions: str, n_layers: int) -> None:
+    stack = model(config(positions=positions, n_layers=n_layers), runs=3)
+    tokens, offsets = some_tokens(3, 4, 5), offsets_for(stack, 4)
+    at = torch.tensor([[3, 7, 19], [4, 9, 2], [18, 12, 2]])  # none before position 2 of its example
+    assert relative_error(stack(tokens, offsets, at=at, since=2), stack(tokens, offsets, at=at)) < 1e-12
+    looked_at = stack(tokens, offsets, at=at, since=2, tap=same)
+    assert relative_error(looked_at, stack(tokens, offsets, at=at)) < 1e-12
+
+
+@every_encoding
 @pytest.mark.parametrize("n_layers", [0, 2])
 @pytest.mark.parametrize("pieces", [(8,), (5, 1, 1, 1), (1,) * 8, (3, 4, 1)])
 def test_reading_in_pieces_equals_reading_at_once(positions: str, n_layers: int, pieces: tuple[int, ...]) -> None:
