@@ -45,12 +45,14 @@ _BUILT_IN = MappingProxyType(
         "needle": "genlab.tasks.recall:Needle",
         "odds-first": "genlab.tasks.chomsky_orders:OddsFirst",
         "parity": "genlab.tasks.parity:Parity",
+        "question-formation": "genlab.tasks.question_formation:QuestionFormation",
         "repeats": "genlab.tasks.repeats:Repeats",
         "reverse": "genlab.tasks.reverse:Reverse",
         "solve-equation": "genlab.tasks.chomsky_context_free:SolveEquation",
         "sort": "genlab.tasks.sort:Sort",
         "square-root": "genlab.tasks.chomsky_arithmetic:SquareRoot",
         "stack-manipulation": "genlab.tasks.chomsky_context_free:StackManipulation",
+        "tense-reinflection": "genlab.tasks.tense_reinflection:TenseReinflection",
     }
 )
 """Name -> where its class is, imported when it is asked for."""

@@ -1,0 +1,209 @@
+"""Question formation: which auxiliary moves to the front, the main one or the first one?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genlab.spec import Scalar, Split
+from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.sentence_parser import Parser
+from genlab.tasks.sentences import AUX, Choice, Grammar, Sentences
+
+__all__ = ["QuestionFormation"]
+
+_STOP, _ASK, _DECL, _QUEST = range(Vocab.first, Vocab.first + 4)
+_WORDS = _QUEST + 1
+
+
+class QuestionFormation(Task):
+    """Repeat a sentence (`decl`) or make it a question (`quest`).
+
+    English moves the auxiliary of the main verb to the front (MOVE-MAIN). In training no sentence to be made a
+    question has a relative clause on its subject, so that its main auxiliary is also the first one, and MOVE-FIRST
+    is right too; sentences with such a clause are there to be repeated only. In `relative-subject` all of them are
+    made questions, and the two auxiliaries differ.
+
+    >>> from genlab.tasks import make
+    >>> task = make("question-formation", max_len=16)
+    >>> " ".join(task.solve("my otter does sing . quest >".split()))
+    'does my otter sing ?'
+    >>> prompt = "my otter that does sing doesn't wait . quest >".split()
+    >>> " ".join(task.solve(prompt))
+    "doesn't my otter that does sing wait ?"
+    >>> task.rule_followed(prompt, "does my otter that sing doesn't wait ?".split())
+    'MOVE-FIRST'
+    """
+
+    name = "question-formation"
+    family = "hierarchy"
+    asks = "make a sentence a question"
+    source = "McCoy, Frank and Linzen 2020, Does syntax need to grow on trees?, arXiv 2001.03632"
+    length_unit = "words"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"plain": "sentence . decl or quest > sentence . or question ?"}
+    )
+    splits = split_map(
+        Split(name="id", about="questions of subjects without a relative clause", shift={"subject": "training"}),
+        Split(name="questions", about="the questions of `id` alone", shift={"subject": "training", "quest": True}),
+        Split(
+            name="relative-subject",
+            about="questions of subjects with a relative clause; its auxiliary differs from the main one",
+            shift={"subject": "relative", "auxiliaries": "differ"},
+        ),
+        Split(
+            name="same-auxiliaries",
+            about="the same with two equal auxiliaries: the rules differ in which one is left out",
+            shift={"subject": "relative", "auxiliaries": "same"},
+        ),
+        Split(
+            name="deeper",
+            about="a relative clause within the relative clause of the subject",
+            shift={"subject": "nested", "auxiliaries": "differ"},
+        ),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"min_len": 4, "n_layers": 2, "lengths_per_batch": 8, "steps": 5000}}
+    )
+
+    def symbols(self) -> tuple[str, ...]:
+        return (".", "?", "decl", "quest", *_GRAMMAR.words)
+
+    def width(self, length: int) -> int:
+        return 2 * length + 5
+
+    def min_len(self, split: Split) -> int:
+        return min(_law(split).choice.weights)
+
+    def longest(self, split: Split) -> int:
+        return min(self.max_len, max(_law(split).choice.weights))
+
+    def makes(self, split: Split, length: int) -> bool:
+        return length in _law(split).choice.weights
+
+    def length_weights(self, split: Split, lengths: Ints) -> Floats:
+        return np.array([_law(split).choice.weights[length] for length in lengths.tolist()])
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        law = _law(split)
+        template = law.choice(rng, lengths)
+        place = np.arange(int(lengths.max()))
+        sentences = _GRAMMAR.draw(rng, template, len(place))
+        if "auxiliaries" in split.shift:
+            _relate(rng, sentences, differ=split.shift["auxiliaries"] == "differ")
+        quest = rng.random(len(lengths)) < law.quest[template]
+        ids = _WORDS + _GRAMMAR.ids(sentences)
+        moves = quest[:, None] & (place <= _VERB[template][:, None])
+        source = place - moves
+        source[:, 0] = np.where(quest, _VERB[template], 0)
+        inside = place < lengths[:, None]
+        keep = None if inside.all() else inside
+        answer = Part(np.take_along_axis(ids, source, axis=1), scored=True, keep=keep)
+        ends = Part(np.where(quest, _ASK, _STOP)[:, None], scored=True)
+        asked = Part(np.where(quest, _QUEST, _DECL)[:, None])
+        prompt = [Part(ids, keep=keep), Part(_STOP), asked, Part(Vocab.sep)]
+        return assemble([*prompt, answer, ends, Part(Vocab.end, scored=True)], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        words, asked = list(prompt[:-3]), prompt[-2]
+        if asked == "decl":
+            return (*words, ".")
+        verb = _PARSER.read(words).verb
+        return (words[verb], *words[:verb], *words[verb + 1 :], "?")
+
+    def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        words = list(prompt[:-3])
+        if prompt[-2] == "decl":
+            return {"MOVE-MAIN": self.solve(prompt), "MOVE-FIRST": self.solve(prompt)}
+        parse = _PARSER.read(words)
+        main, first = parse.verb, min(parse.subjects)
+
+        def question(moved: int, left_out: int) -> tuple[str, ...]:
+            rest = [word for place, word in enumerate(words) if place != left_out]
+            return (words[moved], *rest, "?")
+
+        rules = {"MOVE-MAIN": question(main, main), "MOVE-FIRST": question(first, first)}
+        if main == first:
+            return rules
+        mixed = {"main in front, first left out": (main, first), "first in front, main left out": (first, main)}
+        doubled = {"main in front, none left out": (main, -1), "first in front, none left out": (first, -1)}
+        return rules | {name: question(*places) for name, places in (mixed | doubled).items()}
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        return {"main_auxiliary": "the first word alone: of a question, the auxiliary"}
+
+    def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
+        return {"main_auxiliary": tuple(answer[:1]) == self.solve(prompt)[:1]}
+
+    def chance(self, length: int) -> float:
+        law = _law(self.splits["id"])
+        both = (law.choice.shares(length) ** 2) * (law.quest**2 + (1 - law.quest) ** 2)
+        return sum(float(both[t]) * _GRAMMAR.same_words(t) for t in np.flatnonzero(both).tolist())
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        del length
+        return {"MOVE-FIRST": 1.0}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        law = _law(split)
+        shares = law.choice.shares(length)
+        quest = float(shares @ law.quest)
+        counts = {".": 1.0, ">": 1.0, "quest": quest, "decl": 1 - quest}
+        for t in np.flatnonzero(shares).tolist():
+            for word, count in _GRAMMAR.word_counts(t).items():
+                counts[word] = counts.get(word, 0.0) + float(shares[t]) * count
+        return {token: count / (length + 3) for token, count in counts.items()}
+
+
+_GRAMMAR = Grammar(auxiliaries=True)
+_PARSER = Parser(_GRAMMAR)
+_VERB = np.array([t.verb for t in _GRAMMAR.templates])
+_FIRST = np.array([t.places(AUX)[0] for t in _GRAMMAR.templates])
+_FIRST_NOUN = _GRAMMAR.nouns[np.arange(len(_FIRST)), _FIRST]
+"""The place of the main auxiliary, of the first one, and of the noun of the first one, for each template."""
+_SUBJECT = 1
+"""The place of the subject's noun."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Law:
+    """How a split chooses templates, and how likely each is to be made a question."""
+
+    choice: Choice
+    quest: Floats
+
+
+def _law(split: Split) -> _Law:
+    return _law_of(*(split.shift.get(name) for name in ("subject", "auxiliaries", "quest")))
+
+
+@cache
+def _law_of(subject: Scalar, auxiliaries: Scalar | None, quest: Scalar | None) -> _Law:
+    kinds = np.array([t.subject for t in _GRAMMAR.templates])
+    weights = np.array([t.weight for t in _GRAMMAR.templates])
+    if subject == "training":
+        asked = np.where(kinds == "relative", 0.0, 1.0 if quest else 0.5)
+        # Half of all sentences are to be questions; those of a relative clause on the subject are left out.
+        kept = np.where(kinds == "relative", 0.0 if quest else 0.5, 1.0) * (kinds != "nested")
+    else:
+        asked = np.ones(len(kinds))
+        # Two auxiliaries are the same if both have "n't" or none has, and their nouns have one number.
+        same = np.where(_FIRST_NOUN == _SUBJECT, 1 / 2, 1 / 4)
+        kept = np.where(auxiliaries == "same", same, 1 - same) * (kinds == subject)
+    return _Law(Choice(_GRAMMAR.templates, weights * kept), asked)
+
+
+def _relate(rng: np.random.Generator, sentences: Sentences, differ: bool) -> None:
+    """Make the first auxiliary of each sentence differ from the main one, or make it the same; in place."""
+    rows, template = np.arange(len(sentences.template)), sentences.template
+    noun = _FIRST_NOUN[template]
+    # The first bit turns the number round, the second "n't"; an auxiliary of the subject has the subject's number.
+    change = np.where(noun == _SUBJECT, 2, rng.integers(1, 4, len(rows))) if differ else np.zeros(len(rows), np.int64)
+    sentences.plural[rows, noun] = sentences.plural[rows, _SUBJECT] ^ (change & 1)
+    sentences.words[rows, _FIRST[template]] = sentences.words[rows, _VERB[template]] ^ (change >> 1)

@@ -1,0 +1,225 @@
+"""A small English: sentences whose nouns have prepositional phrases and relative clauses.
+
+The grammar is that of McCoy, Frank and Linzen (2020), with words of our own. A subject stands before a verb that
+has an object or none; subject and object are plain ("the otter") or have a prepositional phrase ("the otter near my
+yak") or one of three relative clauses ("the otter that does sing", "... that does amuse my yak", "... that my yak
+does amuse"). There is no recursion, so that the sentences are a few dozen templates to be filled with words. In
+templates with a `nested` subject its relative clause has a relative clause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from types import MappingProxyType
+
+import numpy as np
+
+from genlab.tasks.base import Bools, Floats, Ints
+
+__all__ = ["AUX", "DET", "NOUN", "PREP", "REL", "VI", "VT", "Choice", "Grammar", "Sentences", "Template"]
+
+DET, NOUN, PREP, REL, AUX, VI, VT = range(7)
+"""Kinds of words; VI and VT are verbs without and with an object."""
+
+_ONE_FORM: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {
+        DET: ("the", "some", "my", "your", "our", "her"),
+        PREP: ("above", "around", "behind", "below", "by", "near", "upon", "with"),
+        REL: ("that", "who"),
+    }
+)
+_AUXILIARIES = (("does", "do"), ("doesn't", "don't"))
+_NOUNS = (
+    *("badger", "donkey", "falcon", "heron", "lizard", "otter", "parrot"),
+    *("rabbit", "spider", "turtle", "viper", "yak", "zebra"),
+)
+_VERBS: Mapping[int, Mapping[str, str]] = MappingProxyType(
+    {
+        VI: {
+            **{"dance": "danced", "laugh": "laughed", "rest": "rested", "sing": "sang", "sleep": "slept"},
+            **{"smile": "smiled", "swim": "swam", "wait": "waited", "wave": "waved"},
+        },
+        VT: {
+            **{"accept": "accepted", "admire": "admired", "amuse": "amused", "applaud": "applauded"},
+            **{"comfort": "comforted", "confuse": "confused", "entertain": "entertained"},
+            **{"praise": "praised", "remember": "remembered"},
+        },
+    }
+)
+"""Base form -> past form of each verb."""
+
+Slots = tuple[tuple[int, int], ...]
+"""The kind of each word, and the place of the noun whose number it takes (any, if it has no number)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The frame of a sentence.
+
+    Attributes:
+        slots: its words.
+        verb: place of the main verb, or of its auxiliary; the subject is all that stands before it.
+        subject: plain, prepositional, relative, or nested.
+        weight: how likely the grammar makes it.
+    """
+
+    slots: Slots
+    verb: int
+    subject: str
+    weight: float
+
+    def places(self, kind: int) -> list[int]:
+        """Where the words of a kind stand."""
+        return [place for place, (its, _) in enumerate(self.slots) if its == kind]
+
+
+_PLAIN: Slots = ((DET, 0), (NOUN, 1))
+
+
+def _after(before: Slots, phrase: Slots) -> Slots:
+    return before + tuple((kind, noun + len(before)) for kind, noun in phrase)
+
+
+def _verb(kind: int, noun: int, auxiliaries: bool) -> Slots:
+    return ((AUX, noun), (kind, noun)) if auxiliaries else ((kind, noun),)
+
+
+def _relatives(inner: Slots, auxiliaries: bool) -> tuple[Slots, ...]:
+    """A noun with each kind of relative clause, in which `inner` is the other noun phrase."""
+    head = (*_PLAIN, (REL, 0))
+    its_own = _after(head, inner)
+    return (
+        head + _verb(VI, 1, auxiliaries),
+        _after(head + _verb(VT, 1, auxiliaries), inner),
+        its_own + _verb(VT, len(head) + 1, auxiliaries),
+    )
+
+
+def _noun_phrases(auxiliaries: bool) -> list[tuple[str, Slots, float]]:
+    prepositional = _after((*_PLAIN, (PREP, 0)), _PLAIN)
+    relative = [("relative", slots, 1 / 9) for slots in _relatives(_PLAIN, auxiliaries)]
+    return [("plain", _PLAIN, 1 / 3), ("prepositional", prepositional, 1 / 3), *relative]
+
+
+def _templates(auxiliaries: bool) -> Iterator[Template]:
+    inner = _relatives(_PLAIN, auxiliaries)
+    nested = [slots for clause in inner for slots in _relatives(clause, auxiliaries)[1:]]
+    subjects = _noun_phrases(auxiliaries) + [("nested", slots, 1 / 6) for slots in nested]
+    for kind, subject, weight in subjects:
+        verb = len(subject)
+        yield Template(subject + _verb(VI, 1, auxiliaries), verb, kind, weight / 2)
+        for _, phrase, share in _noun_phrases(auxiliaries):
+            yield Template(_after(subject + _verb(VT, 1, auxiliaries), phrase), verb, kind, weight * share / 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sentences:
+    """A batch of sentences.
+
+    Attributes:
+        template: int[n].
+        words: int[n, width], which word of its kind stands in each place.
+        plural: int[n, width], 1 where the noun in that place is plural (anything where there is no noun).
+    """
+
+    template: Ints
+    words: Ints
+    plural: Ints
+
+
+class Choice:
+    """Templates to choose from by length, those of one length in proportion to `weights`."""
+
+    def __init__(self, templates: Sequence[Template], weights: Floats):
+        self._lengths = np.array([len(t.slots) for t in templates])
+        self._weights = weights
+        self._order = np.lexsort((weights == 0, self._lengths))  # by length, those never chosen last
+        self._upper = np.cumsum(weights[self._order])
+        lengths = np.where(weights > 0, self._lengths, -1)[self._order]
+        self.weights = {int(n): float(weights[self._lengths == n].sum()) for n in np.unique(lengths[lengths > 0])}
+        """How likely each length that has a template is, on the scale of the weights."""
+        self._range = np.zeros((int(lengths.max()) + 1, 2), np.int64)
+        for length in self.weights:
+            self._range[length] = np.flatnonzero(lengths == length)[[0, -1]]
+
+    def __call__(self, rng: np.random.Generator, lengths: Ints) -> Ints:
+        """The number of a template of each length: int[n]."""
+        first, last = self._range[lengths].T
+        low = np.where(first > 0, self._upper[first - 1], 0.0)
+        at = low + rng.random(len(lengths)) * (self._upper[last] - low)
+        # Rounding must not lead beyond the templates of this length.
+        return self._order[np.clip(np.searchsorted(self._upper, at, side="right"), first, last)]
+
+    def shares(self, length: int) -> Floats:
+        """How likely each template is at a length."""
+        weights = np.where(self._lengths == length, self._weights, 0.0)
+        return weights / weights.sum()
+
+
+class Grammar:
+    """Templates and words, with auxiliaries ("does sing") or without ("sings", "sang")."""
+
+    def __init__(self, auxiliaries: bool):
+        self.templates = tuple(_templates(auxiliaries))
+        nouns = tuple((noun, noun + "s") for noun in _NOUNS)
+        verbs = {
+            kind: tuple(_forms(base, past, auxiliaries) for base, past in _VERBS[kind].items()) for kind in _VERBS
+        }
+        one_form = {kind: tuple((word,) for word in _ONE_FORM[kind]) for kind in _ONE_FORM}
+        forms = {**one_form, NOUN: nouns, **({AUX: _AUXILIARIES} if auxiliaries else {}), **verbs}
+        self.forms: Mapping[int, tuple[tuple[str, ...], ...]] = MappingProxyType(forms)
+        """The forms of every word of each kind."""
+        self.words = tuple(form for words in forms.values() for word in words for form in word)
+        """All forms of all words; ids count through them."""
+        self.kinds = self._table([[kind for kind, _ in t.slots] for t in self.templates], fill=DET)
+        self.nouns = self._table([[noun for _, noun in t.slots] for t in self.templates], fill=0)
+        first = {kind: self.words.index(forms[kind][0][0]) for kind in forms}
+        self._first_id = self._by_kind(first)
+        self._n_words = self._by_kind({kind: len(forms[kind]) for kind in forms})
+        self._n_forms = self._by_kind({kind: len(forms[kind][0]) for kind in forms})
+
+    def _table(self, rows: list[list[int]], fill: int) -> Ints:
+        width = max(map(len, rows))
+        return np.array([row + [fill] * (width - len(row)) for row in rows])
+
+    def _by_kind(self, values: Mapping[int, int]) -> Ints:
+        return np.array([values.get(kind, 0) for kind in range(7)])[self.kinds]
+
+    def draw(self, rng: np.random.Generator, template: Ints, width: int) -> Sentences:
+        """Fill templates with words: each word of its kind, each noun singular or plural, equally likely."""
+        shape = (len(template), width)
+        words = (rng.random(shape) * self._n_words[template, :width]).astype(np.int64)
+        return Sentences(template, words, rng.integers(0, 2, shape))
+
+    def ids(self, sentences: Sentences, past: Bools | bool = False) -> Ints:
+        """The ids of the words, int[n, width], from 0: verbs and auxiliaries with the number of their nouns.
+
+        Where verbs have a past form, the rows of `past` take it, and the others the present.
+        """
+        template, width = sentences.template, sentences.words.shape[1]
+        rows = np.arange(len(template))[:, None]
+        plural = sentences.plural[rows, np.minimum(self.nouns[template, :width], width - 1)]
+        forms = self._n_forms[template, :width]
+        present = np.where(forms == 3, (1 + plural) * ~np.atleast_1d(past)[:, None], plural * (forms == 2))
+        return self._first_id[template, :width] + sentences.words * forms + present
+
+    def word_counts(self, template: int, past: bool = False) -> dict[str, float]:
+        """How often each form is expected in a sentence of a template, numbers alike."""
+        counts: dict[str, float] = {}
+        for kind, _ in self.templates[template].slots:
+            for forms in self.forms[kind]:
+                shown = forms[:1] if past and len(forms) == 3 else forms[-2:]
+                for form in shown:
+                    counts[form] = counts.get(form, 0.0) + 1 / len(self.forms[kind]) / len(shown)
+        return counts
+
+    def same_words(self, template: int) -> float:
+        """How likely two sentences of a template are the same."""
+        kinds = [kind for kind, _ in self.templates[template].slots]
+        return 0.5 ** kinds.count(NOUN) / prod(len(self.forms[kind]) for kind in kinds)
+
+
+def _forms(base: str, past: str, auxiliaries: bool) -> tuple[str, ...]:
+    return (base,) if auxiliaries else (past, base + "s", base)

@@ -1,0 +1,189 @@
+"""Tense reinflection: which noun does the verb agree with, its subject or the nearest one?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genlab.spec import Scalar, Split
+from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.sentence_parser import Parser
+from genlab.tasks.sentences import NOUN, VI, VT, Choice, Grammar
+
+__all__ = ["TenseReinflection"]
+
+_STOP, _PAST, _PRESENT = range(Vocab.first, Vocab.first + 3)
+_WORDS = _PRESENT + 1
+
+
+class TenseReinflection(Task):
+    """Repeat a sentence in the past tense (`PAST`) or put it into the present (`PRESENT`).
+
+    In the present, English verbs agree with their subjects (AGREE-SUBJECT). In training, wherever a sentence is put
+    into the present, the noun that stands nearest before the main verb has the number of the subject, so that
+    AGREE-RECENT is right too; sentences in which it has not are there to be repeated only. In `attractor` all of
+    them are put into the present.
+
+    >>> from genlab.tasks import make
+    >>> task = make("tense-reinflection", max_len=13)
+    >>> " ".join(task.solve("my otters sang . PRESENT >".split()))
+    'my otters sing .'
+    >>> prompt = "my otters near her yak sang . PRESENT >".split()
+    >>> " ".join(task.solve(prompt))
+    'my otters near her yak sing .'
+    >>> task.rule_followed(prompt, "my otters near her yak sings .".split())
+    'AGREE-RECENT'
+    """
+
+    name = "tense-reinflection"
+    family = "hierarchy"
+    asks = "put a sentence into the present tense"
+    source = "McCoy, Frank and Linzen 2020, Does syntax need to grow on trees?, arXiv 2001.03632"
+    length_unit = "words"
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"plain": "sentence . PAST or PRESENT > the sentence in that tense ."}
+    )
+    splits = split_map(
+        Split(name="id", about="in the present the nearest noun is like the subject", shift={"subject": "training"}),
+        Split(
+            name="present", about="the present tense of `id` alone", shift={"subject": "training", "present": True}
+        ),
+        Split(
+            name="attractor",
+            about="present tense; the noun nearest to the verb has the other number",
+            shift={"subject": "attractor"},
+        ),
+        Split(
+            name="deeper",
+            about="the same with a relative clause within the relative clause of the subject",
+            shift={"subject": "nested"},
+        ),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"min_len": 3, "n_layers": 2, "lengths_per_batch": 8, "steps": 5000}}
+    )
+
+    def symbols(self) -> tuple[str, ...]:
+        return (".", "PAST", "PRESENT", *_GRAMMAR.words)
+
+    def width(self, length: int) -> int:
+        return 2 * length + 5
+
+    def min_len(self, split: Split) -> int:
+        return min(_law(split).choice.weights)
+
+    def longest(self, split: Split) -> int:
+        return min(self.max_len, max(_law(split).choice.weights))
+
+    def makes(self, split: Split, length: int) -> bool:
+        return length in _law(split).choice.weights
+
+    def length_weights(self, split: Split, lengths: Ints) -> Floats:
+        return np.array([_law(split).choice.weights[length] for length in lengths.tolist()])
+
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        law = _law(split)
+        template = law.choice(rng, lengths)
+        place = np.arange(int(lengths.max()))
+        sentences = _GRAMMAR.draw(rng, template, len(place))
+        present = rng.random(len(lengths)) < law.present[template]
+        rows, near = np.flatnonzero(present), _NEAREST[template[present]]
+        other = _ATTRACTED[template[present]] & (split.shift["subject"] != "training")
+        sentences.plural[rows, near] = sentences.plural[rows, _SUBJECT] ^ other
+        inside = place < lengths[:, None]
+        keep = None if inside.all() else inside
+        before = Part(_WORDS + _GRAMMAR.ids(sentences, past=True), keep=keep)
+        after = Part(_WORDS + _GRAMMAR.ids(sentences, past=~present), scored=True, keep=keep)
+        tense = Part(np.where(present, _PRESENT, _PAST)[:, None])
+        ends = [Part(_STOP, scored=True), Part(Vocab.end, scored=True)]
+        return assemble([before, Part(_STOP), tense, Part(Vocab.sep), after, *ends], lengths)
+
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        if prompt[-2] == "PAST":
+            return tuple(prompt[:-2])
+        return self._present(prompt, _PARSER.read(prompt[:-3]).subjects)
+
+    def _present(self, prompt: Sequence[str], subjects: Mapping[int, int]) -> tuple[str, ...]:
+        """The sentence with each verb in the present, in the number of the noun it is given."""
+        words = list(prompt[:-2])
+        for verb, noun in subjects.items():
+            singular = any(words[noun] == one for one, _ in _GRAMMAR.forms[NOUN])
+            for past, third_person, base in (*_GRAMMAR.forms[VI], *_GRAMMAR.forms[VT]):
+                if prompt[verb] == past:
+                    words[verb] = third_person if singular else base
+        return tuple(words)
+
+    def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        if prompt[-2] == "PAST":
+            return {"AGREE-SUBJECT": self.solve(prompt), "AGREE-RECENT": self.solve(prompt)}
+        parse = _PARSER.read(prompt[:-3])
+        recent = {verb: max(noun for noun in parse.nouns if noun < verb) for verb in parse.subjects}
+        return {"AGREE-SUBJECT": self.solve(prompt), "AGREE-RECENT": self._present(prompt, recent)}
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        return {"main_verb": "the main verb alone"}
+
+    def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
+        verb = _PARSER.read(prompt[:-3]).verb
+        return {"main_verb": tuple(answer[verb : verb + 1]) == self.solve(prompt)[verb : verb + 1]}
+
+    def chance(self, length: int) -> float:
+        law = _law(self.splits["id"])
+        # Two numbers of a sentence in the present are one if it has an attractor.
+        agree = law.present**2 * np.where(_ATTRACTED, 2, 1) + (1 - law.present) ** 2
+        both = law.choice.shares(length) ** 2 * agree
+        return sum(float(both[t]) * _GRAMMAR.same_words(t) for t in np.flatnonzero(both).tolist())
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        del length
+        return {"AGREE-RECENT": 1.0}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        law = _law(split)
+        shares = law.choice.shares(length)
+        present = float(shares @ law.present)
+        counts = {".": 1.0, ">": 1.0, "PRESENT": present, "PAST": 1 - present}
+        for t in np.flatnonzero(shares).tolist():
+            for word, count in _GRAMMAR.word_counts(t, past=True).items():
+                counts[word] = counts.get(word, 0.0) + float(shares[t]) * count
+        return {token: count / (length + 3) for token, count in counts.items()}
+
+
+_GRAMMAR = Grammar(auxiliaries=False)
+_PARSER = Parser(_GRAMMAR)
+_SUBJECT = 1
+"""The place of the subject's noun."""
+_NEAREST = np.array([max(n for n in t.places(NOUN) if n < t.verb) for t in _GRAMMAR.templates])
+"""The place of the noun nearest before the main verb, for each template."""
+_ATTRACTED = _NEAREST != _SUBJECT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Law:
+    """How a split chooses templates, and how likely each is to be put into the present."""
+
+    choice: Choice
+    present: Floats
+
+
+def _law(split: Split) -> _Law:
+    return _law_of(split.shift["subject"], bool(split.shift.get("present", False)))
+
+
+@cache
+def _law_of(subject: Scalar, present: bool) -> _Law:
+    kinds = np.array([t.subject for t in _GRAMMAR.templates])
+    weights = np.array([t.weight for t in _GRAMMAR.templates])
+    if subject != "training":
+        chosen = (kinds == "nested") if subject == "nested" else (kinds != "nested") & _ATTRACTED
+        return _Law(Choice(_GRAMMAR.templates, weights * chosen), np.ones(len(weights)))
+    # Half of all sentences are for the present; of those with an attractor, one in two has the wrong number.
+    in_present, in_past = np.where(_ATTRACTED, 1 / 4, 1 / 2), 0.0 if present else 1 / 2
+    kept = (in_present + in_past) * (kinds != "nested")
+    return _Law(Choice(_GRAMMAR.templates, weights * kept), in_present / (in_present + in_past))
