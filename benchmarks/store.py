@@ -2,8 +2,9 @@
 
     python benchmarks/store.py [--runs 100000] [--store DIR]
 
-Each run is entered through the store's own commit (stacks of 250 runs, tiny weights) with 10 rows of evaluation. Times
-are processor seconds of a process that has imported everything: reading the index and the evaluations, filtering, one row a run.
+Each run is entered through the store's own commit (stacks of 250 runs, tiny weights) with 10 rows of evaluation.
+Times are processor seconds of a process that has imported everything: reading the index and the evaluations,
+filtering, one row a run.
 """
 
 from __future__ import annotations
