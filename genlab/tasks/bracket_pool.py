@@ -1,8 +1,8 @@
-"""What the length of a bracket string says about its label, in a pool drawn as Li et al. (2025) drew theirs.
+"""What the length of a bracket string says about its label, in a pool without duplicates.
 
-Half of the strings are uniform nested words, half independent brackets without equal counts. Both have
-2 + 2 Binomial(longest / 2 - 1, 1/2) brackets, where a string that is refused is drawn again with its length.
-Then duplicates are removed until `pool` different strings are there; `pool` 0 keeps them.
+Half of the strings of the pool are uniform nested words, half independent brackets without equal counts. Both have
+2 + 2 Binomial(longest / 2 - 1, 1/2) brackets; in place of a string with equal counts another one of another such
+length is drawn. Strings are drawn until each half holds `pool` / 2 different ones; `pool` 0 keeps duplicates.
 """
 
 from __future__ import annotations

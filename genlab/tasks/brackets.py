@@ -25,6 +25,7 @@ class Brackets(Task):
     The label is read at `>`, which stands where the published strings have their end token. Every training string
     fits two rules or neither: NESTED, and EQUAL-COUNT (as many opening as closing brackets). Positives are uniform
     nested words, negatives independent brackets without equal counts. `matched-unnested` tells the two rules apart.
+    Where the published models have two logits the label is a token here, and the end token after it is scored too.
 
     `id` imitates a published pool of 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets without duplicates. There
     are few short nested words, so its short strings are mostly not nested and its long ones mostly are: the length

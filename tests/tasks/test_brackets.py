@@ -69,6 +69,14 @@ def test_labels_are_true_at_mixed_lengths(split, halves, seed):
     assert [is_nested(s) for s in strings] == labels
 
 
+@pytest.mark.parametrize("length", [4, 8, 20])
+def test_what_the_first_symbol_is_worth_without_nesting(length):
+    """Half of all equal counts open first, and of those only that are nested are left out: one in length / 2 + 1."""
+    strings, _ = drawn("matched-unnested", [length] * 3000)
+    closing = sum(s[0] == ")" for s in strings)
+    assert stats.binomtest(closing, 3000, (length / 2 + 1) / length).pvalue > 1e-3
+
+
 def test_what_each_split_holds():
     for split, equal, first in [("matched-unnested", True, "()"), ("first-symbol", True, "("), ("id", False, "()")]:
         strings, labels = drawn(split, [4, 6, 12] * 60)
