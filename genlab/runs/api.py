@@ -61,6 +61,10 @@ class Run:
         """Loss and in-distribution exact match over training."""
         return self.store.history([self.run_id])
 
+    def trace(self) -> pd.DataFrame:
+        """Its evaluations over training, at few examples: step, split, length, metric, value, n."""
+        return self.store.trace([self.run_id])
+
 
 def train(
     what: Plan | RunSpec | Sequence[RunSpec],

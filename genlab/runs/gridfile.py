@@ -204,7 +204,7 @@ class _Reader:
             elif key == "splits" and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
                 self._fault(f"splits: {value!r} is not allowed (a list of names)", "evals", key)
             elif key in _EVALS:
-                found[key] = tuple(value) if key == "splits" else value
+                found[key] = tuple(value) if isinstance(value, list) else value
         return found
 
     # -- cells -------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,13 @@ class RayTasks:
             UserError: Ray is not installed, or there is no such cluster.
         """
         try:
-            import ray
+            ray: Any = import_module("ray")
         except ImportError:
             raise UserError("--executor ray needs Ray: pip install 'genlab[ray]'") from None
-        self._ray: Any = ray
+        self._ray = ray
         self._store = Path(store.path).resolve()
         try:
-            ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, logging_level=logging.ERROR)
         except (ConnectionError, ValueError) as error:
             raise UserError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
         gpus = ray.cluster_resources().get("GPU", 0)

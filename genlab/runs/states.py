@@ -17,7 +17,7 @@ from genlab.training import RunState
 __all__ = ["load_checkpoints", "load_weights", "save_checkpoint", "save_weights"]
 
 _TENSORS = ("weights", "exp_avg", "exp_avg_sq")
-_KEPT = ("step", "status", "history", "loss_sum")
+_KEPT = ("step", "status", "history", "loss_sum", "trace")
 
 
 def save_weights(folder: Path, stack: str, states: Sequence[RunState]) -> str:
@@ -58,6 +58,6 @@ def load_checkpoints(files: Iterable[Path], specs: Sequence[RunSpec]) -> dict[st
             if spec is None or (run["run_id"] in found and found[run["run_id"]].step >= run["step"]):
                 continue
             weights, exp_avg, exp_avg_sq = (tensors[name][i] for name in _TENSORS)
-            moments = (exp_avg, exp_avg_sq, run["history"], run["loss_sum"])
+            moments = (exp_avg, exp_avg_sq, run["history"], run["loss_sum"], run["trace"])
             found[run["run_id"]] = RunState(spec, run["step"], run["status"], weights, *moments)
     return found

@@ -49,6 +49,16 @@ def default_store() -> Path:
     return Path(os.environ.get("GENLAB_STORE") or "runs")
 
 
+_TRACE = ["split", "length", "metric", "value", "n"]
+_HISTORY = pa.schema(
+    [("run_id", pa.string()), ("step", pa.int64())]
+    + [(name, pa.float64()) for name in ("loss", "lr", "exact_match", "seconds")]
+    + [("split", pa.string()), ("length", pa.int64()), ("metric", pa.string()), ("value", pa.float64())]
+    + [("n", pa.int64())]
+)
+"""A row is a measurement (`split` is null) or one number of an evaluation made while training."""
+
+
 class Store:
     """A directory of runs. Opening one writes nothing; the first commit makes it."""
 
@@ -96,8 +106,8 @@ class Store:
 
         stack = stack_id(state.spec.run_id for state in states)
         weights = save_weights(self.path / "weights", stack, states)
-        rows = [{"run_id": s.spec.run_id, **row} for s in states for row in s.history]
-        history = write_table(self.path / "history", stack, pa.Table.from_pylist(rows))
+        rows = [{"run_id": s.spec.run_id, **row} for s in states for row in [*s.history, *s.trace]]
+        history = write_table(self.path / "history", stack, pa.Table.from_pylist(rows, schema=_HISTORY))
         runs = [
             {"run_id": s.spec.run_id, "status": s.status, "step": s.step, "spec": s.spec.model_dump(mode="json")}
             for s in states
@@ -145,10 +155,20 @@ class Store:
         return load_weights(files, self.spec(run_ids[0]).model, run_ids)
 
     def history(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        """Rows of (run_id, step, loss, lr, exact_match, seconds)."""
+        """Rows of (run_id, step, loss, lr, exact_match, seconds), one a measurement; exact match in distribution."""
+        found = self._history(run_ids)
+        return found[found["split"].isna()].drop(columns=_TRACE).reset_index(drop=True)
+
+    def trace(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Evaluations made while training: rows of (run_id, step, split, length, metric, value, n)."""
+        found = self._history(run_ids)
+        columns = ["run_id", "step", *_TRACE]
+        return found.loc[found["split"].notna(), columns].astype({"length": int, "n": int}).reset_index(drop=True)
+
+    def _history(self, run_ids: Sequence[str]) -> pd.DataFrame:
         files = sorted({self.entry(run)["history"] for run in run_ids})
         found = pd.concat([read_table(self.path / "history" / file).to_pandas() for file in files])
-        return found[found["run_id"].isin(list(run_ids))].reset_index(drop=True)
+        return found[found["run_id"].isin(list(run_ids))]
 
     # -- evaluations -------------------------------------------------------------------------------------------
 

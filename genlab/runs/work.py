@@ -26,6 +26,8 @@ from genlab.training import RunState, Stack, fresh, train_stack
 
 __all__ = ["Job", "Outcome", "do", "is_complete"]
 
+_TRACE_EXAMPLES = 64
+"""Examples a length in an evaluation while training."""
 _REPORT_SECONDS = 0.5
 _TELL_SECONDS = 2.0
 
@@ -81,6 +83,14 @@ class Job:
         task = make(self.specs[0].task)
         return [(specs, eval_splits(task, specs[0].train, self.evals)) for specs in found.values()]
 
+    def watched(self) -> list[Split]:
+        """What is evaluated while training, at few examples: the splits beyond the in-distribution check."""
+        beyond = [split for _, splits in self.splits() for split in splits[1:]]
+        names = dict.fromkeys(split.name for split in beyond)
+        lengths = {name: {n for split in beyond if split.name == name for n in split.lengths} for name in names}
+        task = make(self.specs[0].task)
+        return [task.split(name).at(tuple(sorted(lengths[name])), _TRACE_EXAMPLES, self.evals.seed) for name in names]
+
 
 def is_complete(store: Store, job: Job) -> bool:
     """Whether the store holds all runs of a stack and their evaluations."""
@@ -116,7 +126,7 @@ def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) 
     ended = [state for state in states if state.status != "training"]
     for step in sorted({state.step for state in states if state.status == "training"}):
         together = [s for s in states if s.step == step and s.status == "training"]
-        trained = _train(together, device, watch)
+        trained = _train(together, device, watch, job.watched())
         if any(state.status == "training" for state in trained):
             store.save_checkpoint([*ended, *trained])
             return False
@@ -126,10 +136,12 @@ def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) 
     return True
 
 
-def _train(states: Sequence[RunState], device: torch.device, watch: _Watch) -> list[RunState]:
+def _train(
+    states: Sequence[RunState], device: torch.device, watch: _Watch, watched: Sequence[Split]
+) -> list[RunState]:
     """Train runs to their ends, in halves where the device has not the memory for all at once."""
     try:
-        return train_stack(make(states[0].spec.task), states, device, watch.after_step)
+        return train_stack(make(states[0].spec.task), states, device, watch.after_step, watched)
     except torch.OutOfMemoryError:
         if len(states) == 1:
             size = parameters.count(states[0].spec.model)
@@ -137,10 +149,10 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch) -> l
     if device.type == "cuda":
         torch.cuda.empty_cache()
     half = len(states) // 2
-    first = _train(states[:half], device, watch)
+    first = _train(states[:half], device, watch, watched)
     if any(state.status == "training" for state in first):  # asked to stop
         return [*first, *states[half:]]
-    return [*first, *_train(states[half:], device, watch)]
+    return [*first, *_train(states[half:], device, watch, watched)]
 
 
 class _Watch:

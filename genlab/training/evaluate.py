@@ -12,7 +12,6 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,7 +21,7 @@ from genlab.tasks import Examples, Task, Vocab
 from genlab.training.batches import eval_offsets, widest
 from genlab.training.decode import greedy_answers
 
-__all__ = ["LengthResult", "eval_examples", "evaluate", "exact_match"]
+__all__ = ["LengthResult", "eval_examples", "evaluate"]
 
 _EVAL = 7
 _NUMBERS_AT_ONCE = 32_000_000
@@ -70,12 +69,6 @@ def evaluate(model: Transformer, task: Task, split: Split, judge: bool = True) -
             metrics |= _judged(model, task, examples, offsets)
         results.append(LengthResult(length, metrics, correct, scores.answers))
     return results
-
-
-def exact_match(model: Transformer, task: Task, split: Split) -> Float[np.ndarray, " run"]:
-    """Mean exact match over all lengths of a split."""
-    results = evaluate(model, task, split, judge=False)
-    return np.mean([result.metrics["exact_match"][0] for result in results], axis=0)
 
 
 @dataclass(frozen=True, slots=True)

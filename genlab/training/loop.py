@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from genlab.models import Transformer, initial
-from genlab.spec import RunSpec
+from genlab.spec import RunSpec, Split
 from genlab.tasks import Task, in_distribution, spread
 from genlab.training.batches import Stream, stack_examples, widest
-from genlab.training.evaluate import exact_match
+from genlab.training.evaluate import evaluate
 from genlab.training.optimizer import Adam, learning_rate
 from genlab.training.step import dropout, losses_and_gradients, places, precision
 
@@ -26,6 +26,8 @@ Status = Literal["training", "finished", "reached", "diverged"]
 
 _ID_LENGTHS, _ID_EXAMPLES = 8, 64
 """The in-distribution check while training: how many lengths, examples at each."""
+TRACED = ("exact_match", "exact_match_no_end", "token_accuracy", "loss")
+"""Metrics that are kept of every evaluation while training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class RunState:
         step: optimiser steps taken.
         weights, exp_avg, exp_avg_sq: [params], on the CPU.
         history: rows of (step, loss, lr, exact_match, seconds), one a measurement.
+        trace: evaluations made while training, rows of (step, split, length, metric, value, n).
         loss_sum: losses since the last measurement, added up; not finite once the run has diverged.
     """
 
@@ -47,6 +50,7 @@ class RunState:
     exp_avg_sq: Tensor
     history: list[dict[str, int | float]] = field(default_factory=list)
     loss_sum: float = 0.0
+    trace: list[dict[str, int | float | str]] = field(default_factory=list)
 
 
 def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
@@ -77,8 +81,10 @@ class Stack:
         train: the training configuration, for the fields that all runs share.
     """
 
-    def __init__(self, task: Task, states: Sequence[RunState], device: torch.device):
-        """Raises `ValueError` for runs that differ in what a stack shares (`stack_key`), or stand at other steps."""
+    def __init__(self, task: Task, states: Sequence[RunState], device: torch.device, watched: Sequence[Split] = ()):
+        """`watched`: splits (lengths, n and seed filled in) to evaluate at every measurement, beside the check.
+
+        Raises `ValueError` for runs that differ in what a stack shares (`stack_key`), or stand at other steps."""
         if any(stack_key(s.spec) != stack_key(states[0].spec) or s.step != states[0].step for s in states):
             raise ValueError("the runs of a stack share one shape, one training configuration and one step")
         self.task, self.device = task, device
@@ -87,6 +93,7 @@ class Stack:
         self.step = states[0].step
         self.ended: list[RunState] = []
         self._history = [list(s.history) for s in states]
+        self._trace = [list(s.trace) for s in states]
         self._streams = [Stream(task, s.spec.train) for s in states]
         self._flat, *moments = (
             torch.stack([getattr(s, name) for s in states]).to(device)
@@ -97,7 +104,7 @@ class Stack:
         train = self.train
         check = in_distribution(task, train)
         lengths = spread(task.lengths_between(check, train.min_len, train.train_len), _ID_LENGTHS)
-        self._check = check.at(lengths, _ID_EXAMPLES)
+        self._watched = [check.at(lengths, _ID_EXAMPLES), *watched]
         self._since = time.perf_counter()
 
     @property
@@ -126,8 +133,7 @@ class Stack:
 
     def measure(self) -> None:
         """Add a row to each run's history; let the runs go that diverged, reached `until` or are finished."""
-        with precision(self.train.dtype, self.device):
-            exact = exact_match(self._model, self.task, self._check)
+        exact = self._evaluate()
         steps = self.step - self._measured_at
         losses = (self._loss_sum / steps).tolist() if steps else [float("nan")] * len(self.specs)
         seconds = time.perf_counter() - self._since
@@ -153,6 +159,22 @@ class Stack:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
+    def _evaluate(self) -> np.ndarray:
+        """Add the watched splits to each run's trace; mean exact match of the first, in distribution."""
+        inside: list[np.ndarray] = []
+        for number, split in enumerate(self._watched):
+            with precision(self.train.dtype, self.device):
+                results = evaluate(self._model, self.task, split, judge=False)
+            for result in results:
+                about = {"step": self.step, "split": split.name, "length": result.length, "n": split.n}
+                for name in TRACED:
+                    values = result.metrics[name][0]
+                    for trace, value in zip(self._trace, values, strict=True):
+                        trace.append({**about, "metric": name, "value": float(value)})
+                if number == 0:
+                    inside.append(result.metrics["exact_match"][0])
+        return np.mean(inside, axis=0)
+
     def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor, loss_sum: Tensor) -> None:
         self._model = Transformer(self.specs[0].model, self._flat)
         self._optimizer = Adam(self.specs[0].model, [s.train for s in self.specs], exp_avg, exp_avg_sq)
@@ -174,7 +196,8 @@ class Stack:
         weights, exp_avg, exp_avg_sq = (x[i].detach().cpu().clone() for x in rows)
         loss_sum = float(self._loss_sum[i])
         history = list(self._history[i])
-        return RunState(self.specs[i], self.step, status, weights, exp_avg, exp_avg_sq, history, loss_sum)
+        trace = list(self._trace[i])
+        return RunState(self.specs[i], self.step, status, weights, exp_avg, exp_avg_sq, history, loss_sum, trace)
 
     def _release(self, statuses: list[Status]) -> None:
         """Move the runs that ended out of the stack, so that their time is not paid for."""
@@ -185,6 +208,7 @@ class Stack:
         self.specs = [self.specs[i] for i in stay]
         self._streams = [self._streams[i] for i in stay]
         self._history = [self._history[i] for i in stay]
+        self._trace = [self._trace[i] for i in stay]
         self._flat = self._flat[stay]
         if stay:
             self._set_up(self._optimizer.exp_avg[stay], self._optimizer.exp_avg_sq[stay], self._loss_sum[stay])
@@ -195,16 +219,18 @@ def train_stack(
     states: Sequence[RunState],
     device: torch.device,
     after_step: Callable[[Stack], bool] = lambda _stack: True,
+    watched: Sequence[Split] = (),
 ) -> list[RunState]:
     """Train runs of one shape, all at one step, to their ends.
 
     Args:
         after_step: called after every step (with the stack, to read its step, history and states); False stops.
+        watched: splits to evaluate every `eval_every` steps, for the runs' traces.
 
     Returns:
         The state of every run, in the order given; those not ended are `training`.
     """
-    stack = Stack(task, states, device)
+    stack = Stack(task, states, device, watched)
     if stack.train.steps <= stack.step:  # nothing to train: measured as it is
         stack.measure()
     while stack.specs:

@@ -29,6 +29,10 @@ def test_committed_runs_come_back_as_they_were(store: Store, small_plan: Plan):
     assert not torch.equal(both, initial(small_plan.specs[0].model, [0, 1]))
     history = store.history(ids)
     assert list(history["step"]) == [4, 8, 12] * 2
+    trace = store.trace(ids)
+    assert set(trace.columns) == {"run_id", "step", "split", "length", "metric", "value", "n"}
+    assert set(trace["length"]) == set(range(1, 9))  # within the training lengths and beyond
+    assert set(trace["step"]) == {4, 8, 12}
     assert {"git_commit", "torch", "device", "threads"} <= set(store.entry(ids[0])["environment"])
 
 

@@ -70,6 +70,8 @@ def test_a_stop_keeps_what_was_reached_and_the_same_call_goes_on(store: Store, s
     assert torch.equal(weights(path, small_plan), weights(store, small_plan))
     pd.testing.assert_frame_equal(values(path), values(store))
     assert not list((path / "checkpoints").glob("*"))
+    ids = [spec.run_id for spec in small_plan.specs]
+    pd.testing.assert_frame_equal(Store(path).trace(ids), store.trace(ids))
 
 
 def test_only_missing_evaluations_are_made(store: Store, small_plan: Plan):
