@@ -12,6 +12,7 @@ from rich.console import Console
 from genlab.report.display import print_rows
 from genlab.report.run_table import run_table, summary
 from genlab.runs.api import grid
+from genlab.runs.devices import pick_device
 from genlab.runs.gridfile import Grid
 from genlab.runs.grids import wanted_runs
 from genlab.runs.maintain import check_store
@@ -55,6 +56,8 @@ class GridDisplay:
 def grid_and_show(found: Grid, store_path: Path | None, as_json: bool, **options: Any) -> None:
     """Train a grid, then say what became of it, by cell."""
     store, said = Store(store_path), Console(stderr=True)
+    if options["executor"] == "local":
+        pick_device(options["device"])  # one that is not there is told before anything else
     ids = [spec.run_id for spec, _ in wanted_runs(found)]
     said.print(f"grid {found.name}: {len(found.plans)} cells, {len(ids)} runs", highlight=False)
     display = GridDisplay(store, ids, said)

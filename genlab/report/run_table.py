@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from genlab.errors import UserError, unknown
 from genlab.report.tables import FIT, wilson
@@ -22,6 +25,8 @@ _OPERATORS = {
     ">": lambda a, b: a > b,
 }
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.+?)\s*")
+_FEW = 10_000
+"""Runs below which evaluations are picked out rather than all taken."""
 _HIDDEN = ("history", "weights", "again")
 
 
@@ -30,16 +35,19 @@ def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFram
     exact match over tested lengths within and beyond the training lengths, on all splits."""
     runs = store.runs().drop(columns=list(_HIDDEN))
     if run_ids is not None:
-        runs = runs[runs["run_id"].isin(list(run_ids))].reset_index(drop=True)
+        wanted = pc.is_in(pa.array(runs["run_id"]), pa.array(list(run_ids), pa.string()))
+        runs = runs[wanted.to_numpy(zero_copy_only=False)].reset_index(drop=True)
     if runs.empty:
         return runs.assign(exact_match_in=[], exact_match_out=[])
-    exact = store.evals(None if run_ids is None else runs["run_id"], metric="exact_match")
-    longest = exact["run_id"].map(runs.set_index("run_id")["train_len"])
-    for column, chosen in (
-        ("exact_match_in", exact["length"] <= longest),
-        ("exact_match_out", exact["length"] > longest),
-    ):
-        runs[column] = runs["run_id"].map(exact[chosen].groupby("run_id")["value"].mean())
+    few = run_ids is not None and len(runs) < _FEW
+    exact = store.evals(runs["run_id"] if few else None, metric="exact_match")
+    row = pd.Index(runs["run_id"]).get_indexer(exact["run_id"])  # -1: of a run that is not asked for
+    inside = exact["length"].to_numpy() <= runs["train_len"].to_numpy()[row]
+    values = exact["value"].to_numpy()
+    for column, chosen in (("exact_match_in", inside & (row >= 0)), ("exact_match_out", ~inside & (row >= 0))):
+        counts = np.bincount(row[chosen], minlength=len(runs))
+        sums = np.bincount(row[chosen], weights=values[chosen], minlength=len(runs))
+        runs[column] = np.divide(sums, counts, out=np.full(len(runs), np.nan), where=counts > 0)
     return runs
 
 
