@@ -122,6 +122,7 @@ def test_a_pool_batches_alike_lengths_and_pays_no_pads() -> None:
 def test_a_pool_stays_what_it_is() -> None:
     one, other = (stream(parity("running"), pool=10, batch_size=size) for size in (4, 5))
     assert same_examples(one.pool, other.pool)
+    assert not same_examples(one.pool, stream(parity("running"), pool=10, data_seed=1).pool)
 
 
 def test_a_pool_refuses_a_curriculum() -> None:

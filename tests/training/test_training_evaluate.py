@@ -223,6 +223,9 @@ def test_an_evaluation_set_is_fixed_by_task_split_length_and_seed() -> None:
         assert not same_examples(base, other)
     assert (base.lengths == 9).all()
     assert len(base) == 50
+    # splits share no draws: letters that both draw uniformly are not the same ones
+    letters = [eval_examples(first(), first().split(name).at((8,), 50), 8).tokens[:, 1:8] for name in ("id", "a")]
+    assert (letters[0] == letters[1]).mean() < 0.5
 
 
 def test_no_example_of_an_evaluation_is_one_of_training() -> None:
