@@ -125,7 +125,7 @@ def spec(name: str, max_len: int, format: str | None = None, params: Mapping[str
     cls = task_class(name)
     chosen = format or next(iter(cls.formats))
     if chosen not in cls.formats:
-        raise unknown(f"format of task {name!r}", chosen, cls.formats)
+        raise unknown(f"format of task {name!r}:", chosen, cls.formats)
     if max_len < 1:
         raise UserError(f"max_len {max_len} is not allowed: a length is at least 1")
     resolved = cls.resolve(chosen, max_len, params or {})
