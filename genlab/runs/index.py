@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from genlab.errors import DamagedFileError
 from genlab.runs.files import create_json, read_json, read_table, write_json, write_table
 
 __all__ = ["Entry", "Index", "flat_spec"]
@@ -230,7 +231,10 @@ def _listed(folder: Path, ending: str) -> list[tuple[str, int, int]]:
 
 def _entries(path: Path) -> list[Entry]:
     record = read_json(path)
-    shared = {key: record[key] for key in ("stack", "history", "environment", "at")}
+    needed = ("stack", "history", "environment", "at", "runs")
+    if missing := [key for key in needed if key not in record]:
+        raise DamagedFileError(f"{path} is damaged: it has no {missing[0]!r}")
+    shared = {key: record[key] for key in needed[:-1]}
     # Records of the first version name no weights: the file is named after the stack alone.
     shared |= {
         "again": record.get("again", False),

@@ -99,6 +99,9 @@ def test_check_names_a_record_that_is_no_json(store: Store):
     record = next((store.path / "commits").glob("*.json"))
     record.write_text(record.read_text()[:-9])
     assert list(check_store(store)[0]) == [record]
+    record.write_text("{}")
+    with pytest.raises(UserError, match="it has no 'stack'"):
+        Store(store.path).run_ids()
 
 
 def test_leftovers_of_killed_processes_are_named_and_taken_away(store: Store, small_plan: Plan):
