@@ -110,6 +110,11 @@ def _depths(graph: Graph) -> dict[int, int]:
     return depths
 
 
-def largest(graph: Graph) -> int:
-    """The largest absolute value of any operation of a run that kept its values."""
-    return max((int(np.abs(values.astype(np.int64)).max()) for values in graph.values.values()), default=0)
+def largest(graph: Graph, kinds: Mapping[int, str]) -> dict[str, int]:
+    """The largest absolute value of the operations of each kind, in a run that kept its values."""
+    found: dict[str, int] = {}
+    for node in graph.live:
+        if node.id in graph.values and node.op != "input":
+            value = int(np.abs(graph.values[node.id].astype(np.int64)).max())
+            found[kinds[node.id]] = max(found.get(kinds[node.id], 0), value)
+    return found

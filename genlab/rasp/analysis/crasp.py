@@ -151,9 +151,7 @@ class CountingReading:
         if not node.params[0]:
             self._fault("causal", node, "attends to what comes later (causal=False)")
         key, query = (self._values[parent.id] for parent in node.inputs)
-        if key.term is None and query.term is None:
-            return
-        if _constant(node, key, query):
+        if (key.term is None and query.term is None) or _constant(node, key, query):
             return
         if not (_is_position(key) and _is_position(query)):
             self._fault("count-select", node, "selects by a count: a counted formula sees its own position alone")
@@ -254,5 +252,8 @@ def _constant(node: Node, key: Values, query: Values) -> bool:
     """Whether a predicate is the same for all keys and queries."""
     sides = [np.concatenate([_FULL if s.term else [], np.array(sorted(s.finite))]).astype(int) for s in (key, query)]
     columns = [grid.reshape(-1) for grid in np.meshgrid(*sides, indexing="ij")]
-    met = _call(node, columns) != 0
-    return bool((met == met[0]).all())
+    try:
+        met = _call(node, columns) != 0
+    except _Illegal:
+        return False
+    return len(set(met.tolist())) <= 1

@@ -66,13 +66,15 @@ class Domain:
 
     @property
     def kind(self) -> str:
-        """count, index, hint, boolean or token.
+        """count, index, hint, boolean or token; unknown where an illegal operation hides it.
 
         >>> tokens([0, 1]).kind, (tokens([7]) | Domain(scales=frozenset([INDEX]))).kind
         ('boolean', 'index')
         """
         if self.scales:
             return max((scale.kind for scale in self.scales), key=_WIDTH.__getitem__)
+        if not self.tokens:
+            return "unknown"
         return "boolean" if self.tokens <= {0, 1} else "token"
 
     def __or__(self, other: Domain) -> Domain:

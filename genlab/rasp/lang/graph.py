@@ -65,6 +65,9 @@ class Node:
     place: Place
     short: bool = False
 
+    def __repr__(self) -> str:
+        return f"Node({self.id}: {self.label} of {[parent.id for parent in self.inputs]})"
+
     @property
     def label(self) -> str:
         """A few characters that say what it does."""

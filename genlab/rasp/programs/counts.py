@@ -25,6 +25,8 @@ from genlab.rasp.lang import (
 from genlab.rasp.programs.parts import END, LETTER, NONE, SEP, at_letter, first_of, said_once, seen
 
 __all__ = [
+    "A",
+    "B",
     "bucket_sort",
     "compare_occurrence",
     "interlocked_pairing",
@@ -66,14 +68,20 @@ def mode_of_counts(x: Any, symbols: int = 5) -> Any:
     return said_once(x, leader)
 
 
-def mode_by_symbol(x: Any) -> Any:
-    """At a letter of the scratchpad its count; at a count the next letter of the alphabet, or the mode."""
+def mode_by_symbol(x: Any, most: int = 0) -> Any:
+    """At a letter of the scratchpad its count; at a count the next letter of the alphabet, or the mode.
+
+    `most` bounds the counts that can be written (0: none), for those who only know so many numerals.
+    """
     prompt, before = where(seen(x, SEP), full(x, NONE), x), shift_right(x, 1)
     votes = where(prompt == NONE, full(x, 0), num_prev(prompt, prompt))
     winner = aggr(select(votes, maximum(votes), geq), prompt, reduction="max")
     above = kqv(prompt, where(x == SEP, full(x, SEP), before), prompt, gt, default=NONE, reduction="min")
     repeated = (before != SEP) & (shift_right(x, 2) >= x)  # then this letter is the mode
-    after_letter = where(repeated, full(x, END), num_prev(prompt, x))
+    count = num_prev(prompt, x)
+    if most:
+        count = tok_map(count, lambda count: min(count, most))
+    after_letter = where(repeated, full(x, END), count)
     return first_of(at_letter(x, after_letter), above, winner)
 
 

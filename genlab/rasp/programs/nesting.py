@@ -30,8 +30,12 @@ __all__ = [
     "closing_rest",
     "closing_rest_bounded",
     "closing_rest_counting",
+    "counted",
     "dyck",
+    "excess",
     "nested",
+    "sides",
+    "true_unless",
 ]
 
 TRUE, FALSE, NOTHING_OPEN = (SPECIALS[token] for token in ("True", "False", "none"))
@@ -44,7 +48,7 @@ def nested(x: Any) -> Any:
     """Never more closed than opened, and as many in the end."""
     opened, closed = num_prev(x, full(x, OPENING[0])), num_prev(x, full(x, CLOSING[0]))
     ever_below = has_seen(seq_map(closed, opened, gt), full(x, 1))
-    return said_once(x, seq_map(seq_map(opened, closed, equals), ever_below, _true_unless))
+    return said_once(x, seq_map(seq_map(opened, closed, equals), ever_below, true_unless))
 
 
 def dyck(x: Any) -> Any:
@@ -54,7 +58,7 @@ def dyck(x: Any) -> Any:
     level = where(opens, depth, full(x, NOWHERE))
     partner = index_select(opens, lasts(level, depth + 1, default=NOWHERE))
     wrong = (closes > 0) & (closes != partner)
-    return said_once(x, seq_map(depth == 0, has_seen(wrong, full(x, 1)), _true_unless))
+    return said_once(x, seq_map(depth == 0, has_seen(wrong, full(x, 1)), true_unless))
 
 
 def closing_next(x: Any) -> Any:
@@ -98,7 +102,7 @@ def closing(x: Any) -> Any:
 def closing_bounded(x: Any, depth: int) -> Any:
     """The same, with the depth as a token."""
     opens, closes = sides(x)
-    here = seq_map(counted(opens), counted(closes), _excess(depth))
+    here = seq_map(counted(opens), counted(closes), excess(depth))
     level = where(opens, here, full(x, NOWHERE))
     return seq_map(index_select(opens, lasts(level, here)), here, _closing)
 
@@ -106,7 +110,7 @@ def closing_bounded(x: Any, depth: int) -> Any:
 def closing_counting(x: Any, depth: int, types: int) -> Any:
     """The same without a lookup: the type that was opened more often than closed at the depth that is open now."""
     opens, closes = sides(x)
-    here = seq_map(counted(opens), counted(closes), _excess(depth))
+    here = seq_map(counted(opens), counted(closes), excess(depth))
     opened, closed = seq_map(here, opens, _depth_and_type), seq_map(here + 1, closes, _depth_and_type)
     waiting = full(x, 0)
     for kind in range(1, types + 1):
@@ -134,7 +138,7 @@ def _type_of(side: list[int]) -> Callable[[int], int]:
     return lambda token: side.index(token) + 1 if token in side else 0
 
 
-def _excess(most: int) -> Callable[[Any, Any], Any]:
+def excess(most: int) -> Callable[[Any, Any], Any]:
     """How much larger the first count is, from 0 to `most`: so many comparisons."""
 
     @elementwise
@@ -160,5 +164,6 @@ def _none_after_sep(token: int) -> int:
 
 
 @elementwise
-def _true_unless(good: Any, bad: Any) -> Any:
+def true_unless(good: Any, bad: Any) -> Any:
+    """`True` where the first flag is set and the second is not, else `False`."""
     return np.where(np.not_equal(good, 0) & np.equal(bad, 0), TRUE, FALSE)
