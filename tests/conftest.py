@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
 _scratch = Path(tempfile.mkdtemp(prefix="genlab-tests-"))
@@ -19,3 +21,22 @@ tempfile.tempdir = None  # or the folder that was found first stays
 
 # Before anything imports these rooms: every array in and out of them is checked against its signature.
 install_import_hook(["genlab.models", "genlab.training"], "beartype.beartype")
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Type a command; gives exit status, standard output and standard error."""
+    monkeypatch.setenv("GENLAB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "160")
+
+    from genlab.cli import main
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lab", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return (int(code) if code else 0), out, err
+
+    return run

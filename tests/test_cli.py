@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from genlab import cli
 from genlab.runs import Store
 from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import check_task, make
@@ -29,23 +27,6 @@ TINY = [
     "--workers",
     "1",
 ]
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Type a command; gives exit status, standard output and standard error."""
-    monkeypatch.setenv("GENLAB_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lab", *words])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return (int(code) if code else 0), out, err
-
-    return run
 
 
 BAD = [

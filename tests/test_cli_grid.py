@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from genlab import cli
 
 GRID = """
 [base]
@@ -29,23 +26,11 @@ n = 16
 """
 
 
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Type a command; gives exit status, standard output and standard error."""
-    monkeypatch.setenv("GENLAB_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "160")
+@pytest.fixture(autouse=True)
+def _grid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Commands run where `two.toml` is."""
     (tmp_path / "two.toml").write_text(GRID)
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lab", *words])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return (int(code) if code else 0), out, err
-
-    return run
 
 
 BAD = [
