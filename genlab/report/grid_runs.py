@@ -65,10 +65,10 @@ def show_runs(
 def _print_runs(runs: pd.DataFrame) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("run", "task", "lengths", "model", "seed", "steps", "exact in", "exact out", "status"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("run", "status"))
     for row in runs.tail(_SHOWN).to_dict("records"):
         exact = ["-" if pd.isna(row[k]) else f"{row[k]:.3f}" for k in ("exact_match_in", "exact_match_out")]
-        model = f"{row['n_layers']} layers d {row['d_model']} {row['positions']}"
+        model = f"{row['n_layers']}L d{row['d_model']} {row['positions']}"
         seeds = {row["init_seed"], row["data_seed"]}
         seed = f"{row['init_seed']}" if len(seeds) == 1 else f"{row['init_seed']}/{row['data_seed']}"
         lengths, name = f"{row['min_len']} to {row['train_len']}", f"{row['task']} {row['format']}"

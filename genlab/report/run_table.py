@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from genlab.errors import UserError, unknown
 from genlab.report.tables import FIT, wilson
 from genlab.runs.store import Store
+from genlab.tasks import task_class
 
 __all__ = ["filtered", "run_table", "summary"]
 
@@ -31,8 +32,8 @@ _HIDDEN = ("history", "weights", "again")
 
 
 def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFrame:
-    """A row a run, oldest first. The first column is `run_id`; `exact_match_in` and `exact_match_out` are means of
-    exact match over tested lengths within and beyond the training lengths, on all splits."""
+    """A row a run, oldest first. The first column is `run_id`; `exact_match_in` is the mean of exact match over the
+    tested lengths within the training lengths, on the in-distribution split; `exact_match_out` that of all else."""
     runs = store.runs().drop(columns=list(_HIDDEN))
     if run_ids is not None:
         wanted = pc.is_in(pa.array(runs["run_id"]), pa.array(list(run_ids), pa.string()))
@@ -43,12 +44,20 @@ def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFram
     exact = store.evals(runs["run_id"] if few else None, metric="exact_match")
     row = pd.Index(runs["run_id"]).get_indexer(exact["run_id"])  # -1: of a run that is not asked for
     inside = exact["length"].to_numpy() <= runs["train_len"].to_numpy()[row]
+    inside &= exact["split"].to_numpy() == _home_splits(runs)[row]
     values = exact["value"].to_numpy()
     for column, chosen in (("exact_match_in", inside & (row >= 0)), ("exact_match_out", ~inside & (row >= 0))):
         counts = np.bincount(row[chosen], minlength=len(runs))
         sums = np.bincount(row[chosen], weights=values[chosen], minlength=len(runs))
         runs[column] = np.divide(sums, counts, out=np.full(len(runs), np.nan), where=counts > 0)
     return runs
+
+
+def _home_splits(runs: pd.DataFrame) -> np.ndarray:
+    """The split that is in distribution, for each run (as `genlab.tasks.in_distribution` has it)."""
+    own = {name: task_class(name).train_split for name in runs["task"].unique()}
+    pairs = zip(runs["task"], runs["train_split"], strict=True)
+    return np.array(["id" if drawn == own[task] else drawn for task, drawn in pairs], dtype=object)
 
 
 def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:

@@ -168,6 +168,16 @@ def test_where_says_what_it_cannot(store: Store, where: str, said: str):
         filtered(run_table(store), where)
 
 
+def test_in_is_the_training_split_within_the_training_lengths_and_out_is_all_else(store: Store):
+    run = store.run_ids()[0]
+    about = {"run_id": run, "step": 12, "n": 32, "seed": 0, "at": "", "metric": "exact_match"}
+    inside, beyond = run_table(store, [run])[["exact_match_in", "exact_match_out"]].iloc[0]
+    store.add_evals([{**about, "split": "dense", "length": 2, "value": 5.0, "correct": None, "answers": None}])
+    after = run_table(store, [run])
+    assert after["exact_match_in"].item() == inside
+    assert after["exact_match_out"].item() == pytest.approx((4 * beyond + 5.0) / 5)  # lengths 5 to 8, and this one
+
+
 def test_where_and_by(store: Store):
     runs = run_table(store)
     assert next(iter(runs.columns)) == "run_id"
