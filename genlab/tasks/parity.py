@@ -52,7 +52,12 @@ class Parity(Task):
         Split(name="uniform-count", about="the number of ones is uniform", shift={"p_one": "uniform"}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"n_layers": 3, "steps": 3000}, "running": {"n_layers": 2}, "scratchpad": {"n_layers": 2}}
+        {
+            # One length a batch, the plain protocol; with several, runs learn more of it (docs/decisions/0006).
+            "plain": {"n_layers": 3, "steps": 3000, "lengths_per_batch": 1},
+            "running": {"n_layers": 2, "steps": 3000},
+            "scratchpad": {"n_layers": 2, "steps": 3000},
+        }
     )
 
     def symbols(self) -> tuple[str, ...]:

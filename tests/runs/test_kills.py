@@ -39,9 +39,13 @@ def disturb(file: Path, store: Path, kills: int, seed: int, seconds: float) -> i
         wait_for_training(store, process)
         time.sleep(rng.uniform(0.0, 1.0))
         workers = children(process.pid)
-        while_training += any("step" in content for content in active(store / "leases").values())
-        os.kill(rng.choice(workers) if workers and rng.random() < 0.5 else process.pid, signal.SIGKILL)
+        trains = any("step" in content for content in active(store / "leases").values())
+        try:
+            os.kill(rng.choice(workers) if workers and rng.random() < 0.5 else process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it had ended in the meantime: no kill
+            continue
         done += 1
+        while_training += trains
         time.sleep(0.05)
     if process and process.poll() is None:
         process.kill()
