@@ -22,7 +22,7 @@ _B = TypeVar("_B")
 DERIVED = ("d_vocab", "n_ctx", "train_len", "init_seed", "data_seed")
 """Fields that a plan fills itself."""
 
-_BUDGET = 110.0
+_BUDGET = 170.0
 """Seconds a run may take on one core where the user does not say how many steps."""
 _FLOPS, _OVERHEAD = 50e9, 2.5e-3
 """One core's floating-point rate in a training step, and seconds a step that do not scale (measured: benchmarks/)."""

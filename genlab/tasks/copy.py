@@ -56,7 +56,7 @@ class Copy(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"n_layers": 2, "steps": 3500, "positions": "rotary", "warmup": 100, "lengths_per_batch": 8}}
+        {"*": {"n_layers": 2, "steps": 3400, "positions": "rotary", "warmup": 100, "lengths_per_batch": 8}}
     )
 
     class Params(Task.Params):
