@@ -82,7 +82,7 @@ class Maze(Task):
     )
     train_split = "train"
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 2, "n_layers": 4, "d_model": 128, "positions": "rotary", "steps": 5000}}
+        {"*": {"n_layers": 4, "d_model": 128, "positions": "rotary", "steps": 5000}}
     )
 
     class Params(Task.Params):

@@ -53,7 +53,9 @@ class AssociativeRecall(Task):
         Split(name="skewed-keys", about="key i of weight 1/(i + 2.7)", shift={"keys": "skewed"}),
         Split(name="few-values", about="only two different values", shift={"values": 2}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 5000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"lr": 2e-3, "warmup": 100, "lengths_per_batch": 4, "curriculum": 0.7, "steps": 5000}}
+    )
 
     class Params(Task.Params):
         """Sizes of the two alphabets."""
@@ -167,9 +169,7 @@ class Needle(Task):
         Split(name="distractors", about="three other keys besides", shift={"keys": 4}),
         Split(name="few-numbers", about="only two different numbers", shift={"numbers": 2}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 2, "n_layers": 2, "steps": 5000}}
-    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 5000}})
 
     class Params(Task.Params):
         """Sizes of the two alphabets."""

@@ -65,7 +65,7 @@ class Repeats(Task):
         Split(name="long-text", about="twice as much text, with periods never trained", shift={"texts": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 10, "n_layers": 2, "n_heads": 1, "loss": "all", "positions": "rotary", "steps": 6000}}
+        {"*": {"min_len": 10, "loss": "all", "positions": "rotary", "lr": 2e-3, "warmup": 100, "steps": 6000}}
     )
 
     class Params(Task.Params):
