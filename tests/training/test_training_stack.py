@@ -137,6 +137,19 @@ def test_going_on_from_any_step_equals_never_having_stopped(seeds: tuple[int, ..
         assert_same_bits(train_stack(first(), kept, CPU), undisturbed)
 
 
+def test_a_state_that_was_taken_does_not_change_as_the_stack_goes_on() -> None:
+    taken: list[RunState] = []
+
+    def after_step(stack: Stack) -> bool:
+        if stack.step == 2:
+            taken.extend(stack.states())
+        return True
+
+    specs = runs(first(), [0, 1], eval_every=1)
+    train_stack(first(), fresh(specs), CPU, after_step)
+    assert_same_bits(taken, train_stack(first(), fresh(specs), CPU, lambda stack: stack.step < 2))
+
+
 # -- runs that end early -----------------------------------------------------------------------------------------
 
 
@@ -185,6 +198,28 @@ def test_a_gradient_that_is_not_finite_counts_as_diverging(monkeypatch: pytest.M
     states = train(first(), runs(first(), [0, 1], eval_every=6))
     assert [state.status for state in states] == ["diverged", "finished"]
     assert torch.equal(states[0].weights, fresh([states[0].spec])[0].weights)
+
+
+def test_a_run_that_was_frozen_does_not_come_back_where_a_later_batch_would_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, calls = loop_module.losses_and_gradients, [0]
+
+    def spoilt_once(model: Transformer, batch: Any, drop: Any) -> Any:
+        losses, gradients = plain(model, batch, drop)
+        calls[0] += 1
+        if calls[0] == 2:
+            gradients[0] = float("nan")
+        return losses, gradients
+
+    monkeypatch.setattr(loop_module, "losses_and_gradients", spoilt_once)
+    specs = runs(first(), [0, 1], eval_every=6)
+    undisturbed = train(first(), specs)
+    assert [state.status for state in undisturbed] == ["diverged", "finished"]
+    calls[0] = 0
+    kept = train_stack(first(), fresh(specs), CPU, lambda stack: stack.step < 3)
+    assert_same_bits(train_stack(first(), kept, CPU), undisturbed)
+    assert np.isnan(undisturbed[0].history[-1]["loss"])
 
 
 def test_until_stops_a_run_once_it_stays_right_and_no_other() -> None:
