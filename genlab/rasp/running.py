@@ -27,16 +27,17 @@ def trace(program: Program, values: Any, keep: bool = False) -> Graph:
         ProgramError: what the program does is not in the language, or it fails; the message names its line.
     """
     graph = Graph(keep=keep)
-    graph.output = _run(program, sequence(values, graph)).node
+    graph.output = run_program_body(program, sequence(values, graph)).node
     return graph
 
 
 def predict(program: Program, values: Any) -> Ints:
     """The values that a program predicts to come next, at every position: int[n, pos]."""
-    return _run(program, sequence(values)).values.astype(np.int64)
+    return run_program_body(program, sequence(values)).values.astype(np.int64)
 
 
-def _run(program: Program, x: Seq) -> Seq:
+def run_program_body(program: Program, x: Seq) -> Seq:
+    """Call a program. `here` knows this function by its name."""
     try:
         out = program(x)
     except UserError:

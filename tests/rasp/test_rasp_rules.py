@@ -305,8 +305,17 @@ ILLEGAL = {
 }
 
 
+STRICT = [entry for entry in PROGRAMS if entry.rules == "strict"]
+
+
 @pytest.mark.parametrize("rule", ILLEGAL)
-@pytest.mark.parametrize("entry", [e for e in PROGRAMS if e.rules == "strict"], ids=lambda e: f"{e.task}-{e.format}")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(e, id=f"{e.task}-{e.format}", marks=[] if i % 4 == 0 else pytest.mark.slow)
+        for i, e in enumerate(STRICT)
+    ],
+)
 def test_one_illegal_operation_flips_the_verdict(entry, rule):
     from genlab.rasp.checker import tokens_of
     from genlab.tasks import make

@@ -15,7 +15,7 @@ from genlab.rasp.analysis.domain import COUNT, INDEX, NOTHING, Domain, Scale, to
 from genlab.rasp.analysis.shapes import Relation, a, map_shape, relation
 from genlab.rasp.lang.graph import Graph, Node
 
-__all__ = ["Fault", "Reading", "between"]
+__all__ = ["Fault", "Reading", "between", "kind_of"]
 
 MOST_TOKENS = 256
 """Values of an int8."""
@@ -163,6 +163,12 @@ class Reading:
             mean = self.graph.nodes[place]
             kind = self.of(mean.inputs[1]).kind
             self._fault("mean", mean, f"the mean of {a(kind)} over several keys reaches the output; take max or min")
+
+
+def kind_of(graph: Graph, node: Node) -> str:
+    """The kind of an operation of a run whose input holds int8 tokens, and hints if it says so."""
+    hints = frozenset() if graph.hints_from is None else frozenset([Scale("hint", graph.hints_from)])
+    return Reading(graph, tokens(range(-128, 128)) | Domain(scales=hints)).of(node).kind
 
 
 def between(values: frozenset[int], most: int) -> frozenset[int]:

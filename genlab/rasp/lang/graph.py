@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from genlab.errors import UserError
 
-__all__ = ["FREE", "MAPS", "Graph", "Node", "Op", "Place", "ProgramError", "here"]
+__all__ = ["FREE", "MAPS", "RUNNER", "Graph", "Node", "Op", "Place", "ProgramError", "here"]
 
 Op = Literal["input", "foreign", "full", "indices", "tok_map", "seq_map", "select", "sel_width", "aggr"]
 MAPS: tuple[Op, ...] = ("tok_map", "seq_map")
 FREE: tuple[Op, ...] = ("input", "foreign")
 """What a program is given and does not compute."""
 
+RUNNER = "run_program_body"
+"""The function that calls a program: its caller's frames are not the program's."""
 _LANGUAGE = (str(Path(__file__).parent), str(Path(np.__file__).parent))
 """Files whose lines are not the program's: numpy's hold the operators of sequences."""
 
@@ -30,12 +32,19 @@ class ProgramError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an operation was asked for: the program's own line, and the library function between, if any."""
+    """Where an operation was asked for.
+
+    Attributes:
+        file, line, function: the nearest line outside the language.
+        via: the library function between that line and the operation, if any.
+        top: the line of the program itself, where that line is in a function that the program calls.
+    """
 
     file: str
     line: int
     function: str = ""
     via: str = ""
+    top: int = 0
 
     def __str__(self) -> str:
         inside = f" in {self.via}" if self.via else ""
@@ -88,12 +97,14 @@ class Graph:
         nodes: all operations, those whose result is never used among them.
         output: the operation that the program returned, set when it has returned.
         values: the value of each node by its id, int64 or bool [n, pos]; filled where `keep` is set.
+        hints_from: where the input holds hints, the smallest of them; what is below is a token.
     """
 
     keep: bool = False
     nodes: list[Node] = field(default_factory=list[Node])
     output: Node | None = None
     values: dict[int, NDArray[Any]] = field(default_factory=dict[int, NDArray[Any]])
+    hints_from: int | None = None
 
     def add(
         self,
@@ -137,4 +148,9 @@ def here() -> Place:
         if frame.f_code.co_filename.endswith("library.py") and not frame.f_code.co_name.startswith("_"):
             via = frame.f_code.co_name
         frame = frame.f_back
-    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, via)
+    outer, top = frame, frame
+    while outer is not None and outer.f_code.co_name != RUNNER:
+        outer, top = outer.f_back, outer
+    return Place(
+        frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, via, top.f_lineno if outer is not None else 0
+    )

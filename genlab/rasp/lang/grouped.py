@@ -68,23 +68,33 @@ class _Groups(NamedTuple):
 
     def aggregate(self, v: Ints, default: int, reduction: Reduction) -> Ints:
         """The running aggregate of `v` over the keys of each group, read at its queries."""
-        counts = self._running_sum(self.is_key)
         if reduction == "width":
-            return counts
+            return self._running_sum(self.is_key.astype(np.int64))
         if reduction == "mean":
-            return truncated_mean(self._running_sum(v * self.is_key), counts, default)
-        height = v if reduction == "max" else -v
-        low, high = int(height.min()), int(height.max())
-        # Each group is lifted so far that none before it stands higher: one running maximum serves them all.
-        lift = np.repeat(np.arange(len(self.starts)) * (high - low), self.sizes)
-        best = np.maximum.accumulate((height - low) * self.is_key + lift).take(self.queries)
-        best += low - lift.take(self.queries)
-        return np.where(counts == 0, default, best if reduction == "max" else -best)
+            return self._mean(v, default)
+        return self._largest(v, default) if reduction == "max" else -self._largest(-v, -default)
 
-    def _running_sum(self, amount: Values) -> Ints:
-        total = np.cumsum(amount, dtype=np.int64)
+    def _mean(self, v: Ints, default: int) -> Ints:
+        low, high = int(v.min()), int(v.max())
+        if (high - low) * len(v) < 1 << 31:  # sum and count fit one number, and one running sum serves both
+            both = self._running_sum(((v - low << 32) + 1) * self.is_key)
+            counts = both & (1 << 32) - 1
+            return truncated_mean((both >> 32) + low * counts, counts, default)
+        counts = self._running_sum(self.is_key.astype(np.int64))
+        return truncated_mean(self._running_sum(v * self.is_key), counts, default)
+
+    def _largest(self, v: Ints, default: int) -> Ints:
+        """Values from 1 up, so that 0 says that no key has come; each group is lifted above all groups before it."""
+        low, high = int(v.min()) - 1, int(v.max())
+        lift = np.repeat(np.arange(len(self.starts)) * (high - low), self.sizes)
+        best = np.maximum.accumulate((v - low) * self.is_key + lift).take(self.queries)
+        best -= lift.take(self.queries)
+        return np.where(best == 0, default, best + low)
+
+    def _running_sum(self, amount: Ints) -> Ints:
+        total = np.cumsum(amount)
         before = total.take(self.starts) - amount.take(self.starts)
-        return (total - np.repeat(before, self.sizes)).take(self.queries)
+        return total.take(self.queries) - np.repeat(before, self.sizes).take(self.queries)
 
 
 def truncated_mean(sums: Ints, counts: Ints, default: int) -> Ints:

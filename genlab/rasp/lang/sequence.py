@@ -81,6 +81,18 @@ class Seq(NDArrayOperatorsMixin):
         """Rows and positions."""
         return self.values.shape
 
+    @property
+    def kind(self) -> str:
+        """What its values are, at any length: token, boolean, hint, index or count.
+
+        >>> x = sequence([3, 1, 2])
+        >>> x.kind, (x == 1).kind, (x == 1).graph is x.graph
+        ('token', 'boolean', True)
+        """
+        from genlab.rasp.analysis.interpret import kind_of  # the analysis reads graphs: it stands above the language
+
+        return kind_of(self.graph, self.node)
+
     def __repr__(self) -> str:
         return f"Seq({self.node.label}, {self.values.tolist()})"
 
@@ -123,14 +135,17 @@ class Seq(NDArrayOperatorsMixin):
         return id(self)
 
 
-def sequence(values: Any, graph: Graph | None = None) -> Seq:
+def sequence(values: Any, graph: Graph | None = None, hints_from: int | None = None) -> Seq:
     """A batch of sequences [n, pos] (or one, [pos]) as the input of a new run.
+
+    With `hints_from`, its values from there up are hints.
 
     Raises:
         ProgramError: a value that is neither an integer nor a boolean, or rows of unequal length.
     """
     array = _array(values)
     graph = graph or Graph()
+    graph.hints_from = hints_from
     array = array if array.ndim == 2 else array[None]
     return Seq(array, graph.add("input", values=array), graph)
 

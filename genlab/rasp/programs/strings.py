@@ -54,8 +54,10 @@ def sort(x: Any) -> Any:
 
 def count(x: Any) -> Any:
     """The first number, then always one more, until it is the last number."""
-    first, last = index_select(x, full(x, 0)), index_select(x, full(x, 1))
-    return first_of(at_sep(x, first), seq_map(x, last, _one_more_until))
+    first = index_select(x, full(x, 0))
+    last = index_select(x, full(x, 1))
+    one_more = seq_map(x, last, _one_more_until)
+    return first_of(at_sep(x, first), one_more)
 
 
 @elementwise

@@ -214,6 +214,6 @@ TRIED: tuple[Attempt, ...] = (
     Attempt("parity", "plain", small_counts, "1 1 1 1 1 1 1 1 1 >"),
     Attempt("parity", "plain", last_three_bits, "1 0 0 0 >"),
     Attempt("repeats", "text", after_one_token, "5 1 2 3 4 7 8 6 4 9 0 1 2 3 4"),
-    Attempt("reverse", "repeats", before_two_tokens, "a b a a b >"),
+    Attempt("reverse", "repeats", before_two_tokens, "a a a b >"),
     Attempt("stack-manipulation", "plain", last_action, "a b b +a +b pop pop >"),
 )

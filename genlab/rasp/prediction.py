@@ -1,0 +1,207 @@
+"""Does the conjecture expect a task to generalise in length? A stated rule, from legality, length, depth and growth.
+
+The rule, in the order of its clauses:
+
+1. No strictly legal program is known: not expected. The reason names the rules that the shortest wider one breaks.
+2. The shortest strictly legal program is longer than `LONGEST` operations or deeper than `DEEPEST` selects: not
+   expected, since a shorter rule that fits the training lengths is then likely to be learned first.
+3. Otherwise expected, for the position encodings that give the program the places it asks for:
+   - it asks for no place: every encoding, none included;
+   - it asks for a fixed distance: encodings that tell distances (learned at a random offset, rotary, ALiBi);
+   - it asks for the beginning: encodings that tell it (learned, sinusoidal, and none, by counting);
+   - it asks for a place that it has found: learned at a random offset alone.
+   Counts over the whole input are shares to a softmax, of size 1 / length: where a program needs counts the reason
+   says so, and where the values of its counts or indices grow, how fast.
+
+The bounds were set with the outcomes in `KNOWN` in sight: for these the rule is a retrodiction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from genlab.rasp.analysis import Reading
+from genlab.rasp.analysis.domain import COUNT, INDEX
+from genlab.rasp.checker import lengths_of, tokens_of
+from genlab.rasp.examine import Examination, examine
+from genlab.rasp.lang.graph import Node
+from genlab.rasp.lang.sequence import Shorthand
+from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries
+from genlab.rasp.running import Program, trace
+
+__all__ = [
+    "DEEPEST",
+    "KNOWN",
+    "LONGEST",
+    "Prediction",
+    "places_asked_for",
+    "predict_all",
+    "predict_program",
+    "predict_task",
+    "score",
+]
+
+LONGEST, DEEPEST = 40, 4
+_MAX_LEN = 31
+
+ENCODINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "nowhere": ("none", "learned", "sinusoidal", "rotary", "alibi"),
+        "distance": ("learned", "rotary", "alibi"),
+        "beginning": ("none", "learned", "sinusoidal"),
+        "found": ("learned",),
+    }
+)
+"""What a program asks for -> the encodings with which generalisation is expected."""
+
+_ZHOU, _HUANG = "Zhou et al. 2023, arXiv 2310.16028", "Huang et al. 2024, arXiv 2410.02140"
+
+KNOWN: Mapping[tuple[str, str], tuple[bool, str]] = MappingProxyType(
+    {
+        ("addition", "forward"): (False, _ZHOU),
+        ("addition", "reversed"): (False, _ZHOU),
+        ("addition", "reversed-hints"): (True, _ZHOU),
+        ("copy", "repeats"): (False, _ZHOU),
+        ("copy", "unique"): (True, _ZHOU),
+        ("count", "plain"): (True, _ZHOU),
+        ("dyck-next", "next"): (True, _HUANG + " (bounded Dyck)"),
+        ("majority", "plain"): (True, _HUANG),
+        ("mode", "by-count"): (False, _ZHOU),
+        ("mode", "plain"): (True, _ZHOU),
+        ("parity", "plain"): (False, _ZHOU),
+        ("sort", "plain"): (True, _ZHOU),
+    }
+)
+"""(task, format) -> whether generalisation in length was reported before the sealing, and where."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the rule says of one task and format.
+
+    Attributes:
+        task, format: what is predicted.
+        expected: whether generalisation in length is expected.
+        encodings: the position encodings for which it is; empty where it is not expected.
+        reason: why, in words.
+        program: the program that decides, or empty.
+        rules: the narrowest rule set that it is legal under.
+        length, depth: its size.
+    """
+
+    task: str
+    format: str
+    expected: bool
+    encodings: tuple[str, ...]
+    reason: str
+    program: str = ""
+    rules: str = ""
+    length: int = 0
+    depth: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "encodings": list(self.encodings)}
+
+
+def predict_task(task: str, format: str, make: Callable[..., Any]) -> Prediction:
+    """The rule for a task of the lab. `make(name, max_len, format)` builds the task.
+
+    Raises:
+        UserError: neither a program nor anything else is known of the task.
+    """
+    known = OPEN.get((task, format)) or OPEN.get((task, "*"))
+    if known is not None:
+        return Prediction(task, format, False, (), f"no program is known: {known}")
+    made = make(task, _MAX_LEN, format)
+    said = [
+        predict_program(bind(entry.program, made.params.model_dump()), made, entry.rules)
+        for entry in entries(task, format)
+    ]
+    expected = [one for one in said if one.expected]
+    # Another legal program may ask for other places, and so do with other encodings.
+    able = {encoding for one in expected for encoding in one.encodings}
+    return replace((expected or said)[0], encodings=tuple(e for e in ENCODINGS["nowhere"] if e in able))
+
+
+def predict_program(program: Program, task: Any, rules: str = "strict") -> Prediction:
+    """The rule for one program, taken as the shortest known for its task."""
+    found = examine(program, task)
+    sizes, name = found.complexity, getattr(program, "__name__", "program")
+    say = partial(Prediction, str(getattr(task, "name", "")), str(getattr(task, "format", "")))
+    about = {"program": name, "rules": rules, "length": sizes.length, "depth": sizes.depth}
+    if not found.strict.legal:
+        broken = ", ".join(found.strict.broken)
+        return say(False, (), f"no strictly legal program is known; the shortest wider one breaks: {broken}", **about)
+    if sizes.length > LONGEST or sizes.depth > DEEPEST:
+        reason = f"the shortest legal program is too large: {sizes.length} operations, depth {sizes.depth}"
+        return say(False, (), reason, **about)
+    asked = places_asked_for(program, task)
+    encodings = tuple(e for e in ENCODINGS["nowhere"] if all(e in ENCODINGS[place] for place in asked))
+    return say(True, encodings, _reason(found, asked), **about)
+
+
+def _reason(found: Examination, asked: frozenset[str]) -> str:
+    wants = [words for place, words in _PLACES.items() if place in asked] or ["no places"]
+    sizes = found.complexity
+    parts = [f"legal in {sizes.length} operations at depth {sizes.depth}, asks for {' and '.join(wants)}"]
+    if found.kinds.get("count"):
+        parts.append("compares counts, whose shares of attention shrink as 1 / length")
+    if found.verdicts["c-rasp"].legal:
+        parts.append("a counting program (C-RASP) for any one alphabet")
+    return "; ".join(parts)
+
+
+_PLACES = {
+    "distance": "tokens at a fixed distance",
+    "beginning": "the first tokens",
+    "found": "places that it has found",
+}
+
+
+def places_asked_for(program: Program, task: Any) -> frozenset[str]:
+    """What a program's selects ask of positions: `distance`, `beginning`, `found`; empty for nothing."""
+    length = lengths_of(task, 1, getattr(task, "max_len", _MAX_LEN))[-1]
+    examples = task.sample(np.random.default_rng(0), "id", [length])
+    tokens = tokens_of(task)
+    graph = trace(program, tokens.encode(examples.tokens))
+    reading = Reading(graph, tokens.domain)
+    asked: set[str] = set()
+    for select in (node for node in graph.live if node.op == "select"):
+        key, query = select.inputs
+        if INDEX in reading.of(key).scales:
+            if not reading.of(query).scales & {INDEX, COUNT}:
+                asked.add("beginning")
+            else:
+                asked.add("distance" if _is_own_place(query) else "found")
+    return frozenset(asked)
+
+
+def _is_own_place(node: Node) -> bool:
+    """Whether this is the query's own index, moved by a constant."""
+    if node.op == "tok_map" and isinstance(node.func, Shorthand) and node.func.ufunc in (np.add, np.subtract):
+        return _is_own_place(node.inputs[0])
+    return node.op == "indices"
+
+
+def predict_all(make: Callable[..., Any]) -> list[Prediction]:
+    """The rule for every task and format that has a program, or of which is known why it has none (`*`: all)."""
+    told = {(entry.task, entry.format) for entry in PROGRAMS} | set(OPEN)
+    return [predict_task(task, format, make) for task, format in sorted(told)]
+
+
+def score(predictions: Iterable[Prediction]) -> dict[str, int]:
+    """How the rule does on outcomes that were known when it was made: retrodictions, right and wrong.
+
+    >>> score([Prediction("sort", "plain", True, ("none",), ""), Prediction("parity", "plain", True, (), "")])
+    {'right': 1, 'wrong': 1}
+    """
+    told = [(one.expected, KNOWN[one.task, one.format][0]) for one in predictions if (one.task, one.format) in KNOWN]
+    right = sum(said == was for said, was in told)
+    return {"right": right, "wrong": len(told) - right}
