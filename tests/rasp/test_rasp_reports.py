@@ -20,7 +20,7 @@ from genlab.rasp.prediction import KNOWN, Prediction, predict_all, predict_task,
 from genlab.rasp.reports import check_file, list_programs, load_program, run_program, trace_program
 from genlab.rasp.sealing import changed_since, check_seal, fingerprint, seal, sealed
 from genlab.rasp.tokens import SPECIALS, token_map
-from genlab.tasks import check_task, load_plugin, make
+from genlab.tasks import check_task, load_plugin, make, registry
 
 
 def command(*arguments):
@@ -219,7 +219,10 @@ class TestGenerating:
         first, second, other = (draw_pairs(2, np.random.default_rng(seed)) for seed in (1, 1, 2))
         assert first == second != other
 
-    def test_the_file_is_a_plugin_of_the_lab(self, tmp_path):
+    def test_the_file_is_a_plugin_of_the_lab(self, tmp_path, monkeypatch):
+        # What is registered here is forgotten after the test.
+        monkeypatch.setattr(registry, "_added", dict(registry._added))
+        monkeypatch.setattr(registry, "_plugins", list(registry._plugins))
         text = plugin_text(draw_pairs(1, np.random.default_rng(11), prefix="drawn-11"), "hash", "2026-11-23", "x")
         path = tmp_path / "pairs.py"
         path.write_text(text)
