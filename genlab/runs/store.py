@@ -72,11 +72,14 @@ class Store:
             found = read_json(marker).get("genlab_store")
             if found != _FORMAT:
                 raise UserError(f"store {str(self.path)!r} has format {found}; this genlab reads format {_FORMAT}")
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self._holds_something() and not marker.exists():  # another process may just have made it a store
             raise UserError(f"{str(self.path)!r} is a directory, but no genlab store (no store.json in it)")
         self.index = Index(self.path / "commits")
         self.evaluations = Evaluations(self.path)
         self.named = Groups(self.path)
+
+    def _holds_something(self) -> bool:
+        return self.path.is_dir() and any(not file.match(".*.tmp") for file in self.path.iterdir())
 
     def ready(self) -> None:
         """Make the directory if need be. Raises `UserError` where it cannot be written."""

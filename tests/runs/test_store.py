@@ -137,6 +137,21 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyt
         Store(tmp_path / "store").ready()
 
 
+def test_a_store_that_another_process_is_just_making_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / ".store.json.host.1.0.tmp").write_text("{")
+    Store(tmp_path).ready()
+    looked = Store._holds_something
+    (tmp_path / "store.json").unlink()
+
+    def made_while_we_look(self: Store) -> bool:
+        (tmp_path / "store.json").write_text('{"genlab_store": 1}')
+        (tmp_path / "groups").mkdir()
+        return looked(self)
+
+    monkeypatch.setattr(Store, "_holds_something", made_while_we_look)
+    assert Store(tmp_path).path == tmp_path
+
+
 def test_opening_writes_nothing(tmp_path: Path):
     assert Store(tmp_path / "none").run_ids() == []
     assert not (tmp_path / "none").exists()
