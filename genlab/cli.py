@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genlab import cli_grid
+from genlab import cli_grid, cli_rasp
 from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params, parse_range, spec_values, with_spec_flags
 
@@ -186,6 +186,7 @@ def show(
 
 
 cli_grid.add_to(app)
+app.add_typer(cli_rasp.rasp_app, name="rasp")
 
 
 def _load_plugins(files: list[Path] | None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from genlab.cli_rasp import rasp_app
+from genlab.cli import app
 from genlab.errors import UserError
 from genlab.rasp import prediction, reports
 from genlab.rasp.generating import draw_pairs
@@ -24,7 +24,7 @@ from genlab.tasks import check_task, load_plugin, make, registry
 
 
 def command(*arguments):
-    return CliRunner().invoke(rasp_app, list(arguments))
+    return CliRunner().invoke(app, ["rasp", *arguments])
 
 
 class TestRun:
