@@ -24,6 +24,7 @@ ROOMS = (
     "report",
     "options",
     "cli_rasp",
+    "cli_forecast",
     "cli_grid",
     "cli",
 )
