@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from genlab.errors import unknown
 
-__all__ = ["KERNELS", "Kernel", "available", "fastest", "product"]
+__all__ = ["KERNELS", "Kernel", "available", "fastest", "product", "stacked_product"]
 
 Kernel = Literal["torch", "onednn"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
@@ -37,6 +37,22 @@ def product(kernel: str) -> Product:
     if kernel not in available():
         raise unknown("kernel", kernel, available())
     return _onednn if kernel == "onednn" else _torch
+
+
+def stacked_product(
+    multiply: Product,
+    x: Float[Tensor, "run *b d_in"],
+    weight: Float[Tensor, "run d_in d_out"],
+    bias: Float[Tensor, "run d_out"] | None,
+) -> Float[Tensor, "run *b d_out"]:
+    """x W + b, each run with its own W and b; `multiply` (see `product`) serves a stack of one."""
+    if len(weight) == 1:  # views alone: indexing an activation would cost a copy of zeros in its backward
+        rows, only = x.reshape(-1, x.shape[-1]), weight.squeeze(0)
+        out = multiply(rows, only, None if bias is None else bias.squeeze(0))
+    else:
+        rows = x.flatten(1, -2)  # [run, rows, d_in]
+        out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
+    return out.view(*x.shape[:-1], weight.shape[-1])
 
 
 def _torch(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from genlab.models import parameters
 from genlab.models.attention import NORMALISERS, fused, written_out
-from genlab.models.kernels import Kernel, product
+from genlab.models.kernels import Kernel, product, stacked_product
 from genlab.models.positions import encoding, stacked_embedding
 from genlab.spec import ModelConfig
 
@@ -213,13 +213,7 @@ class Transformer:
 
     def _product(self, x: Tensor, weight: Float[Tensor, "run d_in d_out"], bias: Tensor | None) -> Tensor:
         """x W + b, each run with its own W and b."""
-        if len(weight) == 1:  # views alone: indexing an activation would cost a copy of zeros in its backward
-            rows, only = x.reshape(-1, x.shape[-1]), weight.squeeze(0)
-            out = self._multiply(rows, only, None if bias is None else bias.squeeze(0))
-        else:
-            rows = x.flatten(1, -2)  # [R, B T, d_in]
-            out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
-        return out.view(*x.shape[:-1], weight.shape[-1])
+        return stacked_product(self._multiply, x, weight, bias)
 
     def _rows(self, at: Tensor, shape: torch.Size, since: int) -> Tensor:
         """Places `[run, place]` in batch * pos -> rows of `[run * batch * (pos - since)]`."""
