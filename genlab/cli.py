@@ -53,9 +53,12 @@ def main() -> None:
 @with_spec_flags
 def train(
     task: Annotated[str, typer.Option("--task", help="what to learn (see: lab tasks)")],
-    train_len: Annotated[int, typer.Option("--train-len", help="longest training length")],
+    train_len: Annotated[
+        int | None, typer.Option("--train-len", help="longest training length (default: the task's own)")
+    ] = None,
     test_len: Annotated[
-        int | None, typer.Option("--test-len", help="longest test length (default: --train-len)")
+        int | None,
+        typer.Option("--test-len", help="longest test length (default: --train-len, or twice the task's own)"),
     ] = None,
     format: Format = None,
     param: Params = None,
@@ -81,12 +84,15 @@ def train(
 ) -> None:
     """Train on short inputs, test on long ones, and draw exact match by length."""
     _load_plugins(plugin)
-    from genlab.runs.plan import Evals, plan
+    from genlab.runs.plan import Evals, default_lengths, defaults_of, plan
 
     if evals not in ("all", "id"):
         raise UserError(f"--evals {evals!r} is not allowed (allowed: all, id)")
     if eval_n < 1 or eval_seed < 0 or workers < 0:
         raise UserError("--eval-n must be at least 1, --eval-seed and --workers at least 0")
+    if train_len is None:
+        train_len, own = default_lengths(task, defaults_of(task, format))
+        test_len = own if test_len is None else test_len
     longest = train_len if test_len is None else test_len
     looked_at = Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed)
     made = plan(

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from genlab.errors import UserError, nearest
+from genlab.errors import UserError, nearest, unknown
 from genlab.spec import ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
-from genlab.tasks import Task, in_distribution, make, spread
+from genlab.tasks import Task, in_distribution, make, spread, task_class
 from genlab.tasks import spec as task_spec
 
-__all__ = ["DERIVED", "Evals", "Plan", "eval_splits", "plan"]
+__all__ = ["DERIVED", "Evals", "Plan", "default_lengths", "defaults_of", "eval_splits", "plan"]
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -58,10 +58,34 @@ class Plan:
     picked: str
 
 
+def defaults_of(task: str, format: str | None = None) -> dict[str, Scalar]:
+    """The options that a task is trained with where the user is silent, for one format (default: its first).
+
+    Raises:
+        UserError: an unknown task or format.
+    """
+    cls = task_class(task)
+    if format is not None and format not in cls.formats:
+        raise unknown(f"format of task {task!r}:", format, cls.formats)
+    return {**cls.defaults.get("*", {}), **cls.defaults.get(format or next(iter(cls.formats)), {})}
+
+
+def default_lengths(task: str, defaults: Mapping[str, Scalar]) -> tuple[int, int]:
+    """The lengths to train and to test on where the user names none: the task's own, and twice that to test.
+
+    Raises:
+        UserError: the task's defaults say none.
+    """
+    if "train_len" not in defaults:
+        raise UserError(f"task {task!r} has no training length of its own; give --train-len")
+    train_len = int(defaults["train_len"])
+    return train_len, int(defaults.get("test_len", 2 * train_len))
+
+
 def plan(
     task: str,
-    train_len: int,
-    test_len: int,
+    train_len: int | None = None,
+    test_len: int | None = None,
     *,
     format: str | None = None,
     max_len: int | None = None,
@@ -73,13 +97,20 @@ def plan(
     """Specs for one configuration at several seeds.
 
     Args:
-        test_len: longest length that will be tested; `max_len` (vocabulary and context) follows it unless given.
+        train_len: longest training length; without it, both lengths are the task's own (`default_lengths`).
+        test_len: longest length that will be tested, the training length unless given; `max_len` (vocabulary and
+            context) follows it unless given.
         seeds: one run each; a pair is (init seed, data seed), a number is both.
         options: fields of `ModelConfig` and `TrainConfig`; the task's defaults fill the rest.
 
     Raises:
         UserError: an option, a length or a split that cannot be.
     """
+    defaults = defaults_of(task, format)
+    if train_len is None:
+        train_len, own = default_lengths(task, defaults)
+        test_len = own if test_len is None else test_len
+    test_len = train_len if test_len is None else test_len
     _check_lengths(train_len, test_len, max_len)
     made = make(task_spec(task, max_len or test_len, format, params))
     given = {name: value for name, value in options.items() if value is not None}
@@ -88,7 +119,6 @@ def plan(
         if name not in model_fields | train_fields or name in DERIVED:
             near = nearest(name, (model_fields | train_fields) - set(DERIVED))
             raise UserError(f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
-    defaults = {**made.defaults.get("*", {}), **made.defaults.get(made.format, {})}
     if given.get("pool"):  # a pool brings its own order of lengths
         defaults = {k: v for k, v in defaults.items() if k not in ("lengths_per_batch", "curriculum")}
     values = {"train_split": made.train_split, **defaults, **given}

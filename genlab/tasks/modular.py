@@ -50,7 +50,7 @@ class Modular(Task):
         Split(name="mirror-held-out", about="held out, and (b, a) too", shift={"pairs": "mirror-held-out"}),
     )
     train_split = "train"
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"train_len": 1}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"train_len": 1, "test_len": 1}})
 
     class Params(Task.Params):
         """What is computed, and which of the pairs are for training."""

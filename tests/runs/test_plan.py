@@ -6,7 +6,7 @@ import pytest
 
 import genlab
 from genlab.errors import UserError
-from genlab.runs.plan import Evals, eval_splits
+from genlab.runs.plan import Evals, default_lengths, defaults_of, eval_splits
 from genlab.tasks import make, names, task_class
 
 
@@ -103,3 +103,19 @@ def test_every_task_plans_with_its_defaults(name: str):
         made = genlab.plan(name, longest, longest, format=form)
         assert made.specs[0].task.name == name
         assert eval_splits(made.task, made.specs[0].train, made.evals)
+
+
+def test_a_task_trains_on_lengths_of_its_own_unless_told():
+    (spec,) = genlab.plan("modular").specs
+    assert (spec.train.train_len, spec.task.max_len) == (1, 1)
+    assert default_lengths("modular", {"train_len": 7}) == (7, 14)
+    assert default_lengths("modular", {"train_len": 7, "test_len": 9}) == (7, 9)
+    (given,) = genlab.plan("sort", 6).specs  # with a training length of the user's, tests stay within it
+    assert (given.train.train_len, given.task.max_len) == (6, 6)
+
+
+def test_where_nobody_names_a_length_the_error_says_so():
+    with pytest.raises(UserError, match="no training length of its own; give --train-len"):
+        default_lengths("first-bit", {"steps": 3})
+    with pytest.raises(UserError, match="did you mean 'running'"):
+        defaults_of("parity", "runing")
