@@ -117,8 +117,10 @@ def generate(
 
     if out.exists():
         raise UserError(f"{str(out)!r} is there already; predictions are not overwritten")
-    if pairs < 1:
-        raise UserError(f"--pairs {pairs}: at least 1")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
+    if pairs < 1 or seed < 0:
+        raise UserError(f"--pairs {pairs} --seed {seed}: at least 1 pair, and a seed of at least 0")
     drawn = draw_pairs(pairs, np.random.default_rng(seed), prefix=f"rasp-{seed}")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     command = f"lab rasp generate --pairs {pairs} --seed {seed}"

@@ -19,7 +19,7 @@ from genlab.rasp.examine import Examination, examine
 from genlab.rasp.programs.registry import PROGRAMS, Entry, best, bind
 from genlab.rasp.running import Program, decode
 from genlab.rasp.show import trace_table
-from genlab.rasp.tokens import END, NO_TOKEN
+from genlab.rasp.tokens import END, NO_TOKEN, SEP, TokenMap
 
 __all__ = ["FileReport", "ListRow", "check_file", "list_programs", "load_program", "run_program", "trace_program"]
 
@@ -93,7 +93,10 @@ def run_program(task: Any, prompt: str, limit: int = 1000) -> tuple[str, ...]:
     given = tokens.parse(prompt)
     if not len(given):
         raise UserError("the prompt is empty: it is the tokens that the task shows, apart by spaces")
-    if not _has_end(task):
+    example = _an_example(task)
+    if _ends_in_sep(example, tokens) and SEP not in given:
+        raise UserError(f"the prompt has no `>`, and every prompt of task {task.name!r} ends in one")
+    if not _has_end(example, tokens):
         limit = max(1, len(task.solve(prompt.split())))
     written, counts = decode(program, given[None], np.array([len(given)]), limit, END)
     ids = tokens.decode(written[0, : int(counts[0])])
@@ -105,9 +108,16 @@ def run_program(task: Any, prompt: str, limit: int = 1000) -> tuple[str, ...]:
     return tuple(tokens.tokens[i] for i in ids)
 
 
-def _has_end(task: Any) -> bool:
-    examples = task.sample(np.random.default_rng(0), "id", [lengths_of(task, 1, task.max_len)[0]])
-    return bool((tokens_of(task).encode(examples.targets)[examples.scored] == END).any())
+def _an_example(task: Any) -> Any:
+    return task.sample(np.random.default_rng(0), "id", [lengths_of(task, 1, task.max_len)[0]])
+
+
+def _ends_in_sep(example: Any, tokens: TokenMap) -> bool:
+    return bool(tokens.encode(example.tokens[0])[example.prompt_len(0) - 1] == SEP)
+
+
+def _has_end(example: Any, tokens: TokenMap) -> bool:
+    return bool((tokens.encode(example.targets)[example.scored] == END).any())
 
 
 def trace_program(task: Any, prompt: str, width: int = 80) -> str:
@@ -157,6 +167,8 @@ class FileReport:
 
     found: Examination
     scores: list[LengthScore]
+    not_made: tuple[int, ...] = ()
+    """Lengths that were asked for and that the task does not make."""
 
     @property
     def lines(self) -> list[str]:
@@ -168,7 +180,12 @@ class FileReport:
             out += [f"  {fault}" for fault in verdict.faults]
         if self.found.growing:
             out.append(f"grows with the length: {', '.join(self.found.growing)}")
-        out.append(f"right at every length up to {right_up_to(self.scores)}")
+        furthest = right_up_to(self.scores)
+        out.append(
+            f"right at every length checked up to {furthest}" if furthest else "wrong at the first length already"
+        )
+        if self.not_made:
+            out.append(f"not checked, for the task has none of these lengths: {_spans(self.not_made)}")
         if complete := [score.length for score in self.scores if score.complete]:
             out.append(f"all inputs of these lengths were tried, as far as drawing tells: {_spans(complete)}")
         wrong = [score for score in self.scores if score.right < score.n]
@@ -204,9 +221,13 @@ def check_file(
         UserError: the file cannot be read, or the task cannot make these lengths.
     """
     program = load_program(path, task.name)
-    wanted = list(lengths)
+    wanted = sorted(set(lengths))
     if not wanted:
         raise UserError("no lengths to check")
+    possible = set(lengths_of(task, wanted[0], wanted[-1], split))
+    made = [length for length in wanted if length in possible]
+    if not made:
+        raise UserError(f"the task has no example of the lengths {_spans(wanted)} on split {split!r}")
     found = examine(program, task, split=split)
-    made = [length for length in lengths_of(task, min(wanted), max(wanted), split) if length in set(wanted)]
-    return FileReport(found, check(program, task, made, n, np.random.default_rng(0), split, token_by_token))
+    scores = check(program, task, made, n, np.random.default_rng(0), split, token_by_token)
+    return FileReport(found, scores, tuple(length for length in wanted if length not in possible))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genlab.errors import UserError
-from genlab.rasp.lang.graph import Graph, Place, ProgramError
+from genlab.rasp.lang.graph import Graph, Place, ProgramError, is_language
 from genlab.rasp.lang.sequence import Seq, sequence
 
 __all__ = ["Program", "decode", "predict", "trace"]
@@ -43,13 +43,15 @@ def run_program_body(program: Program, x: Seq) -> Seq:
     except UserError:
         raise
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = Place(last.filename, last.lineno or 0)
+        lines = [line for line in traceback.extract_tb(error.__traceback__) if not is_language(line.filename)]
+        place = Place(lines[-1].filename, lines[-1].lineno or 0)
         raise ProgramError(f"{place}: {type(error).__name__}: {error}") from error
-    if isinstance(out, Seq) and out.shape == x.shape:
+    if isinstance(out, Seq) and out.graph is x.graph and out.shape == x.shape:
         return out
     name, given = getattr(program, "__name__", "the program"), type(out).__name__
-    if isinstance(out, np.ndarray | list | tuple):
+    if isinstance(out, Seq) and out.graph is not x.graph:
+        given = "a sequence of its own making"
+    elif isinstance(out, np.ndarray | list | tuple):
         given = f"{np.shape(out)[-1] if np.shape(out) else 0} plain values"
     raise ProgramError(f"{name} returned {given}, not a sequence of {x.shape[1]} positions computed from its input")
 

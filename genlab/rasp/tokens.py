@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genlab.errors import unknown
+from genlab.errors import UserError, nearest
 from genlab.rasp.analysis.domain import Domain, Scale
 
 __all__ = ["END", "HINTS", "LETTER", "NO_TOKEN", "SEP", "SPECIALS", "TokenMap", "letter_value", "token_map"]
@@ -39,6 +39,7 @@ SPECIALS: Mapping[str, int] = MappingProxyType(
     | {"none": -30, "_": -31, "pop": -32, "+a": -33, "+b": -34}
 )
 _LONGEST_NAME = 2
+_SHOWN = 20
 _FREE = -100
 """Tokens that no rule names take -100, -101, ... in the order of the vocabulary."""
 
@@ -107,8 +108,22 @@ class TokenMap:
         places = {token: i for i, token in enumerate(self.tokens)}
         for word in words:
             if word not in places:
-                raise unknown("token", word, self.tokens)
+                near = nearest(word, self.tokens)
+                hint = f"; did you mean {near!r}?" if near else ""
+                raise UserError(f"unknown token {word!r}{hint} (allowed: {self.summary})")
         return self.values[[places[word] for word in words]]
+
+    @property
+    def summary(self) -> str:
+        """The vocabulary in a few words.
+
+        >>> token_map(["<end>", ">", *map(str, range(200))]).summary
+        '0 to 199, <end>, >'
+        """
+        numerals = sorted(int(token) for token in self.tokens if _is_numeral(token))
+        others = [token for token in self.tokens if not _is_numeral(token)]
+        left_out = [f"and {len(others) - _SHOWN} more"] if len(others) > _SHOWN else []
+        return ", ".join([*([f"{numerals[0]} to {numerals[-1]}"] if numerals else []), *others[:_SHOWN], *left_out])
 
     def name(self, value: int) -> str:
         """The token of a value, or the value in brackets where it is none."""
@@ -143,11 +158,15 @@ def token_map(vocab: Iterable[str], task: str = "", format: str = "") -> TokenMa
 def _value(token: str, place: int) -> int:
     if token in SPECIALS:
         return SPECIALS[token]
-    if token.isascii() and token.isdecimal():
+    if _is_numeral(token):
         return int(token)
     if len(token) <= _LONGEST_NAME and token.isascii() and token.isalpha() and token.islower():
         return letter_value(token)
     return _FREE - place
+
+
+def _is_numeral(token: str) -> bool:
+    return token.isascii() and token.isdecimal()
 
 
 def _on(hints: str, value: int) -> bool:

@@ -48,6 +48,17 @@ class TestRun:
         with pytest.raises(UserError, match="the prompt is empty"):
             run_program(make("sort", 20), " ")
 
+    def test_an_unknown_token_gets_the_vocabulary_in_a_few_words(self):
+        with pytest.raises(UserError) as error:
+            run_program(make("sort", 100), "7 x >")
+        assert str(error.value) == "unknown token 'x' (allowed: 0 to 199, <pad>, <end>, >)"
+        with pytest.raises(UserError, match=r"'A' .allowed: 0 to 1, .*, a, b, .*, and \d+ more.$"):
+            run_program(make("parity", 100, "scratchpad"), "A 0 >")
+
+    def test_a_prompt_that_is_not_whole(self):
+        with pytest.raises(UserError, match="the prompt has no `>`, and every prompt of task 'sort' ends in one"):
+            run_program(make("sort", 20), "7 3 5")
+
     def test_a_prediction_that_is_no_token(self):
         with pytest.raises(UserError, match="no token of task 'count': is the prompt whole"):
             run_program(make("count", 20), "39 5 >")  # counts up from 39 and never meets 5
@@ -117,13 +128,13 @@ class TestOwnFiles:
         assert "strict: not legal" in lines
         assert "scales: mine.py:6: tok_map % 2 does more with a count" in lines
         assert "library: legal" in lines
-        assert "right at every length up to 20" in lines
+        assert "right at every length checked up to 20" in lines
         assert "all inputs of these lengths were tried, as far as drawing tells: 1 to" in lines
 
     def test_a_wrong_program_is_shown_where(self, tmp_path):
         wrong = PARITY.replace("ones % 2", "ones > 0")
         report = check_file(self.write(tmp_path, wrong), make("parity", 20), range(1, 5), n=50)
-        assert "right at every length up to 1" in report.lines
+        assert "right at every length checked up to 1" in report.lines
         assert any("length 2: 3 of 4 right; 1 1 > -> 1 <end>, not 0 <end>" in line for line in report.lines)
 
     @pytest.mark.parametrize(
@@ -132,6 +143,14 @@ class TestOwnFiles:
             ("def program(x):\n    return x +\n", "mine.py:2: syntax error"),
             ("def program(x):\n    return [1, 2]\n", "returned 2 plain values, not a sequence of 3 positions"),
             ("def program(x):\n    pass\n", "returned NoneType"),
+            (
+                "from genlab.rasp import sequence\ndef program(x):\n    return sequence(x.values)\n",
+                "returned a sequence of its own making",
+            ),
+            (
+                "from genlab.rasp import tok_map\ndef program(x):\n    return tok_map(x, {0: 1}.__getitem__)\n",
+                "mine.py:3: KeyError",
+            ),
             ("def program(x):\n    for value in x:\n        pass\n", "mine.py:2: the program loops over the values"),
             ("def program(x):\n    return x + y\n", "mine.py:2: NameError: name 'y' is not defined"),
             ("y = 1 / 0\n", "mine.py does not run: ZeroDivisionError"),
@@ -154,6 +173,17 @@ class TestOwnFiles:
     def test_lengths_that_a_task_does_not_make(self, tmp_path):
         with pytest.raises(UserError, match="no example of length"):
             check_file(self.write(tmp_path, PARITY), make("parity", 20), [50])
+        with pytest.raises(UserError, match="no example of the lengths 1, 3 on split 'id'"):
+            check_file(self.write(tmp_path, PARITY), make("brackets", 20), [1, 3])
+        report = check_file(self.write(tmp_path, PARITY), make("brackets", 20), [4, 3, 2], n=10)
+        assert "not checked, for the task has none of these lengths: 3" in report.lines
+        assert [score.length for score in report.scores] == [2, 4]
+
+    def test_too_many_tokens_are_a_fault_of_the_input(self, tmp_path):
+        report = check_file(self.write(tmp_path, PARITY), make("sort", 20), [3])
+        assert "wrong at the first length already" in report.lines
+        large = check_file(self.write(tmp_path, PARITY), make("modular", 1, params={"p": 300}), [1], n=5)
+        assert any(line.startswith("  int8: input: takes") for line in large.lines)
 
 
 class TestPrediction:
@@ -259,7 +289,7 @@ class TestCommandLine:
         path = tmp_path / "mine.py"
         path.write_text(PARITY)
         out = command("check", str(path), "--task", "parity", "--lengths", "1:8", "-n", "20").stdout
-        assert "right at every length up to 7" in out
+        assert "right at every length checked up to 7" in out
 
     def test_predict(self):
         out = command("predict", "--no-reasons").stdout
@@ -273,8 +303,10 @@ class TestCommandLine:
         assert result.exit_code == 0
         assert "breaks" in result.stdout
         assert sealed()["hash"] in path.read_text()
-        again = command("generate", "--out", str(path))
-        assert isinstance(again.exception, UserError)
+        for out, *options in ((path,), (tmp_path / "no" / "a.py",), (tmp_path / "a.py", "--seed", "-1")):
+            refused = command("generate", "--out", str(out), *options)
+            assert isinstance(refused.exception, UserError)
+        assert not (tmp_path / "a.py").exists()
 
     def test_a_list_that_is_checked(self):
         rows = list_programs(make, lengths=[5, 6], n=5)
@@ -293,7 +325,7 @@ def test_the_program_of_the_documentation(tmp_path):
     path.write_text(text.split("```python\n")[1].split("```")[0])
     report = check_file(path, make("copy", 20, "unique"), range(1, 13), n=20)
     assert report.found.strict.legal
-    assert "right at every length up to 12" in report.lines
+    assert "right at every length checked up to 12" in report.lines
 
 
 def test_the_language_is_what_the_package_gives():

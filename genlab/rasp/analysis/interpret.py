@@ -30,7 +30,8 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.rule}: {self.node.place}: {self.reason}"
+        place = "input" if self.node.op == "input" else self.node.place
+        return f"{self.rule}: {place}: {self.reason}"
 
 
 class Reading:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from genlab.errors import UserError
 
-__all__ = ["FREE", "MAPS", "RUNNER", "Graph", "Node", "Op", "Place", "ProgramError", "here"]
+__all__ = ["FREE", "MAPS", "RUNNER", "Graph", "Node", "Op", "Place", "ProgramError", "here", "is_language"]
 
 Op = Literal["input", "foreign", "full", "indices", "tok_map", "seq_map", "select", "sel_width", "aggr"]
 MAPS: tuple[Op, ...] = ("tok_map", "seq_map")
@@ -24,6 +24,11 @@ RUNNER = "run_program_body"
 """The function that calls a program: its caller's frames are not the program's."""
 _LANGUAGE = (str(Path(__file__).parent), str(Path(np.__file__).parent))
 """Files whose lines are not the program's: numpy's hold the operators of sequences."""
+
+
+def is_language(filename: str) -> bool:
+    """Whether a file is part of the language, so that its lines are not a program's."""
+    return filename.startswith(_LANGUAGE)
 
 
 class ProgramError(UserError):
@@ -144,7 +149,7 @@ def here() -> Place:
     ''
     """
     frame, via = sys._getframe(1), ""  # pyright: ignore[reportPrivateUsage]
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_LANGUAGE):
+    while frame.f_back is not None and is_language(frame.f_code.co_filename):
         if frame.f_code.co_filename.endswith("library.py") and not frame.f_code.co_name.startswith("_"):
             via = frame.f_code.co_name
         frame = frame.f_back
