@@ -1,0 +1,55 @@
+"""Rows of signals, as columns of a forecast table."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from genlab.errors import UserError, unknown
+
+__all__ = ["SIGNAL_ROLES", "signal_parts"]
+
+SIGNAL_ROLES = ("metric", "confidence", "attention", "signal")
+"""What a row of signals may be for a forecast; `signal` unless it says."""
+_NEEDED = ("run_id", "name", "value")
+
+
+def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool) -> dict[str, pd.DataFrame]:
+    """Role -> a column a signal, a row a run of `index` (missing where a run was not measured).
+
+    A signal read a head is given as its largest value over the heads, `max NAME`; a signal read a layer as one column
+    a layer, `NAME layer 0`.
+
+    Args:
+        rows: columns run_id, name, value and, where there are, layer, head, role, admissible.
+        inadmissible: also those that say that their inputs went beyond what the run was trained on.
+
+    Raises:
+        UserError: a column that is needed is missing, or a role that there is not.
+    """
+    if rows is None:
+        return {}
+    if missing := [name for name in _NEEDED if name not in rows]:
+        raise UserError(f"signals have no column {missing[0]!r}; they need {', '.join(_NEEDED)}")
+    found = rows[rows["run_id"].isin(index)].copy()
+    if not inadmissible and "admissible" in found:
+        found = found[found["admissible"].astype(bool)]
+    found["role"] = found["role"].fillna("signal") if "role" in found else "signal"
+    for role in found["role"].unique():
+        if role not in SIGNAL_ROLES:
+            raise unknown("role of a signal:", str(role), SIGNAL_ROLES)
+    found["column"] = _column_names(found)
+    parts: dict[str, pd.DataFrame] = {}
+    for role, of_role in found.groupby("role", sort=False):
+        wide = of_role.pivot_table(index="run_id", columns="column", values="value", aggfunc="max", sort=False)
+        parts[str(role)] = wide.reindex(index).rename_axis(columns=None)
+    return {role: parts[role] for role in SIGNAL_ROLES if role in parts}
+
+
+def _column_names(rows: pd.DataFrame) -> pd.Series:
+    names = rows["name"].astype(str)
+    if "layer" in rows:
+        of_layer = rows["layer"].notna()
+        names = names.where(~of_layer, names + " layer " + rows["layer"].fillna(0).astype(int).astype(str))
+    if "head" in rows:
+        names = names.where(rows["head"].isna(), "max " + rows["name"].astype(str))
+    return names

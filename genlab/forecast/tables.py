@@ -1,0 +1,141 @@
+"""The table of a grid: a row a run, with all that a forecast may use, and what it forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from genlab.errors import UserError
+from genlab.forecast.facts import rasp_facts
+from genlab.forecast.roles import frame_of
+from genlab.forecast.signals import signal_parts
+from genlab.spec import ModelConfig, TrainConfig
+from genlab.tasks import task_class
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genlab.runs.store import Store
+
+__all__ = ["FIT", "outcome_name", "place_name", "table"]
+
+FIT = 0.99
+"""In-distribution exact match from which a run counts as having learned its task."""
+_SEEDS = ("init_seed", "data_seed")
+_FOLLOWS = ("d_vocab", "n_ctx", "eval_every")
+"""Fields that follow from others, or do not change what is learned."""
+_PLACE = ["split", "length"]
+
+
+def table(
+    store: Store | str | Path | None,
+    runs: str | Sequence[str],
+    signals: pd.DataFrame | None = None,
+    inadmissible: bool = False,
+) -> pd.DataFrame:
+    """A row a run: settings, in-distribution metrics, signals, RASP facts, outcomes, and when those were measured.
+
+    Columns are pairs (role, name); `genlab.forecast.roles.ROLES` says what each role is. An outcome is named
+    `METRIC@split=S,length=L`; it is in the role `outcome` (the first evaluation set), `second` (another one) and
+    `earlier` (the last evaluation while training before the end). `seen_at` holds, for each `split=S,length=L`, when
+    it was first looked at, while training included.
+
+    Args:
+        runs: a grid, group, tag or run id, or run ids.
+        signals: rows of (run_id, name, value) and, where there are, layer, head, role and admissible.
+        inadmissible: also signals whose inputs go beyond what the run was trained on.
+
+    Raises:
+        UserError: no such runs.
+    """
+    from genlab.runs.store import Store as Opened
+
+    kept = store if isinstance(store, Opened) else Opened(store)
+    ids = kept.find(runs) if isinstance(runs, str) else list(runs)
+    if not ids:
+        raise UserError(f"{runs!r} has no runs that have ended")
+    about = kept.runs().set_index("run_id").loc[ids]
+    evals = _with_place(kept.evals(ids), about)
+    trace = _with_place(kept.trace(ids), about)
+    return frame_of(
+        {
+            "setting": _settings(about),
+            "seed": about[[name for name in _SEEDS if name in about]],
+            "metric": _metrics(about, evals, kept.history(ids)),
+            **signal_parts(signals, about.index, inadmissible),
+            "fact": rasp_facts(about),
+            **_outcomes(about, evals, trace),
+            "seen_at": _seen_at(about, kept, trace),
+        }
+    )
+
+
+def place_name(split: str, length: int) -> str:
+    """`split=S,length=L`."""
+    return f"split={split},length={length}"
+
+
+def outcome_name(metric: str, split: str, length: int) -> str:
+    """`METRIC@split=S,length=L`."""
+    return f"{metric}@{place_name(split, length)}"
+
+
+def _settings(about: pd.DataFrame) -> pd.DataFrame:
+    fields = {*ModelConfig.model_fields, *TrainConfig.model_fields, "task", "format", "max_len"}
+    fields |= {name for name in about if name.startswith("params.")}
+    return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]]
+
+
+def _with_place(rows: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
+    """Rows with `inside`: whether they are in distribution for their run."""
+    own = {name: task_class(name).train_split for name in about["task"].unique()}
+    pairs = zip(about["task"], about["train_split"], strict=True)
+    home = pd.Series(["id" if drawn == own[task] else drawn for task, drawn in pairs], index=about.index)
+    run = rows["run_id"]
+    length = rows["length"].to_numpy()
+    inside = (rows["split"].to_numpy() == home.loc[run].to_numpy()) & (
+        length <= about["train_len"].loc[run].to_numpy()
+    )
+    return rows.assign(inside=inside & (length >= about["min_len"].loc[run].to_numpy()))
+
+
+def _metrics(about: pd.DataFrame, evals: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """In distribution: mean of each metric over the tested lengths; last loss, and when the run first fitted."""
+    inside = evals[evals["inside"] & ~evals["metric"].str.contains("|", regex=False)]
+    means = inside.pivot_table(index="run_id", columns="metric", values="value").reindex(about.index)
+    ordered = history.sort_values(["run_id", "step"])
+    fitted = ordered[ordered["exact_match"] >= FIT].groupby("run_id")["step"].min()
+    last = ordered.dropna(subset=["loss"]).groupby("run_id")["loss"].last()
+    means["training_loss"] = last.reindex(about.index)
+    means["fit_step"] = fitted.reindex(about.index).astype(float)
+    return means.rename_axis(columns=None)
+
+
+def _outcomes(about: pd.DataFrame, evals: pd.DataFrame, trace: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    beyond = evals[~evals["inside"] & ~evals["metric"].str.contains("|", regex=False)]
+    order = beyond.groupby(["run_id", *_PLACE, "metric"])["seed"].rank(method="dense")
+    before = trace[~trace["inside"] & (trace["step"] < about["step"].loc[trace["run_id"]].to_numpy())]
+    before = before[before["step"] == before.groupby("run_id")["step"].transform("max")]
+    rows = {"outcome": beyond[order == 1], "second": beyond[order == 2], "earlier": before}
+    return {role: _wide(found, about.index) for role, found in rows.items()}
+
+
+def _wide(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
+    wide = rows.pivot_table(index="run_id", columns=["metric", *_PLACE], values="value", aggfunc="last")
+    wide = wide.sort_index(axis=1)
+    wide.columns = [outcome_name(str(m), str(s), int(n)) for m, s, n in wide.columns]
+    return wide.reindex(index)
+
+
+def _seen_at(about: pd.DataFrame, store: Store, trace: pd.DataFrame) -> pd.DataFrame:
+    """When each place out of distribution was first looked at: an evaluation, or a look while training."""
+    made = store.evaluations.table(about.index).to_pandas()
+    looked = trace.assign(at=about["at"].loc[trace["run_id"]].to_numpy())
+    rows = pd.concat([_with_place(made, about), looked])
+    rows = rows[~rows["inside"]]
+    wide = rows.pivot_table(index="run_id", columns=_PLACE, values="at", aggfunc="min").sort_index(axis=1)
+    wide.columns = [place_name(str(split), int(length)) for split, length in wide.columns]
+    return wide.reindex(about.index).replace({np.nan: None})

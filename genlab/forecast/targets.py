@@ -1,0 +1,164 @@
+"""What is forecast: a target, written as text, and its value for each run of a table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from genlab.errors import UserError, nearest
+from genlab.forecast.roles import part
+
+__all__ = ["Kind", "Target", "Values", "parse_target", "values_of"]
+
+Kind = Literal["yes/no", "number", "furthest"]
+_NUMBER = r"[0-9]*\.?[0-9]+"
+_TEXT = re.compile(rf"(?P<name>[^@>]+?)(@(?P<place>[^>]*?))?(\s*>=\s*(?P<least>{_NUMBER}))?")
+_FORMS = (
+    "METRIC@length=L, METRIC@split=S, METRIC@split=S,length=L, furthest@0.9[,split=S], each with >=X for yes or no"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target.
+
+    Attributes:
+        text: as it was written.
+        metric: the metric, or the name of a column of a user's own table.
+        split: the split, `id` unless given; None: a column of a user's own table.
+        length: one length, or None: the mean over all lengths beyond the training data.
+        least: yes or no: is the value this or more; None: the value itself.
+        furthest: the furthest length up to which exact match is at least this, or None.
+    """
+
+    text: str
+    metric: str
+    split: str | None = "id"
+    length: int | None = None
+    least: float | None = None
+    furthest: float | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of value it has."""
+        if self.furthest is not None and self.least is None:
+            return "furthest"
+        return "number" if self.least is None else "yes/no"
+
+
+@dataclass(frozen=True)
+class Values:
+    """A target's values.
+
+    Attributes:
+        value: float[run]; 0 or 1 for yes/no; NaN where there is no evaluation.
+        censored: bool[run]: the furthest length is this *or more* (right at the longest length that was tested).
+    """
+
+    value: np.ndarray
+    censored: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        """bool[run]: where there is an evaluation."""
+        return ~np.isnan(self.value)
+
+
+def parse_target(text: str) -> Target:
+    """A target from text.
+
+    >>> parse_target("exact_match@length=50").length, parse_target("exact_match@split=longer>=0.5").least
+    (50, 0.5)
+    >>> parse_target("furthest@0.9").kind, parse_target("ood_accuracy>=0.5").kind
+    ('furthest', 'yes/no')
+
+    Raises:
+        UserError: it is not of one of the forms.
+    """
+    found = _TEXT.fullmatch(text.strip())
+    if not found:
+        raise UserError(f"target {text!r} is not allowed ({_FORMS})")
+    name, least = found["name"].strip(), None if found["least"] is None else float(found["least"])
+    if found["place"] is None:
+        return Target(text, name, None, least=least)
+    furthest, places = None, found["place"].split(",")
+    if name == "furthest":
+        if not re.fullmatch(_NUMBER, places[0]):
+            raise UserError(f"target {text!r}: furthest takes the exact match that counts as right: furthest@0.9")
+        furthest, places = float(places[0]), places[1:]
+    keys = {key: value for key, _, value in (pair.partition("=") for pair in places)}
+    length = keys.pop("length", None)
+    split = keys.pop("split", "id")
+    if keys or (length is not None and not length.isdecimal()) or (furthest and length):
+        raise UserError(f"target {text!r} is not allowed ({_FORMS})")
+    metric = "exact_match" if furthest else name
+    return Target(text, metric, split, None if length is None else int(length), least, furthest)
+
+
+def values_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> Values:
+    """The target's value for each run of a table.
+
+    Args:
+        role: `outcome`, or `second` and `earlier` for the same target measured again.
+
+    Raises:
+        UserError: the table has no evaluation of it (in the role `outcome`).
+    """
+    places = _places(table, target, role)
+    if not places:
+        if role == "outcome":
+            raise _no_evaluation(table, target)
+        return Values(np.full(len(table), np.nan), np.zeros(len(table), bool))
+    found = part(table, role)[list(places)].to_numpy(float)
+    censored = np.zeros(len(table), bool)
+    if target.furthest is not None:
+        value, censored = _furthest(found, list(places.values()), target.furthest)
+    else:
+        tested = ~np.isnan(found)
+        sums, counts = np.nansum(found, axis=1), tested.sum(axis=1)
+        value = np.divide(sums, counts, out=np.full(len(table), np.nan), where=counts > 0)
+    if target.least is not None:
+        # A furthest length that is censored below the threshold may be a yes or a no: it is not known.
+        unclear = np.isnan(value) | (censored & (value < target.least))
+        value = np.where(unclear, np.nan, value >= target.least)
+        censored = np.zeros(len(table), bool)
+    return Values(value, censored)
+
+
+def _places(table: pd.DataFrame, target: Target, role: str) -> dict[str, int]:
+    """The outcome columns that a target needs -> their lengths, rising."""
+    names = [str(name) for name in part(table, role).columns]
+    if target.split is None:
+        return {name: 0 for name in names if name == target.metric}
+    pattern = re.compile(rf"{re.escape(target.metric)}@split={re.escape(target.split)},length=(\d+)")
+    found = {name: int(m[1]) for name in names if (m := pattern.fullmatch(name))}
+    if target.length is not None:
+        found = {name: length for name, length in found.items() if length == target.length}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _furthest(exact: np.ndarray, lengths: list[int], least: float) -> tuple[np.ndarray, np.ndarray]:
+    """The last tested length before the first that is wrong; one less than the first, where that is wrong."""
+    tested = ~np.isnan(exact)
+    steps = np.array(lengths, float)
+    wrong = tested & (exact < least)
+    first_wrong = np.where(wrong.any(axis=1), wrong.argmax(axis=1), len(lengths))
+    before = tested & (np.arange(len(lengths)) < first_wrong[:, None])
+    value = np.where(before, steps, -np.inf).max(axis=1)
+    value = np.where(before.any(axis=1), value, steps[tested.argmax(axis=1)] - 1)
+    some = np.any(tested, axis=1)
+    return np.where(some, value, np.nan), np.logical_and(some, ~np.any(wrong, axis=1))
+
+
+def _no_evaluation(table: pd.DataFrame, target: Target) -> UserError:
+    names = [str(name) for name in part(table, "outcome").columns]
+    wanted = target.text.partition(">=")[0]
+    near = nearest(wanted, names)
+    shown = f"; nearest that there is: {near}" if near else ""
+    if not names:
+        shown = "; there is no evaluation out of distribution yet (lab eval makes them)"
+    return UserError(f"target {target.text!r} has no evaluation yet{shown}")
