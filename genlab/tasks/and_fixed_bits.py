@@ -51,7 +51,7 @@ class AndFixedBits(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 20, "n_layers": 2, "steps": 1500}}
+        {"*": {"train_len": 20, "min_len": 20, "n_layers": 1, "positions": "none", "steps": 1500}}
     )
 
     class Params(Task.Params):

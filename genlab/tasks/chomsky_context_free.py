@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import comb
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -193,6 +193,9 @@ class CompareOccurrence(Task):
     splits = split_map(
         *WORD_SPLITS,
         Split(name="near-tie", about="the counts differ by 2 at most", shift={"letters": "near-tie"}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 3000}}
     )
 
     def symbols(self) -> tuple[str, ...]:

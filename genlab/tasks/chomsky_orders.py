@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -80,6 +80,9 @@ class BucketSort(Task):
     language_class = "context-sensitive"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > the word sorted"})
     splits = split_map(*WORD_SPLITS)
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 20, "n_layers": 2, "positions": "none", "steps": 4000}}
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("0", "1", "2", "3", "4")

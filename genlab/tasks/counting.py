@@ -131,7 +131,9 @@ class Mode(Task):
         Split(name="skewed", about="one symbol gets half of the places extra", shift={"favour": 0.5, "lead": 0}),
         Split(name="close", about="a lead of one or two over the next symbol", shift={"favour": 0.0, "lead": 2}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 3000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 4000}}
+    )
 
     class Params(Task.Params):
         symbols: int = Field(5, ge=2, le=26, description="symbols of the alphabet")
@@ -218,7 +220,9 @@ class Majority(Task):
         Split(name="skewed", about="one bit gets half of the places extra", shift={"favour": 0.5, "lead": 0}),
         Split(name="close", about="a lead of one or two", shift={"favour": 0.0, "lead": 2}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 1, "steps": 3000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 3000}}
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("0", "1")
