@@ -1,0 +1,144 @@
+"""Which tasks a small transformer learns within minutes: trains their defaults, keeps a row a run, writes a table.
+
+    python benchmarks/learnability.py count parity:running --seeds 0:3     # the tasks' defaults, a row a seed
+    python benchmarks/learnability.py mode --set n_layers=1 train_len=10   # another configuration, one seed
+    python benchmarks/learnability.py --table                              # docs/tasks.md from all rows
+
+A run ends when in-distribution exact match has stayed at 0.99 over two checks (100 steps apart), at the steps of its
+configuration, or when its processor minutes are spent: on a machine that others use too, these say what a run costs.
+Rows of one (task, format, options, seed) replace each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from learnability_table import ROWS, TABLE, table, text_of
+
+import genlab
+from genlab.errors import Interrupted
+from genlab.options import parse_params
+from genlab.runs.api import Run, evaluate
+from genlab.runs.plan import default_lengths, defaults_of
+from genlab.runs.progress import Progress
+from genlab.runs.ranges import parse_range
+from genlab.runs.store import Store
+from genlab.spec import Split
+from genlab.tasks import task_class
+
+FIT, CHECK_EVERY, EXAMPLES = 0.99, 100, 512
+
+Row = dict[str, Any]
+
+
+class Watch:
+    """Processor and wall minutes by step; asks to stop once the budget is spent."""
+
+    def __init__(self, minutes: float):
+        self._minutes, self._from = minutes, (time.process_time(), time.perf_counter())
+        self._seen: list[tuple[int, float, float]] = []
+        self.spent = False
+        self.last = 0.0
+
+    def __call__(self, progress: Progress) -> bool:
+        processor, wall = (time.process_time() - self._from[0]) / 60, (time.perf_counter() - self._from[1]) / 60
+        if progress.doing == "training":
+            self._seen.append((progress.step, processor, wall))
+            self.spent = processor > self._minutes
+            if progress.exact_match == progress.exact_match:  # not a number before the first check
+                self.last = progress.exact_match
+        return not self.spent
+
+    def at(self, step: int) -> tuple[int, float, float]:
+        """Step, processor minutes and wall minutes where `step` was reached."""
+        return next((row for row in self._seen if row[0] >= step), self._seen[-1])
+
+
+def fit_step(history: pd.DataFrame) -> int | None:
+    """The first check at which exact match was 0.99 and stayed there at the next (or the last check, if it was)."""
+    fits = list(history["exact_match"] >= FIT)
+    for i, step in enumerate(history["step"]):
+        if fits[i] and all(fits[i : i + 2]):
+            return int(step)
+    return None
+
+
+def measured(
+    name: str, format: str, given: Mapping[str, Any], seed: int, minutes: float, store: Store
+) -> dict[str, Any]:
+    """Train one run and describe it as a row."""
+    train_len, test_len = default_lengths(name, given)
+    options = {k: v for k, v in given.items() if k not in ("train_len", "test_len")}
+    row = {"task": name, "format": format, "options": text_of(given), "seed": seed}
+    plan = genlab.plan(
+        name, train_len, test_len, format=format, seeds=[seed], evals=genlab.Evals(0, n=EXAMPLES),
+        **{"eval_every": CHECK_EVERY, "until": FIT, **options},
+    )  # fmt: skip
+    watch = Watch(minutes)
+    row |= {"max_steps": plan.specs[0].train.steps, "run": plan.specs[0].run_id}
+    try:
+        (run,) = genlab.train(plan, store=store, device="cpu", workers=1, again=True, report=watch)
+    except Interrupted:
+        if not watch.spent:
+            raise
+        step, processor, wall = watch.at(1 << 62)
+        return {**row, "result": "stopped", "steps": step, "minutes": processor, "wall": wall, "exact": watch.last}
+    found = fit_step(run.history())
+    step = run.step if found is None else found
+    _, processor, wall = watch.at(step)
+    inside = run.evals().query("metric == 'exact_match'")["value"]
+    result = "reached" if found is not None else "diverged" if run.status == "diverged" else "not reached"
+    row |= {"result": result, "steps": step, "minutes": processor, "wall": wall, "exact": float(inside.mean())}
+    return {**row, **beyond(run, train_len, store)}
+
+
+def beyond(run: Run, train_len: int, store: Store) -> Row:
+    """Exact match at twice the training length, where the task has such an example on `id`."""
+    longer = run.task.lengths_between("id", 2 * train_len, 2 * train_len)
+    if not len(longer):
+        return {}
+    evaluate([run.run_id], [Split(name="id", lengths=(2 * train_len,), n=EXAMPLES)], store, "cpu")
+    values = run.evals().query(f"metric == 'exact_match' and split == 'id' and length == {2 * train_len}")["value"]
+    return {"twice_len": 2 * train_len, "twice": float(values.iloc[-1])}
+
+
+def keep(row: Mapping[str, Any]) -> None:
+    """Add a row to the file, in place of an older one of the same run."""
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+    new = pd.DataFrame([rounded])
+    if ROWS.exists():
+        new = pd.concat([pd.read_csv(ROWS, keep_default_na=False), new]).fillna("")
+    keys = ["task", "format", "options", "seed"]
+    new.drop_duplicates(keys, keep="last").sort_values(keys[:2], kind="stable").to_csv(ROWS, index=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="TASK[:FORMAT]")
+    parser.add_argument("--seeds", default="0:1", help="0:3 is 0, 1, 2")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options in place of the defaults")
+    parser.add_argument("--minutes", type=float, default=10.0, help="processor minutes a run")
+    parser.add_argument("--store", type=Path, default=None)
+    parser.add_argument("--table", action="store_true", help=f"write {TABLE.name} from the rows kept so far")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # a run a core
+    for word in args.tasks:
+        name, _, format = word.partition(":")
+        format = format or next(iter(task_class(name).formats))
+        given = {**defaults_of(name, format), **parse_params(args.set)}
+        for seed in parse_range(args.seeds, "--seeds"):
+            row = measured(name, format, given, seed, args.minutes, Store(args.store))
+            keep(row)
+            print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    if args.table:
+        TABLE.write_text(table())
+
+
+if __name__ == "__main__":
+    main()

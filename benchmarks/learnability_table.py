@@ -1,0 +1,110 @@
+"""docs/tasks.md from the rows that `learnability.py` keeps, and from the tasks' defaults as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from genlab.runs.plan import defaults_of
+from genlab.tasks import Task, names, task_class
+
+__all__ = ["ROWS", "TABLE", "table", "text_of"]
+
+DOCS = Path(__file__).parents[1] / "docs"
+ROWS, TABLE = DOCS / "tasks-learnability.csv", DOCS / "tasks.md"
+
+HEAD = """# Tasks
+
+What a small transformer learns within minutes on a CPU, task by task. `lab tasks` lists formats, splits and papers.
+Written by `python benchmarks/learnability.py --table` from the rows of `tasks-learnability.csv`; do not edit.
+
+- **configuration**: the task's `defaults`, which `lab train --task NAME` takes where you name nothing. What is not
+  named is the lab's own: 2 layers, d_model 64, 4 heads, learned positions, batches of 64, lr 0.001 with a cosine.
+- **reached**: seeds whose exact match in distribution (up to 8 training lengths, 64 examples at each, every 100
+  steps) came to 0.99 and was still there at the next check, of all seeds trained; a run ended there.
+- **steps**, **minutes** to that check: medians. Minutes are processor minutes of one core, checks included, since
+  other work ran on the machine (2 cores of an x86-64 server). Where no run came to 0.99: those of the whole run, in
+  brackets.
+- **in distribution**, **at twice the length**: exact match of the last weights, 512 examples a length, median
+  (lowest to highest). Runs stop as soon as they fit, so the second is what little training gives, not the most there
+  is.
+"""
+
+TRIED = """
+## What was tried besides
+
+Configurations that are not a default. A task that is not at 0.99 in any row of this page has not been learned here,
+and that says no more than that these configurations did not learn it in these minutes.
+"""
+
+_COLUMNS = ("task", "configuration", "reached", "steps", "minutes", "in distribution", "at twice the length")
+_HEADER = (f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|")
+
+RESULTS = {"stopped": "out of time", "diverged": "diverged"}
+
+
+def text_of(options: Mapping[str, Any]) -> str:
+    """Options as one line: what a configuration is known by.
+
+    >>> text_of({"steps": 3000, "lr": 2e-3})
+    'lr=0.002 steps=3000'
+    """
+    return " ".join(f"{name}={options[name]}" for name in sorted(options))
+
+
+def table() -> str:
+    """The whole page: defaults as measured, task by task, then what was tried besides."""
+    rows = pd.read_csv(ROWS, keep_default_na=False)
+    for column in ("exact", "twice", "minutes", "steps"):
+        rows[column] = pd.to_numeric(rows[column])
+    classes = sorted((task_class(name) for name in names()), key=lambda cls: (cls.family, cls.name))
+    current = {(cls.name, form): text_of(defaults_of(cls.name, form)) for cls in classes for form in cls.formats}
+    keys = [current.get((row.task, row.format)) for row in rows.itertuples()]
+    is_default = rows["options"] == pd.Series(keys, index=rows.index)
+    lines = [HEAD, *_HEADER]
+    for cls in classes:
+        lines += _default_lines(cls, rows[is_default & (rows["task"] == cls.name)], current)
+    lines += [TRIED, *_HEADER]
+    for _, group in rows[~is_default].groupby(["task", "format", "options"], sort=False):
+        lines.append(_line(group))
+    return "\n".join(lines) + "\n"
+
+
+def _default_lines(cls: type[Task], rows: pd.DataFrame, current: Mapping[tuple[str, str], str]) -> list[str]:
+    """A line for each format that was measured with its defaults; one that says so where none was."""
+    if rows.empty:
+        return [f"| {cls.name} | `{current[cls.name, next(iter(cls.formats))]}` | not measured | | | | |"]
+    return [_line(rows[rows["format"] == form]) for form in cls.formats if (rows["format"] == form).any()]
+
+
+def _line(rows: pd.DataFrame) -> str:
+    """All seeds of one configuration."""
+    fit, first = rows[rows["result"] == "reached"], rows.iloc[0]
+    several = len(task_class(first["task"]).formats) > 1
+    spent = rows if fit.empty else fit
+    steps, minutes = f"{spent['steps'].median():.0f}", f"{spent['minutes'].median():.2f}"
+    if fit.empty:
+        steps, minutes = f"({steps})", f"({minutes})"
+    why = sorted({RESULTS[result] for result in rows["result"] if result in RESULTS})
+    cells = [
+        f"{first['task']}, {first['format']}" if several else first["task"],
+        f"`{first['options']}`",
+        ", ".join([f"{len(fit)} of {len(rows)}", *why]),
+        steps,
+        minutes,
+        _spread(rows["exact"]),
+        _spread(rows["twice"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(values: pd.Series) -> str:
+    """Median (lowest to highest), or the one value."""
+    known = values.dropna()
+    if known.empty:
+        return ""
+    told = f"{known.median():.3f}"
+    return told if len(known) == 1 else f"{told} ({known.min():.3f} to {known.max():.3f})"
