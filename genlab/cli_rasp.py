@@ -41,7 +41,7 @@ def list_(
         for r in rows
     ]
     _print_table([head, *cells])
-    without = ", ".join(task if format == "*" else f"{task} ({format})" for task, format in sorted(OPEN))
+    without = ", ".join(f"{task} ({format})" for task, format in sorted(OPEN))
     typer.echo(f"no program: {without}; lab rasp predict says what is known")
 
 

@@ -116,10 +116,12 @@ def predict_task(task: str, format: str, make: Callable[..., Any]) -> Prediction
     Raises:
         UserError: neither a program nor anything else is known of the task.
     """
-    known = OPEN.get((task, format)) or OPEN.get((task, "*"))
+    known = OPEN.get((task, format))
     if known is not None:
         return Prediction(task, format, False, (), f"no program is known: {known}")
     made = make(task, _MAX_LEN, format)
+    if len(lengths_of(made, 1, _MAX_LEN)) == 1:
+        return Prediction(task, format, False, (), "its examples have one length: there is no other to generalise to")
     said = [
         predict_program(bind(entry.program, made.params.model_dump()), made, entry.rules)
         for entry in entries(task, format)
@@ -191,7 +193,7 @@ def _is_own_place(node: Node) -> bool:
 
 
 def predict_all(make: Callable[..., Any]) -> list[Prediction]:
-    """The rule for every task and format that has a program, or of which is known why it has none (`*`: all)."""
+    """The rule for every task and format that has a program, or of which is known why it has none."""
     told = {(entry.task, entry.format) for entry in PROGRAMS} | set(OPEN)
     return [predict_task(task, format, make) for task, format in sorted(told)]
 

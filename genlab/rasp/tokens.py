@@ -2,7 +2,8 @@
 
 - A numeral is its own value: `7` is 7.
 - A letter name (`a`, `b`, ..., `z`, `aa`, ...) is 1000 and its place in the alphabet: `c` is 1002.
-- Every other token is negative: see `SPECIALS`.
+- A word of three letters or more (`that`, `isn't`) is read as a number in base 32: see `word_value`.
+- Every other token is a small negative number: see `SPECIALS`.
 
 Of a task whose alphabet must grow with its lengths (numbers to sort, index hints) the growing part is read as
 *hints*, symbols that are only compared; see `HINTS`. All others are tokens.
@@ -21,7 +22,18 @@ from numpy.typing import NDArray
 from genlab.errors import UserError, nearest
 from genlab.rasp.analysis.domain import Domain, Scale
 
-__all__ = ["END", "HINTS", "LETTER", "NO_TOKEN", "SEP", "SPECIALS", "TokenMap", "letter_value", "token_map"]
+__all__ = [
+    "END",
+    "HINTS",
+    "LETTER",
+    "NO_TOKEN",
+    "SEP",
+    "SPECIALS",
+    "TokenMap",
+    "letter_value",
+    "token_map",
+    "word_value",
+]
 
 Ints = NDArray[np.int64]
 
@@ -37,8 +49,10 @@ SPECIALS: Mapping[str, int] = MappingProxyType(
     | {"(": -14, ")": -15, "[": -16, "]": -17, "{": -18, "}": -19, "⟨": -20, "⟩": -21}
     | {"«": -22, "»": -23, "‹": -24, "›": -25, "⟦": -26, "⟧": -27, "⌈": -28, "⌉": -29}
     | {"none": -30, "_": -31, "pop": -32, "+a": -33, "+b": -34}
+    | {".": -35, "decl": -36, "quest": -37, "PAST": -38, "PRESENT": -39}
+    | {"<ORIGIN_START>": -40, "<TARGET_START>": -41, "<PATH_START>": -42}
 )
-_LONGEST_NAME = 2
+_LONGEST_NAME, _LONGEST_WORD = 2, 12
 _SHOWN = 20
 _FREE = -100
 """Tokens that no rule names take -100, -101, ... in the order of the vocabulary."""
@@ -74,6 +88,21 @@ def letter_value(name: str) -> int:
     for letter in name:
         place = 26 * place + ord(letter) - ord("a") + 1
     return LETTER + place - 1
+
+
+def word_value(word: str) -> int:
+    """The value of a word: minus the number that its letters are in base 32, below all other values.
+
+    >>> word_value("the") == -(20 * 32**2 + 8 * 32 + 5)
+    True
+    """
+    number = 0
+    for letter in word:
+        number = 32 * number + _LETTERS.index(letter)
+    return -number
+
+
+_LETTERS = "'abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -162,6 +191,8 @@ def _value(token: str, place: int) -> int:
         return int(token)
     if len(token) <= _LONGEST_NAME and token.isascii() and token.isalpha() and token.islower():
         return letter_value(token)
+    if _LONGEST_NAME < len(token) <= _LONGEST_WORD and set(token) <= set(_LETTERS):
+        return word_value(token)
     return _FREE - place
 
 

@@ -86,15 +86,13 @@ def test_programs_of_the_counting_theory(task, format, legal):
 def test_every_task_and_format_has_a_program_or_a_reason():
     asked = {(name, format) for name in names() for format in task_class(name).formats}
     programs = {(entry.task, entry.format) for entry in PROGRAMS}
-    said = {(name, format) for name, format in asked if (name, format) in OPEN or (name, "*") in OPEN}
-    assert asked - programs - said == set()
-    assert programs & said == set()
-    assert programs <= asked
+    assert asked == programs | set(OPEN)
+    assert programs & set(OPEN) == set()
 
 
 def test_a_task_without_a_program_says_what_is_known():
-    with pytest.raises(UserError, match="no program for task 'maze', format 'any': a shortest path"):
-        entries("maze", "any")
+    with pytest.raises(UserError, match="no program for task 'maze', format 'cells': a shortest path"):
+        entries("maze", "cells")
     with pytest.raises(UserError, match="formats with a program: plain, running, scratchpad"):
         entries("parity", "plian")
     with pytest.raises(UserError, match="nearest task: parity"):
@@ -119,7 +117,8 @@ def test_shortcuts_fit_training_and_nothing_else(shortcut):
 
 @pytest.mark.parametrize("attempt", TRIED, ids=lambda a: f"{a.task}-{a.format}-{a.program.__name__}")
 def test_attempts_are_legal_and_fail_where_they_say(attempt):
-    task = make(attempt.task, 12, attempt.format, {"n_tokens": 64} if attempt.task == "repeats" else {})
+    params = {"repeats": {"n_tokens": 64}, "maze": {"train_blocks": 1, "test_blocks": 1}}.get(attempt.task, {})
+    task = make(attempt.task, 3 if attempt.task == "maze" else 12, attempt.format, params)
     program = bind(attempt.program, task.params.model_dump())
     assert examine(program, task).strict.faults == ()
     tokens, answer = tokens_of(task), task.solve(attempt.fails_on.split())
@@ -131,7 +130,9 @@ def test_attempts_are_legal_and_fail_where_they_say(attempt):
 def test_wherever_no_strict_program_is_known_something_was_tried():
     strict = {(entry.task, entry.format) for entry in PROGRAMS if entry.rules == "strict"}
     wider = {(entry.task, entry.format) for entry in PROGRAMS} - strict
-    assert wider == {(attempt.task, attempt.format) for attempt in TRIED}
+    # Items of `values` are not tokens, and the other formats of a maze write the same path in other tokens.
+    not_tried = {("max-retrieval", "values"), ("maze", "coordinates"), ("maze", "directions")}
+    assert wider | set(OPEN) == {(attempt.task, attempt.format) for attempt in TRIED} | not_tried
 
 
 def test_all_inputs_of_a_short_length_are_told_apart_from_a_sample():

@@ -14,6 +14,8 @@ from genlab.rasp.programs import (
     addition_hints,
     addition_plain,
     counts,
+    english,
+    equations,
     modular,
     nesting,
     parity,
@@ -91,6 +93,8 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("mode", "plain", counts.mode_of_counts, "c-rasp"),
     Entry("mode", "by-symbol", counts.mode_by_symbol, "library"),
     Entry("mode", "by-count", counts.mode_by_count, "library"),
+    Entry("modular", "plain", single.looked_up),
+    Entry("modular", "bare", single.looked_up),
     Entry("modular-chain", "sum", modular.chain_sum, "library"),
     Entry("modular-chain", "running", modular.chain_running, "library"),
     Entry("modular-chain", "left-to-right", modular.chain_left_to_right, "library"),
@@ -100,34 +104,42 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("parity", "plain", parity.parity, "library"),
     Entry("parity", "running", parity.parity_running),
     Entry("parity", "scratchpad", parity.parity_scratchpad),
+    Entry("question-formation", "plain", english.main_auxiliary_moves, "library"),
     Entry("repeats", "text", single.next_of_context, "library"),
     Entry("reverse", "repeats", strings.reverse_repeats, "library"),
     Entry("reverse", "unique", strings.reverse_unique),
+    Entry("solve-equation", "plain", equations.solve_equation, "library"),
     Entry("sort", "plain", strings.sort),
     Entry("stack-manipulation", "plain", places.stack, "library"),
+    Entry("tense-reinflection", "plain", english.verb_agrees_with_subject, "library"),
+)
+
+_MAZE = (
+    "a shortest path needs as many steps as it is long; a program has a fixed depth, so that it could only follow "
+    "paths of bounded length"
+)
+_PRODUCT = (
+    "each digit of a product sums over pairs of digits, of which an attention sees one digit: no program is known, "
+    "under any rules"
 )
 
 OPEN: Mapping[tuple[str, str], str] = MappingProxyType(
     {
-        ("binary-multiplication", "*"): "each digit of a product sums over all pairs of digits: no program is known, "
-        "and the sum of so many counts is no comparison",
-        ("max-retrieval", "values"): "its items are real numbers; the language has integers. Format 'tokens' has a "
-        "program",
-        ("maze", "*"): "a shortest path needs as many steps as it is long; a program has a fixed depth, so it could "
-        "only follow paths of bounded length or forkless ones by their scratchpad. None is written",
-        ("modular", "*"): "one operation on two numbers is one finite table: a program says nothing about it, since "
-        "nothing in it grows",
-        ("modular-brackets", "*"): "evaluating a formula over a field is complete for NC1, which no counting program "
-        "is believed to reach; modular-chain has programs",
-        ("modular-icl", "*"): "a linear system over a field has to be solved in context: no program is known",
-        ("question-formation", "*"): "the main auxiliary is found by the depth of clauses; no program is written",
-        ("tense-reinflection", "*"): "the subject is found by the depth of clauses; no program is written",
-        ("solve-equation", "*"): "the sign of a number is a parity of brackets around it: no legal program is known, "
-        "for the reason that none is for parity",
-        ("square-root", "*"): "long division by hand has as many steps as digits: no program is known",
+        ("binary-multiplication", "forward"): _PRODUCT,
+        ("binary-multiplication", "reversed"): _PRODUCT,
+        ("max-retrieval", "values"): "its items are real numbers, which no token shows; the language has integers. "
+        "Format 'tokens' has a program",
+        ("maze", "cells"): _MAZE,
+        ("maze", "coordinates"): _MAZE,
+        ("maze", "directions"): _MAZE,
+        ("modular-brackets", "plain"): "evaluating a formula over a field is complete for NC1, which no program of "
+        "fixed depth is believed to reach. Without products solve-equation's program does it",
+        ("modular-icl", "plain"): "one or two shots do not tell the task, so no program is right at all lengths; "
+        "and which token of a triple it is at, a program only knows by the index modulo 3",
+        ("square-root", "plain"): "long division by hand has as many steps as digits: no program is known",
     }
 )
-"""What is known where no program is given; `*` stands for all formats."""
+"""What is known where no program is given."""
 
 
 def entries(task: str, format: str) -> tuple[Entry, ...]:
@@ -139,7 +151,7 @@ def entries(task: str, format: str) -> tuple[Entry, ...]:
     found = [entry for entry in PROGRAMS if (entry.task, entry.format) == (task, format)]
     if found:
         return tuple(sorted(found, key=lambda entry: ("strict", "c-rasp", "library").index(entry.rules)))
-    known = OPEN.get((task, format)) or OPEN.get((task, "*"))
+    known = OPEN.get((task, format))
     if known:
         raise UserError(f"no program for task {task!r}, format {format!r}: {known}")
     formats = sorted({entry.format for entry in PROGRAMS if entry.task == task})

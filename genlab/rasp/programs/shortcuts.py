@@ -27,6 +27,7 @@ from genlab.rasp.lang import (
     tok_map,
     where,
 )
+from genlab.rasp.programs import english
 from genlab.rasp.programs.counts import A, B
 from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE
 from genlab.rasp.programs.parts import END, LETTER, end_for_sep, look_up, said_once, sep_index
@@ -165,5 +166,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut("modular-chain", "sum", sum_of_known, ("id", 150)),
     Shortcut("needle", "text", after_any_key, ("distractors", 20)),
     Shortcut("parity", "plain", parity_of_known, ("id", 60)),
+    Shortcut("question-formation", "plain", english.first_auxiliary_moves, ("relative-subject", 11)),
     Shortcut("reverse", "repeats", reverse_by_table, ("id", 21)),
+    Shortcut("tense-reinflection", "plain", english.verb_agrees_with_nearest, ("attractor", 8)),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from genlab.rasp.tokens import SPECIALS
 __all__ = [
     "and_of_bits",
     "even_pairs",
+    "looked_up",
     "next_of_context",
     "value_of_key",
     "value_of_largest",
@@ -36,6 +38,12 @@ def and_of_bits(x: Any) -> Any:
     """0 if a zero has been seen, else 1."""
     zero = full(x, 0)
     return said_once(x, kqv(x, zero, zero, equals, default=1))
+
+
+def looked_up(x: Any, p: int = 97, op: str = "a+b", table: str = "") -> Any:
+    """The result for the first and the last number, from one finite table."""
+    first, last = index_select(x, full(x, 0)), shift_right(x, 1)
+    return said_once(x, seq_map(first, last, _operation(p, op, table)))
 
 
 def even_pairs(x: Any) -> Any:
@@ -73,3 +81,18 @@ def value_of_largest(x: Any) -> Any:
 @elementwise
 def _even_if_equal(first: Any, last: Any) -> Any:
     return np.where(np.equal(first, last), EVEN, ODD)
+
+
+def _operation(p: int, op: str, table: str) -> Callable[[int, int], int]:
+    """A binary operation modulo p, of Python integers; 0 where one of them is no number."""
+    operations: dict[str, Callable[[int, int], int]] = {
+        "a+b": lambda a, b: a + b,
+        "a-b": lambda a, b: a - b,
+        "a*b": lambda a, b: a * b,
+        "a/b": lambda a, b: a * pow(b, p - 2, p),
+        "a^2+b^2": lambda a, b: a**2 + b**2,
+        "a^3+ab": lambda a, b: a**3 + a * b,
+        "table": lambda a, b: results[a][b],
+    }
+    results = [[int(entry) for entry in row.split()] for row in table.split(";")]
+    return lambda a, b: operations[op](int(a), int(b)) % p if 0 <= a < p and 0 <= b < p else 0

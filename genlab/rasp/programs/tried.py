@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from genlab.rasp.lang import full, has_seen, index_select, lasts, num_prev, seq_map, shift_right, tok_map, where
+from genlab.rasp.lang import (
+    firsts,
+    full,
+    has_seen,
+    index_select,
+    lasts,
+    num_prev,
+    seq_map,
+    shift_right,
+    tok_map,
+    where,
+)
 from genlab.rasp.programs.counts import A, mode_by_symbol
 from genlab.rasp.programs.nesting import NOWHERE, counted, excess, sides, true_unless
 from genlab.rasp.programs.parts import (
@@ -33,6 +44,7 @@ from genlab.rasp.tokens import SPECIALS
 __all__ = ["TRIED", "Attempt"]
 
 ASK = SPECIALS["?"]
+ORIGIN, TARGET, PATH = (SPECIALS[f"<{mark}_START>"] for mark in ("ORIGIN", "TARGET", "PATH"))
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,27 @@ class Attempt:
     format: str
     program: Program
     fails_on: str
+
+
+def first_and_last_bit(x: Any) -> Any:
+    """Products: of the first bit and the last, as if each number were one bit."""
+    return said_once(x, seq_map(index_select(x, full(x, 0)), shift_right(x, 1), np.minimum))
+
+
+def one_in_last_two_bits(x: Any) -> Any:
+    """Square roots: of the last two bits."""
+    return said_once(x, seq_map(shift_right(x, 1), shift_right(x, 2), np.maximum))
+
+
+def value_itself(x: Any) -> Any:
+    """Equations: x is the value, as if x stood alone."""
+    return said_once(x, shift_right(x, 1))
+
+
+def straight_to_target(x: Any) -> Any:
+    """Mazes: the first cell and the last, as if they were neighbours."""
+    origin, target = (index_select(x, firsts(x, full(x, mark)) + 1) for mark in (ORIGIN, TARGET))
+    return where(x == PATH, origin, where(x == origin, target, full(x, END)))
 
 
 def small_counts(x: Any) -> Any:
@@ -99,6 +132,13 @@ def last_operation(x: Any) -> Any:
     value = digits(x)
     pair = shift_right(value, 3) * 5 + shift_right(value, 1)
     return said_once(x, seq_map(shift_right(x, 2), pair, _operation))
+
+
+def last_bracket(x: Any) -> Any:
+    """Bracketed expressions modulo 5: the last two numbers with the operator between them, and a bracket behind."""
+    value = digits(x)
+    pair = shift_right(value, 4) * 5 + shift_right(value, 2)
+    return said_once(x, seq_map(shift_right(x, 3), pair, _operation))
 
 
 def first_then_end(x: Any) -> Any:
@@ -199,21 +239,36 @@ TRIED: tuple[Attempt, ...] = (
     Attempt("addition", "forward", last_digits, "0 5 8 + 0 6 7 >"),
     Attempt("addition", "reversed", last_digits, "0 5 8 + 0 6 7 >"),
     Attempt("associative-recall", "every-query", value_after_value, "a 3 c 3 b 1 ? a b c >"),
+    Attempt("binary-multiplication", "forward", first_and_last_bit, "1 1 * 1 1 >"),
+    Attempt("binary-multiplication", "reversed", first_and_last_bit, "1 1 * 1 1 >"),
     Attempt("copy", "repeats", after_two_tokens, "0 0 0 1 >"),
     Attempt("cycle-navigation", "plain", last_three_steps, "+ + + + >"),
     Attempt("duplicate-string", "plain", after_two_tokens, "a b >"),
     Attempt("dyck", "plain", each_type_to_depth_3, "<start> ( ( ( ( [ ) ] ) ) ) >"),
+    Attempt(
+        "maze",
+        "cells",
+        straight_to_target,
+        "<ADJLIST_START> (0,0) <--> (0,1) ; (1,1) <--> (0,1) ; <ADJLIST_END> <ORIGIN_START> (0,0) <ORIGIN_END> "
+        "<TARGET_START> (1,1) <TARGET_END> <PATH_START>",
+    ),
     Attempt("missing-duplicate", "plain", more_frequent_letter, "a a a b _ a a b >"),
     Attempt("mode", "by-symbol", by_symbol_below_8, "a a a a a a a a >"),
     Attempt("mode", "by-count", one_letter_below_8, "a b b >"),
+    Attempt("modular-brackets", "plain", last_bracket, "( 1 + ( 2 + 3 ) ) >"),
     Attempt("modular-chain", "sum", last_three_numbers, "1 + 0 + 0 + 0 >"),
     Attempt("modular-chain", "running", first_then_end, "3 + 4 * 2 >"),
     Attempt("modular-chain", "left-to-right", last_operation, "3 + 4 + 1 >"),
     Attempt("modular-chain", "precedence", last_operation, "3 + 4 + 1 >"),
+    Attempt("modular-icl", "plain", after_one_token, "1 0 2 0 1 3 1 1"),
     Attempt("odds-first", "plain", after_two_tokens, "a b a >"),
     Attempt("parity", "plain", small_counts, "1 1 1 1 1 1 1 1 1 >"),
     Attempt("parity", "plain", last_three_bits, "1 0 0 0 >"),
+    Attempt("question-formation", "plain", after_one_token, "the otter near the yak does sing . decl >"),
     Attempt("repeats", "text", after_one_token, "5 1 2 3 4 7 8 6 4 9 0 1 2 3 4"),
     Attempt("reverse", "repeats", before_two_tokens, "a a a b >"),
+    Attempt("solve-equation", "plain", value_itself, "( x + 1 ) = 3 >"),
+    Attempt("square-root", "plain", one_in_last_two_bits, "0 0 0 0 1 1 1 0 >"),
     Attempt("stack-manipulation", "plain", last_action, "a b b +a +b pop pop >"),
+    Attempt("tense-reinflection", "plain", after_one_token, "my otters near my yak sang . PAST >"),
 )
