@@ -26,6 +26,7 @@ ROOMS = (
     "cli_rasp",
     "cli_forecast",
     "cli_grid",
+    "cli_probe",
     "cli",
 )
 """Lowest first."""
@@ -79,7 +80,9 @@ def test_numpy_rooms_stay_light():
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["tasks"], ["show", "parity"], ["train", "--help"]], ids=lambda c: " ".join(c)
+    "command",
+    [["--help"], ["tasks"], ["show", "parity"], ["train", "--help"], ["signals"]],
+    ids=lambda c: " ".join(c),
 )
 def test_light_commands_import_nothing_heavy(command: list[str]):
     code = (

@@ -12,6 +12,7 @@ from genlab.errors import DamagedFileError, UserError
 from genlab.runs.files import read_json, read_table, write_table
 from genlab.runs.leases import active, lease
 from genlab.runs.leftovers import leftovers, tidy
+from genlab.runs.signals import Signals
 from genlab.runs.store import Store
 
 __all__ = ["check_store", "compact_store", "delete_runs"]
@@ -70,6 +71,7 @@ def compact_store(store: Store) -> tuple[int, int]:
         runs = list(store.index.runs)
         moved = _compact_history(store, runs)
         store.evaluations.compact(runs)
+        Signals(store.path).compact(runs)
         store.index.compact(moved)
         for name, new in moved.items():
             if name != new:
@@ -80,7 +82,9 @@ def compact_store(store: Store) -> tuple[int, int]:
 
 def _parts(store: Store) -> int:
     return sum(
-        1 for folder in ("commits", "evals", "answers", "history") for _ in (store.path / folder).glob("[!.]*")
+        1
+        for folder in ("commits", "evals", "answers", "history", "signals")
+        for _ in (store.path / folder).glob("[!.]*")
     )
 
 
@@ -113,6 +117,7 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
         store.refresh()
         files = {(kind, store.index.names(run)[kind]) for run in gone for kind in ("weights", "history")}
         store.evaluations.drop(gone)
+        Signals(store.path).drop(gone)
         store.index.drop(gone)
         left = {(kind, store.index.names(run)[kind]) for run in store.index.runs for kind in ("weights", "history")}
         for kind, name in files - left:

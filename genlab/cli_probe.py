@@ -1,0 +1,75 @@
+"""Commands that look inside trained models: signals, probe. Heavy imports are inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genlab.errors import UserError
+
+__all__ = ["add_to"]
+
+Where = Annotated[Path | None, typer.Option("--store", help="the store (default: $GENLAB_STORE, or runs)")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks or declares signals")
+]
+Names = Annotated[
+    str, typer.Option("--signals", help="names, families, patterns (`induction_*`) or all, apart by commas")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give a command line these commands."""
+    for command in (signals, probe):
+        app.command()(command)
+
+
+def signals(
+    names: Annotated[str, typer.Argument(help="names or families, apart by commas (default: all)")] = "all",
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the signals: what each measures, its formula, range and source."""
+    from genlab.probes.signal import chosen
+    from genlab.report.signal_list import show_signals
+
+    _load(plugin)
+    show_signals(chosen(names.split(",")), as_json)
+
+
+def probe(
+    runs: Annotated[list[str] | None, typer.Argument(help="runs, groups, grids, tags, or `last`")] = None,
+    grid: Annotated[str | None, typer.Option("--grid", help="a whole grid, by its name")] = None,
+    names: Names = "",
+    step: Annotated[
+        int | None, typer.Option("--step", help="weights of this training step (default: the last; 0: initial)")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="draw attention of the first run over growing length there")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
+    store: Where = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read signals inside trained models, on in-distribution inputs alone; what is there is not read again."""
+    from genlab.probes.signal import chosen
+
+    _load(plugin)
+    wanted = chosen(names.split(",") if names else ())
+    which = [*(runs or []), *([grid] if grid else [])]
+    if not which or (runs and grid):
+        raise UserError("lab probe takes runs, or --grid NAME")
+    from genlab.report.probe import probe_and_show
+
+    probe_and_show(which, wanted, step, store, device, figure, as_json)
+
+
+def _load(files: list[Path] | None) -> None:
+    from genlab.tasks import load_plugin
+
+    for file in files or []:
+        load_plugin(file)

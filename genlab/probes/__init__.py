@@ -1,0 +1,40 @@
+"""Signals: numbers read from trained runs on in-distribution inputs. What needs torch is imported when asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genlab.probes.signal import NotApplicable, Signal, all_signals, chosen, signal
+
+if TYPE_CHECKING:
+    from genlab.probes.inputs import Batch, ProbeInput, hooked_input, probe_batches, probe_input
+    from genlab.probes.probing import Probing, probe
+    from genlab.probes.reading import Reading, read
+
+__all__ = [
+    "Batch",
+    "NotApplicable",
+    "ProbeInput",
+    "Probing",
+    "Reading",
+    "Signal",
+    "all_signals",
+    "chosen",
+    "hooked_input",
+    "probe",
+    "probe_batches",
+    "probe_input",
+    "read",
+    "signal",
+]
+
+_PLACES = {"Probing": "probing", "probe": "probing", "Reading": "reading", "read": "reading"}
+_PLACES |= dict.fromkeys(("Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"), "inputs")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        from importlib import import_module
+
+        return getattr(import_module(f"genlab.probes.{_PLACES[name]}"), name)
+    raise AttributeError(f"module 'genlab.probes' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The signals, a family a file. Every file here is found by itself: to add signals is to add a file."""

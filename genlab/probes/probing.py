@@ -1,0 +1,191 @@
+"""`lab probe`: signals of committed runs, whole stacks at once, kept in the store and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from genlab.errors import Interrupted, UserError
+from genlab.models import Transformer, initial
+from genlab.probes.inputs import Batch, ProbeInput, probe_batches, probe_input
+from genlab.probes.reading import Reading, read
+from genlab.probes.signal import NotApplicable, Signal
+from genlab.runs.devices import pick_device
+from genlab.runs.drive import interruptible
+from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.runs.store import Store, now, stack_id
+from genlab.spec import RunSpec
+from genlab.training.loop import stack_key
+from genlab.training.step import precision
+
+__all__ = ["Probing", "probe"]
+
+_BYTES = 400_000_000
+"""Memory that what is kept of one stack may take."""
+
+
+@dataclass
+class Probing:
+    """What `probe` did.
+
+    Attributes:
+        read, found: (run, signal) pairs that were read now, and that the store held already.
+        skipped: signal -> why it does not apply -> the runs that this is true of.
+    """
+
+    read: int = 0
+    found: int = 0
+    skipped: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
+
+    def skip(self, signal: str, why: str, runs: Sequence[str]) -> None:
+        """Note that a signal does not apply to some runs."""
+        self.skipped.setdefault(signal, {}).setdefault(why, []).extend(runs)
+
+
+def probe(
+    store: Store,
+    run_ids: Sequence[str],
+    signals: Sequence[Signal],
+    step: int | None = None,
+    device: str = "auto",
+    report: Callable[[int, int], object] = lambda _done, _all: None,
+    null: bool = True,
+) -> Probing:
+    """Read signals of committed runs, and keep them.
+
+    Args:
+        step: the training step whose weights are read: None is the last one, 0 the initial weights.
+        report: called with the runs done and to do.
+        null: read untrained models beside them, for the nulls of maxima.
+
+    Raises:
+        UserError: a step that was not kept, runs of which there are no weights.
+        Interrupted: Ctrl-C; what was read is kept.
+    """
+    specs = {run: store.spec(run) for run in run_ids}
+    steps = {run: _step(store, run, step) for run in run_ids}
+    done = Signals(store.path).done(run_ids)
+    result, ready = Probing(), 0
+    with interruptible() as stop:
+        for alike in _alike(specs):
+            work = _Work(store, {run: specs[run] for run in alike}, steps, pick_device(device), null)
+            missing = {r: [s for s in signals if (r, steps[r], s.name, s.version) not in done] for r in alike}
+            result.found += sum(len(signals) - len(wanted) for wanted in missing.values())
+            for runs, wanted in work.chunks(missing):
+                work.read(runs, wanted, result)
+                ready += len(runs)
+                report(min(ready, len(specs)), len(specs))
+                if stop.is_set():
+                    raise Interrupted
+    return result
+
+
+def _step(store: Store, run: str, step: int | None) -> int:
+    weights = store.path / "weights" / store.entry(run)["weights"]
+    if step != 0 and not weights.exists():
+        raise UserError(f"run {run} has no weights: {weights} is missing (`lab store check` says what else is)")
+    last = int(store.entry(run)["step"])
+    if step is not None and step not in (0, last):
+        raise UserError(
+            f"step {step} of run {run} was not kept; kept are 0 (the initial weights) and {last} (the end)"
+        )
+    return last if step is None else step
+
+
+def _alike(specs: dict[str, RunSpec]) -> list[list[str]]:
+    """Runs that can share a stack and its probe batches."""
+    found: dict[str, list[str]] = {}
+    for run, spec in specs.items():
+        key = stack_key(spec).model_copy(update={"model": spec.model})
+        found.setdefault(key.run_id, []).append(run)
+    return list(found.values())
+
+
+class _Work:
+    """The runs of one shape: their batches, and what a null needs, are made once."""
+
+    def __init__(
+        self, store: Store, specs: dict[str, RunSpec], steps: dict[str, int], device: torch.device, null: bool
+    ):
+        self.store, self.specs, self.steps, self.device = store, specs, steps, device
+        self.spec = next(iter(specs.values()))
+        self._null = null
+        self._batches: tuple[Batch, ...] | None = None
+        self._untrained: ProbeInput | None = None
+
+    def chunks(self, missing: dict[str, list[Signal]]) -> list[tuple[list[str], list[Signal]]]:
+        """Runs to read together, and what of them: each as many as fit in memory; comparisons take all runs."""
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for run, wanted in missing.items():
+            alike.setdefault(tuple(s.name for s in wanted if not s.together), []).append(run)
+        found: list[tuple[list[str], list[Signal]]] = []
+        for names, runs in alike.items():
+            wanted = [s for s in missing[runs[0]] if s.name in names]
+            size = self._size()
+            found += [(runs[i : i + size], wanted) for i in range(0, len(runs), size) if wanted]
+        compared = list(dict.fromkeys(s for wanted in missing.values() for s in wanted if s.together))
+        return [*found, (list(missing), compared)] if compared else found
+
+    def read(self, runs: list[str], signals: list[Signal], result: Probing) -> None:
+        """Read signals of a stack, and keep them."""
+        try:
+            given = self._given(runs)
+        except NotApplicable as why:
+            for one in signals:
+                result.skip(one.name, str(why), runs)
+            return
+        with precision(self.spec.train.dtype, self.device):
+            if self._null and self._untrained is None and any(s.null for s in signals):
+                self._untrained = given.untrained()
+            reading = read(given, signals, self._untrained)
+        for name, why in reading.skipped.items():
+            result.skip(name, why, runs)
+        self._keep(runs, signals, reading)
+        result.read += len(runs) * len(reading.rows)
+
+    def _given(self, runs: list[str]) -> ProbeInput:
+        if self._batches is None:
+            self._batches = probe_batches(self.spec, self.device)
+        specs = [self.specs[run] for run in runs]
+        if all(self.steps[run] == 0 for run in runs):
+            flat = torch.cat([initial(s.model, [s.train.init_seed]) for s in specs])
+        else:
+            flat = self.store.weights(runs)
+        table = self.store.history(runs)
+        columns = ("step", "loss", "lr", "exact_match")
+        history = [{c: rows[c].to_numpy() for c in columns} for rows in (table[table["run_id"] == r] for r in runs)]
+        return probe_input(specs, Transformer(self.spec.model, flat.to(self.device)), self._batches, history)
+
+    def _size(self) -> int:
+        """Runs of a stack, by the memory that patterns, scores and activations take."""
+        if self._batches is None:
+            try:
+                self._batches = probe_batches(self.spec, self.device)
+            except NotApplicable:
+                return len(self.specs)
+        cfg = self.spec.model
+        numbers = 0
+        for batch in self._batches:
+            examples, pos = batch.tokens.shape
+            a_layer = 2 * cfg.n_heads * pos + cfg.d_model + cfg.d_mlp
+            numbers += examples * pos * (cfg.n_layers * a_layer + cfg.d_model + cfg.d_vocab)
+        return max(1, _BYTES // (8 * numbers))  # 4 bytes a number, and as much again while signals are computed
+
+    def _keep(self, runs: list[str], signals: list[Signal], reading: Reading) -> None:
+        columns: dict[str, list[object]] = {name: [] for name in SIGNAL_COLUMNS}
+        at = now()
+        for one in signals:
+            rows = reading.rows.get(one.name, [])
+            columns["run_id"] += [runs[row.run] for row in rows]
+            columns["step"] += [self.steps[runs[row.run]] for row in rows]
+            columns["signal"] += [one.name] * len(rows)
+            columns["version"] += [one.version] * len(rows)
+            for name in ("name", "layer", "head", "value"):
+                columns[name] += [getattr(row, name) for row in rows]
+            columns["unit"] += [one.unit] * len(rows)
+            columns["at"] += [at] * len(rows)
+        if columns["run_id"]:
+            self.store.ready()
+            Signals(self.store.path).add(columns, stack_id(runs))

@@ -1,0 +1,104 @@
+"""Signals of runs as the command line shows them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from genlab.probes.signal import Signal, all_signals
+
+if TYPE_CHECKING:
+    from genlab.probes.probing import Probing
+
+__all__ = ["probe_and_show", "summary"]
+
+
+def probe_and_show(
+    runs: Sequence[str],
+    signals: Sequence[Signal],
+    step: int | None,
+    store: Path | None,
+    device: str,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Read signals of runs, keep them, and print one line a signal."""
+    from genlab.probes.probing import probe
+    from genlab.runs.signals import Signals
+    from genlab.runs.store import Store
+
+    kept = Store(store)
+    ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
+    console = Console(stderr=as_json)
+    with console.status("probing") as status:
+        done = probe(kept, ids, signals, step, device, lambda n, of: status.update(f"probed {n} of {of} runs"))
+    frame = Signals(kept.path).frame(ids)
+    frame = frame[frame["signal"].isin([s.name for s in signals])]
+    if step is not None:
+        frame = frame[frame["step"] == step]
+    if as_json:
+        document = {"runs": ids, "skipped": done.skipped, "values": frame.drop(columns=["at"]).to_dict("records")}
+        print(json.dumps(_numbers(document), indent=1))
+    else:
+        _print(console, frame, ids, done)
+    if figure is not None:
+        from genlab.probes.drawing import draw_attention
+
+        draw_attention(kept, ids[0], figure)
+        console.print(f"figure: {figure}")
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a signal: its headline value over runs (of one a head the maximum), median, lowest, highest, null."""
+    headline = frame[(frame["layer"] == -1) & ~frame["name"].str.endswith((".null", ".null_sd"))]
+    layered = frame[(frame["layer"] >= 0) & ~frame["signal"].isin(headline["signal"])].copy()
+    layered["name"] += " (layer " + layered["layer"].astype(str) + ")"
+    shown = pd.concat([headline, layered])
+    rows: list[dict[str, Any]] = []
+    nulls = frame[frame["name"].str.endswith(".null")].groupby("name")["value"].median()
+    for (signal, name, unit), values in shown.groupby(["signal", "name", "unit"], sort=False)["value"]:
+        null = nulls.get(f"{str(name).removesuffix('.max')}.null", float("nan"))
+        stats = {"median": values.median(), "low": values.min(), "high": values.max(), "null": null}
+        rows.append({"signal": signal, "name": name, "unit": unit, "runs": int(values.notna().sum()), **stats})
+    return pd.DataFrame(rows, columns=["signal", "name", "unit", "runs", "median", "low", "high", "null"])
+
+
+def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Probing) -> None:
+    families = {s.name: s.family for s in all_signals()}
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("signal", "unit", "runs", "median", "lowest", "highest", "untrained"):
+        table.add_column(name, justify="left" if name in ("signal", "unit") else "right")
+    family = ""
+    shown = summary(frame)
+    for row in shown.assign(family=shown["signal"].map(families)).to_dict("records"):
+        if row["family"] != family:
+            family = row["family"]
+            table.add_row(Text(str(family), style="bold"))
+        cells = [_number(row[name]) for name in ("median", "low", "high", "null")]
+        table.add_row(row["name"], row["unit"], str(row["runs"]), *cells)
+    console.print(table)
+    for signal, reasons in done.skipped.items():
+        for why, runs in reasons.items():
+            console.print(f"skipped {signal} ({len(runs)} of {len(ids)} runs): {why}", highlight=False)
+    console.print(f"{done.read} read now, {done.found} found in the store", highlight=False)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def _numbers(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _numbers(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

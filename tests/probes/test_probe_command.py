@@ -1,0 +1,175 @@
+"""`lab signals` and `lab probe`: rows in the store, found again, resumed; one clear line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genlab
+from genlab.errors import Interrupted
+from genlab.probes import all_signals, chosen, probe
+from genlab.runs import Store
+from genlab.runs.maintain import check_store, compact_store, delete_runs
+from genlab.runs.signals import Signals
+
+HEADS = ("previous_token", "start_token")
+
+
+@pytest.fixture(scope="module")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trained") / "store"
+    plan = genlab.plan("parity", 4, 8, seeds=(0, 1, 2), evals=genlab.Evals(0, n=16), steps=6, n_layers=2, d_model=16)
+    genlab.train(plan, store=path, workers=1, group="few")
+    return path
+
+
+@pytest.fixture
+def store(_trained: Path, tmp_path: Path) -> Store:
+    shutil.copytree(_trained, tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def test_every_signal_is_declared_in_full(lab):
+    status, out, _ = lab("signals", "--json")
+    listed = {row["name"]: row for row in json.loads(out)}
+    assert status == 0
+    assert len(listed) == len(all_signals())
+    for s in all_signals():
+        assert s.about
+        assert s.formula
+        assert s.unit
+        assert s.source
+        assert s.low < s.high
+        assert listed[s.name]["admissible"] == (not s.why_not)
+    assert not any(listed[name]["admissible"] for name in listed if name.startswith("random_"))
+
+
+def test_values_are_rows_found_again(lab, store: Store):
+    status, out, _ = lab("probe", "few", "--signals", ",".join(HEADS), "--json")
+    first = json.loads(out)
+    assert status == 0
+    files = sorted(path.name for path in (store.path / "signals").iterdir())
+    frame = Signals(store.path).frame()
+    assert set(frame["run_id"]) == set(store.run_ids())
+    one = frame[(frame["run_id"] == store.run_ids()[0]) & (frame["signal"] == "previous_token")]
+    heads = one[one["layer"] >= 0]
+    assert sorted(zip(heads["layer"], heads["head"], strict=True)) == [(i, j) for i in range(2) for j in range(4)]
+    assert one.set_index("name").at["previous_token.max", "value"] == heads["value"].max()
+    assert set(one["unit"]) == {"weight"}
+    assert set(one["step"]) == {6}
+    assert {"previous_token.null", "previous_token.null_sd"} < set(one["name"])
+
+    status, out, _ = lab("probe", "--grid", "few", "--signals", ",".join(HEADS))
+    assert status == 0
+    assert "0 read now, 6 found in the store" in out
+    assert sorted(path.name for path in (store.path / "signals").iterdir()) == files
+    again = json.loads(lab("probe", "few", "--signals", ",".join(HEADS), "--json")[1])
+    assert again["values"] == first["values"]
+
+
+def test_a_run_alone_and_in_a_stack_give_the_same(store: Store, tmp_path: Path):
+    shutil.copytree(store.path, tmp_path / "other")
+    other = Store(tmp_path / "other")
+    probe(store, store.run_ids(), chosen(["heads"]), null=False)
+    for run in other.run_ids():
+        probe(other, [run], chosen(["heads"]), null=False)
+    together, alone = (Signals(s.path).frame() for s in (store, other))
+    assert together["name"].tolist() == alone["name"].tolist()
+    assert np.allclose(together["value"], alone["value"], atol=1e-6)
+
+
+def test_interrupted_it_goes_on_where_it_stopped(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """One run a stack; the second one is interrupted by the user after it was kept."""
+    import signal
+
+    monkeypatch.setattr("genlab.probes.probing._BYTES", 0)
+    wanted = chosen(HEADS)
+
+    def stop(done: int, _all: int) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        probe(store, store.run_ids(), wanted, report=stop, null=False)
+    assert len(set(Signals(store.path).frame()["run_id"])) == 2
+    result = probe(store, store.run_ids(), wanted, null=False)
+    assert (result.read, result.found) == (2, 4)
+
+
+def test_initial_weights_are_another_step(store: Store):
+    run = store.run_ids()[0]
+    probe(store, [run], chosen(HEADS), null=False)
+    probe(store, [run], chosen(HEADS), step=0, null=False)
+    frame = Signals(store.path).frame([run])
+    values = [frame.loc[frame["step"] == step, "value"].to_numpy() for step in (0, 6)]
+    assert not np.allclose(*values)
+
+
+def test_upkeep_knows_of_signals(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genlab.probes.probing._BYTES", 0)
+    probe(store, store.run_ids(), chosen(HEADS), null=False)
+    before = Signals(store.path).frame()
+    compact_store(store)
+    assert len(list((store.path / "signals").iterdir())) == 1
+    assert Signals(store.path).frame().equals(before)
+    assert check_store(store) == ({}, {})
+    gone = store.run_ids()[0]
+    delete_runs(store, [gone])
+    assert set(Signals(store.path).frame()["run_id"]) == set(store.run_ids())
+    part = next((store.path / "signals").iterdir())
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    assert list(check_store(store)[0]) == [part]
+
+
+def test_what_does_not_apply_is_listed_at_the_end(lab, store: Store):
+    status, out, _ = lab("probe", "few", "--signals", "same_hint,start_token")
+    assert status == 0
+    assert "skipped same_hint (3 of 3 runs): format 'plain' of parity has no index hints" in out
+
+
+BAD = [
+    (["probe"], "lab probe takes runs, or --grid NAME"),
+    (["probe", "few", "--grid", "few"], "lab probe takes runs, or --grid NAME"),
+    (["probe", "fewer"], "did you mean 'few'?"),
+    (["probe", "few", "--signals", "inductoin"], "unknown signal 'inductoin'; did you mean 'induction'?"),
+    (["probe", "few", "--step", "3"], "was not kept; kept are 0 (the initial weights) and 6 (the end)"),
+    (["probe", "few", "--device", "tpu"], "allowed: auto, cpu, cuda"),
+    (["signals", "haeds"], "did you mean 'heads'?"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD, ids=lambda x: x if isinstance(x, str) else " ".join(x[-2:]))
+def test_bad_input_is_one_line_and_status_2(lab, store: Store, words: list[str], said: str):
+    status, out, err = lab(*words)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (store.path / "signals").exists()
+
+
+def test_a_run_without_weights(lab, store: Store):
+    for file in (store.path / "weights").iterdir():
+        file.unlink()
+    status, _, err = lab("probe", "few", "--signals", "heads")
+    assert status == 2
+    assert "has no weights" in err
+    assert err.count("\n") == 1
+
+
+def test_a_signal_of_one_s_own_is_one_file(lab, store: Store, tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from genlab.probes import signal\n"
+        "@signal('first_layer_norm', per='run', about='norm of all weights', formula='|w|', unit='norm', low=0,\n"
+        "        high=float('inf'), source='mine')\n"
+        "def norm(given):\n"
+        "    return given.model.flat.norm(dim=1)\n"
+    )
+    status, out, _ = lab("probe", "few", "--plugin", str(file), "--signals", "first_layer_norm", "--json")
+    values = {row["run_id"]: row["value"] for row in json.loads(out)["values"]}
+    assert status == 0
+    assert values == pytest.approx({r: float(store.weights([r]).norm()) for r in store.run_ids()}, rel=1e-6)
