@@ -65,8 +65,19 @@ class Split(Frozen):
         return self.model_copy(update={"lengths": tuple(lengths), "n": n, "seed": seed})
 
 
+_SET_MODEL: Mapping[str, Scalar] = {
+    "n_layers": 1,
+    "positions": "none",
+    "normalization_type": "none",
+    "final_norm": False,
+    "attn_only": False,
+    "tie_word_embeddings": False,
+}
+"""What a model of real-valued items (`d_values`) has in the fields that a transformer has a choice in."""
+
+
 class ModelConfig(Frozen):
-    """A decoder-only transformer; field names as in TransformerLens where it has the field."""
+    """A decoder-only transformer, or a set model; field names as in TransformerLens where it has the field."""
 
     d_vocab: int = Field(ge=2, description="tokens in the vocabulary (from the task)")
     n_ctx: int = Field(ge=1, description="positions of the context (from the task's max_len)")
@@ -92,6 +103,10 @@ class ModelConfig(Frozen):
         True, description="initial W_O and W_out smaller by sqrt(2 n_layers), as in GPT-2"
     )
 
+    d_values: int = Field(
+        0, ge=0, description="numbers a real-valued item has (from the task), for a set model; 0: a transformer"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, given: Any) -> Any:
@@ -99,6 +114,8 @@ class ModelConfig(Frozen):
         if not isinstance(given, Mapping):
             return given
         values: dict[str, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
+        if values.get("d_values"):
+            values = {**_SET_MODEL, **values}
         width, heads = values.get("d_model", 64), values.get("n_heads", 4)
         if isinstance(width, int) and isinstance(heads, int) and width > 0 and heads > 0:
             if not values.get("d_head"):
@@ -122,6 +139,10 @@ class ModelConfig(Frozen):
             raise ValueError(f"rotary positions need an even d_head, not {self.d_head}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        odd = [name for name, value in _SET_MODEL.items() if self.d_values and getattr(self, name) != value]
+        if odd:
+            has = ", ".join(f"{name} {value}" for name, value in _SET_MODEL.items())
+            raise ValueError(f"real-valued items are for a set model, which has {has}; not so: {', '.join(odd)}")
         return self
 
 

@@ -25,6 +25,8 @@ _INIT_STREAM = 0x1417
 def shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of one run, in the order of the flat tensor."""
     d, heads, mlp = cfg.d_model, cfg.n_heads * cfg.d_head, cfg.d_mlp
+    if cfg.d_values:
+        return _of_set_model(cfg)
     found: dict[str, tuple[int, ...]] = {"embed.W_E": (cfg.d_vocab, d)}
     if cfg.positions == "learned":
         found["pos_embed.W_pos"] = (cfg.n_ctx, d)
@@ -40,6 +42,15 @@ def shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     if not cfg.tie_word_embeddings:
         found |= _linear(cfg, "unembed", "U", d, cfg.d_vocab)
     return found
+
+
+def _of_set_model(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    d, heads, mlp, place = cfg.d_model, cfg.n_heads * cfg.d_head, cfg.d_mlp, "blocks.0.attn"
+    found: dict[str, tuple[int, ...]] = {}
+    for name, d_in, d_out in (("items", cfg.d_values, d), ("query", cfg.d_values, d), ("answer", d, cfg.d_vocab)):
+        found |= _linear(cfg, f"{name}.mlp", "in", d_in, mlp) | _linear(cfg, f"{name}.mlp", "out", mlp, d_out)
+    found |= _linear(cfg, place, "Q", d, heads) | _linear(cfg, place, "KV", d, 2 * heads)
+    return found | _linear(cfg, place, "O", heads, d)
 
 
 def _linear(cfg: ModelConfig, place: str, name: str, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from typing import Unpack
 import pandas as pd
 
 from genlab.errors import Interrupted, UserError
-from genlab.models import Transformer
+from genlab.models import Model, model_of
 from genlab.runs.devices import pick_device
 from genlab.runs.drive import interruptible
 from genlab.runs.evaluating import evaluate_runs
@@ -45,13 +45,13 @@ class Run:
         return make(self.spec.task)
 
     @property
-    def model(self) -> Transformer:
+    def model(self) -> Model:
         """The trained model, a stack of one: `model(tokens)` gives logits `[batch, pos, d_vocab]`.
 
         Raises:
             DamagedFileError: the weights file is not as it was written.
         """
-        return Transformer(self.spec.model, self.store.weights([self.run_id]))
+        return model_of(self.spec.model, self.store.weights([self.run_id]))
 
     def evals(self) -> pd.DataFrame:
         """Its evaluations, one row a number."""

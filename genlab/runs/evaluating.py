@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from genlab.models import Transformer
+from genlab.models import Model, model_of
 from genlab.runs.progress import Progress, Report
 from genlab.runs.store import Store, now
 from genlab.spec import Split
@@ -39,7 +39,7 @@ def evaluate_runs(
         return True
     spec = store.spec(run_ids[0])
     task = make(spec.task)
-    model = Transformer(spec.model, store.weights(run_ids).to(device))
+    model = model_of(spec.model, store.weights(run_ids).to(device))
     rows: list[dict[str, object]] = []
     go_on = True
     for done_now, (split, length) in enumerate(todo, start=1):
@@ -66,7 +66,7 @@ def missing_evals(store: Store, run_ids: Sequence[str], splits: Sequence[Split])
 
 
 def _eval_rows(
-    model: Transformer, entries: Sequence[dict[str, object]], split: Split, task: Task, length: int
+    model: Model, entries: Sequence[dict[str, object]], split: Split, task: Task, length: int
 ) -> list[dict[str, object]]:
     """One length of one split, as rows of the store: a row a run and metric."""
     result = evaluate(model, task, split.at((length,), split.n, split.seed))[0]

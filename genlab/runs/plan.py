@@ -19,7 +19,7 @@ __all__ = ["DERIVED", "Evals", "Plan", "default_lengths", "defaults_of", "eval_s
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
-DERIVED = ("d_vocab", "n_ctx", "train_len", "init_seed", "data_seed")
+DERIVED = ("d_vocab", "n_ctx", "d_values", "train_len", "init_seed", "data_seed")
 """Fields that a plan fills itself."""
 
 _BUDGET = 170.0
@@ -122,13 +122,15 @@ def plan(
     if given.get("pool"):  # a pool brings its own order of lengths
         defaults = {k: v for k, v in defaults.items() if k not in ("lengths_per_batch", "curriculum")}
     values = {"train_split": made.train_split, **defaults, **given}
-    sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx}
+    sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx, "d_values": made.d_values}
     shortest = made.min_len(made.split(values["train_split"]))
     chosen = {k: v for k, v in values.items() if k in train_fields}
     model, train = _both(
         lambda: build(ModelConfig, {**sizes, **{k: v for k, v in values.items() if k in model_fields}}),
         lambda: build(TrainConfig, {"min_len": min(shortest, train_len), **chosen, "train_len": train_len}),
     )
+    if model.d_values and train.loss == "all":
+        raise UserError("loss 'all' is not allowed here: a set model gives one answer, so that its loss is 'scored'")
     made.check_lengths(train.train_split, [train.min_len, train.train_len])
     picked = "" if given.get("steps") is not None else "steps, "
     if given.get("steps") is None:

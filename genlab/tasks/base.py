@@ -200,6 +200,11 @@ class Task(ABC):
         del split, length
         return {}
 
+    @property
+    def d_values(self) -> int:
+        """Numbers at each position of a format with real-valued items (`Examples.values`); 0: tokens alone."""
+        return 0
+
     # -- what every task has ---------------------------------------------------------------------------------
 
     @property

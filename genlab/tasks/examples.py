@@ -91,6 +91,11 @@ class Examples:
         columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lengths"}
         return replace(self, **{name: a[:, :width] for name, a in columns.items() if a is not None})
 
+    @property
+    def inputs(self) -> Ints | NDArray[np.float32]:
+        """What a model reads: the real-valued items where there are any, else the tokens."""
+        return self.tokens if self.values is None else self.values
+
     def prompt_len(self, row: int) -> int:
         """How many tokens of the sequence are the prompt: all before the first scored target."""
         return int(np.argmax(self.scored[row])) + 1

@@ -28,8 +28,9 @@ class MaxRetrieval(Task):
     Attention has to give one item nearly all of its weight among ever more items: the task shows how softmax
     spreads out with length. `tokens` writes each item as two tokens, for a decoder; priorities run from 0 up and
     the largest stands alone. `values` is the task of the paper: `Examples.values` holds, at each item, a priority
-    from U(0, 1) and the class as a one-hot vector, and at `>` a random number that stands for the query.
-    There the tokens only mark the places, so `solve` cannot read the items: `solve_example` does.
+    from U(0, 1) and the class as a one-hot vector, and at `>` a random number that stands for the query; a set
+    model reads it, which gives its one answer there, so that no end token follows. The tokens only mark the places:
+    `solve` cannot read the items, `solve_example` does.
 
     The most common class is a shortcut that is right more often than chance (`baseline`).
 
@@ -57,7 +58,16 @@ class MaxRetrieval(Task):
         Split(name="near-tie", about="another item comes right behind the largest", shift={"runner_up": True}),
         Split(name="decoys", about="all other items are of one wrong class", shift={"one_wrong_class": True}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 4000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "tokens": {"n_layers": 2, "steps": 4000},
+            # The published model: 5 to 16 items, width 128, one head, AdamW.
+            "values": {
+                **{"min_len": 5, "d_model": 128, "d_mlp": 128, "n_heads": 1, "batch_size": 128, "steps": 10_000},
+                **{"weight_decay": 1e-3},
+            },
+        }
+    )
 
     class Params(Task.Params):
         """How fine the priorities are, and how many classes there are."""
@@ -87,8 +97,13 @@ class MaxRetrieval(Task):
             )
         return (*classes, *map(str, range(self.params.priorities)))
 
+    @property
+    def d_values(self) -> int:
+        return 1 + self.params.classes if self.format == "values" else 0
+
     def width(self, length: int) -> int:
-        return (2 * length if self.format == "tokens" else length) + 3
+        # the items, `>`, the class; format `tokens` ends with `<end>`
+        return 2 * length + 3 if self.format == "tokens" else length + 2
 
     def min_len(self, split: Split) -> int:
         return 1 if split.name in ("id", "low") else 2
@@ -126,14 +141,14 @@ class MaxRetrieval(Task):
         self, rng: np.random.Generator, priorities: NDArray[Any], classes: Ints, answer: Ints, lengths: Ints
     ) -> Examples:
         inside = priorities >= 0
-        end = [Part(Vocab.sep), Part(Vocab.first + answer[:, None], scored=True), Part(Vocab.end, scored=True)]
+        ask = [Part(Vocab.sep), Part(Vocab.first + answer[:, None], scored=True)]
         if self.format == "tokens":
             items = np.stack([priorities + self.params.classes, classes], axis=2).reshape(len(lengths), -1)
             keep = None if inside.all() else np.repeat(inside, 2, axis=1)
-            return assemble([Part(Vocab.first + items, keep=keep), *end], lengths)
+            return assemble([Part(Vocab.first + items, keep=keep), *ask, Part(Vocab.end, scored=True)], lengths)
         places = np.full_like(classes, Vocab.first + self.params.classes)
-        examples = assemble([Part(places, keep=None if inside.all() else inside), *end], lengths)
-        values = np.zeros((*examples.tokens.shape, 1 + self.params.classes), np.float32)
+        examples = assemble([Part(places, keep=None if inside.all() else inside), *ask], lengths)
+        values = np.zeros((*examples.tokens.shape, self.d_values), np.float32)
         row, item = np.nonzero(inside)
         values[row, item, 0] = priorities[row, item]
         values[row, item, 1 + classes[row, item]] = 1

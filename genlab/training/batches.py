@@ -130,17 +130,19 @@ def stack_examples(batches: list[Examples], width: int = 0) -> Examples:
     """Batches of several runs as one, `[run, batch, pos]`; shorter ones are padded on the right, to `width` at least.
 
     Raises:
-        UserError: examples of real-valued items or with positions of their own, which the model does not read.
+        UserError: examples with positions of their own, which no model here reads.
     """
-    if any(b.values is not None or b.position_ids is not None for b in batches):
-        raise UserError("a transformer here reads tokens; this format has real-valued items or positions of its own")
+    if any(b.position_ids is not None for b in batches):
+        raise UserError("this format has positions of its own, which no model here reads")
     longest = max(width, *(b.tokens.shape[1] for b in batches))
 
     def joined(arrays: list[np.ndarray], fill: int | bool) -> np.ndarray:
         if all(a.shape[1] == longest for a in arrays):
             return np.stack(arrays)
-        return np.stack([np.pad(a, ((0, 0), (0, longest - a.shape[1])), constant_values=fill) for a in arrays])
+        rest = [(0, 0)] * (arrays[0].ndim - 2)
+        return np.stack([np.pad(a, [(0, 0), (0, longest - a.shape[1]), *rest], constant_values=fill) for a in arrays])
 
+    values = [b.values for b in batches if b.values is not None]
     trained = [b.scored if b.trained is None else b.trained for b in batches]
     return Examples(
         tokens=joined([b.tokens for b in batches], Vocab.pad),
@@ -148,4 +150,5 @@ def stack_examples(batches: list[Examples], width: int = 0) -> Examples:
         scored=joined([b.scored for b in batches], False),
         lengths=np.stack([b.lengths for b in batches]),
         trained=joined(trained, False),
+        values=joined(values, 0) if values else None,
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlab.models import Transformer
+from genlab.models import Model, Transformer
 from genlab.spec import Split
 from genlab.tasks import Examples, Task, Vocab
 from genlab.training.batches import eval_offsets, widest
@@ -51,7 +51,7 @@ def eval_examples(task: Task, split: Split, length: int) -> Examples:
     return task.sample(rng, split, np.full(split.n, length))
 
 
-def evaluate(model: Transformer, task: Task, split: Split, judge: bool = True) -> list[LengthResult]:
+def evaluate(model: Model, task: Task, split: Split, judge: bool = True) -> list[LengthResult]:
     """Score every run of a stack at `split.lengths`, on `split.n` examples each.
 
     Args:
@@ -90,13 +90,13 @@ class _Scores:
         }
 
 
-def _teacher_forced(model: Transformer, examples: Examples, offsets: np.ndarray) -> _Scores:
+def _teacher_forced(model: Model, examples: Examples, offsets: np.ndarray) -> _Scores:
     chunks = [_score(model, examples[rows], offsets[rows]) for rows in _chunks(model, examples)]
     columns = [np.concatenate(c, axis=1) for c in zip(*chunks, strict=True)]
     return _Scores(*columns, tokens=examples.scored.sum(axis=1))
 
 
-def _chunks(model: Transformer, examples: Examples) -> list[slice]:
+def _chunks(model: Model, examples: Examples) -> list[slice]:
     """Rows that are scored together: as many as `_NUMBERS_AT_ONCE` allows, for logits and activations."""
     cfg = model.cfg
     logits = int(examples.scored.sum(axis=1).max()) * cfg.d_vocab
@@ -106,14 +106,14 @@ def _chunks(model: Transformer, examples: Examples) -> list[slice]:
 
 
 @torch.inference_mode()
-def _score(model: Transformer, examples: Examples, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
+def _score(model: Model, examples: Examples, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
     device, runs, n = model.flat.device, model.n_runs, len(examples)
     row, column = np.nonzero(examples.scored)
     place = torch.from_numpy(row * examples.tokens.shape[1] + column).to(device)
     target = torch.from_numpy(examples.targets[row, column]).to(device).expand(runs, -1)
-    tokens = torch.from_numpy(np.ascontiguousarray(examples.tokens)).to(device).expand(runs, -1, -1)
+    inputs = torch.from_numpy(np.ascontiguousarray(examples.inputs)).to(device)
     starts = torch.from_numpy(offsets).to(device).expand(runs, -1)
-    logits = model(tokens, starts, at=place.expand(runs, -1), since=int(column.min()))
+    logits = model(inputs.expand(runs, *inputs.shape), starts, at=place.expand(runs, -1), since=int(column.min()))
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     chosen = logits.argmax(-1)
     logits[..., Vocab.end] = float("-inf")
@@ -149,10 +149,9 @@ def _by_factor(correct: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str,
     return found
 
 
-def _judged(
-    model: Transformer, task: Task, examples: Examples, offsets: np.ndarray
-) -> dict[str, tuple[np.ndarray, int]]:
+def _judged(model: Model, task: Task, examples: Examples, offsets: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
     """The task's own scores of what the model writes when it decodes freely."""
+    assert isinstance(model, Transformer), "a set model gives one answer, which is all there is to judge"
     prompts = [task.read(examples, row)[0] for row in range(len(examples))]
     answers: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
     longest = widest(task, examples.lengths)

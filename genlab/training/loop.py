@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlab.models import Transformer, initial
+from genlab.models import initial, model_of
 from genlab.spec import RunSpec, Split
 from genlab.tasks import Task, in_distribution, spread
 from genlab.training.batches import Stream, stack_examples, widest
@@ -176,7 +176,7 @@ class Stack:
         return np.mean(inside, axis=0)
 
     def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor, loss_sum: Tensor) -> None:
-        self._model = Transformer(self.specs[0].model, self._flat)
+        self._model = model_of(self.specs[0].model, self._flat)
         self._optimizer = Adam(self.specs[0].model, [s.train for s in self.specs], exp_avg, exp_avg_sq)
         self._loss_sum = loss_sum.to(self._flat)
         self._alive = self._loss_sum.isfinite()

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlab.models import Transformer
+from genlab.models import Model
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Vocab
 
@@ -26,14 +26,14 @@ class Places:
     """A batch on the device, with the places that the loss is taken at.
 
     Attributes:
-        tokens: int[run, batch, pos].
+        inputs: int[run, batch, pos] of tokens, or float[run, batch, pos, d_values] of real-valued items.
         at: int[run, place], in batch * pos; runs with fewer places repeat their first at weight 0.
         targets: int[run, place].
         weights: float[run, place]; those of a run add up to 1.
         since: the first position that any place stands at.
     """
 
-    tokens: Int[Tensor, "run batch pos"]
+    inputs: Int[Tensor, "run batch pos"] | Float[Tensor, "run batch pos d_values"]
     offsets: Int[Tensor, "run batch"]
     at: Int[Tensor, "run place"]
     targets: Int[Tensor, "run place"]
@@ -58,16 +58,16 @@ def places(batch: Examples, offsets: np.ndarray, loss: str, like: Tensor) -> Pla
 
     since = int(taken.any(axis=(0, 1)).argmax())
     return Places(
-        moved(batch.tokens), moved(offsets), moved(at), moved(targets), moved(weights).to(like.dtype), since
+        moved(batch.inputs), moved(offsets), moved(at), moved(targets), moved(weights).to(like.dtype), since
     )
 
 
 def losses_and_gradients(
-    model: Transformer, batch: Places, drop: Callable[[Tensor], Tensor] | None = None
+    model: Model, batch: Places, drop: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Float[Tensor, " run"], Float[Tensor, "run params"]]:
     """Mean loss of each run at its places, and its gradient, a row a run like the weights."""
     leaves = {name: view.detach().requires_grad_() for name, view in model.params.items()}
-    logits = model.with_params(leaves)(batch.tokens, batch.offsets, at=batch.at, since=batch.since, drop=drop)
+    logits = model.with_params(leaves)(batch.inputs, batch.offsets, at=batch.at, since=batch.since, drop=drop)
     each = F.cross_entropy(logits.flatten(0, 1).to(batch.weights.dtype), batch.targets.flatten(), reduction="none")
     losses = (each.view_as(batch.weights) * batch.weights).sum(dim=1)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))

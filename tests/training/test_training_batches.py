@@ -185,8 +185,19 @@ def test_stacked_examples_are_padded_and_nothing_else() -> None:
 
 def test_examples_that_the_model_cannot_read_are_refused() -> None:
     batch = stream(first()).batch(0)
-    with pytest.raises(UserError, match="real-valued"):
-        stack_examples([batch, replace(batch, values=np.zeros((*batch.tokens.shape, 2), np.float32))])
+    with pytest.raises(UserError, match="positions of its own"):
+        stack_examples([batch, replace(batch, position_ids=np.zeros_like(batch.tokens))])
+
+
+def test_real_valued_items_are_padded_like_tokens() -> None:
+    task = make("max-retrieval", 6, "values", {"classes": 3})
+    batches = [task.sample(np.random.default_rng(0), "id", [n, 2]) for n in (3, 6)]
+    stacked = stack_examples(batches)
+    assert stacked.values is not None
+    assert stacked.values.shape == (2, 2, 7, 4)
+    assert np.array_equal(stacked.values[0, :, :4], batches[0].inputs)
+    assert not stacked.values[0, :, 4:].any()
+    assert np.array_equal(stacked.values[1], batches[1].inputs)
 
 
 def test_a_length_that_the_task_cannot_make_is_refused_before_training() -> None:

@@ -53,7 +53,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
 
     def recording(model: Transformer, batch: Any, drop: Any) -> Any:
         losses, gradients = plain(model, batch, drop)
-        parts = {"tokens": batch.tokens, "offsets": batch.offsets, "targets": batch.targets}
+        parts = {"inputs": batch.inputs, "offsets": batch.offsets, "targets": batch.targets}
         parts |= {"losses": losses, "gradients": gradients.clone(), "keep": batch.weights > 0}
         record.append({"weights": model.flat.clone(), **parts})
         return losses, gradients
@@ -107,10 +107,10 @@ def test_data_and_initial_weights_are_the_same_bits_alone_and_in_a_stack(seen: l
     train(task, [specs[3]])
     padded = 0
     for step, (ours, alone) in enumerate(zip(stacked, seen, strict=True)):
-        width = alone["tokens"].shape[-1]
-        padded += ours["tokens"].shape[-1] > width
-        assert torch.equal(ours["tokens"][3, :, :width], alone["tokens"][0])
-        assert not ours["tokens"][3, :, width:].any()
+        width = alone["inputs"].shape[-1]
+        padded += ours["inputs"].shape[-1] > width
+        assert torch.equal(ours["inputs"][3, :, :width], alone["inputs"][0])
+        assert not ours["inputs"][3, :, width:].any()
         assert torch.equal(ours["offsets"][3], alone["offsets"][0])
         assert torch.equal(ours["targets"][3][ours["keep"][3]], alone["targets"][0][alone["keep"][0]])
         if step == 0:

@@ -1,0 +1,147 @@
+"""A model of sets of real-valued items: an MLP on each item and on a query, one attention from the query, an MLP out.
+
+That of Velickovic et al. 2024 (Softmax is not enough, arXiv 2410.01104), written for a stack of runs like the
+transformer and called like it, with `values` in the place of tokens. It knows no order, so that it may be asked of
+ever more items: what it then gets wrong is its attention weights alone. Letters below: R runs, B batch, N items,
+V width of an item, H n_heads, K d_head.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from genlab.models import parameters
+from genlab.models.attention import NORMALISERS, fused, written_out
+from genlab.models.kernels import Kernel, product, stacked_product
+from genlab.models.transformer import Drop, Tap
+from genlab.spec import ModelConfig
+
+__all__ = ["SetModel"]
+
+
+class SetModel:
+    """R set models of one shape over one flat parameter tensor; `d_values` of their configuration is not 0.
+
+    Attributes:
+        cfg: the shape of each model.
+        flat: float[run, params], all weights; `params` are named views into it.
+    """
+
+    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"], kernel: Kernel = "torch"):
+        """`kernel`: what multiplies the matrices of a stack of one (see `genlab.models.kernels`)."""
+        if flat.shape[1] != parameters.count(cfg):
+            raise ValueError(f"{flat.shape[1]} weights given, this configuration has {parameters.count(cfg)}")
+        self.cfg = cfg
+        self.flat = flat
+        self.params = parameters.views(flat, cfg)
+        self._multiply = product(kernel)
+
+    @property
+    def n_runs(self) -> int:
+        return self.flat.shape[0]
+
+    def with_params(self, params: dict[str, Tensor]) -> SetModel:
+        """The same model reading other tensors (leaves to differentiate by, for example)."""
+        other = copy.copy(self)
+        other.params = params
+        return other
+
+    def __call__(
+        self,
+        values: Float[Tensor, "*run batch pos d_values"],
+        offsets: Int[Tensor, "run batch"] | None = None,
+        at: Int[Tensor, "run place"] | None = None,
+        since: int = 0,
+        tap: Tap | None = None,
+        drop: Drop | None = None,
+    ) -> Float[Tensor, "*run place d_vocab"]:
+        """Logits at the query of each example; the items are all that stands before it.
+
+        Args:
+            values: items and query; `[batch, pos, d_values]` gives every run the same (a stack of one then drops its
+                run axis).
+            offsets: not used, for there are no positions.
+            at: where the queries stand, in `batch * pos`, one for each example in order and alike for all runs;
+                None is the last position.
+            since: not used, for there is one query.
+            tap: called at the hook points of the attention, once for each number of items; it is then written out.
+            drop: dropout, applied to what the MLPs write and to the attention weights.
+
+        Raises:
+            ValueError: `at` is not one place for each example, or differs between runs.
+        """
+        del offsets, since
+        single = values.ndim == 3 and self.n_runs == 1
+        if values.ndim == 3:
+            values = values.expand(self.n_runs, -1, -1, -1)
+        batch, pos = values.shape[1:3]
+        column = torch.full((batch,), pos - 1, device=values.device) if at is None else _columns(at, batch, pos)
+        values = values.to(self.params["items.mlp.W_in"].dtype)
+        logits: list[Tensor] = []
+        rows: list[Tensor] = []
+        for count in column.unique().tolist():  # examples of one size together: no item of another's is in the way
+            rows.append((column == count).nonzero().squeeze(1))
+            some = values if len(rows[-1]) == batch else values[:, rows[-1]]
+            logits.append(self._answers(some[:, :, :count], some[:, :, count], tap, drop))
+        found = logits[0] if len(rows) == 1 else torch.cat(logits, dim=1)[:, torch.cat(rows).argsort()]
+        return found.squeeze(0) if single else found
+
+    def _answers(self, items: Tensor, query: Tensor, tap: Tap | None, drop: Drop | None) -> Tensor:
+        """Logits `[R, B, d_vocab]` of queries `[R, B, V]` to items `[R, B, N, V]`."""
+        look = tap or _same
+        place = "blocks.0.attn"
+        x, y = self._mlp("items", items, drop), self._mlp("query", query, drop)
+        q = look(f"{place}.hook_q", self._heads(self._linear(place, "Q", y[:, :, None])))  # [R, B, 1, H, K]
+        k, v = (
+            look(f"{place}.hook_{name}", self._heads(part))
+            for name, part in zip("kv", self._linear(place, "KV", x).chunk(2, dim=-1), strict=True)
+        )
+        q, k, v = (part.transpose(-3, -2) for part in (q, k, v))
+        if tap is None and drop is None and self.cfg.attn_weights == "softmax":
+            z = fused(q, k, v, None)
+        else:
+            z = written_out(
+                q,
+                k,
+                v,
+                None,
+                NORMALISERS[self.cfg.attn_weights],
+                on_scores=lambda s: look(f"{place}.hook_attn_scores", s),
+                on_pattern=lambda p: _dropped(look(f"{place}.hook_pattern", p), drop),
+            )
+        z = look(f"{place}.hook_z", z.transpose(-3, -2)).flatten(-2).squeeze(2)  # [R, B, H K]
+        return self._mlp("answer", self._linear(place, "O", z), None)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.cfg.n_heads, self.cfg.d_head))
+
+    def _mlp(self, name: str, x: Tensor, drop: Drop | None) -> Tensor:
+        hidden = self._linear(f"{name}.mlp", "in", x)
+        hidden = F.gelu(hidden) if self.cfg.act_fn == "gelu" else F.relu(hidden)
+        return _dropped(self._linear(f"{name}.mlp", "out", hidden), drop)
+
+    def _linear(self, place: str, name: str, x: Tensor) -> Tensor:
+        weight, bias = self.params[f"{place}.W_{name}"], self.params.get(f"{place}.b_{name}")
+        return stacked_product(self._multiply, x, weight, bias)
+
+
+def _columns(at: Int[Tensor, "run place"], batch: int, pos: int) -> Int[Tensor, " batch"]:
+    """The position of each example's query."""
+    places = at[0]
+    rows = torch.arange(batch, device=at.device)
+    if at.shape[1] != batch or not bool((at == places).all()) or not bool((places // pos == rows).all()):
+        raise ValueError("a set model answers one query for each example, at the same places in all runs")
+    return places % pos
+
+
+def _same(_name: str, x: Tensor) -> Tensor:
+    return x
+
+
+def _dropped(x: Tensor, drop: Drop | None) -> Tensor:
+    return drop(x) if drop else x
