@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,6 +36,9 @@ class Frozen(BaseModel):
     """A value that cannot change and refuses keys that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after runs had been kept: at its default such a field is not part of canonical JSON."""
 
 
 class TaskSpec(Frozen):
@@ -76,6 +79,21 @@ _SET_MODEL: Mapping[str, Scalar] = {
 """What a model of real-valued items (`d_values`) has in the fields that a transformer has a choice in."""
 
 
+_LSTM: Mapping[str, Scalar] = {
+    "positions": "none",
+    "attn_weights": "softmax",
+    "attn_temperature": 1.0,
+    "attn_only": False,
+    "normalization_type": "none",
+    "final_norm": False,
+    "tie_word_embeddings": False,
+    "loops": 1,
+    "loop_growth": 0.0,
+    "d_values": 0,
+}
+"""What an LSTM has in the fields that are a transformer's: it reads in order, without positions or attention."""
+
+
 class ModelConfig(Frozen):
     """A decoder-only transformer, or a set model; field names as in TransformerLens where it has the field."""
 
@@ -92,10 +110,22 @@ class ModelConfig(Frozen):
     final_norm: bool = Field(True, description="a norm before the unembedding")
     bias: bool = Field(True, description="biases in the linear maps")
     tie_word_embeddings: bool = Field(False, description="unembed with the embedding matrix")
-    positions: Literal["learned", "none", "sinusoidal", "rotary", "alibi"] = Field(
-        "learned", description="position encoding"
+    positions: Literal[
+        "learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"
+    ] = Field("learned", description="position encoding (abacus, coupled: of ids that the task gives)")
+    random_positions: int = Field(
+        0, ge=0, description="positions are that many places' random ones, in order; 0: as they are"
     )
-    attn_weights: Literal["softmax"] = Field("softmax", description="what turns attention scores into weights")
+    attn_weights: Literal[
+        "softmax", "adaptive", "scalable", "entmax15", "scalable-entmax", "sigmoid", "stick-breaking", "selective"
+    ] = Field("softmax", description="what turns attention scores into weights (one of them)")
+    attn_temperature: float = Field(1.0, gt=0, description="attention scores are divided by it")
+    adaptive_training: bool = Field(False, description="adaptive attention weights in training too")
+    architecture: Literal["transformer", "lstm"] = Field(
+        "transformer", description="lstm: a baseline with as many parameters"
+    )
+    loops: int = Field(1, ge=1, description="times the blocks are applied, with the same weights")
+    loop_growth: float = Field(0.0, ge=0, description="further times for each unit of an example's length")
     init_std: float = Field(
         0.0, ge=0, description="standard deviation of the initial weights; 0: 0.4 / sqrt(d_model)"
     )
@@ -107,6 +137,28 @@ class ModelConfig(Frozen):
         0, ge=0, description="numbers a real-valued item has (from the task), for a set model; 0: a transformer"
     )
 
+    later: ClassVar[frozenset[str]] = frozenset(
+        {
+            "random_positions",
+            "attn_temperature",
+            "adaptive_training",
+            "architecture",
+            "loops",
+            "loop_growth",
+            "d_values",
+        }
+    )
+
+    @property
+    def given_positions(self) -> str:
+        """The kind of position ids that the task has to give, or ''."""
+        return self.positions if self.positions in ("abacus", "coupled") else ""
+
+    @property
+    def needs_ids(self) -> bool:
+        """Whether positions are not those of the sequence: the task's own, or random ones."""
+        return bool(self.given_positions or self.random_positions)
+
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, given: Any) -> Any:
@@ -116,6 +168,8 @@ class ModelConfig(Frozen):
         values: dict[str, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
         if values.get("d_values"):
             values = {**_SET_MODEL, **values}
+        if values.get("architecture") == "lstm":
+            values = {**_LSTM, **values}
         width, heads = values.get("d_model", 64), values.get("n_heads", 4)
         if isinstance(width, int) and isinstance(heads, int) and width > 0 and heads > 0:
             if not values.get("d_head"):
@@ -143,7 +197,23 @@ class ModelConfig(Frozen):
         if odd:
             has = ", ".join(f"{name} {value}" for name, value in _SET_MODEL.items())
             raise ValueError(f"real-valued items are for a set model, which has {has}; not so: {', '.join(odd)}")
+        self._check_variants()
         return self
+
+    def _check_variants(self) -> None:
+        if self.random_positions and self.positions == "none":
+            raise ValueError("random_positions are for an encoding of positions; positions is 'none'")
+        if 0 < self.random_positions < self.n_ctx:
+            raise ValueError(f"random_positions {self.random_positions} is below the {self.n_ctx} positions of n_ctx")
+        if self.adaptive_training and self.attn_weights != "adaptive":
+            raise ValueError(f"adaptive_training is for attn_weights 'adaptive', not {self.attn_weights!r}")
+        if self.d_values and self.attn_weights in ("stick-breaking", "selective"):
+            raise ValueError(f"attn_weights {self.attn_weights!r} are for sequences, not for sets of items")
+        if self.architecture == "lstm" and self.n_layers < 1:
+            raise ValueError("an lstm needs n_layers of at least 1")
+        for name, value in _LSTM.items():
+            if self.architecture == "lstm" and getattr(self, name) != value:
+                raise ValueError(f"{name} {getattr(self, name)} is for a transformer; an lstm has {value} there")
 
 
 class TrainConfig(Frozen):
@@ -245,8 +315,21 @@ class EvalRow(Frozen):
 
 
 def canonical_json(spec: BaseModel) -> str:
-    """JSON with sorted keys and no spaces: equal specs give equal text, on every machine."""
-    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """JSON with sorted keys and no spaces: equal specs give equal text, on every machine.
+
+    Fields that came `later` are left out at their defaults, so that the ids of runs kept before them stay.
+    """
+    return json.dumps(_without_later(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _without_later(spec: BaseModel) -> dict[str, Any]:
+    found = spec.model_dump(mode="json")
+    for name, value in spec:
+        if isinstance(value, BaseModel):
+            found[name] = _without_later(value)
+        elif isinstance(spec, Frozen) and name in spec.later and value == type(spec).model_fields[name].default:
+            del found[name]
+    return found
 
 
 _Spec = TypeVar("_Spec", bound=Frozen)

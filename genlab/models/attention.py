@@ -9,23 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["NORMALISERS", "causal_mask", "fused", "softmax", "written_out"]
+__all__ = ["causal_mask", "fused", "written_out"]
 
 Queries = Float[Tensor, "*b head query d_head"]
 Keys = Float[Tensor, "*b head key d_head"]
 Scores = Float[Tensor, "*b head query key"]
 Bias = Float[Tensor, "*#b head query key"]
-Normaliser = Callable[[Scores, Bool[Tensor, "query key"]], Scores]
-
-
-def softmax(scores: Scores, seen: Bool[Tensor, "query key"]) -> Scores:
-    """Weights over the keys that each query sees; they sum to 1."""
-    del seen  # the scores of unseen keys are -inf already
-    return scores.softmax(dim=-1)
-
-
-NORMALISERS: dict[str, Normaliser] = {"softmax": softmax}
-"""Name (`ModelConfig.attn_weights`) -> what makes weights of scores; unseen keys come in at -inf and weigh 0."""
+Seen = Bool[Tensor, "*#d query key"]
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Bool[Tensor, "query key"]:
@@ -33,7 +23,7 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Bool[Tensor, "
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
-def scores_of(q: Queries, k: Keys, bias: Bias | None, seen: Bool[Tensor, "query key"]) -> Scores:
+def scores_of(q: Queries, k: Keys, bias: Bias | None, seen: Seen) -> Scores:
     """q . k / sqrt(d_head), plus the position bias, -inf at unseen keys."""
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
     if bias is not None:
@@ -46,23 +36,32 @@ def written_out(
     k: Keys,
     v: Keys,
     bias: Bias | None,
-    normaliser: Normaliser,
+    weigh: Callable[[Tensor, Tensor], Tensor],
     on_scores: Callable[[Tensor], Tensor],
     on_pattern: Callable[[Tensor], Tensor],
 ) -> Queries:
-    """Attention step by step, so that scores and pattern can be read and replaced on the way."""
+    """Attention step by step, so that scores and pattern can be read and replaced on the way.
+
+    Args:
+        weigh: makes weights of the scores and of what is seen, bool[..., query, key].
+    """
     seen = causal_mask(q.shape[-2], k.shape[-2], q.device)
+    if bias is not None:
+        seen = seen & ~bias.isneginf()
     scores = on_scores(scores_of(q, k, bias, seen))
-    return on_pattern(normaliser(scores, seen)) @ v
+    if scores.dtype in (torch.bfloat16, torch.float16):  # sums over many keys, and logarithms, want more digits
+        scores = scores.float()
+    return on_pattern(weigh(scores, seen)) @ v
 
 
-def fused(q: Queries, k: Keys, v: Keys, bias: Bias | None) -> Queries:
+def fused(q: Queries, k: Keys, v: Keys, bias: Bias | None, temperature: float = 1.0) -> Queries:
     """The same for softmax, in torch's fused kernel (which wants one batch axis before the heads)."""
     shape, queries, keys = q.shape, q.shape[-2], k.shape[-2]
     mask = None if queries in (1, keys) else causal_mask(queries, keys, q.device)
     if bias is not None:
-        bias = bias.to(q.dtype).masked_fill(~causal_mask(queries, keys, q.device), float("-inf"))
-        mask = bias.flatten(0, -4) if bias.ndim > 3 else bias[None]
+        bias = (bias.to(q.dtype) / temperature).masked_fill(~causal_mask(queries, keys, q.device), float("-inf"))
+        alike = bias.ndim == 3 or bias.shape[:-3].numel() == 1
+        mask = bias.view(1, *bias.shape[-3:]) if alike else bias.expand(*shape[:-3], -1, -1, -1).flatten(0, -4)
     q, k, v = (x.flatten(0, -4) for x in (q, k, v))
-    causal = mask is None and queries == keys
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).reshape(shape)
+    causal, scale = mask is None and queries == keys, 1 / (temperature * shape[-1] ** 0.5)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale).reshape(shape)

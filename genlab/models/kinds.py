@@ -1,4 +1,4 @@
-"""Which model a configuration describes: a transformer, which reads tokens, or a set model of real-valued items."""
+"""Which model a configuration describes: a transformer or an LSTM, which read tokens, or a set model of numbers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genlab.models.kernels import Kernel
+from genlab.models.lstm import LSTM
 from genlab.models.set_model import SetModel
 from genlab.models.transformer import Transformer
 from genlab.spec import ModelConfig
 
 __all__ = ["Model", "model_of"]
 
-Model = Transformer | SetModel
+Model = Transformer | LSTM | SetModel
 
 
 def model_of(cfg: ModelConfig, flat: Float[Tensor, "run params"], kernel: Kernel = "torch") -> Model:
     """The stack of models that a configuration and its weights make."""
-    return SetModel(cfg, flat, kernel) if cfg.d_values else Transformer(cfg, flat, kernel)
+    if cfg.d_values:
+        return SetModel(cfg, flat, kernel)
+    return LSTM(cfg, flat, kernel) if cfg.architecture == "lstm" else Transformer(cfg, flat, kernel)

@@ -1,18 +1,22 @@
 """Position encodings, each behind one seam: what is added to the embedding, turned in q and k, added to scores.
 
-`ids` are the positions of the tokens: int[pos], or int[run, batch, pos] where they differ between examples.
+`ids` are the positions of the tokens: int[pos], or int[run, batch, pos] where they differ between examples. Those
+that add to the scores stand in `biases.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from genlab.models.weight import Weight, Weights
 from genlab.spec import ModelConfig
 
-__all__ = ["Alibi", "Learned", "Positions", "Rotary", "Sinusoidal", "encoding"]
+__all__ = ["Abacus", "Coupled", "Learned", "Positions", "Rotary", "Sinusoidal", "stacked_embedding"]
 
 
 class Positions:
@@ -27,6 +31,18 @@ class Positions:
     def __init__(self, cfg: ModelConfig):
         self.cfg = cfg
 
+    def shared_weights(self) -> Weights:
+        """Weights that all blocks share, by full name."""
+        return {}
+
+    def block_weights(self) -> Weights:
+        """Weights of each block's attention, by the ending of their names (`blocks.0.attn.` stands before it)."""
+        return {}
+
+    def reach(self) -> int | None:
+        """How many positions there are, or None where there is no last one."""
+        return None
+
     def embedding(self, params: dict[str, Tensor], ids: Int[Tensor, "*b pos"]) -> Float[Tensor, "..."] | None:
         """What is added to the token embeddings: `[*b, pos, d_model]`, or None."""
         del params, ids
@@ -40,10 +56,16 @@ class Positions:
         return x
 
     def bias(
-        self, query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
-    ) -> Float[Tensor, "*b head query key"] | None:
-        """What is added to the attention scores, or None."""
-        del query_ids, key_ids
+        self, params: Mapping[str, Tensor], query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
+    ) -> Float[Tensor, "*d head query key"] | None:
+        """What is added to the attention scores of a block, or None; -inf hides a key.
+
+        Its leading axes are none, or `[run, batch]`, either of which may be 1.
+
+        Args:
+            params: the weights of this encoding, those of the block by the endings of their names.
+        """
+        del params, query_ids, key_ids
         return None
 
 
@@ -55,8 +77,29 @@ class Learned(Positions):
 
     offset_while_training = True
 
+    def shared_weights(self) -> Weights:
+        return {"pos_embed.W_pos": Weight((self.reach(), self.cfg.d_model), self.cfg.init_std)}
+
+    def reach(self) -> int:
+        return self.cfg.random_positions or self.cfg.n_ctx
+
     def embedding(self, params: dict[str, Tensor], ids: Int[Tensor, "*b pos"]) -> Float[Tensor, "..."]:
         return stacked_embedding(params["pos_embed.W_pos"], ids)
+
+
+class Abacus(Learned):
+    """A trained vector for the place value of each digit, ones first; all else stands at 0 (arXiv 2405.17399).
+
+    The task gives the ids. Training moves those of the digits by a random offset, so that places beyond the training
+    lengths are trained too.
+    """
+
+
+class Coupled(Learned):
+    """A trained vector for ids that tokens which belong together share (Cho et al. 2024, arXiv 2405.20671).
+
+    The task gives the ids: digits of one place value, an item and its copy. Training moves them by a random offset.
+    """
 
 
 class Sinusoidal(Positions):
@@ -83,21 +126,6 @@ class Rotary(Positions):
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
 
-class Alibi(Positions):
-    """A penalty linear in the distance, at a slope of the head's own (Press et al. 2021, arXiv 2108.12409).
-
-    Slopes are 2^(-8 h / n_heads) for h = 1..n_heads, the paper's geometric sequence for any number of heads.
-    """
-
-    def bias(
-        self, query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
-    ) -> Float[Tensor, "*b head query key"]:
-        heads = torch.arange(1, self.cfg.n_heads + 1, device=key_ids.device, dtype=torch.float64)
-        slopes = 2.0 ** (-8.0 * heads / self.cfg.n_heads)
-        distance = query_ids[..., :, None] - key_ids[..., None, :]
-        return -slopes[:, None, None] * distance[..., None, :, :]
-
-
 def _angles(ids: Int[Tensor, "*b pos"], width: int) -> Float[Tensor, "*b pos half"]:
     """ids / 10000^(2 i / width) for i = 0..width/2 - 1.
 
@@ -121,17 +149,3 @@ def stacked_embedding(
         own = ids + rows * torch.arange(runs, device=ids.device)[:, None, None]
         ids = own.masked_fill(ids >= rows, runs * rows)
     return F.embedding(ids, table.reshape(runs * rows, width))
-
-
-_ENCODINGS: dict[str, type[Positions]] = {
-    "none": Positions,
-    "learned": Learned,
-    "sinusoidal": Sinusoidal,
-    "rotary": Rotary,
-    "alibi": Alibi,
-}
-
-
-def encoding(cfg: ModelConfig) -> Positions:
-    """The position encoding that a configuration names."""
-    return _ENCODINGS[cfg.positions](cfg)

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.models import parameters
-from genlab.models.attention import NORMALISERS, fused, written_out
+from genlab.models.attention import fused, written_out
 from genlab.models.kernels import Kernel, product, stacked_product
+from genlab.models.normalisers import normaliser, weigher
 from genlab.models.transformer import Drop, Tap
 from genlab.spec import ModelConfig
 
@@ -59,6 +60,9 @@ class SetModel:
         since: int = 0,
         tap: Tap | None = None,
         drop: Drop | None = None,
+        ids: Int[Tensor, "run batch pos"] | None = None,
+        lengths: Int[Tensor, "run batch"] | None = None,
+        training: bool = False,
     ) -> Float[Tensor, "*run place d_vocab"]:
         """Logits at the query of each example; the items are all that stands before it.
 
@@ -71,11 +75,13 @@ class SetModel:
             since: not used, for there is one query.
             tap: called at the hook points of the attention, once for each number of items; it is then written out.
             drop: dropout, applied to what the MLPs write and to the attention weights.
+            ids, lengths: not used, for there are neither positions nor loops.
+            training: whether the weights are being trained, for what acts at inference alone.
 
         Raises:
             ValueError: `at` is not one place for each example, or differs between runs.
         """
-        del offsets, since
+        del offsets, since, ids, lengths
         single = values.ndim == 3 and self.n_runs == 1
         if values.ndim == 3:
             values = values.expand(self.n_runs, -1, -1, -1)
@@ -87,11 +93,11 @@ class SetModel:
         for count in column.unique().tolist():  # examples of one size together: no item of another's is in the way
             rows.append((column == count).nonzero().squeeze(1))
             some = values if len(rows[-1]) == batch else values[:, rows[-1]]
-            logits.append(self._answers(some[:, :, :count], some[:, :, count], tap, drop))
+            logits.append(self._answers(some[:, :, :count], some[:, :, count], tap, drop, training))
         found = logits[0] if len(rows) == 1 else torch.cat(logits, dim=1)[:, torch.cat(rows).argsort()]
         return found.squeeze(0) if single else found
 
-    def _answers(self, items: Tensor, query: Tensor, tap: Tap | None, drop: Drop | None) -> Tensor:
+    def _answers(self, items: Tensor, query: Tensor, tap: Tap | None, drop: Drop | None, training: bool) -> Tensor:
         """Logits `[R, B, d_vocab]` of queries `[R, B, V]` to items `[R, B, N, V]`."""
         look = tap or _same
         place = "blocks.0.attn"
@@ -102,15 +108,15 @@ class SetModel:
             for name, part in zip("kv", self._linear(place, "KV", x).chunk(2, dim=-1), strict=True)
         )
         q, k, v = (part.transpose(-3, -2) for part in (q, k, v))
-        if tap is None and drop is None and self.cfg.attn_weights == "softmax":
-            z = fused(q, k, v, None)
+        if tap is None and drop is None and normaliser(self.cfg, training) == "softmax":
+            z = fused(q, k, v, None, self.cfg.attn_temperature)
         else:
             z = written_out(
                 q,
                 k,
                 v,
                 None,
-                NORMALISERS[self.cfg.attn_weights],
+                weigher(self.cfg, self.params, place, training),
                 on_scores=lambda s: look(f"{place}.hook_attn_scores", s),
                 on_pattern=lambda p: _dropped(look(f"{place}.hook_pattern", p), drop),
             )

@@ -1,0 +1,245 @@
+"""What turns attention scores into weights over keys, each a function of the rows of scores and of what is seen.
+
+Scores of unseen keys come in at -inf and weigh 0. n is the number of keys that a query sees, itself included: never
+the width of a padded batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from genlab.models.weight import Weight, Weights
+from genlab.spec import ModelConfig
+
+__all__ = [
+    "ACROSS_QUERIES",
+    "NORMALISERS",
+    "Memory",
+    "Rows",
+    "adaptive_temperature",
+    "entmax15",
+    "learnt_weights",
+    "normaliser",
+    "weigher",
+]
+
+Scores = Float[Tensor, "*b head query key"]
+Seen = Bool[Tensor, "*#d query key"]
+Memory = dict[str, Tensor]
+"""What a normaliser kept of earlier queries, where reading goes on from a past."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Scores, a row a query, and what else weights may depend on.
+
+    Attributes:
+        scores: -inf where the key is not seen.
+        seen: whether the query sees the key.
+        learnt: a trained number a head by name, `[run, 1, head, 1, 1]`.
+        memory: what was kept of earlier queries, to read and to write.
+    """
+
+    scores: Scores
+    seen: Seen
+    learnt: Mapping[str, Tensor]
+    memory: Memory
+
+    @property
+    def n(self) -> Float[Tensor, "*d query 1"]:
+        """How many keys each query sees."""
+        return self.seen.sum(-1, keepdim=True).to(self.scores.dtype)
+
+    @property
+    def own(self) -> Bool[Tensor, "query key"]:
+        """True where the key is the query's own; queries are the last ones of the keys."""
+        queries, keys = self.scores.shape[-2:]
+        places = torch.arange(keys, device=self.scores.device)
+        return places[keys - queries :, None] == places
+
+    def scaled(self, factor: Tensor) -> Scores:
+        """Scores times a factor (-inf times 0, or times a gradient of 0, would not be a number)."""
+        return (factor * self.scores.masked_fill(~self.seen, 0.0)).masked_fill(~self.seen, -torch.inf)
+
+
+Normaliser = Callable[[Rows], Scores]
+
+
+def softmax(rows: Rows) -> Scores:
+    """exp(z) over its sum: rows sum to 1."""
+    return rows.scores.softmax(dim=-1)
+
+
+def adaptive(rows: Rows) -> Scores:
+    """softmax(beta z) where beta >= 1 grows with the row's entropy (Velickovic et al. 2024, arXiv 2410.01104)."""
+    z = rows.scores - rows.scores.amax(-1, keepdim=True).detach()
+    entropy = z.logsumexp(-1, keepdim=True) - (z.softmax(-1) * z.masked_fill(~rows.seen, 0.0)).sum(-1, keepdim=True)
+    return rows.scaled(adaptive_temperature(entropy)).softmax(-1)
+
+
+_POLYNOMIAL = (-0.037, 0.481, -2.3, 4.917, -1.791)
+
+
+def adaptive_temperature(entropy: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """beta of an entropy in nats: a fitted polynomial where that is above 1, and 1 at entropies of 0.5 or less.
+
+    >>> [round(float(beta), 2) for beta in adaptive_temperature(torch.tensor([0.4, 0.84, 2.0, 4.41, 6.0]))]
+    [1.0, 1.0, 2.1, 2.42, 1.0]
+    """
+    value = torch.zeros_like(entropy)
+    for coefficient in _POLYNOMIAL:  # highest power first
+        value = value * entropy + coefficient
+    return torch.where(entropy > 0.5, value.clamp(min=1.0), 1.0)
+
+
+def scalable(rows: Rows) -> Scores:
+    """softmax(s log(n) z), s trained a head (Nakanishi 2025, arXiv 2501.19399): it does not flatten as n grows."""
+    return rows.scaled(rows.learnt["s"] * rows.n.log()).softmax(-1)
+
+
+def sparse(rows: Rows) -> Scores:
+    """entmax with alpha = 1.5 (Peters et al. 2019, arXiv 1905.05702): rows sum to 1, low scores weigh exactly 0."""
+    return entmax15(rows.scores)
+
+
+def scalable_sparse(rows: Rows) -> Scores:
+    """entmax15((delta + beta log(n)^gamma) z) (Vasylenko et al. 2025, arXiv 2506.16640).
+
+    delta, beta and gamma are trained a head. n counts as 2 at least: with one key the weight is 1 whatever the scale,
+    and the derivative of 0^gamma is not finite.
+    """
+    growth = rows.n.clamp(min=2).log() ** rows.learnt["gamma"]
+    return entmax15(rows.scaled(rows.learnt["delta"] + rows.learnt["beta"] * growth))
+
+
+def sigmoid(rows: Rows) -> Scores:
+    """1 / (1 + exp(-(z - log n))), each key by itself (Ramapuram et al. 2024, arXiv 2409.04431): rows sum freely."""
+    return (rows.scores - rows.n.log()).sigmoid()
+
+
+def stick_breaking(rows: Rows) -> Scores:
+    """Each earlier key, the nearest first, takes its share of what is left (Tan et al. 2024, arXiv 2410.17980).
+
+    Key j < i weighs sigmoid(z_j) times the product over the keys between of 1 - sigmoid(z_k). The query itself takes
+    nothing, and what is left stays unspent: rows sum to 1 less the product of all 1 - sigmoid(z_k), the first to 0.
+    """
+    earlier = rows.seen & ~rows.own
+    z = rows.scores.masked_fill(~earlier, 0.0)
+    left = F.logsigmoid(-z).masked_fill(~earlier, 0.0).flip(-1).cumsum(-1).flip(-1)  # of key j and all after it
+    return (F.logsigmoid(z) + F.pad(left[..., 1:], (0, 1))).exp().masked_fill(~earlier, 0.0)
+
+
+def selective(rows: Rows) -> Scores:
+    """softmax(z - F): a token may tell later ones to look away from a key (Leviathan et al. 2024, arXiv 2410.02703).
+
+    F of a query and key sums over earlier queries what head 0 scored that key, where above 0; nobody votes on itself.
+    The paper spares its begin token; sequences here have none. Rows sum to 1.
+    """
+    votes = rows.scores[..., :1, :, :].masked_fill(rows.own, 0.0).relu()
+    old = rows.memory.get(
+        "votes", votes[..., :0, :0].sum(-2, keepdim=True)
+    )  # of queries in the past: [.., 1, old key]
+    old = F.pad(old, (0, votes.shape[-1] - old.shape[-1]))
+    total = torch.cat([old, votes], dim=-2).cumsum(-2)
+    rows.memory["votes"] = total[..., -1:, :]
+    return (rows.scores - total[..., :-1, :]).softmax(-1)
+
+
+# -- entmax ------------------------------------------------------------------------------------------------------
+
+
+def entmax15(scores: Float[Tensor, "*b key"]) -> Float[Tensor, "*b key"]:
+    """max(z / 2 - tau, 0)^2 over the last axis, with tau such that it sums to 1, exact by sorting. -inf weighs 0.
+
+    >>> entmax15(torch.tensor([2.0, 2.0, -torch.inf, 0.0], dtype=torch.float64)).round(decimals=9).tolist()
+    [0.5, 0.5, 0.0, 0.0]
+    """
+    return _Entmax15.apply(scores)  # pyright: ignore[reportReturnType]
+
+
+def _threshold(z: Float[Tensor, "*b key"]) -> Float[Tensor, "*b 1"]:
+    """tau, for scores whose largest is 0: of all sizes k of the support, the largest that holds its own smallest."""
+    falling = z.sort(dim=-1, descending=True).values
+    k = torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
+    mean = falling.cumsum(-1) / k
+    spread = falling.square().cumsum(-1) - k * mean.square()
+    tau = mean - ((1 - spread) / k).clamp(min=0).sqrt()
+    support = (tau <= falling).sum(-1, keepdim=True)
+    return tau.gather(-1, support - 1)
+
+
+class _Entmax15(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        # Nothing below max - 1 can be in the support; at -2 unseen keys are far enough, and finite.
+        z = ((scores - scores.amax(-1, keepdim=True)) / 2).clamp(min=-2.0)
+        root = (z - _threshold(z)).clamp(min=0)
+        ctx.save_for_backward(root)
+        return root.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch's own examples write it so)
+        ctx: Any, *grads: Tensor
+    ) -> Tensor:
+        (root,) = ctx.saved_tensors
+        scaled = grads[0] * root
+        return scaled - root * scaled.sum(-1, keepdim=True) / root.sum(-1, keepdim=True)
+
+
+NORMALISERS: dict[str, Normaliser] = {
+    "softmax": softmax,
+    "adaptive": adaptive,
+    "scalable": scalable,
+    "entmax15": sparse,
+    "scalable-entmax": scalable_sparse,
+    "sigmoid": sigmoid,
+    "stick-breaking": stick_breaking,
+    "selective": selective,
+}
+"""Name (`ModelConfig.attn_weights`) -> what makes weights of scores."""
+
+LEARNT: dict[str, dict[str, float]] = {
+    "scalable": {"s": 1.0},
+    "scalable-entmax": {"delta": 1.0, "beta": 1.0, "gamma": 1.0},
+}
+"""Name -> the numbers that it trains for each head, with their initial values."""
+
+ACROSS_QUERIES = frozenset({"selective"})
+"""Those whose weights of a query depend on the scores of queries before it: no query can be left out."""
+
+
+def learnt_weights(cfg: ModelConfig) -> Weights:
+    """The weights of a block's attention that its normaliser trains, by the ending of their names."""
+    return {key: Weight((cfg.n_heads,), mean=value) for key, value in LEARNT.get(cfg.attn_weights, {}).items()}
+
+
+def normaliser(cfg: ModelConfig, training: bool) -> str:
+    """The name of what makes weights now: the adaptive temperature acts in training only where that was asked for."""
+    idle = cfg.attn_weights == "adaptive" and training and not cfg.adaptive_training
+    return "softmax" if idle else cfg.attn_weights
+
+
+def weigher(
+    cfg: ModelConfig, params: Mapping[str, Tensor], place: str, training: bool = False, memory: Memory | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function of scores and of what is seen that makes weights at `place` (`blocks.0.attn`).
+
+    Args:
+        memory: kept between calls where reading goes on from a past.
+    """
+    name, kept = normaliser(cfg, training), {} if memory is None else memory
+    learnt = {key: params[f"{place}.{key}"][:, None, :, None, None] for key in LEARNT.get(name, {})}
+
+    def weigh(scores: Tensor, seen: Tensor) -> Tensor:
+        return NORMALISERS[name](Rows(scores / cfg.attn_temperature, seen, learnt, kept))
+
+    return weigh
