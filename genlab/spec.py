@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from genlab.errors import UserError, unknown
 
 __all__ = [
+    "LSTM_FIXED",
     "EvalRow",
     "Frozen",
     "ModelConfig",
@@ -79,7 +80,7 @@ _SET_MODEL: Mapping[str, Scalar] = {
 """What a model of real-valued items (`d_values`) has in the fields that a transformer has a choice in."""
 
 
-_LSTM: Mapping[str, Scalar] = {
+LSTM_FIXED: Mapping[str, Scalar] = {
     "positions": "none",
     "attn_weights": "softmax",
     "attn_temperature": 1.0,
@@ -169,7 +170,7 @@ class ModelConfig(Frozen):
         if values.get("d_values"):
             values = {**_SET_MODEL, **values}
         if values.get("architecture") == "lstm":
-            values = {**_LSTM, **values}
+            values = {**LSTM_FIXED, **values}
         width, heads = values.get("d_model", 64), values.get("n_heads", 4)
         if isinstance(width, int) and isinstance(heads, int) and width > 0 and heads > 0:
             if not values.get("d_head"):
@@ -211,7 +212,7 @@ class ModelConfig(Frozen):
             raise ValueError(f"attn_weights {self.attn_weights!r} are for sequences, not for sets of items")
         if self.architecture == "lstm" and self.n_layers < 1:
             raise ValueError("an lstm needs n_layers of at least 1")
-        for name, value in _LSTM.items():
+        for name, value in LSTM_FIXED.items():
             if self.architecture == "lstm" and getattr(self, name) != value:
                 raise ValueError(f"{name} {getattr(self, name)} is for a transformer; an lstm has {value} there")
 

@@ -60,7 +60,6 @@ class SetModel:
         since: int = 0,
         tap: Tap | None = None,
         drop: Drop | None = None,
-        ids: Int[Tensor, "run batch pos"] | None = None,
         lengths: Int[Tensor, "run batch"] | None = None,
         training: bool = False,
     ) -> Float[Tensor, "*run place d_vocab"]:
@@ -75,13 +74,13 @@ class SetModel:
             since: not used, for there is one query.
             tap: called at the hook points of the attention, once for each number of items; it is then written out.
             drop: dropout, applied to what the MLPs write and to the attention weights.
-            ids, lengths: not used, for there are neither positions nor loops.
+            lengths: not used, for there are no loops.
             training: whether the weights are being trained, for what acts at inference alone.
 
         Raises:
             ValueError: `at` is not one place for each example, or differs between runs.
         """
-        del offsets, since, ids, lengths
+        del offsets, since, lengths
         single = values.ndim == 3 and self.n_runs == 1
         if values.ndim == 3:
             values = values.expand(self.n_runs, -1, -1, -1)

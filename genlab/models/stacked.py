@@ -37,7 +37,6 @@ class Call:
     tap: Tap | None
     drop: Drop | None
     past: Past | None
-    ids: Tensor | None
     lengths: Tensor | None
     training: bool
 
@@ -77,13 +76,12 @@ class StackedModel(ABC):
     def __call__(
         self,
         tokens: Int[Tensor, "*run batch pos"],
-        offsets: Int[Tensor, "run batch"] | None = None,
+        offsets: Int[Tensor, "run batch"] | Int[Tensor, "run batch reach"] | None = None,
         at: Int[Tensor, "run place"] | None = None,
         since: int = 0,
         tap: Tap | None = None,
         drop: Drop | None = None,
         past: Past | None = None,
-        ids: Int[Tensor, "run batch reach"] | None = None,
         lengths: Int[Tensor, "run batch"] | None = None,
         training: bool = False,
     ) -> Float[Tensor, "..."]:
@@ -91,25 +89,25 @@ class StackedModel(ABC):
 
         Args:
             tokens: ids; `[batch, pos]` gives every run the same (a stack of one then drops its run axis).
-            offsets: position of each example's first token; None is 0.
+            offsets: position of each example's first token (None is 0); of every token, those of the past included,
+                where positions are the task's own or random ones.
             at: places in `batch * pos` to give logits at, `[run, place, d_vocab]`; the last block's work elsewhere
                 is left out.
             since: a position before which no place of `at` stands; the last block asks no queries before it.
             tap: called at every hook point; attention is then written out.
             drop: dropout, applied after embedding, to attention weights and to what sublayers write.
             past: what was kept of the tokens before these, which it takes up in turn (for decoding).
-            ids: position of every token, those of the past included, where positions are the task's or random ones.
             lengths: each example's own length, where the number of loops grows with it.
             training: whether the weights are being trained, for what acts at inference alone.
 
         Raises:
-            ValueError: the tokens reach beyond the context of learned positions; `ids` or `lengths` are not there
+            ValueError: the tokens reach beyond the context of learned positions; positions or lengths are not given
                 though the configuration asks for them.
         """
         single = tokens.ndim == 2 and self.n_runs == 1
         if tokens.ndim == 2:
             tokens = tokens.expand(self.n_runs, -1, -1)
-        call = Call(offsets, at, since, tap, drop, past, ids, lengths, training)
+        call = Call(offsets, at, since, tap, drop, past, lengths, training)
         logits = self._logits(tokens, call)
         if past is not None:
             past.length += tokens.shape[-1]

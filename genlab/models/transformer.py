@@ -58,11 +58,12 @@ class Transformer(StackedModel):
         """Positions of the tokens, int[pos] or int[run, batch, pos]."""
         end = call.start + count
         if self.cfg.needs_ids:
-            if call.ids is None or call.ids.shape[-1] < end:
+            given = call.offsets
+            if given is None or given.ndim < 3 or given.shape[-1] < end:
                 raise ValueError(
-                    f"positions {self.cfg.positions!r} of this model have to be given for {end} tokens (ids)"
+                    f"the positions of all {end} tokens have to be given, as `offsets` [run, batch, pos]"
                 )
-            return call.ids[..., call.start : end]
+            return given[..., call.start : end]
         reach = self.positions.reach()
         if reach is not None and end > reach:
             raise ValueError(f"{end} positions asked of a model whose context is {reach} (n_ctx)")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from genlab.errors import UserError, nearest, unknown
-from genlab.spec import ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
+from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
 from genlab.tasks import Task, in_distribution, make, spread, task_class
 from genlab.tasks import spec as task_spec
 
@@ -121,6 +121,8 @@ def plan(
             raise UserError(f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
     if given.get("pool"):  # a pool brings its own order of lengths
         defaults = {k: v for k, v in defaults.items() if k not in ("lengths_per_batch", "curriculum")}
+    if given.get("architecture") == "lstm":  # the task's defaults are a transformer's
+        defaults = {k: v for k, v in defaults.items() if k not in LSTM_FIXED}
     values = {"train_split": made.train_split, **defaults, **given}
     sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx, "d_values": made.d_values}
     shortest = made.min_len(made.split(values["train_split"]))
@@ -132,6 +134,8 @@ def plan(
     if model.d_values and train.loss == "all":
         raise UserError("loss 'all' is not allowed here: a set model gives one answer, so that its loss is 'scored'")
     made.check_lengths(train.train_split, [train.min_len, train.train_len])
+    if model.given_positions:
+        made.check_ids(model.given_positions)
     picked = "" if given.get("steps") is not None else "steps, "
     if given.get("steps") is None:
         train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})

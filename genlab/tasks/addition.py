@@ -55,6 +55,7 @@ class Addition(Task):
         Split(name="no-carry", about="no digit carries", shift={"carries": "none"}),
         Split(name="unequal", about="one operand has fewer digits", shift={"carries": "any", "unequal": True}),
     )
+    id_kinds = ("abacus", "coupled")
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 3, "steps": 5000}})
 
     class Params(Task.Params):
@@ -169,6 +170,46 @@ class Addition(Task):
             names = hint_names(self.max_len + 1)
             counts |= {name: 2 * (length + zero) * share for name, share in zip(names, hints, strict=True)}
         return {token: count / sum(counts.values()) for token, count in counts.items()}
+
+    def check_ids(self, kind: str) -> None:
+        super().check_ids(kind)
+        if not (self._reversed or self.params.leading_zero):
+            raise UserError(
+                f"positions {kind!r}: the place of the first digit of a forward sum depends on the answer; "
+                "give leading_zero=true, or a reversed format"
+            )
+
+    def id_reach(self, kind: str, length: int) -> int:
+        return length + 1 if kind == "abacus" else length + 2
+
+    def position_ids(self, kind: str, examples: Examples, width: int) -> Ints:
+        """`abacus`: each digit by its place value, ones 1; `coupled`: digits and hints by it, from the highest place
+        on, `+` and `>` one after the ones.
+
+        >>> from genlab.tasks import make
+        >>> task = make("addition", max_len=4, format="reversed")
+        >>> ids = task.vocab.encode("0 5 8 + 0 6 7 > 5 2 1")[None]
+        >>> batch = Examples(ids, ids, ids > 0, np.array([2]))
+        >>> task.placed(batch, "abacus").position_ids[0].tolist()
+        [3, 2, 1, 0, 3, 2, 1, 0, 1, 2, 3]
+        >>> task.placed(batch, "coupled").position_ids[0].tolist()
+        [1, 2, 3, 4, 1, 2, 3, 4, 3, 2, 1]
+        """
+        tokens = np.pad(examples.tokens, ((0, 0), (0, max(0, width - examples.tokens.shape[1]))))[:, :width]
+        plus, sep = (np.argmax(examples.tokens == token, axis=1)[:, None] for token in (self._plus, Vocab.sep))
+        column, apart = np.arange(width), 2 if self._hinted else 1  # tokens a digit
+        left = np.where(column < plus, plus - 1 - column, sep - 1 - column) // apart  # places to the right of a token
+        longer = np.maximum(plus, sep - plus - 1) // apart
+        full = longer + (not self.params.leading_zero)
+        written = (column - sep - 1) // apart
+        after = written if self._reversed else longer - 1 - written
+        place = np.where(column > sep, after.clip(0, full - 1), left)
+        between = (column == plus) | (column == sep)
+        if kind == "coupled":
+            return np.where(between, full + 1, full - place)
+        answer_hint = (column > sep) & ((column - sep - 1) % apart != apart - 1)
+        prompt_hint = (column < sep) & (tokens >= self._plus)
+        return np.where(between | answer_hint | prompt_hint, 0, place + 1)
 
     def factors(self, examples: Examples) -> dict[str, Ints]:
         """`carry_chain`: the longest chain of the sum; see `carry_chains`."""

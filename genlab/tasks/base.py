@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, final
 
@@ -88,6 +89,9 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """Format (or '*') -> options of model and training that learn it within minutes on two cores."""
 
+    id_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of position ids that the family gives (`ModelConfig.positions`), by `placed`."""
+
     class Params(Frozen):
         """Parameters of the family beside its format; a subclass declares its own."""
 
@@ -164,6 +168,17 @@ class Task(ABC):
         del length
         return {}
 
+    def position_ids(self, kind: str, examples: Examples, width: int) -> Ints:
+        """Ids of a kind for the first `width` positions, int[n, width], 0 where a token has no place of its own.
+
+        They follow from the prompts alone, and go on where an answer might: never do they depend on the answer.
+        """
+        raise NotImplementedError(f"task {self.name!r} names {kind!r} in `id_kinds` and does not give them")
+
+    def id_reach(self, kind: str, length: int) -> int:
+        """The largest id of an example of this length."""
+        raise NotImplementedError(f"task {self.name!r} names {kind!r} in `id_kinds` and does not say how far they go")
+
     def solve_example(self, examples: Examples, row: int) -> tuple[str, ...]:
         """`solve` for one example, for families that need more than its prompt (real values, the answer's length)."""
         return self.solve(self.read(examples, row)[0])
@@ -236,6 +251,23 @@ class Task(ABC):
             raise UserError("lengths must be a sequence of at least one length")
         self.check_lengths(chosen, wanted)
         return self.draw(rng, chosen, wanted)
+
+    @final
+    def placed(self, examples: Examples, kind: str, width: int | None = None) -> Examples:
+        """The examples with `position_ids` of a kind, for as many positions as they have, or for `width` of them.
+
+        Raises:
+            UserError: the task gives no such ids.
+        """
+        self.check_ids(kind)
+        reach = width or examples.tokens.shape[1]
+        return replace(examples, position_ids=self.position_ids(kind, examples, reach))
+
+    def check_ids(self, kind: str) -> None:
+        """Raise `UserError` where the task gives no position ids of a kind; formats may refuse some of them."""
+        if kind not in self.id_kinds:
+            gives = f"it gives those of {', '.join(self.id_kinds)}" if self.id_kinds else "it gives none"
+            raise UserError(f"task {self.name!r} gives no position ids for positions {kind!r} ({gives})")
 
     @final
     def check_lengths(self, split: str | Split, lengths: Sequence[int] | Ints) -> None:

@@ -44,6 +44,7 @@ class Copy(Task):
             "reverse": "distinct symbols > the same, last one first",
         }
     )
+    id_kinds = ("coupled",)
     splits = split_map(
         Split(name="id", about="uniform symbols, any order", shift={"symbols": "uniform", "order": "any"}),
         Split(name="skewed", about="symbol i has weight 1/(i + 1)^2", shift={"symbols": "skewed", "order": "any"}),
@@ -103,6 +104,27 @@ class Copy(Task):
         if weights is None:
             return rng.integers(0, symbols, (n, longest))
         return rng.choice(symbols, (n, longest), p=weights)
+
+    def id_reach(self, kind: str, length: int) -> int:
+        del kind
+        return length + 1
+
+    def position_ids(self, kind: str, examples: Examples, width: int) -> Ints:
+        """`coupled`: an item and its copy have one id; `>` has that before the item that is written first, or after
+        it where the string is written backwards.
+
+        >>> from genlab.tasks import make
+        >>> task = make("copy", max_len=4)
+        >>> ids = task.vocab.encode("4 0 7 > 4 0 7")[None]
+        >>> task.placed(Examples(ids, ids, ids > 0, np.array([3])), "coupled").position_ids[0].tolist()
+        [2, 3, 4, 1, 2, 3, 4]
+        """
+        del kind
+        sep = np.argmax(examples.tokens == Vocab.sep, axis=1)[:, None]
+        column = np.arange(width)
+        if self.format == "reverse":
+            return np.where(column <= sep, column + 1, (2 * sep - column + 1).clip(1))
+        return np.where(column < sep, column + 2, (column - sep + 1).clip(max=sep + 1))
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         items = tuple(prompt[: list(prompt).index(">")])

@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from genlab.errors import UserError
-from genlab.spec import TrainConfig
+from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import Examples, Task
 from genlab.tasks.base import Ints, Vocab
+from genlab.training.placing import positions_of, widest
 
 __all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples", "widest"]
 
@@ -42,10 +43,12 @@ def batch_lengths(task: Task, train: TrainConfig, step: int) -> Ints:
 class Stream:
     """The training examples of one run, by step."""
 
-    def __init__(self, task: Task, train: TrainConfig):
-        """Raises `UserError` where the task cannot make the training lengths on the training split."""
+    def __init__(self, task: Task, train: TrainConfig, model: ModelConfig | None = None):
+        """`model`: which positions it is given (None: offsets at most).
+
+        Raises `UserError` where the task cannot make the training lengths on the training split."""
         task.check_lengths(train.train_split, [train.min_len, train.train_len])
-        self.task, self.train = task, train
+        self.task, self.train, self.model = task, train, model
         self._pass: tuple[int, Ints] | None = None
 
     def batch(self, step: int) -> Examples:
@@ -62,8 +65,8 @@ class Stream:
         return self.task.sample(rng, self.train.train_split, batch_lengths(self.task, self.train, step))
 
     def offsets(self, step: int, batch: Examples) -> Ints:
-        """Position of each example's first token, int[batch]: uniform over what the context leaves room for."""
-        return _offsets([_OFFSETS, self.train.data_seed, step], self.task, batch)
+        """Where each example stands: int[batch], or int[batch, pos] (see `positions_of`)."""
+        return positions_of(self.task, batch, [_OFFSETS, self.train.data_seed, step], self.model)
 
     @cached_property
     def pool(self) -> Examples:
@@ -110,20 +113,9 @@ def _trimmed(batch: Examples) -> Examples:
     return batch.columns(width)
 
 
-def widest(task: Task, lengths: Ints) -> int:
-    """Positions that inputs of these lengths may take, whatever is drawn: alike for all runs of a stack."""
-    return max(task.width(int(length)) for length in np.unique(lengths)) - 1
-
-
-def _offsets(seed: list[int], task: Task, batch: Examples) -> Ints:
-    # The room is that of the widest input, not of this batch: in a stack it may be padded to another run's width.
-    room = task.n_ctx - widest(task, batch.lengths)
-    return np.random.default_rng(seed).integers(0, room + 1, size=len(batch))
-
-
-def eval_offsets(task: Task, batch: Examples, seed: int) -> Ints:
-    """Offsets for an evaluation: drawn like those of training, from a fixed seed."""
-    return _offsets([_EVAL_OFFSETS, seed], task, batch)
+def eval_offsets(task: Task, batch: Examples, seed: int, model: ModelConfig | None = None) -> Ints:
+    """Where the examples of an evaluation stand: drawn like those of training, from a fixed seed."""
+    return positions_of(task, batch, [_EVAL_OFFSETS, seed], model)
 
 
 def stack_examples(batches: list[Examples], width: int = 0) -> Examples:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from genlab.models import Past, Transformer
+from genlab.models import Past, StackedModel
 from genlab.tasks import Examples, Vocab
 
 __all__ = ["greedy", "greedy_answers"]
@@ -15,18 +15,21 @@ __all__ = ["greedy", "greedy_answers"]
 
 @torch.inference_mode()
 def greedy(
-    model: Transformer,
+    model: StackedModel,
     prompts: Int[Tensor, "batch prompt"],
     max_new: int,
-    offsets: Int[Tensor, "run batch"] | None = None,
+    offsets: Int[Tensor, "run batch"] | Int[Tensor, "run batch reach"] | None = None,
     may_end: bool = True,
+    lengths: Int[Tensor, "run batch"] | None = None,
 ) -> Int[Tensor, "run batch new"]:
     """The most likely next token, again and again, for prompts of one length.
 
     Rows that wrote `<end>` are filled with pads; all stop once every row has, or after `max_new` tokens.
 
     Args:
+        offsets: position of each example's first token, or of every token that may be read.
         may_end: False takes the end token out of the choice (the true length is given).
+        lengths: each example's own length.
     """
     runs, batch = model.n_runs, len(prompts)
     past, read = Past(), prompts.expand(runs, -1, -1)
@@ -34,7 +37,8 @@ def greedy(
     written: list[Tensor] = []
     for _ in range(max_new):
         last = torch.arange(1, batch + 1, device=prompts.device) * read.shape[-1] - 1
-        logits = model(read, offsets, at=last.expand(runs, -1), since=read.shape[-1] - 1, past=past)
+        at = last.expand(runs, -1)
+        logits = model(read, offsets, at=at, since=read.shape[-1] - 1, past=past, lengths=lengths)
         if not may_end:
             logits[..., Vocab.end] = float("-inf")
         token = logits.argmax(-1).masked_fill(ended, Vocab.pad)
@@ -47,7 +51,7 @@ def greedy(
 
 
 def greedy_answers(
-    model: Transformer, examples: Examples, offsets: np.ndarray, longest: int
+    model: StackedModel, examples: Examples, offsets: np.ndarray, longest: int
 ) -> list[list[np.ndarray]]:
     """What each run writes after each prompt, up to its end token: `[run][example]` -> ids.
 
@@ -63,8 +67,11 @@ def greedy_answers(
     for prompt_len in np.unique(prompt_lens):
         rows = np.flatnonzero(prompt_lens == prompt_len)
         prompts = torch.from_numpy(examples.tokens[rows, :prompt_len]).to(device)
-        starts = torch.from_numpy(offsets[rows]).to(device).expand(model.n_runs, -1)
-        written = greedy(model, prompts, int(longest - prompt_len) + 1, starts).cpu().numpy()
+        starts, lengths = (
+            torch.from_numpy(x[rows]).to(device).expand(model.n_runs, *x[rows].shape)
+            for x in (offsets, examples.lengths)
+        )
+        written = greedy(model, prompts, int(longest - prompt_len) + 1, starts, lengths=lengths).cpu().numpy()
         for run in range(model.n_runs):
             for row, ids in zip(rows, written[run], strict=True):
                 stop = np.flatnonzero(ids == Vocab.end)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlab.models import Model, Transformer
+from genlab.models import Model, StackedModel
 from genlab.spec import Split
 from genlab.tasks import Examples, Task, Vocab
 from genlab.training.batches import eval_offsets, widest
@@ -60,7 +60,7 @@ def evaluate(model: Model, task: Task, split: Split, judge: bool = True) -> list
     results: list[LengthResult] = []
     for length in split.lengths:
         examples = eval_examples(task, split, length)
-        offsets = eval_offsets(task, examples, split.seed)
+        offsets = eval_offsets(task, examples, split.seed, model.cfg)
         scores = _teacher_forced(model, examples, offsets)
         metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
         correct = scores.wrong == 0
@@ -112,8 +112,10 @@ def _score(model: Model, examples: Examples, offsets: np.ndarray) -> tuple[np.nd
     place = torch.from_numpy(row * examples.tokens.shape[1] + column).to(device)
     target = torch.from_numpy(examples.targets[row, column]).to(device).expand(runs, -1)
     inputs = torch.from_numpy(np.ascontiguousarray(examples.inputs)).to(device)
-    starts = torch.from_numpy(offsets).to(device).expand(runs, -1)
-    logits = model(inputs.expand(runs, *inputs.shape), starts, at=place.expand(runs, -1), since=int(column.min()))
+    starts = torch.from_numpy(offsets).to(device).expand(runs, *offsets.shape)
+    lengths = torch.from_numpy(examples.lengths).to(device).expand(runs, -1)
+    inputs = inputs.expand(runs, *inputs.shape)
+    logits = model(inputs, starts, at=place.expand(runs, -1), since=int(column.min()), lengths=lengths)
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     chosen = logits.argmax(-1)
     logits[..., Vocab.end] = float("-inf")
@@ -151,7 +153,7 @@ def _by_factor(correct: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str,
 
 def _judged(model: Model, task: Task, examples: Examples, offsets: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
     """The task's own scores of what the model writes when it decodes freely."""
-    assert isinstance(model, Transformer), "a set model gives one answer, which is all there is to judge"
+    assert isinstance(model, StackedModel), "a set model gives one answer, which is all there is to judge"
     prompts = [task.read(examples, row)[0] for row in range(len(examples))]
     answers: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
     longest = widest(task, examples.lengths)

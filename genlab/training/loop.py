@@ -94,7 +94,7 @@ class Stack:
         self.ended: list[RunState] = []
         self._history = [list(s.history) for s in states]
         self._trace = [list(s.trace) for s in states]
-        self._streams = [Stream(task, s.spec.train) for s in states]
+        self._streams = [Stream(task, s.spec.train, s.spec.model) for s in states]
         self._flat, *moments = (
             torch.stack([getattr(s, name) for s in states]).to(device)
             for name in ("weights", "exp_avg", "exp_avg_sq")

@@ -27,6 +27,8 @@ class Places:
 
     Attributes:
         inputs: int[run, batch, pos] of tokens, or float[run, batch, pos, d_values] of real-valued items.
+        offsets: position of each example's first token, or of every token.
+        lengths: int[run, batch], each example's own length.
         at: int[run, place], in batch * pos; runs with fewer places repeat their first at weight 0.
         targets: int[run, place].
         weights: float[run, place]; those of a run add up to 1.
@@ -34,7 +36,8 @@ class Places:
     """
 
     inputs: Int[Tensor, "run batch pos"] | Float[Tensor, "run batch pos d_values"]
-    offsets: Int[Tensor, "run batch"]
+    offsets: Int[Tensor, "run batch"] | Int[Tensor, "run batch reach"]
+    lengths: Int[Tensor, "run batch"]
     at: Int[Tensor, "run place"]
     targets: Int[Tensor, "run place"]
     weights: Float[Tensor, "run place"]
@@ -57,9 +60,8 @@ def places(batch: Examples, offsets: np.ndarray, loss: str, like: Tensor) -> Pla
         return torch.from_numpy(np.ascontiguousarray(array)).to(like.device, non_blocking=True)
 
     since = int(taken.any(axis=(0, 1)).argmax())
-    return Places(
-        moved(batch.inputs), moved(offsets), moved(at), moved(targets), moved(weights).to(like.dtype), since
-    )
+    where = (moved(batch.inputs), moved(offsets), moved(batch.lengths))
+    return Places(*where, moved(at), moved(targets), moved(weights).to(like.dtype), since)
 
 
 def losses_and_gradients(
@@ -67,7 +69,8 @@ def losses_and_gradients(
 ) -> tuple[Float[Tensor, " run"], Float[Tensor, "run params"]]:
     """Mean loss of each run at its places, and its gradient, a row a run like the weights."""
     leaves = {name: view.detach().requires_grad_() for name, view in model.params.items()}
-    logits = model.with_params(leaves)(batch.inputs, batch.offsets, at=batch.at, since=batch.since, drop=drop)
+    read = {"at": batch.at, "since": batch.since, "lengths": batch.lengths, "training": True}
+    logits = model.with_params(leaves)(batch.inputs, batch.offsets, drop=drop, **read)
     each = F.cross_entropy(logits.flatten(0, 1).to(batch.weights.dtype), batch.targets.flatten(), reduction="none")
     losses = (each.view_as(batch.weights) * batch.weights).sum(dim=1)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
