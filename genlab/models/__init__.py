@@ -1,4 +1,9 @@
-"""One transformer, written once for a stack of runs; a set model; position encodings; attention weights."""
+"""One transformer, written once for a stack of runs; a set model; position encodings; attention weights.
+
+`as_hooked`, `to_bridge` and `from_bridge` are the edge to TransformerLens, imported when they are asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from genlab.models.kinds import Model, model_of
 from genlab.models.lstm import LSTM
@@ -6,6 +11,10 @@ from genlab.models.parameters import count, initial, shapes, views
 from genlab.models.set_model import SetModel
 from genlab.models.stacked import Past, StackedModel, Tap
 from genlab.models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from genlab.models.bridge import from_bridge, to_bridge
+    from genlab.models.hooked import as_hooked
 
 __all__ = [
     "LSTM",
@@ -15,9 +24,27 @@ __all__ = [
     "StackedModel",
     "Tap",
     "Transformer",
+    "as_hooked",
     "count",
+    "from_bridge",
     "initial",
     "model_of",
     "shapes",
+    "to_bridge",
     "views",
 ]
+
+_LENS = {"as_hooked": "hooked", "to_bridge": "bridge", "from_bridge": "bridge"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LENS:
+        raise AttributeError(f"module 'genlab.models' has no attribute {name!r}")
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from genlab.errors import UserError
+
+    if find_spec("transformer_lens") is None:
+        raise UserError(f"{name} needs transformer-lens: pip install 'genlab[lens]'")
+    return getattr(import_module(f"genlab.models.{_LENS[name]}"), name)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genlab.errors import UserError
-from genlab.models import Transformer, initial
+from genlab.models import Model, initial, model_of
 from genlab.probes.model import Hooked, Probed, Stacked
 from genlab.probes.signal import NotApplicable
 from genlab.spec import RunSpec
@@ -141,7 +141,7 @@ class ProbeInput:
         if self.spec is None:
             raise NotApplicable("how a model from elsewhere was initialised is not known")
         seeds = [_UNTRAINED_SEED + i for i in range(UNTRAINED)]
-        fresh = Stacked(Transformer(self.spec.model, initial(self.spec.model, seeds).to(self.model.flat)))
+        fresh = Stacked(model_of(self.spec.model, initial(self.spec.model, seeds).to(self.model.flat)))
         return ProbeInput(fresh, self.batches, self.vocab, self.spec, fresh)
 
 
@@ -175,7 +175,7 @@ def as_batch(examples: Examples, length: int, device: torch.device, offsets: Ten
 
 def probe_input(
     specs: Sequence[RunSpec],
-    model: Transformer,
+    model: Model,
     batches: tuple[Batch, ...] | None = None,
     history: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> ProbeInput:
@@ -186,7 +186,7 @@ def probe_input(
         batches: those of `probe_batches`, if they are made already.
     """
     spec = specs[0]
-    first = Transformer(spec.model, torch.cat([initial(s.model, [s.train.init_seed]) for s in specs]).to(model.flat))
+    first = model_of(spec.model, torch.cat([initial(s.model, [s.train.init_seed]) for s in specs]).to(model.flat))
     inside = batches if batches is not None else probe_batches(spec, model.flat.device)
     vocab = make(spec.task).vocab.tokens
     return ProbeInput(Stacked(model), inside, vocab, spec, Stacked(first), tuple(history))

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from genlab.models import Transformer
+from genlab.models import Model, Transformer
 from genlab.probes.signal import NotApplicable
+from genlab.spec import ModelConfig
 
 __all__ = ["HeadWeights", "Hooked", "Probed", "Stacked"]
 
@@ -60,13 +61,16 @@ class Probed(Protocol):
 class Stacked:
     """A stack of runs."""
 
-    def __init__(self, model: Transformer):
+    def __init__(self, model: Model):
+        """Raises `NotApplicable` for a model without attention, or one that has to be told more than tokens."""
+        if why := _unread(model.cfg):
+            raise NotApplicable(why)
+        assert isinstance(model, Transformer)
         self.model = model
+        shape = model.cfg
+        self.cfg: ModelConfig = shape.model_copy(update={"n_layers": shape.n_layers * shape.loops, "loops": 1})
+        """The shape as taps see it: blocks that are applied k times are k times as many."""
         self._weights: HeadWeights | None = None
-
-    @property
-    def cfg(self) -> Any:
-        return self.model.cfg
 
     @property
     def n_runs(self) -> int:
@@ -95,7 +99,7 @@ class Stacked:
         if not cfg.n_layers:
             raise NotApplicable("the model has no layers")
         parts: list[list[Tensor]] = [[], [], [], []]
-        for i in range(cfg.n_layers):
+        for i in [*range(self.model.cfg.n_layers)] * self.model.cfg.loops:
             qkv = params[f"blocks.{i}.attn.W_QKV"].unflatten(-1, (3, cfg.n_heads, cfg.d_head))
             gain = params.get(f"blocks.{i}.ln1.w")
             if gain is not None:
@@ -108,6 +112,16 @@ class Stacked:
         gain = params.get("ln_final.w")
         unembed = unembed if gain is None else unembed * gain[..., None]
         return HeadWeights(*(torch.stack(p, dim=1) for p in parts), W_E=embed, W_U=unembed)
+
+
+def _unread(cfg: ModelConfig) -> str:
+    if cfg.d_values:
+        return "a set model reads real-valued items, not tokens"
+    if cfg.architecture == "lstm":
+        return "an LSTM has no attention"
+    if cfg.needs_ids:
+        return "its positions are the task's own or random ones, which probe batches do not carry"
+    return "the number of its layers grows with the length" if cfg.loop_growth else ""
 
 
 _HOOKS = ("hook_resid_pre", "attn.hook_attn_scores", "attn.hook_pattern", "attn.hook_z", "hook_attn_out")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from genlab.errors import Interrupted, UserError
-from genlab.models import Transformer, initial
+from genlab.models import initial, model_of
 from genlab.probes.inputs import Batch, ProbeInput, probe_batches, probe_input
 from genlab.probes.reading import Reading, read
 from genlab.probes.signal import NotApplicable, Signal
@@ -156,7 +156,7 @@ class _Work:
         table = self.store.history(runs)
         columns = ("step", "loss", "lr", "exact_match")
         history = [{c: rows[c].to_numpy() for c in columns} for rows in (table[table["run_id"] == r] for r in runs)]
-        return probe_input(specs, Transformer(self.spec.model, flat.to(self.device)), self._batches, history)
+        return probe_input(specs, model_of(self.spec.model, flat.to(self.device)), self._batches, history)
 
     def _size(self) -> int:
         """Runs of a stack, by the memory that patterns, scores and activations take."""

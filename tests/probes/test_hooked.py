@@ -1,0 +1,144 @@
+"""TransformerLens both ways: `as_hooked` and `to_bridge` compute our logits, and give our weights back."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genlab.errors import UserError
+from genlab.models import Transformer, count
+from genlab.spec import ModelConfig
+
+pytest.importorskip("transformer_lens")
+from transformer_lens import ActivationCache, HookedRootModule
+from transformer_lens.config import TransformerLensConfig
+from transformer_lens.head_detector import detect_head
+from transformer_lens.model_bridge import TransformerBridge
+
+from genlab.models.bridge import from_bridge, to_bridge, why_not
+from genlab.models.hooked import as_hooked
+
+
+def config(**given: Any) -> ModelConfig:
+    sizes = {"d_vocab": 7, "n_ctx": 12, "n_layers": 2, "d_model": 6, "n_heads": 3, "d_head": 4, "d_mlp": 10}
+    return ModelConfig(**{**sizes, **given})
+
+
+def model(cfg: ModelConfig, runs: int = 1) -> Transformer:
+    """Random weights everywhere, biases and gains too."""
+    generator = torch.Generator().manual_seed(0)
+    return Transformer(cfg, 0.4 * torch.randn(runs, count(cfg), generator=generator))
+
+
+def tokens(*shape: int) -> Tensor:
+    return torch.randint(7, shape, generator=torch.Generator().manual_seed(1))
+
+
+CONFIGS = [
+    config(
+        positions=positions, normalization_type=norm, attn_only=attn_only, bias=bias, tie_word_embeddings=tied,
+        final_norm=final,
+    )
+    for positions in ("learned", "none", "sinusoidal", "rotary", "alibi")
+    for norm in ("LN", "RMS", "none")
+    for attn_only, bias, tied, final in ((False, True, False, True), (True, False, True, False))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cfg", CONFIGS, ids=lambda c: f"{c.positions}-{c.normalization_type}-{c.attn_only}")
+def test_logits_equal_ours(cfg: ModelConfig):
+    stack, ids = model(cfg, runs=2), tokens(3, 9)
+    ours = stack(ids)
+    hooked = as_hooked(stack, run=1)
+    assert (hooked(ids) - ours[1]).abs().max() < 1e-5
+    logits, cache = hooked.run_with_cache(ids)
+    assert (logits - ours[1]).abs().max() < 1e-5
+    assert cache["pattern", 1].shape == (3, 3, 9, 9)
+    if not why_not(cfg):
+        assert (to_bridge(stack, run=1)(ids) - ours[1]).abs().max() < 1e-5
+
+
+def test_which_configurations_have_a_bridge():
+    yes_no = (False, True)
+    for positions, final, norm in product(("learned", "none", "rotary", "alibi"), yes_no, ("LN", "none")):
+        cfg = config(positions=positions, final_norm=final, normalization_type=norm)
+        assert bool(why_not(cfg)) == (positions == "alibi" or (norm == "LN" and not final))
+    with pytest.raises(UserError, match=r"positions 'alibi'.*; no final norm"):
+        to_bridge(model(config(positions="alibi", final_norm=False)))
+
+
+def test_it_is_what_transformer_lens_users_expect():
+    hooked = as_hooked(model(config()), vocab=("<pad>", "<end>", ">", "a", "b", "c", "d"))
+    assert isinstance(hooked, HookedRootModule)
+    assert isinstance(hooked.cfg, TransformerLensConfig)
+    assert (hooked.cfg.n_layers, hooked.cfg.n_heads, hooked.cfg.d_head) == (2, 3, 4)
+    assert hooked.to_tokens("a b >").tolist() == [[3, 4, 2]]
+    assert hooked.to_tokens(["a b", "c d"]).tolist() == [[3, 4], [5, 6]]
+    logits, cache = hooked.run_with_cache("a b a b", remove_batch_dim=True)
+    assert isinstance(cache, ActivationCache)
+    assert cache["pattern", 0].shape == (3, 4, 4)
+    assert torch.allclose(cache["resid_post", 1], cache["resid_mid", 1] + cache["mlp_out", 1])
+    heads = cache.stack_head_results(layer=2)
+    assert heads.shape == (6, 4, 6)
+    joined = heads[3:].sum(0) + hooked.model.params["blocks.1.attn.b_O"][0]
+    assert torch.allclose(joined, cache["attn_out", 1], atol=1e-6)
+    assert logits.shape == (1, 4, 7)
+
+
+def test_hooks_read_and_write():
+    hooked, ids = as_hooked(model(config())), tokens(2, 5)
+    zeroed = hooked.run_with_hooks(ids, fwd_hooks=[("blocks.0.hook_mlp_out", lambda x, hook: 0 * x)])
+    by_hand = model(config())(ids, tap=lambda name, x: 0 * x if name == "blocks.0.hook_mlp_out" else x)
+    assert torch.allclose(zeroed, by_hand, atol=1e-6)
+    assert not torch.allclose(zeroed, hooked(ids), atol=1e-3)
+    assert torch.allclose(hooked(ids), model(config())(ids), atol=1e-6)  # nothing stays behind
+
+
+def test_gradients_reach_activations_and_weights():
+    hooked, ids = as_hooked(model(config())), tokens(2, 6)
+    for _ in range(2):  # the second time must not find a freed graph
+        hooked.weight.grad = None
+        _, cache = hooked.run_with_cache(ids, return_type="loss", incl_bwd=True)
+        assert cache["blocks.0.hook_resid_pre_grad"].abs().max() > 0
+        assert hooked.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["previous_token_head", "duplicate_token_head", "induction_head"])
+def test_detect_head_runs_on_it(name: str):
+    hooked = as_hooked(model(config()))
+    scores = detect_head(hooked, "3 4 5 3 4 5", name)
+    assert scores.shape == (2, 3)
+    assert (scores >= 0).all()
+
+
+@pytest.mark.parametrize("cfg", [config(), config(positions="rotary", tie_word_embeddings=True, bias=False)])
+def test_checkpoints_load_back(cfg: ModelConfig, tmp_path: Path):
+    stack, other = model(cfg), Transformer(cfg, torch.zeros(1, count(cfg)))
+    torch.save(as_hooked(stack).state_dict(), tmp_path / "hooked.pt")
+    loaded = as_hooked(other)
+    loaded.load_state_dict(torch.load(tmp_path / "hooked.pt"))
+    assert torch.equal(loaded.model.flat, stack.flat)
+
+    bridge = to_bridge(stack)
+    assert isinstance(bridge, TransformerBridge)
+    torch.save(bridge.state_dict(), tmp_path / "bridge.pt")
+    empty = to_bridge(other)
+    empty.load_state_dict(torch.load(tmp_path / "bridge.pt"))
+    assert torch.equal(from_bridge(cfg, empty).flat, stack.flat)
+
+
+def test_what_cannot_be_is_one_line():
+    stack = model(config(), runs=2)
+    with pytest.raises(UserError, match="run 2 of a stack of 2"):
+        as_hooked(stack, run=2)
+    with pytest.raises(UserError, match=r"unknown token 'x'.*allowed: 0, 1"):
+        as_hooked(stack).to_tokens("0 x")
+    with pytest.raises(UserError, match=r"texts of \[1, 2\] tokens"):
+        as_hooked(stack).to_tokens(["0", "0 1"])
+    with pytest.raises(UserError, match="another shape"):
+        from_bridge(config(d_mlp=11), to_bridge(stack))
