@@ -43,7 +43,7 @@ and that says no more than that these configurations did not learn it in these m
 _COLUMNS = ("task", "configuration", "reached", "steps", "minutes", "in distribution", "at twice the length")
 _HEADER = (f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|")
 
-RESULTS = {"stopped": "out of time", "diverged": "diverged"}
+RESULTS = {"stopped": "stopped before their end", "diverged": "diverged"}
 
 
 def text_of(options: Mapping[str, Any]) -> str:

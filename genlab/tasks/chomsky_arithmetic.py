@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from math import isqrt
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -123,6 +123,9 @@ class SquareRoot(Task):
         Split(name="id", about="all numbers of so many bits", shift={"numbers": "any"}),
         Split(name="squares", about="a square, or one less than a square", shift={"numbers": "square"}),
         Split(name="small", about="the first half of the bits is zeros", shift={"numbers": "small"}),
+    )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 8, "n_layers": 2, "lr": 0.002, "warmup": 100, "steps": 4000}}
     )
 
     def symbols(self) -> tuple[str, ...]:

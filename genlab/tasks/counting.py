@@ -44,7 +44,9 @@ class Count(Task):
         Split(name="low", about="within the lower half of the numbers", shift={"low": 0.0, "high": 0.5}),
         Split(name="high", about="within the upper half of the numbers", shift={"low": 0.5, "high": 1.0}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 3000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 20, "n_layers": 1, "steps": 2000}}
+    )
 
     class Params(Task.Params):
         numbers: int = Field(ge=2, description="numbers that exist, from 0 up; twice max_len unless given")

@@ -68,7 +68,16 @@ class Dyck(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 2, "n_layers": 2, "lengths_per_batch": 16, "steps": 5000}}
+        {
+            "*": {
+                "train_len": 20,
+                "min_len": 2,
+                "n_layers": 2,
+                "lengths_per_batch": 8,
+                "positions": "none",
+                "steps": 4000,
+            }
+        }
     )
 
     class Params(Task.Params):

@@ -60,7 +60,9 @@ class DyckNext(Task):
         Split(name="far", about="the first bracket is the one to close", shift={"kind": "far"}),
         Split(name="one-type", about="all brackets are of one type", shift={"kind": "bounded", "types": 1}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 5000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 20, "n_layers": 2, "positions": "none", "steps": 5000}}
+    )
 
     class Params(Task.Params):
         types: int = Field(2, ge=1, le=len(PAIRS), description="bracket types")
