@@ -12,7 +12,7 @@ from genlab.rasp.analysis import Complexity, Reading, Verdict, complexity, large
 from genlab.rasp.checker import lengths_of, tokens_of
 from genlab.rasp.running import Program, trace
 
-__all__ = ["Examination", "examine"]
+__all__ = ["Examination", "examine", "size"]
 
 _LONGEST = 16
 
@@ -63,6 +63,12 @@ def examine(program: Program, task: Any, lengths: Sequence[int] = (), split: str
         largest={length: largest(graph, kinds) for length, graph in same.items()},
         kinds={kind: live.count(kind) for kind in sorted(set(live))},
     )
+
+
+def size(program: Program, task: Any) -> Complexity:
+    """The sizes of a program alone, without examples of its task."""
+    graph = trace(program, np.zeros(_LONGEST, np.int64))
+    return complexity(graph, Reading(graph, tokens_of(task).domain).steps)
 
 
 def _a_few(lengths: list[int]) -> list[int]:

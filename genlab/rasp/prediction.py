@@ -2,6 +2,7 @@
 
 The rule, in the order of its clauses:
 
+0. The examples of the task have one length: there is nothing to expect.
 1. No strictly legal program is known: not expected. The reason names the rules that the shortest wider one breaks.
 2. The shortest strictly legal program is longer than `LONGEST` operations or deeper than `DEEPEST` selects: not
    expected, since a shorter rule that fits the training lengths is then likely to be learned first.
@@ -11,14 +12,15 @@ The rule, in the order of its clauses:
    - it asks for the beginning: encodings that tell it (learned, sinusoidal, and none, by counting);
    - it asks for a place that it has found: learned at a random offset alone.
    Counts over the whole input are shares to a softmax, of size 1 / length: where a program needs counts the reason
-   says so, and where the values of its counts or indices grow, how fast.
+   says so. It also says how far counts and indices grow. They can only grow as the length does: what grows faster
+   is no longer moved by a constant, and clause 1 refuses it.
 
-The bounds were set with the outcomes in `KNOWN` in sight: for these the rule is a retrodiction.
+The bounds were set with the outcomes of `genlab.rasp.outcomes` in sight: for these the rule is a retrodiction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -37,14 +39,12 @@ from genlab.rasp.running import Program, trace
 
 __all__ = [
     "DEEPEST",
-    "KNOWN",
     "LONGEST",
     "Prediction",
     "places_asked_for",
     "predict_all",
     "predict_program",
     "predict_task",
-    "score",
 ]
 
 LONGEST, DEEPEST = 40, 4
@@ -59,26 +59,6 @@ ENCODINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """What a program asks for -> the encodings with which generalisation is expected."""
-
-_ZHOU, _HUANG = "Zhou et al. 2023, arXiv 2310.16028", "Huang et al. 2024, arXiv 2410.02140"
-
-KNOWN: Mapping[tuple[str, str], tuple[bool, str]] = MappingProxyType(
-    {
-        ("addition", "forward"): (False, _ZHOU),
-        ("addition", "reversed"): (False, _ZHOU),
-        ("addition", "reversed-hints"): (True, _ZHOU),
-        ("copy", "repeats"): (False, _ZHOU),
-        ("copy", "unique"): (True, _ZHOU),
-        ("count", "plain"): (True, _ZHOU),
-        ("dyck-next", "next"): (True, _HUANG + " (bounded Dyck)"),
-        ("majority", "plain"): (True, _HUANG),
-        ("mode", "by-count"): (False, _ZHOU),
-        ("mode", "plain"): (True, _ZHOU),
-        ("parity", "plain"): (False, _ZHOU),
-        ("sort", "plain"): (True, _ZHOU),
-    }
-)
-"""(task, format) -> whether generalisation in length was reported before the sealing, and where."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +109,10 @@ def predict_task(task: str, format: str, make: Callable[..., Any]) -> Prediction
     expected = [one for one in said if one.expected]
     # Another legal program may ask for other places, and so do with other encodings.
     able = {encoding for one in expected for encoding in one.encodings}
-    return replace((expected or said)[0], encodings=tuple(e for e in ENCODINGS["nowhere"] if e in able))
+    first = (expected or said)[0]
+    reasons = [first.reason, *(f"{one.program}: {one.reason}" for one in expected[1:])]
+    encodings = tuple(e for e in ENCODINGS["nowhere"] if e in able)
+    return replace(first, encodings=encodings, reason="; or by ".join(reasons))
 
 
 def predict_program(program: Program, task: Any, rules: str = "strict") -> Prediction:
@@ -139,8 +122,7 @@ def predict_program(program: Program, task: Any, rules: str = "strict") -> Predi
     say = partial(Prediction, str(getattr(task, "name", "")), str(getattr(task, "format", "")))
     about = {"program": name, "rules": rules, "length": sizes.length, "depth": sizes.depth}
     if not found.strict.legal:
-        broken = ", ".join(found.strict.broken)
-        return say(False, (), f"no strictly legal program is known; the shortest wider one breaks: {broken}", **about)
+        return say(False, (), f"no strictly legal program is known; {name} breaks {_broken(found)}", **about)
     if sizes.length > LONGEST or sizes.depth > DEEPEST:
         reason = f"the shortest legal program is too large: {sizes.length} operations, depth {sizes.depth}"
         return say(False, (), reason, **about)
@@ -149,12 +131,22 @@ def predict_program(program: Program, task: Any, rules: str = "strict") -> Predi
     return say(True, encodings, _reason(found, asked), **about)
 
 
+def _broken(found: Examination) -> str:
+    """Each rule that a program breaks, with the first operation that breaks it."""
+    first = {fault.rule: fault.reason for fault in reversed(found.strict.faults)}
+    return ", ".join(f"{rule} ({first[rule]})" for rule in found.strict.broken)
+
+
 def _reason(found: Examination, asked: frozenset[str]) -> str:
     wants = [words for place, words in _PLACES.items() if place in asked] or ["no places"]
     sizes = found.complexity
     parts = [f"legal in {sizes.length} operations at depth {sizes.depth}, asks for {' and '.join(wants)}"]
     if found.kinds.get("count"):
         parts.append("compares counts, whose shares of attention shrink as 1 / length")
+    if found.growing:
+        length = max(found.largest)
+        grown = " and ".join(f"{kind} {found.largest[length][kind]}" for kind in found.growing)
+        parts.append(f"its values grow as the length does (at length {length} to {grown})")
     if found.verdicts["c-rasp"].legal:
         parts.append("a counting program (C-RASP) for any one alphabet")
     return "; ".join(parts)
@@ -196,14 +188,3 @@ def predict_all(make: Callable[..., Any]) -> list[Prediction]:
     """The rule for every task and format that has a program, or of which is known why it has none."""
     told = {(entry.task, entry.format) for entry in PROGRAMS} | set(OPEN)
     return [predict_task(task, format, make) for task, format in sorted(told)]
-
-
-def score(predictions: Iterable[Prediction]) -> dict[str, int]:
-    """How the rule does on outcomes that were known when it was made: retrodictions, right and wrong.
-
-    >>> score([Prediction("sort", "plain", True, ("none",), ""), Prediction("parity", "plain", True, (), "")])
-    {'right': 1, 'wrong': 1}
-    """
-    told = [(one.expected, KNOWN[one.task, one.format][0]) for one in predictions if (one.task, one.format) in KNOWN]
-    right = sum(said == was for said, was in told)
-    return {"right": right, "wrong": len(told) - right}

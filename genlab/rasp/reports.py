@@ -5,23 +5,32 @@ This room imports no task: where a function needs one it is handed over, or `mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genlab.errors import UserError, unknown
-from genlab.rasp.analysis import RULE_SETS
-from genlab.rasp.checker import LengthScore, check, lengths_of, right_up_to, tokens_of
-from genlab.rasp.examine import Examination, examine
+from genlab.errors import UserError
+from genlab.rasp.checker import check, lengths_of, right_up_to, tokens_of
+from genlab.rasp.examine import Examination, examine, size
 from genlab.rasp.programs.registry import PROGRAMS, Entry, best, bind
+from genlab.rasp.programs.shortcuts import SHORTCUTS
+from genlab.rasp.programs.tried import TRIED
 from genlab.rasp.running import Program, decode
 from genlab.rasp.show import trace_table
 from genlab.rasp.tokens import END, NO_TOKEN, SEP, TokenMap
 
-__all__ = ["FileReport", "ListRow", "check_file", "list_programs", "load_program", "run_program", "trace_program"]
+__all__ = [
+    "ListRow",
+    "WrongRow",
+    "list_programs",
+    "list_wrong",
+    "room_for",
+    "run_program",
+    "task_of",
+    "trace_program",
+]
 
 Make = Callable[..., Any]
 _SHOWN_LENGTH = 16
@@ -67,10 +76,44 @@ def _list_row(entry: Entry, make: Make, lengths: Sequence[int], n: int) -> ListR
     )
 
 
+@dataclass(frozen=True)
+class WrongRow:
+    """One wrong program.
+
+    Attributes:
+        what: `shortcut`, which fits all training lengths, or `tried`, which is legal.
+        operations: its length, with equal operations shared.
+        fails: the split and length at which it fails, or the prompt.
+    """
+
+    task: str
+    format: str
+    program: str
+    what: str
+    operations: int
+    fails: str
+
+
+def list_wrong(make: Make) -> list[WrongRow]:
+    """Every shortcut, and every attempt where no legal program is known, with what it fails on."""
+    shortcuts = [(one, "shortcut", f"split {one.fails[0]}, length {one.fails[1]}") for one in SHORTCUTS]
+    tried = [(one, "tried", one.fails_on) for one in TRIED]
+    rows: list[WrongRow] = []
+    for one, what, fails in [*shortcuts, *tried]:
+        task = make(one.task, _SHOWN_LENGTH, one.format)
+        sizes = size(bind(one.program, task.params.model_dump()), task)
+        rows.append(WrongRow(one.task, one.format, one.program.__name__, what, sizes.length, fails))
+    return sorted(rows, key=lambda row: (row.task, row.format))
+
+
 def task_of(entry: Entry, make: Make, max_len: int) -> Any:
     """The task of a program, with room for texts as long as its examples need."""
-    params = {"n_tokens": max(64, 2 * max_len + 2)} if entry.task == "repeats" else {}
-    return make(entry.task, max_len, entry.format, params)
+    return make(entry.task, max_len, entry.format, room_for(entry.task, max_len))
+
+
+def room_for(task: str, max_len: int) -> dict[str, int]:
+    """The parameters of a task that its longest examples need."""
+    return {"n_tokens": max(64, 2 * max_len + 2)} if task == "repeats" else {}
 
 
 def legality(found: Examination) -> str:
@@ -128,106 +171,3 @@ def trace_program(task: Any, prompt: str, width: int = 80) -> str:
 def program_for(task: Any) -> Program:
     """The best program for a task, with its parameters."""
     return bind(best(task.name, task.format).program, task.params.model_dump())
-
-
-def load_program(path: str | Path, name: str = "") -> Program:
-    """The program of a file: the function called `program`, or `name`, or the only one that it defines.
-
-    Raises:
-        UserError: no such file, a syntax error (with its line), a failure while it runs, or no such function.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"program {str(path)!r} is not a file")
-    try:
-        code = compile(file.read_text(), str(file), "exec")
-    except SyntaxError as error:
-        raise UserError(f"{file.name}:{error.lineno}: syntax error: {error.msg}") from None
-    except ValueError as error:
-        raise UserError(f"{file.name} is not a Python file: {error}") from None
-    space: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
-    try:
-        exec(code, space)
-    except Exception as error:
-        raise UserError(f"{file.name} does not run: {type(error).__name__}: {error}") from error
-    own = {k: v for k, v in space.items() if callable(v) and getattr(v, "__module__", "") == file.stem}
-    for wanted in (name.replace("-", "_"), "program"):
-        if wanted in own:
-            return own[wanted]
-    if len(own) == 1:
-        return next(iter(own.values()))
-    if not own:
-        raise UserError(f"{file.name} defines no function: a program is a function of one sequence")
-    raise unknown(f"program of {file.name}, which should be called", "program", own)
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """What is said of a user's program."""
-
-    found: Examination
-    scores: list[LengthScore]
-    not_made: tuple[int, ...] = ()
-    """Lengths that were asked for and that the task does not make."""
-
-    @property
-    def lines(self) -> list[str]:
-        """The report as text."""
-        sizes = self.found.complexity
-        out = [f"{sizes.length} operations, depth {sizes.depth}, {sizes.width} heads at one depth"]
-        for rules, verdict in self.found.verdicts.items():
-            out.append(f"{rules}: {'legal' if verdict.legal else 'not legal'} ({len(RULE_SETS[rules])} rules)")
-            out += [f"  {fault}" for fault in verdict.faults]
-        if self.found.growing:
-            out.append(f"grows with the length: {', '.join(self.found.growing)}")
-        furthest = right_up_to(self.scores)
-        out.append(
-            f"right at every length checked up to {furthest}" if furthest else "wrong at the first length already"
-        )
-        if self.not_made:
-            out.append(f"not checked, for the task has none of these lengths: {_spans(self.not_made)}")
-        if complete := [score.length for score in self.scores if score.complete]:
-            out.append(f"all inputs of these lengths were tried, as far as drawing tells: {_spans(complete)}")
-        wrong = [score for score in self.scores if score.right < score.n]
-        for score in wrong[:3]:
-            assert score.wrong is not None
-            prompt, answer, given = score.wrong
-            out.append(f"length {score.length}: {score.right} of {score.n} right; {prompt} -> {given}, not {answer}")
-        return out
-
-
-def _spans(lengths: Sequence[int]) -> str:
-    """Numbers with runs closed up.
-
-    >>> _spans([1, 2, 3, 7])
-    '1 to 3, 7'
-    """
-    runs: list[list[int]] = []
-    for length in lengths:
-        if runs and runs[-1][-1] == length - 1:
-            runs[-1].append(length)
-        else:
-            runs.append([length])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
-
-
-def check_file(
-    path: str | Path, task: Any, lengths: Iterable[int], n: int = 100, split: str = "id", token_by_token: bool = False
-) -> FileReport:
-    """Examine and check a user's program against a task.
-
-    Raises:
-        ProgramError: what it does is not in the language; the message names the line.
-        UserError: the file cannot be read, or the task cannot make these lengths.
-    """
-    program = load_program(path, task.name)
-    wanted = sorted(set(lengths))
-    if not wanted:
-        raise UserError("no lengths to check")
-    possible = set(lengths_of(task, wanted[0], wanted[-1], split))
-    made = [length for length in wanted if length in possible]
-    if not made:
-        raise UserError(f"the task has no example of the lengths {_spans(wanted)} on split {split!r}")
-    found = examine(program, task, split=split)
-    scores = check(program, task, made, n, np.random.default_rng(0), split, token_by_token)
-    return FileReport(found, scores, tuple(length for length in wanted if length not in possible))

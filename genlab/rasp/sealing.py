@@ -14,31 +14,46 @@ from importlib.resources import files
 from typing import Any
 
 from genlab.errors import UserError
-from genlab.rasp.prediction import DEEPEST, ENCODINGS, KNOWN, LONGEST, Prediction
+from genlab.rasp.outcomes import outcomes_of
+from genlab.rasp.prediction import DEEPEST, ENCODINGS, LONGEST, Prediction
 
 __all__ = ["changed_since", "check_seal", "fingerprint", "seal", "sealed"]
 
 _FILE = "sealed.json"
 
 
-def seal(predictions: Iterable[Prediction], date: str) -> dict[str, Any]:
-    """The predictions of a day as one document with its own hash. `date` is written as given (ISO 8601)."""
+def seal(predictions: Iterable[Prediction], date: str, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Predictions under seal: a row a task and format, each with its date and hash, and a hash over all of them.
+
+    Args:
+        predictions: what the rule says now.
+        date: today's, as ISO 8601.
+        before: an earlier document; what it says, it said then: rows that are as they were keep their date.
+    """
+    rows = [_row(one, date) for one in predictions]
+    then = {_content(row): row for row in (before or {"rows": []})["rows"]}
     document: dict[str, Any] = {
         "date": date,
         "rule": {"longest": LONGEST, "deepest": DEEPEST, "encodings": {k: list(v) for k, v in ENCODINGS.items()}},
-        "rows": [_row(one) for one in predictions],
+        "rows": [then.get(_content(row), row) for row in rows],
     }
     return {**document, "hash": fingerprint(document)}
 
 
-def _row(one: Prediction) -> dict[str, Any]:
-    known = KNOWN.get((one.task, one.format))
-    outcome = None if known is None else {"generalises": known[0], "source": known[1]}
-    return {**one.row(), "known_by_then": outcome, "counts_as": "unscored" if known is None else "retrodiction"}
+def _row(one: Prediction, date: str) -> dict[str, Any]:
+    known = [outcome.row() for outcome in outcomes_of(one.task, one.format)]
+    counts_as = "retrodiction" if known else "unscored"
+    row = {**one.row(), "known_by_then": known, "counts_as": counts_as, "sealed": date}
+    return {**row, "hash": fingerprint(row)}
+
+
+def _content(row: Mapping[str, Any]) -> str:
+    """All that a row says, its date left out."""
+    return fingerprint({key: value for key, value in row.items() if key != "sealed"})
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:
-    """SHA-256 of a document's canonical JSON, its own hash left out."""
+    """SHA-256 of the canonical JSON of a document or a row, its own hash left out."""
     content = {key: value for key, value in document.items() if key != "hash"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -51,7 +66,7 @@ def sealed() -> dict[str, Any]:
 
 def check_seal(document: dict[str, Any]) -> dict[str, Any]:
     """The document, if it is what was sealed. Raises `UserError` if it has been changed since."""
-    if document.get("hash") != fingerprint(document):
+    if any(part.get("hash") != fingerprint(part) for part in (document, *document["rows"])):
         raise UserError(
             f"the predictions sealed on {document.get('date')} have been changed: their hash is not theirs"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,15 @@ from genlab.rasp import prediction, reports
 from genlab.rasp.generating import draw_pairs
 from genlab.rasp.generating_kinds import KINDS
 from genlab.rasp.lang.graph import ProgramError
+from genlab.rasp.outcomes import KNOWN, misses, score
+from genlab.rasp.own_files import check_file, load_program
 from genlab.rasp.plugin import pair_predictions, plugin_text
-from genlab.rasp.prediction import KNOWN, Prediction, predict_all, predict_task, score
-from genlab.rasp.reports import check_file, list_programs, load_program, run_program, trace_program
+from genlab.rasp.prediction import Prediction, predict_all, predict_task
+from genlab.rasp.programs.shortcuts import SHORTCUTS
+from genlab.rasp.programs.tried import TRIED
+from genlab.rasp.reports import list_programs, run_program, trace_program
 from genlab.rasp.sealing import changed_since, check_seal, fingerprint, seal, sealed
-from genlab.rasp.tokens import SPECIALS, token_map
+from genlab.rasp.tokens import SPECIALS, token_map, word_value
 from genlab.tasks import check_task, load_plugin, make, registry
 
 
@@ -66,8 +71,8 @@ class TestRun:
 
 class TestTokens:
     def test_values(self):
-        tokens = token_map(["<pad>", "<end>", ">", "7", "c", "+", "strange"])
-        assert tokens.values.tolist() == [-1, -2, -3, 7, 1002, -4, -106]
+        tokens = token_map(["<pad>", "<end>", ">", "7", "c", "+", "isn't", "(0,1)"])
+        assert tokens.values.tolist() == [-1, -2, -3, 7, 1002, -4, word_value("isn't"), -107]
         assert tokens.decode([7, 1002, 5]).tolist() == [3, 4, -1]
         assert tokens.name(55) == "[55]"
 
@@ -193,32 +198,61 @@ class TestPrediction:
         assert "tokens at a fixed distance" in copies.reason
         parity = predict_task("parity", "plain", make)
         assert (parity.expected, parity.encodings) == (False, ())
-        assert "breaks: scales" in parity.reason
+        assert "parity breaks scales (tok_map % 2 does more with a count than compare it" in parity.reason
+        majority = predict_task("majority", "plain", make)
+        assert "compares counts" in majority.reason
+        assert "its values grow as the length does (at length 16 to count " in majority.reason
         long = predict_task("addition", "forward-hints", make)
         assert not long.expected
         assert "too large: 45 operations" in long.reason
         assert "real numbers" in predict_task("max-retrieval", "values", make).reason
 
     def test_encodings_of_all_legal_programs_count(self):
-        assert "none" in predict_task("dyck-next", "next", make).encodings  # by counting, without a place
+        brackets = predict_task("dyck-next", "next", make)
+        assert "none" in brackets.encodings
+        assert (
+            "; or by closing_next_counting: legal in 37 operations at depth 2, asks for no places" in brackets.reason
+        )
+
+    def test_one_length_is_nothing_to_generalise_from(self):
+        assert "its examples have one length" in predict_task("modular", "plain", make).reason
 
     def test_retrodictions_are_scored_apart(self):
-        rows = [Prediction(*key, not was, (), "") for key, (was, _) in KNOWN.items()]
-        assert score(rows) == {"right": 0, "wrong": len(KNOWN)}
+        right = [Prediction("parity", "plain", False, (), ""), Prediction("sort", "plain", True, ("learned",), "")]
+        assert score(right) == {"right": 4, "wrong": 0}
+        wrong = [Prediction("parity", "plain", True, ("learned",), ""), Prediction("sort", "plain", False, (), "")]
+        assert score(wrong) == {"right": 0, "wrong": 4}
         assert score([Prediction("needle", "text", True, (), "")]) == {"right": 0, "wrong": 0}
+
+    def test_an_outcome_of_one_position_encoding_is_held_against_that_one(self):
+        copies = Prediction("copy", "unique", True, ("learned", "rotary"), "")
+        (miss,) = misses([copies])
+        assert str(miss).startswith("copy (unique) with positions rotary, which did not generalise (own runs")
+        assert misses([replace(copies, encodings=("learned",))]) == []
 
     def test_the_seal(self):
         document = seal([Prediction("sort", "plain", True, ("none",), "short")], "2026-11-23")
         assert check_seal(json.loads(json.dumps(document))) == document
-        assert [row["counts_as"] for row in document["rows"]] == ["retrodiction"]
-        document["rows"][0]["expected"] = False
+        (row,) = document["rows"]
+        assert (row["counts_as"], row["sealed"]) == ("retrodiction", "2026-11-23")
+        assert [outcome["source"][:4] for outcome in row["known_by_then"]] == ["Zhou", "own "]
+        row["expected"] = False
         with pytest.raises(UserError, match="sealed on 2026-11-23 have been changed"):
             check_seal(document)
+        with pytest.raises(UserError, match="have been changed"):  # the hash of the whole does not cover for a row's
+            check_seal({**document, "hash": fingerprint(document)})
+
+    def test_what_was_sealed_before_keeps_its_date(self):
+        sort, needle = Prediction("sort", "plain", True, (), ""), Prediction("needle", "text", True, (), "")
+        first = seal([sort, needle], "2026-11-23")
+        later = seal([sort, replace(needle, expected=False)], "2026-12-01", before=first)
+        assert [row["sealed"] for row in later["rows"]] == ["2026-11-23", "2026-12-01"]
+        assert check_seal(later)["rows"][0] == first["rows"][0]
 
     def test_what_comes_with_the_package_is_what_the_rule_says(self):
         rows = predict_all(make)
         assert changed_since(sealed(), rows) == []
-        assert score(rows)["wrong"] == 0
+        assert score(rows) == {"right": len(KNOWN) - 1, "wrong": 1}
 
     def test_changes_since_the_sealing_are_named(self):
         document = seal([Prediction("sort", "plain", True, ("none",), "")], "2026-11-23")
@@ -282,6 +316,24 @@ class TestCommandLine:
         assert lines[0].split() == ["task", "format", "program", "legal", "ops", "depth", "heads", "right", "to"]
         assert any(line.split()[:4] == ["parity", "plain", "parity", "no:"] for line in lines)
         assert lines[-1].startswith("no program: binary-multiplication")
+
+    def test_list_of_wrong_programs(self):
+        lines = [line.split() for line in command("list", "--wrong").stdout.splitlines()]
+        assert lines[0] == ["task", "format", "program", "what", "ops", "wrong", "on"]
+        assert ["parity", "plain", "parity_of_known", "shortcut", "6", "split", "id,", "length", "60"] in lines
+        assert ["copy", "repeats", "after_two_tokens", "tried", "16", "0", "0", "0", "1", ">"] in lines
+        assert len(lines) == 1 + len(SHORTCUTS) + len(TRIED)
+
+    @pytest.mark.parametrize(
+        "options", [["--wrong", "--check"], ["--lengths", "1:5"], ["-n", "5"], ["--check", "-n", "0"]]
+    )
+    def test_options_that_do_not_go_together(self, options):
+        assert isinstance(command("list", *options).exception, UserError)
+
+    def test_parameters_of_the_task(self):
+        asked = ["addition", "a 0 b 1 + a 0 b 1 >", "--format", "reversed-hints", "--param", "base=2"]
+        assert command("run", *asked).stdout == "b 0 a 1 <end>\n"
+        assert command("run", "repeats", "5 1 2 3 4 7 8 6 1 2 3 4").stdout == "7 8 6\n"
 
     def test_run_trace_and_check(self, tmp_path):
         assert command("run", "sort", "7 3 5 >").stdout == "3 5 7 <end>\n"

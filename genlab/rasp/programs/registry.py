@@ -118,10 +118,7 @@ _MAZE = (
     "a shortest path needs as many steps as it is long; a program has a fixed depth, so that it could only follow "
     "paths of bounded length"
 )
-_PRODUCT = (
-    "each digit of a product sums over pairs of digits, of which an attention sees one digit: no program is known, "
-    "under any rules"
-)
+_PRODUCT = "each digit of a product sums over pairs of digits, of which an attention sees one digit"
 
 OPEN: Mapping[tuple[str, str], str] = MappingProxyType(
     {
@@ -136,7 +133,7 @@ OPEN: Mapping[tuple[str, str], str] = MappingProxyType(
         "fixed depth is believed to reach. Without products solve-equation's program does it",
         ("modular-icl", "plain"): "one or two shots do not tell the task, so no program is right at all lengths; "
         "and which token of a triple it is at, a program only knows by the index modulo 3",
-        ("square-root", "plain"): "long division by hand has as many steps as digits: no program is known",
+        ("square-root", "plain"): "long division by hand has as many steps as digits",
     }
 )
 """What is known where no program is given."""
