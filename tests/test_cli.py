@@ -171,7 +171,7 @@ def test_tasks_lists_formats_and_splits(lab):
 def test_every_field_of_the_specs_is_a_flag(lab):
     _, out, _ = lab("train", "--help")
     for name in [*ModelConfig.model_fields, *TrainConfig.model_fields]:
-        if name not in ("d_vocab", "n_ctx", "init_seed", "data_seed"):
+        if name not in ("d_vocab", "n_ctx", "d_values", "init_seed", "data_seed"):
             assert f"--{name.replace('_', '-')}" in out
 
 

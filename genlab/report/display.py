@@ -15,7 +15,7 @@ from rich.table import Table
 
 from genlab.runs.progress import Progress
 
-__all__ = ["Display", "print_factors", "print_lengths", "print_rows"]
+__all__ = ["Display", "print_factors", "print_lengths", "print_rows", "print_rules"]
 
 _QUIET_SECONDS = 10.0
 
@@ -74,11 +74,21 @@ class Display:
         return True
 
 
-def print_lengths(console: Console, table: pd.DataFrame, unit: str) -> None:
-    """Exact match by length over all seeds; training lengths are marked."""
+_NOTHING = 0.005
+"""A baseline that is below this at every length is not shown."""
+
+Baselines = Mapping[tuple[str, int], Mapping[str, float]]
+"""(split, length) -> exact match of each shortcut there."""
+
+
+def print_lengths(console: Console, table: pd.DataFrame, unit: str, baselines: Baselines | None = None) -> None:
+    """Exact match by length over all seeds, beside that of shortcuts; training lengths are marked."""
     for split, rows in table.groupby("split", sort=False):
         shown = Table(title=f"exact match by length, split {split}", title_justify="left", box=None, padding=(0, 1))
-        for name in (unit, "", "median", "lowest", "highest", "at 0.99+", "(95 %)"):
+        at = {int(length): (baselines or {}).get((str(split), int(length)), {}) for length in rows["length"]}
+        told = list(dict.fromkeys(name for own in at.values() for name in own))
+        told = [name for name in told if max(own.get(name, 0.0) for own in at.values()) >= _NOTHING]
+        for name in (unit, "", "median", "lowest", "highest", "at 0.99+", "(95 %)", *told):
             shown.add_column(name, justify="left" if name == "" else "right")
         for row in rows.to_dict("records"):
             shown.add_row(
@@ -87,6 +97,7 @@ def print_lengths(console: Console, table: pd.DataFrame, unit: str) -> None:
                 *(f"{row[name]:.3f}" for name in ("median", "low", "high")),
                 f"{round(row['share'] * row['runs'])}/{row['runs']}",
                 f"({row['share_low']:.2f}-{row['share_high']:.2f})",
+                *(f"{at[row['length']][name]:.3f}" if name in at[row["length"]] else "-" for name in told),
             )
         console.print(shown)
 
@@ -106,6 +117,25 @@ def print_factors(console: Console, table: pd.DataFrame) -> None:
             ]
             shown.add_row(str(row["value"]), *cells)
         console.print(shown)
+
+
+def print_rules(console: Console, table: pd.DataFrame) -> None:
+    """Which rule answers follow, where a task knows several; an answer that two rules give counts for both."""
+    if table.empty:
+        return
+    title = "share of answers that each rule gives (median run, lowest to highest)"
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 2))
+    for name in ("split", "rule", "within training lengths", "beyond"):
+        shown.add_column(name, justify="left" if name in ("split", "rule") else "right")
+    for row in table.to_dict("records"):
+        cells = [
+            "-"
+            if row[part] != row[part] or row[part] is None  # NaN: no such lengths
+            else f"{row[part]:.3f} ({row[f'{part}_low']:.3f}-{row[f'{part}_high']:.3f})"
+            for part in ("within", "beyond")
+        ]
+        shown.add_row(str(row["split"]), str(row["rule"]), *cells)
+    console.print(shown)
 
 
 def print_rows(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

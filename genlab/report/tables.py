@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-__all__ = ["FIT", "by_factor", "by_length", "fit_share", "per_seed", "wilson"]
+__all__ = ["FIT", "by_factor", "by_length", "by_rule", "fit_share", "per_seed", "wilson"]
 
 FIT = 0.99
 """Exact match from which a run counts as right."""
+
+_RULE = "rule|"
+"""How the name of a metric begins that is the share of answers a rule gives."""
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -85,5 +88,32 @@ def by_factor(evals: pd.DataFrame, train_len: int) -> pd.DataFrame:
             sums = part.groupby("run_id")[["hits", "n"]].sum()
             row[name] = float((sums["hits"] / sums["n"]).median()) if len(sums) else None
             row[f"n_{name}"] = int(sums["n"].max()) if len(sums) else 0
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def by_rule(evals: pd.DataFrame, train_len: int) -> pd.DataFrame:
+    """The share of answers that each rule gives, a row a (split, rule), within and beyond the training lengths.
+
+    Columns: split, rule, and for `within` and `beyond` the median, lowest and highest run (`within`, `within_low`,
+    `within_high`; None where there are no such lengths).
+    """
+    chosen = evals[evals["metric"].str.startswith(_RULE)].copy()
+    if chosen.empty:
+        return pd.DataFrame(columns=["split", "rule", "within", "beyond"])
+    chosen["rule"] = chosen["metric"].str.removeprefix(_RULE)
+    chosen["hits"] = chosen["value"] * chosen["n"]
+    rows: list[dict[str, object]] = []
+    for place, group in chosen.groupby(["split", "rule"], sort=False):
+        split, rule = place  # pyright: ignore[reportGeneralTypeIssues]
+        row: dict[str, object] = {"split": split, "rule": rule}
+        for name, part in (
+            ("within", group[group["length"] <= train_len]),
+            ("beyond", group[group["length"] > train_len]),
+        ):
+            sums = part.groupby("run_id")[["hits", "n"]].sum()
+            shares = sums["hits"] / sums["n"]
+            kinds = {name: shares.median(), f"{name}_low": shares.min(), f"{name}_high": shares.max()}
+            row |= {kind: float(value) if len(shares) else None for kind, value in kinds.items()}
         rows.append(row)
     return pd.DataFrame(rows)

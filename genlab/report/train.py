@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from genlab.report.display import Display, print_factors, print_lengths
+from genlab.report.display import Display, print_factors, print_lengths, print_rules
 from genlab.report.figures import exact_match_by_length
-from genlab.report.tables import by_factor, by_length, fit_share
+from genlab.report.tables import by_factor, by_length, by_rule, fit_share
 from genlab.runs.api import evaluate, train
 from genlab.runs.devices import check_dtype, pick_device
 from genlab.runs.plan import Plan
@@ -26,12 +27,13 @@ __all__ = ["Outcome", "evaluate_and_show", "outcome", "train_and_show"]
 FIGURE = "exact_match_by_length.png"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outcome:
     """What a group of runs of one configuration did, from the store.
 
     Attributes:
-        lengths: `tables.by_length`; factors: `tables.by_factor`; judged: metric -> `tables.by_length` of it.
+        lengths: `tables.by_length`; factors: `tables.by_factor`; rules: `tables.by_rule`.
+        judged: metric -> `tables.by_length` of it.
         fit: share of runs that fit in distribution, or None where that was not evaluated.
     """
 
@@ -41,12 +43,20 @@ class Outcome:
     evals: pd.DataFrame
     lengths: pd.DataFrame
     factors: pd.DataFrame
+    rules: pd.DataFrame
     judged: dict[str, pd.DataFrame]
     fit: dict[str, float] | None
 
     @property
     def task(self) -> Task:
         return make(self.spec.task)
+
+    @cached_property
+    def baselines(self) -> dict[tuple[str, int], dict[str, float]]:
+        """Exact match of the task's shortcuts at each (split, length) of `lengths`."""
+        task = self.task
+        places = [(str(row["split"]), int(row["length"])) for row in self.lengths.to_dict("records")]
+        return {(split, n): dict(task.baseline_on(task.split(split), n)) for split, n in places}
 
     def draw(self, path: Path) -> None:
         """The figure `exact match by length`."""
@@ -62,19 +72,24 @@ class Outcome:
             "model": self.spec.model.model_dump(mode="json"),
             "train": self.spec.train.model_dump(mode="json", exclude={"init_seed", "data_seed"}),
             "runs": [{"run_id": r, "status": s} for r, s in zip(self.runs, self.statuses, strict=True)],
-            "exact_match_by_length": self.lengths.to_dict("records"),
+            "exact_match_by_length": [
+                {**row, "baselines": self.baselines[row["split"], row["length"]]}
+                for row in self.lengths.to_dict("records")
+            ],
             "by_factor": self.factors.astype(object).where(self.factors.notna(), None).to_dict("records"),
+            "by_rule": self.rules.astype(object).where(self.rules.notna(), None).to_dict("records"),
             "judged": {name: table.to_dict("records") for name, table in self.judged.items()},
             "fit_in_distribution": self.fit,
         }
 
     def print(self, console: Console) -> None:
         """Tables, the share that fit, and the ids."""
-        print_lengths(console, self.lengths, self.task.length_unit)
+        print_lengths(console, self.lengths, self.task.length_unit, self.baselines)
         for name, table in self.judged.items():
             console.print(f"\nscored by {name} (free decoding):")
             print_lengths(console, table, self.task.length_unit)
         print_factors(console, self.factors)
+        print_rules(console, self.rules)
         if self.fit:
             hits, runs = round(self.fit["share"] * self.fit["runs"]), self.fit["runs"]
             interval = f"{self.fit['low']:.2f} to {self.fit['high']:.2f}"
@@ -104,6 +119,7 @@ def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None
         found,
         by_length(found, train.train_len),
         by_factor(found, train.train_len),
+        by_rule(found, train.train_len),
         judged,
         fit_share(found, inside, train.train_len) if has_inside else None,
     )

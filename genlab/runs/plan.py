@@ -193,6 +193,8 @@ def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:
     inside = in_distribution(task, train)
 
     def within(split: Split) -> tuple[int, ...]:
+        if task.every_length:
+            return tuple(task.lengths_between(split, 0, train.train_len).tolist())
         return spread(task.lengths_between(split, train.min_len, train.train_len), 8)
 
     found = [inside.at(within(inside), evals.n, evals.seed)]

@@ -92,6 +92,9 @@ class Task(ABC):
     id_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of position ids that the family gives (`ModelConfig.positions`), by `placed`."""
 
+    every_length: ClassVar[bool] = False
+    """Whether each length up to the training length is evaluated, not only a few (every shot, where each trains)."""
+
     class Params(Frozen):
         """Parameters of the family beside its format; a subclass declares its own."""
 
@@ -167,6 +170,10 @@ class Task(ABC):
         """Exact match on `id` of shortcuts that do better than chance: name -> score."""
         del length
         return {}
+
+    def baseline_on(self, split: Split, length: int) -> Mapping[str, float]:
+        """`baseline` on any split; a family that knows no more has one for `id` alone."""
+        return self.baseline(length) if split.name == "id" else {}
 
     def position_ids(self, kind: str, examples: Examples, width: int) -> Ints:
         """Ids of a kind for the first `width` positions, int[n, width], 0 where a token has no place of its own.

@@ -81,7 +81,7 @@ class Brackets(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 2, "n_layers": 2, "n_heads": 2, "lengths_per_batch": 16, "steps": 3000}}
+        {"*": {"train_len": 40, "min_len": 2, "n_layers": 2, "n_heads": 2, "lengths_per_batch": 16, "steps": 3000}}
     )
 
     def symbols(self) -> tuple[str, ...]:
@@ -152,6 +152,12 @@ class Brackets(Task):
             "EQUAL-COUNT": 1.0,
             "FIRST-SYMBOL": share + (1 - share) / 2,
         }
+
+    def baseline_on(self, split: Split, length: int) -> Mapping[str, float]:
+        if split.name == "id":
+            return self.baseline(length)
+        share = self._nested_share(split, length)
+        return {"length alone": max(share, 1 - share)} if 0 < share < 1 else {}
 
     def by_length_alone(self, split: str | Split, low: int, high: int) -> float:
         """Exact match of the likelier label of each length, over the lengths that the task draws."""

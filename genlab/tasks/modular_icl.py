@@ -56,6 +56,7 @@ class ModularIcl(Task):
         Split(name="new-both", about="unseen tasks, held-out pairs", shift={"tasks": "unseen", "pairs": "held-out"}),
     )
     train_split = "train"
+    every_length = True
 
     class Params(Task.Params):
         """The modulus, and which tasks and pairs training sees."""
@@ -143,17 +144,25 @@ class ModularIcl(Task):
 
     def baseline(self, length: int) -> Mapping[str, float]:
         """Solvers on `id` after this many shots, weakest first; the last knows the training tasks."""
-        pairs, p = self.pairs["held-out"], self.params.p
-        return {
+        return self.baseline_on(self.splits["id"], length)
+
+    def baseline_on(self, split: Split, length: int) -> Mapping[str, float]:
+        """The same on any split; those tasks that the last solver knows say nothing of unseen ones."""
+        which, p = str(split.shift["pairs"]), self.params.p
+        pairs = self.pairs[which]
+        solvers = {
             "query already shown": copying(pairs, p, length),
             "ratio matching": ratio_matching(pairs, p, length),
             "full regression": regression(pairs, p, length),
-            "lookup of the training tasks": float(self._lookup[length]),
         }
+        if split.shift["tasks"] != "train":
+            return solvers
+        return solvers | {"lookup of the training tasks": float(self._lookup[which][length])}
 
     @cached_property
-    def _lookup(self) -> Floats:
-        return looking_up(self.vectors["train"], self.pairs["held-out"], self.params.p, self.max_len)
+    def _lookup(self) -> dict[str, Floats]:
+        tasks, p = self.vectors["train"], self.params.p
+        return {which: looking_up(tasks, pairs, p, self.max_len) for which, pairs in self.pairs.items()}
 
     def _answer_shares(self, tasks: str, pairs: str) -> Floats:
         """Distribution of z over all tasks and pairs of a split, float[z]."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlab.models import Model, StackedModel
+from genlab.models import Model, SetModel, StackedModel
 from genlab.spec import Split
 from genlab.tasks import Examples, Task, Vocab
+from genlab.training.answers import is_read, judged, rules_followed
 from genlab.training.batches import eval_offsets, widest
 from genlab.training.decode import greedy_answers
 
@@ -55,7 +56,7 @@ def evaluate(model: Model, task: Task, split: Split, judge: bool = True) -> list
     """Score every run of a stack at `split.lengths`, on `split.n` examples each.
 
     Args:
-        judge: also decode freely, for the metrics that the task's `judges` name.
+        judge: also decode freely, for the metrics that the task's `judges` name and the shares of its `rules`.
     """
     results: list[LengthResult] = []
     for length in split.lengths:
@@ -65,8 +66,8 @@ def evaluate(model: Model, task: Task, split: Split, judge: bool = True) -> list
         metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
         correct = scores.wrong == 0
         metrics |= _by_factor(correct, task.factors(examples))
-        if judge and task.judges:
-            metrics |= _judged(model, task, examples, offsets)
+        if judge and not isinstance(model, SetModel) and is_read(task, examples):
+            metrics |= _read(model, task, examples, offsets)
         results.append(LengthResult(length, metrics, correct, scores.answers))
     return results
 
@@ -151,19 +152,15 @@ def _by_factor(correct: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str,
     return found
 
 
-def _judged(model: Model, task: Task, examples: Examples, offsets: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
-    """The task's own scores of what the model writes when it decodes freely."""
-    assert isinstance(model, StackedModel), "a set model gives one answer, which is all there is to judge"
-    prompts = [task.read(examples, row)[0] for row in range(len(examples))]
-    answers: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
+def _read(
+    model: StackedModel, task: Task, examples: Examples, offsets: np.ndarray
+) -> dict[str, tuple[np.ndarray, int]]:
+    """What the task says of the answers that a model writes when it decodes freely."""
+    written: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
     longest = widest(task, examples.lengths)
     for rows in _chunks(model, examples):
-        for kept, new in zip(answers, greedy_answers(model, examples[rows], offsets[rows], longest), strict=True):
+        for kept, new in zip(written, greedy_answers(model, examples[rows], offsets[rows], longest), strict=True):
             kept += new
-    judged = [
-        [task.judge(p, task.vocab.decode(a)) for p, a in zip(prompts, of_run, strict=True)] for of_run in answers
-    ]
-    return {
-        name: (np.array([np.mean([j[name] for j in of_run]) for of_run in judged]), len(examples))
-        for name in task.judges
-    }
+    prompts = [task.read(examples, row)[0] for row in range(len(examples))]
+    answers = [[task.vocab.decode(ids) for ids in of_run] for of_run in written]
+    return judged(task, prompts, answers) | rules_followed(task, prompts, answers)

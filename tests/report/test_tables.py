@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from genlab.report.tables import by_factor, by_length, fit_share, wilson
+from genlab.report.tables import by_factor, by_length, by_rule, fit_share, wilson
 
 
 def rows(values: dict[tuple[str, int], list[float]], metric: str = "exact_match", n: int = 100) -> pd.DataFrame:
@@ -53,3 +53,17 @@ def test_factors_weigh_examples_not_lengths():
 
 def test_no_factors_no_rows():
     assert by_factor(rows({("id", 5): [1.0]}), train_len=5).empty
+
+
+def test_rules_are_told_by_split_over_all_runs():
+    """Lengths weigh by their examples; the median run stands beside the lowest and the highest."""
+    short = rows({("matched", 4): [1.0, 0.0, 0.5]}, "rule|NESTED", n=10)
+    long = rows({("matched", 8): [0.0, 0.0, 0.5]}, "rule|NESTED", n=30)
+    beyond = rows({("deeper", 12): [0.25, 0.5, 1.0]}, "rule|none")
+    nested, none = by_rule(pd.concat([short, long, beyond, rows({("id", 4): [1.0]})]), train_len=8).to_dict("records")
+    assert (nested["split"], nested["rule"], nested["within"]) == ("matched", "NESTED", 0.25)
+    assert (nested["within_low"], nested["within_high"]) == (0.0, 0.5)
+    assert (none["split"], none["rule"], none["beyond"]) == ("deeper", "none", 0.5)
+    assert (none["beyond_low"], none["beyond_high"]) == (0.25, 1.0)
+    assert pd.isna(none["within"])
+    assert by_rule(rows({("id", 5): [1.0]}), train_len=5).empty

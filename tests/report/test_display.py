@@ -1,0 +1,49 @@
+"""Tables as the terminal shows them."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+from rich.console import Console
+
+from genlab.report.display import print_lengths, print_rules
+from genlab.report.tables import by_length, by_rule
+
+
+def shown(print_table, *arguments) -> list[list[str]]:
+    """The words of each line."""
+    out = io.StringIO()
+    print_table(Console(file=out, width=150), *arguments)
+    return [line.split() for line in out.getvalue().splitlines()]
+
+
+def evals(metric: str, values: dict[tuple[str, int], float]) -> pd.DataFrame:
+    rows = [
+        {"run_id": "r", "split": split, "length": length, "metric": metric, "value": value, "n": 50}
+        for (split, length), value in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_baselines_stand_beside_each_length_of_their_split():
+    table = by_length(evals("exact_match", {("id", 2): 0.9, ("id", 4): 0.5, ("far", 4): 0.25}), train_len=2)
+    known = {("id", 2): {"copying": 0.75, "never": 0.001}, ("id", 4): {"copying": 0.5, "late": 0.1}}
+    lines = shown(print_lengths, table, "shots", known)
+    far, inside = lines[:3], lines[3:]
+    assert far[1][-2:] == ["(95", "%)"]  # no baseline is known there
+    assert inside[1][-4:] == ["(95", "%)", "copying", "late"]
+    assert inside[2][-2:] == ["0.750", "-"]
+    assert inside[3][-2:] == ["0.500", "0.100"]
+
+
+def test_rules_are_a_line_each():
+    found = evals("rule|NESTED", {("matched", 4): 0.25, ("matched", 9): 1.0})
+    lines = shown(print_rules, by_rule(found, train_len=4))
+    assert lines[-1] == ["matched", "NESTED", "0.250", "(0.250-0.250)", "1.000", "(1.000-1.000)"]
+    assert shown(print_rules, by_rule(evals("rule|NESTED", {("matched", 9): 1.0}), train_len=4))[-1][:3] == [
+        "matched",
+        "NESTED",
+        "-",
+    ]
+    assert shown(print_rules, by_rule(evals("loss", {("id", 4): 1.0}), train_len=4)) == []
