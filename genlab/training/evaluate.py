@@ -97,7 +97,7 @@ def _teacher_forced(model: Model, examples: Examples, offsets: np.ndarray) -> _S
     return _Scores(*columns, tokens=examples.scored.sum(axis=1))
 
 
-def _chunks(model: Model, examples: Examples) -> list[slice]:
+def _chunks(model: StackedModel | SetModel, examples: Examples) -> list[slice]:
     """Rows that are scored together: as many as `_NUMBERS_AT_ONCE` allows, for logits and activations."""
     cfg = model.cfg
     logits = int(examples.scored.sum(axis=1).max()) * cfg.d_vocab
