@@ -129,10 +129,9 @@ class _Reader:
                 what = "is empty: the product has no runs" if values == [] else f"is no list: {values!r}"
                 self._fault(f"{place[0]} {key} {what}", *place, key)
             else:
-                found[key] = [
-                    v for i, v in enumerate(values) if v not in values[:i] and self._allowed(key, v, *place)
-                ]
-                for value in {repr(v) for v in values if values.count(v) > 1}:
+                twice = [v for i, v in enumerate(values) if v in values[:i] and place[0] == "sweep"]
+                found[key] = [v for v in values if v not in twice and self._allowed(key, v, *place)]
+                for value in {repr(v) for v in twice}:
                     self._fault(f"{place[0]} {key} holds {value} twice: two runs of one id", *place, key)
         return found
 

@@ -50,6 +50,11 @@ def test_sweep_is_a_product_and_zip_is_side_by_side(tmp_path: Path):
     assert len(grid.plans) == 6
 
 
+def test_a_zip_may_hold_a_value_again(tmp_path: Path):
+    grid = read(tmp_path, BASE + "[zip]\nlr = [1e-3, 1e-3, 2e-3]\nn_layers = [1, 2, 2]\n")
+    assert cells(grid) == {(1e-3, 1), (1e-3, 2), (2e-3, 2)}
+
+
 def test_two_zips_are_multiplied(tmp_path: Path):
     grid = read(tmp_path, BASE + "[[zip]]\nlr = [1e-3, 2e-3]\n[[zip]]\nn_layers = [1, 2]\nwarmup = [1, 2]\n")
     assert len(cells(grid)) == 4
@@ -90,6 +95,7 @@ BAD = [
     (BASE + "[sweep]\nlr = []\n", "line 7: sweep lr is empty: the product has no runs"),
     (BASE + "[sweep]\nlr = 1e-3\n", "line 7: sweep lr is no list"),
     (BASE + "[sweep]\nlr = [1e-3, 1e-3]\n", "line 7: sweep lr holds 0.001 twice: two runs of one id"),
+    (BASE + "[zip]\nlr = [1e-3, 1e-3]\nsteps = [5, 5]\n", "two runs of one id"),
     (BASE + "[sweep]\nd_mlp = [0, 256]\n", "line 7: two runs of one id: d_mlp = 0 and d_mlp = 256"),
     (
         BASE + "[sweep]\nn_layers = [1, 2]\nn_heads = [4, 3]\n",
