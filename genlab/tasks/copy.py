@@ -57,7 +57,16 @@ class Copy(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"n_layers": 2, "steps": 3400, "positions": "rotary", "warmup": 100, "lengths_per_batch": 8}}
+        {
+            "*": {
+                "train_len": 20,
+                "n_layers": 2,
+                "steps": 3400,
+                "positions": "rotary",
+                "warmup": 100,
+                "lengths_per_batch": 8,
+            }
+        }
     )
 
     class Params(Task.Params):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -55,6 +55,18 @@ class ModularChain(Task):
         }
     )
     splits = split_map(*OPERAND_SPLITS)
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "running": {
+                "train_len": 10,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 4000,
+            }
+        }
+    )
 
     class Params(Task.Params):
         """The numbers and the operators."""

@@ -169,7 +169,19 @@ class Needle(Task):
         Split(name="distractors", about="three other keys besides", shift={"keys": 4}),
         Split(name="few-numbers", about="only two different numbers", shift={"numbers": 2}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 5000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 16,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "curriculum": 0.5,
+                "steps": 5000,
+            }
+        }
+    )
 
     class Params(Task.Params):
         """Sizes of the two alphabets."""
