@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genlab import cli_grid, cli_probe, cli_rasp
+from genlab import cli_grid, cli_probe, cli_rasp, cli_tasks
 from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params, parse_range, spec_values, with_spec_flags
 
@@ -160,37 +160,7 @@ def runs(
     show_runs(task, store, grid=grid, where=where, by=by, csv=csv, parquet=parquet, figure=figure, as_json=as_json)
 
 
-@app.command()
-def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:
-    """List the tasks: what each asks, its formats, splits and source."""
-    _load_plugins(plugin)
-    from genlab.report.listing import show_tasks
-
-    show_tasks(as_json)
-
-
-@app.command()
-def show(
-    task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
-    length: Annotated[
-        int | None, typer.Option("--length", help="length of the examples (default: 8 or less)")
-    ] = None,
-    format: Format = None,
-    split: Annotated[str, typer.Option("--split", help="a split of the task")] = "id",
-    n: Annotated[int, typer.Option("-n", help="how many examples")] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="seed of the examples")] = 0,
-    max_len: Annotated[int | None, typer.Option("--max-len", help="length the vocabulary is made for")] = None,
-    param: Params = None,
-    plugin: Plugin = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print examples as a person reads them, answers marked."""
-    _load_plugins(plugin)
-    from genlab.report.listing import show_examples
-
-    show_examples(task, length, format, split, n, seed, max_len, parse_params(param or []), as_json)
-
-
+cli_tasks.add_to(app)
 cli_grid.add_to(app)
 cli_probe.add_to(app)
 app.add_typer(cli_rasp.rasp_app, name="rasp")

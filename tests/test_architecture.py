@@ -27,6 +27,7 @@ ROOMS = (
     "cli_forecast",
     "cli_grid",
     "cli_probe",
+    "cli_tasks",
     "cli",
 )
 """Lowest first."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, final
 
@@ -92,6 +93,8 @@ class Task(ABC):
     id_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of position ids that the family gives (`ModelConfig.positions`), by `placed`."""
 
+    shown_length: ClassVar[int] = 8
+    """The length at which `lab show` shows examples unless told."""
     every_length: ClassVar[bool] = False
     """Whether each length up to the training length is evaluated, not only a few (every shot, where each trains)."""
 
@@ -227,6 +230,21 @@ class Task(ABC):
         """Numbers at each position of a format with real-valued items (`Examples.values`); 0: tokens alone."""
         return 0
 
+    def written(self, examples: Examples, row: int) -> tuple[str, str]:
+        """Prompt and answer of one example as a person reads them."""
+        prompt, answer = self.read(examples, row)
+        return " ".join(prompt), " ".join(answer)
+
+    def drawing(self, prompt: Sequence[str], answer: Sequence[str], length: int) -> str:
+        """One example drawn with characters; empty where the family has no drawing."""
+        del prompt, answer, length
+        return ""
+
+    def draw_figure(self, file: Path, prompt: Sequence[str], answer: Sequence[str], length: int) -> None:
+        """One example as a figure. Raises `UserError` where the family has none, or the file cannot be written."""
+        del prompt, answer, length
+        raise UserError(f"task {self.name!r} has no figure to draw to {str(file)!r}; mazes have one")
+
     # -- what every task has ---------------------------------------------------------------------------------
 
     @property
@@ -284,9 +302,12 @@ class Task(ABC):
         for length in (int(np.min(lengths)), int(np.max(lengths))):
             if not low <= length <= high:
                 upper = "--max-len sets" if high == self.max_len else "--max-len and the task's parameters set"
+                allowed = (
+                    f"allowed are {low} to {high}" if low <= high else f"its shortest has {low}, its longest {high}"
+                )
                 raise UserError(
-                    f"task {self.name!r} cannot make length {length} on split {chosen.name!r}: allowed are {low} to "
-                    f"{high} {self.length_unit} ({upper} the upper end)"
+                    f"task {self.name!r} cannot make length {length} on split {chosen.name!r}: {allowed} "
+                    f"{self.length_unit} ({upper} the upper end)"
                 )
         for length in set(np.asarray(lengths).tolist()):
             if not self.makes(chosen, length):

@@ -63,8 +63,8 @@ class MaxRetrieval(Task):
             "tokens": {"n_layers": 2, "steps": 4000},
             # The published model: 5 to 16 items, width 128, one head, AdamW.
             "values": {
-                **{"min_len": 5, "d_model": 128, "d_mlp": 128, "n_heads": 1, "batch_size": 128, "steps": 10_000},
-                **{"weight_decay": 1e-3},
+                **{"min_len": 5, "d_model": 128, "d_mlp": 128, "n_heads": 1, "batch_size": 128, "steps": 3000},
+                **{"weight_decay": 1e-3, "init_std": 0.1, "scale_residual_init": False},
             },
         }
     )
@@ -154,6 +154,13 @@ class MaxRetrieval(Task):
         values[row, item, 1 + classes[row, item]] = 1
         values[np.arange(len(lengths)), lengths, 0] = rng.random(len(lengths), dtype=np.float32)
         return Examples(examples.tokens, examples.targets, examples.scored, lengths, values=values)
+
+    def written(self, examples: Examples, row: int) -> tuple[str, str]:
+        if examples.values is None:
+            return super().written(examples, row)
+        *items, query = examples.values[row, : int(examples.lengths[row]) + 1].tolist()
+        shown = [f"{priority:.3f} {self.symbols()[one_hot.index(1.0)]}" for priority, *one_hot in items]
+        return f"{', '.join(shown)} > (query {query[0]:.3f})", self.read(examples, row)[1][0]
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         if self.format == "values":

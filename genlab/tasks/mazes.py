@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from pydantic import Field
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split
 from genlab.tasks.base import Examples, Ints, Task, split_map
+from genlab.tasks.maze_drawing import draw_png, draw_text
 from genlab.tasks.maze_grid import shared_answers
 from genlab.tasks.maze_making import Generator, Mazes, Recipe, library_version, stacked
 from genlab.tasks.maze_pool import BLOCK, block
@@ -81,6 +83,7 @@ class Maze(Task):
         Split(name="far", about="paths of at least two sides", shift={"path": "long"}),
     )
     train_split = "train"
+    shown_length = 5
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"*": {"n_layers": 4, "d_model": 128, "positions": "rotary", "steps": 5000}}
     )
@@ -190,6 +193,15 @@ class Maze(Task):
         solved = valid and target and path[0] == puzzle.origin
         shortest = solved and len(path) == len(shortest_path(puzzle))
         return {"valid": valid, "target": target, "solved": solved, "shortest": shortest}
+
+    def drawing(self, prompt: Sequence[str], answer: Sequence[str], length: int) -> str:
+        return draw_text(prompt, answer, length)
+
+    def draw_figure(self, file: Path, prompt: Sequence[str], answer: Sequence[str], length: int) -> None:
+        try:
+            draw_png(file, prompt, answer, length)
+        except OSError as error:
+            raise UserError(f"cannot write the figure {str(file)!r} ({error.strerror})") from error
 
     def chance(self, length: int) -> float:
         """Measured over all pairs of mazes of the pool of `id`: there is no formula."""
