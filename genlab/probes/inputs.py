@@ -198,7 +198,11 @@ def hooked_input(model: Any, examples: Sequence[Examples], vocab: Sequence[str] 
     Args:
         examples: in-distribution batches, each of one length; whoever gives them answers for that.
         vocab: token strings by id, for signals that need them.
+
+    Raises:
+        UserError: it has no such hook names.
     """
+    probed = Hooked(model)
     device = torch.device(getattr(model.cfg, "device", None) or "cpu")
     batches = tuple(as_batch(e, int(e.lengths[0]), device) for e in examples)
-    return ProbeInput(Hooked(model), batches, tuple(vocab))
+    return ProbeInput(probed, batches, tuple(vocab))

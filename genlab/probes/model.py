@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from genlab.errors import UserError
 from genlab.models import Model, Transformer
 from genlab.probes.signal import NotApplicable
 from genlab.spec import ModelConfig
@@ -134,11 +135,11 @@ class Hooked:
     n_runs = 1
 
     def __init__(self, model: Any):
-        """Raises `NotApplicable` if the model has no attention pattern under TransformerLens's name."""
+        """Raises `UserError` if the model has no attention pattern under TransformerLens's name."""
         self.model = model
         names = set(getattr(model, "hook_dict", {}))
         if "blocks.0.attn.hook_pattern" not in names:
-            raise NotApplicable("the model has no hook point blocks.0.attn.hook_pattern")
+            raise UserError("a model to be probed has a hook point blocks.0.attn.hook_pattern; this one has none")
         wanted = [f"blocks.{i}.{hook}" for i in range(model.cfg.n_layers) for hook in _HOOKS]
         self._names: Sequence[str] = [name for name in wanted if name in names]
 

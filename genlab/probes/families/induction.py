@@ -73,6 +73,20 @@ def induction_mul(given: ProbeInput) -> Tensor:
 
 
 @signal(
+    "induction_mul_no_first",
+    per="head",
+    about="the same without attention to the first token, where a head with nothing to do rests",
+    formula="induction_mul, the first key left out of both sums (exclude_bos)",
+    unit="share",
+    low=0,
+    high=1,
+    source=LENS,
+)
+def induction_mul_no_first(given: ProbeInput) -> Tensor:
+    return of_all(given, lambda batch: follows_same(batch.tokens), first=False)
+
+
+@signal(
     "induction_scored",
     per="head",
     about="attention, at places of the answer, to the right next token behind the same token",
@@ -184,4 +198,4 @@ def random_induction_mul(given: ProbeInput) -> Tensor:
     why_not=_RANDOM,
 )
 def random_induction_mul_no_first(given: ProbeInput) -> Tensor:
-    return of_all(on_repeats(given), lambda batch: follows_same(batch.tokens), first=False)
+    return induction_mul_no_first(on_repeats(given))

@@ -1,0 +1,110 @@
+"""Which selects of the task's RASP program are found in the model: how well each head's pattern agrees with each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genlab.errors import UserError
+from genlab.probes.masses import masses
+from genlab.probes.signal import NotApplicable, signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genlab.probes.inputs import ProbeInput
+
+_FOUND = 0.5
+
+
+def select_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
+    """The selects of the task's program: name -> bool[batch, query, key], one a batch.
+
+    Queries at which every key is selected, or none, are left out of a select: they ask for no pattern. Selects that
+    are equal on all batches are one.
+    """
+    from genlab.rasp.lang.kernels import selection
+    from genlab.rasp.programs.registry import best, bind
+    from genlab.rasp.running import trace
+    from genlab.rasp.tokens import token_map
+
+    name, form, params = given.task()
+    try:
+        program = bind(best(name, form).program, params)
+    except UserError as why:
+        raise NotApplicable(str(why)) from None
+    values = token_map(given.vocab, name, form)
+    found: dict[str, list[np.ndarray]] = {}
+    for batch in given.batches:
+        graph = trace(program, values.encode(batch.tokens.cpu().numpy()), keep=True)
+        nodes = [node for node in graph.live if node.op == "select"]
+        for i, node in enumerate(nodes):
+            k, q = (graph.values[parent.id] for parent in node.inputs)
+            assert node.func is not None
+            mask = selection(k, q, node.func, bool(node.params[0]))
+            mask &= np.tril(np.ones(mask.shape[-1], bool))
+            partly = mask.any(-1) & (mask.sum(-1) < np.arange(1, mask.shape[-1] + 1))
+            mask &= (partly & batch.real.cpu().numpy())[..., None]
+            label = node.label.removeprefix("select ")
+            found.setdefault(f"{i + 1}-{node.place.via or label}", []).append(mask)
+    unlike: dict[bytes, str] = {}
+    for label, one in found.items():
+        if any(mask.any() for mask in one) and len(one) == len(given.batches):
+            unlike.setdefault(b"".join(np.packbits(mask).tobytes() for mask in one), label)
+    return {label: found[label] for label in unlike.values()}
+
+
+def agreement(given: ProbeInput) -> dict[str, Tensor]:
+    """Select -> float[run, layer, head]: attention on selected keys, beyond that of a uniform head."""
+    import torch
+
+    masks = given.once("selects", lambda: select_masks(given))
+    if not masks or not given.cfg.n_layers:
+        raise NotApplicable("its program selects no keys at in-distribution examples")
+    device = given.batches[0].tokens.device
+    layers: list[Tensor] = []
+    stacked = [
+        torch.from_numpy(np.stack([one[i] for one in masks.values()])).to(device) for i in range(len(given.seen))
+    ]
+    uniform = [mask.sum(-1) / torch.arange(1, mask.shape[-1] + 1, device=device) for mask in stacked]
+    count = sum(mask.any(-1).sum((1, 2)) for mask in stacked)[:, None, None]  # pyright: ignore[reportIndexIssue]
+    base = sum(share.sum((1, 2)) for share in uniform)[:, None, None] / count  # pyright: ignore[reportIndexIssue]
+    for layer in range(given.cfg.n_layers):
+        total = torch.stack([masses(s.pattern(layer), m) for s, m in zip(given.seen, stacked, strict=True)]).sum(0)
+        mean = total / count
+        layers.append((mean - base) / (1 - base))
+    scores = torch.stack(layers, dim=2)  # [select, run, layer, head]
+    return dict(zip(masks, scores, strict=True))
+
+
+@signal(
+    "rasp_select",
+    per="head",
+    about="agreement of a head's pattern with each select of the task's RASP program",
+    formula="(m - u) / (1 - u), m the mean attention on the selected keys, u that of a uniform head, over queries "
+    "with some but not all keys selected",
+    unit="share",
+    low=float("-inf"),
+    high=1,
+    source="ours, after the programs of Zhou et al. 2023, arXiv 2310.16028",
+)
+def rasp_select(given: ProbeInput) -> dict[str, Tensor]:
+    return given.once("agreement", lambda: agreement(given))
+
+
+@signal(
+    "rasp_selects_found",
+    per="run",
+    about="how much of the task's RASP program is found in the model's heads",
+    formula=f"share of the program's selects whose best head agrees by {_FOUND} or more (rasp_select)",
+    unit="share of selects",
+    low=0,
+    high=1,
+    source="ours",
+)
+def rasp_selects_found(given: ProbeInput) -> Tensor:
+    import torch
+
+    scores = torch.stack(list(given.once("agreement", lambda: agreement(given)).values()))
+    return (scores.flatten(2).amax(-1) >= _FOUND).double().mean(0)
