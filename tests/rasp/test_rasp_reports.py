@@ -41,6 +41,7 @@ class TestRun:
             ("addition", "reversed-hints", "a 0 b 5 + a 0 b 7 >", "b 2 a 1 <end>"),
             ("parity", "scratchpad", "a 0 b 0 c 1 d 1 e 0 >", "+ c - d + <end>"),
             ("repeats", "text", "5 1 2 3 4 7 8 6 1 2 3 4", "7 8 6"),
+            ("repeats", "text", "3 1 9 5 0 0 3 1 7 8 6 0 0 3 1", "7 8 6"),  # before the text stands no 0
         ],
     )
     def test_answers(self, task, format, prompt, answer):

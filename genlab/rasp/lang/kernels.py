@@ -1,8 +1,8 @@
 """The arithmetic of select and aggregate on a whole batch, [n, pos], without a Python loop over pairs.
 
-A selection is not written out where that can be avoided: equality groups the positions of equal value, a lookup by
-index gathers, a predicate of the key alone is a running sum. Everything else is compared pair by pair, in slices of
-the batch that fit a cache.
+A selection is not written out where that can be avoided: a lookup by index gathers, a predicate of the key alone is a
+running sum, so is a comparison with each of a few queries, and equality groups the positions of equal value.
+Everything else is compared pair by pair, in slices of the batch that fit a cache.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from genlab.rasp.lang.functions import (
     pair_table,
 )
 from genlab.rasp.lang.grouped import Reduction, grouped, truncated_mean
+from genlab.rasp.lang.levels import LEVELS, by_levels, levels_of
 from genlab.rasp.lang.packed import WORD, Words, pack, reduce_packed
 
 __all__ = ["reduce_matrix", "reduce_selected", "selection"]
@@ -72,6 +73,8 @@ def reduce_selected(
         keep = None if table is None else table.key_only()
     if causal and keep is not None:
         return _running(keep, v, default, reduction)
+    if causal and pred in _STANDARD and (found := _few_queries(k, q, v, pred, default, reduction)) is not None:
+        return found
     out = np.empty(v.shape, np.int64)
     for rows in _cut(len(q), _PACKED // (q.shape[1] * k.shape[1])):
         part = pred if table is None else table.of(rows)
@@ -98,7 +101,7 @@ def _packed_selection(k: Values, q: Values, pred: Predicate | _Table, causal: bo
     """The selection, 64 keys a word: [word, n, query]."""
     (n, queries), keys = q.shape, k.shape[1]
     compare = _comparison(k, q, pred, causal)
-    levels = None if isinstance(pred, _Table) else _levels(q, keys)
+    levels = None if isinstance(pred, _Table) else levels_of(q, keys)
     if levels is not None:  # few different queries: what each of them selects, once for all places that ask it
         compare = _comparison(k, np.broadcast_to(levels, (n, len(levels))), pred, causal)
     words = np.empty((-(-keys // WORD), n, queries), np.uint64)
@@ -110,12 +113,6 @@ def _packed_selection(k: Values, q: Values, pred: Predicate | _Table, causal: bo
             words[place, rows] = met if levels is None else np.take_along_axis(met, q[rows] - levels[0], axis=1)
         words[place] &= pack(before[None, :, block])
     return words
-
-
-def _levels(q: Values, keys: int) -> Ints | None:
-    """All values from the smallest query to the largest, if they are fewer than the keys."""
-    low, high = int(q.min()), int(q.max())
-    return np.arange(low, high + 1) if high - low < keys and q.dtype != np.bool_ else None
 
 
 class _Table:
@@ -194,9 +191,26 @@ def _reduce_equal(k: Ints, q: Ints, v: Ints, default: int, reduction: Reduction)
     length = k.shape[1]
     if (k == k[:, :1] + np.arange(length)).all():
         return _gathered(q - k[:, :1], v, default, reduction)
+    if (found := _few_queries(k, q, v, equals, default, reduction)) is not None:
+        return found
     out = np.empty(v.shape, np.int64)
     for rows in _cut(len(k), _EVENTS // (2 * length)):
         out[rows] = grouped(k[rows], q[rows], v[rows], default, reduction)
+    return out
+
+
+def _few_queries(k: Values, q: Values, v: Ints, pred: Predicate, default: int, reduction: Reduction) -> Ints | None:
+    """Aggregate by a running aggregate for each query, if there are few different ones; else None."""
+    levels = levels_of(q, LEVELS)
+    if levels is None:
+        return None
+    out = np.empty(v.shape, np.int64)
+    narrow, _ = _alike(k, q)
+    for rows in _cut(len(q), _PAIRS // (len(levels) * k.shape[1])):
+        found = by_levels(narrow[rows], q[rows], v[rows], _STANDARD[pred], levels, default, reduction)
+        if found is None:
+            return None
+        out[rows] = found
     return out
 
 

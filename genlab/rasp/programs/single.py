@@ -61,12 +61,13 @@ def value_of_key(x: Any) -> Any:
 def next_of_context(x: Any, symbols: int = 64) -> Any:
     """What followed the last tokens when they stood there before: eight if they did, else fewer.
 
-    All tokens of a context are written as one number. Two places with the same eight tokens and different ones
-    before them would mislead it; they are as rare as eight tokens by chance.
+    All tokens of a context are written as one number, with a digit of its own for what is before the text. Two
+    places with the same eight tokens and different ones before them would mislead it; they are as rare as eight
+    tokens by chance.
     """
     context, answer = x, full(x, NONE)
     for back in range(1, 8):
-        context = context * symbols + shift_right(x, back)
+        context = context * (symbols + 1) + shift_right(x, back, default=symbols)
         if back >= 3:
             answer = first_of(induct_kqv(context, context, x, offset=1, default=NONE), answer)
     return answer
