@@ -27,6 +27,9 @@ _BUDGET = 170.0
 _FLOPS, _OVERHEAD = 50e9, 2.5e-3
 """One core's floating-point rate in a training step, and seconds a step that do not scale (measured: benchmarks/)."""
 
+_SIZES = {*ModelConfig.model_fields, "batch_size", "lengths_per_batch", "min_len"}
+"""Options that decide what a step costs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evals:
@@ -137,7 +140,8 @@ def plan(
     if model.given_positions:
         made.check_ids(model.given_positions)
     picked = "" if given.get("steps") is not None else "steps, "
-    if given.get("steps") is None:
+    own = train_len == defaults.get("train_len") and not params and not _SIZES & set(given)
+    if given.get("steps") is None and not own:  # the steps of a task's own configuration are known to be few enough
         train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})
     base = RunSpec(task=made.spec, model=model, train=train)
     looked_at = evals or Evals(test_len=test_len)

@@ -50,7 +50,20 @@ class Modular(Task):
         Split(name="mirror-held-out", about="held out, and (b, a) too", shift={"pairs": "mirror-held-out"}),
     )
     train_split = "train"
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"train_len": 1, "test_len": 1}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 1,
+                "test_len": 1,
+                "n_layers": 1,
+                "d_model": 128,
+                "batch_size": 512,
+                "weight_decay": 1.0,
+                "warmup": 10,
+                "steps": 5000,
+            }
+        }
+    )
 
     class Params(Task.Params):
         """What is computed, and which of the pairs are for training."""

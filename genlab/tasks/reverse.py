@@ -44,7 +44,19 @@ class Reverse(Task):
         Split(name="zipf", about="symbol i has weight 1 / i", shift={"exponent": 1.0, "sorted": False}),
         Split(name="sorted", about="symbols in alphabetical order", shift={"exponent": 0.0, "sorted": True}),
     )
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 2, "steps": 3000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 8,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lengths_per_batch": 8,
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 6000,
+            }
+        }
+    )
 
     class Params(Task.Params):
         symbols: int = Field(ge=2, description="symbols of the alphabet; unless given, 2, or max_len without repeats")

@@ -119,3 +119,10 @@ def test_where_nobody_names_a_length_the_error_says_so():
         default_lengths("first-bit", {"steps": 3})
     with pytest.raises(UserError, match="did you mean 'running'"):
         defaults_of("parity", "runing")
+
+
+def test_a_tasks_own_configuration_gets_all_its_steps_and_a_dearer_one_as_many_as_fit():
+    own = genlab.plan("modular").specs[0].train.steps
+    assert own == defaults_of("modular")["steps"] == genlab.plan("modular", lr=1e-4).specs[0].train.steps
+    assert genlab.plan("modular", d_model=256).specs[0].train.steps < own
+    assert genlab.plan("modular", params={"p": 101}).specs[0].train.steps < own
