@@ -1,4 +1,4 @@
-"""Generated tasks as a file that the lab can load: `lab train --plugin pairs.py --task rasp-0a ...`."""
+"""Generated tasks as a file that the lab can load: `lab train --plugin pairs.py --task rasp-0-0a ...`."""
 
 from __future__ import annotations
 
