@@ -20,7 +20,7 @@ from genlab.tasks import Examples, make
 from genlab.training import Stack, Stream, fresh
 from genlab.training.batches import stack_examples
 from genlab.training.optimizer import learning_rate
-from genlab.training.step import places
+from genlab.training.places import arranged, moved
 
 LENGTH, MAX_LEN, STEPS = 32, 50, 100_000
 TASK = make("sort", max_len=MAX_LEN)
@@ -193,7 +193,7 @@ def batches_only(seed: int) -> Callable[[], float]:
 
     def step() -> float:
         batch = stack.batch(made[0])
-        places(stack_examples([batch]), stack.offsets(made[0], batch)[None], "scored", like)
+        moved(arranged(stack_examples([batch]), stack.offsets(made[0], batch)[None], "scored"), like)
         made[0] += 1
         return math.nan
 

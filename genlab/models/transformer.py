@@ -70,7 +70,9 @@ class Transformer(StackedModel):
         ids = torch.arange(call.start, end, device=self.flat.device)
         if call.offsets is None or not self.positions.offset_while_training:
             return ids
-        return ids + call.offsets[..., None]
+        ids = ids + call.offsets[..., None]
+        # Beyond the context stand only pads, of runs beside which others have longer inputs.
+        return ids if reach is None else ids.clamp(max=reach - 1)
 
     def _loops(self, call: Call) -> int | Int[Tensor, "run batch"]:
         """How many times the blocks are applied: to all examples alike, or to each by its length."""

@@ -14,6 +14,8 @@ import torch
 
 from genlab.errors import UserError
 from genlab.models import parameters
+from genlab.models.kernels import Kernel
+from genlab.runs.devices import cores
 from genlab.runs.environment import environment
 from genlab.runs.evaluating import evaluate_runs, missing_evals
 from genlab.runs.leases import Lease, lease
@@ -44,12 +46,14 @@ class Job:
         evals: what to evaluate of each.
         again: do it again, though it is there.
         checkpoint_seconds: how often where it stands is kept.
+        kernel: what multiplies its matrices on a CPU (`genlab.models.kernels`).
     """
 
     specs: list[RunSpec]
     evals: Evals
     again: bool = False
     checkpoint_seconds: float = 60.0
+    kernel: Kernel = "torch"
 
     @property
     def stack(self) -> str:
@@ -64,6 +68,7 @@ class Job:
             "evals": {**evals, "n": self.evals.n, "seed": self.evals.seed},
             "again": self.again,
             "checkpoint_seconds": self.checkpoint_seconds,
+            "kernel": self.kernel,
         }
 
     @classmethod
@@ -72,7 +77,7 @@ class Job:
         evals = given["evals"]
         evals = Evals(evals["test_len"], tuple(evals["splits"]), evals["n"], evals["seed"])
         specs = [RunSpec.model_validate(spec) for spec in given["specs"]]
-        return cls(specs, evals, given["again"], given["checkpoint_seconds"])
+        return cls(specs, evals, given["again"], given["checkpoint_seconds"], given["kernel"])
 
     def splits(self) -> list[tuple[list[RunSpec], list[Split]]]:
         """Runs with the splits that they are evaluated at (those depend on the training lengths)."""
@@ -83,13 +88,10 @@ class Job:
         task = make(self.specs[0].task)
         return [(specs, eval_splits(task, specs[0].train, self.evals)) for specs in found.values()]
 
-    def watched(self) -> list[Split]:
-        """What is evaluated while training, at few examples: the splits beyond the in-distribution check."""
-        beyond = [split for _, splits in self.splits() for split in splits[1:]]
-        names = dict.fromkeys(split.name for split in beyond)
-        lengths = {name: {n for split in beyond if split.name == name for n in split.lengths} for name in names}
-        task = make(self.specs[0].task)
-        return [task.split(name).at(tuple(sorted(lengths[name])), _TRACE_EXAMPLES, self.evals.seed) for name in names]
+    def watched(self, spec: RunSpec) -> list[Split]:
+        """What is evaluated of a run while it trains, at few examples: what lies beyond the in-distribution check."""
+        _, *beyond = eval_splits(make(spec.task), spec.train, self.evals)
+        return [split.at(split.lengths, _TRACE_EXAMPLES, self.evals.seed) for split in beyond]
 
 
 def is_complete(store: Store, job: Job) -> bool:
@@ -126,7 +128,7 @@ def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) 
     ended = [state for state in states if state.status != "training"]
     for step in sorted({state.step for state in states if state.status == "training"}):
         together = [s for s in states if s.step == step and s.status == "training"]
-        trained = _train(together, device, watch, job.watched())
+        trained = _train(together, device, watch, job)
         if any(state.status == "training" for state in trained):
             store.save_checkpoint([*ended, *trained])
             return False
@@ -136,12 +138,12 @@ def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) 
     return True
 
 
-def _train(
-    states: Sequence[RunState], device: torch.device, watch: _Watch, watched: Sequence[Split]
-) -> list[RunState]:
+def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job: Job) -> list[RunState]:
     """Train runs to their ends, in halves where the device has not the memory for all at once."""
     try:
-        return train_stack(make(states[0].spec.task), states, device, watch.after_step, watched)
+        task = make(states[0].spec.task)
+        makers = cores() - 1 if device.type == "cuda" else 0  # a core that trains has nobody to wait for
+        return train_stack(task, states, device, watch.after_step, job.watched, job.kernel, makers)
     except torch.OutOfMemoryError:
         if len(states) == 1:
             size = parameters.count(states[0].spec.model)
@@ -149,10 +151,10 @@ def _train(
     if device.type == "cuda":
         torch.cuda.empty_cache()
     half = len(states) // 2
-    first = _train(states[:half], device, watch, watched)
+    first = _train(states[:half], device, watch, job)
     if any(state.status == "training" for state in first):  # asked to stop
         return [*first, *states[half:]]
-    return [*first, *_train(states[half:], device, watch, watched)]
+    return [*first, *_train(states[half:], device, watch, job)]
 
 
 class _Watch:

@@ -2,7 +2,8 @@
 
 from genlab.training.batches import Stream
 from genlab.training.evaluate import LengthResult, eval_examples, evaluate
-from genlab.training.loop import RunState, Stack, fresh, stack_key, train_stack
+from genlab.training.loop import Stack, train_stack
+from genlab.training.state import RunState, fresh, stack_key
 
 __all__ = [
     "LengthResult",

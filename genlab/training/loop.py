@@ -4,74 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from genlab.models import initial, model_of
+from genlab.models import model_of
+from genlab.models.kernels import Kernel
 from genlab.spec import RunSpec, Split
-from genlab.tasks import Task, in_distribution, spread
-from genlab.training.batches import Stream, stack_examples, widest
-from genlab.training.evaluate import evaluate
+from genlab.tasks import Task
+from genlab.training.ahead import Batches
+from genlab.training.capture import GRAIN, Captured, can_capture
+from genlab.training.looks import check_of, looked_at
 from genlab.training.optimizer import Adam, learning_rate
-from genlab.training.step import dropout, losses_and_gradients, places, precision
+from genlab.training.places import Places, moved
+from genlab.training.state import RunState, Status, stack_key
+from genlab.training.step import dropout, losses_and_gradients, precision
 
-__all__ = ["RunState", "Stack", "fresh", "stack_key", "train_stack"]
+__all__ = ["Stack", "train_stack"]
 
-Status = Literal["training", "finished", "reached", "diverged"]
-"""`reached`: stopped early by `until`; `diverged`: frozen when its loss was no longer finite."""
-
-_ID_LENGTHS, _ID_EXAMPLES = 8, 64
-"""The in-distribution check while training: how many lengths, examples at each."""
-TRACED = ("exact_match", "exact_match_no_end", "token_accuracy", "loss")
-"""Metrics that are kept of every evaluation while training."""
+Watched = Callable[[RunSpec], Sequence[Split]]
+"""The splits (lengths, n and seed filled in) of a run that are evaluated at every measurement, beside its check."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """Where a run stands: all that going on with it needs.
-
-    Attributes:
-        step: optimiser steps taken.
-        weights, exp_avg, exp_avg_sq: [params], on the CPU.
-        history: rows of (step, loss, lr, exact_match, seconds), one a measurement.
-        trace: evaluations made while training, rows of (step, split, length, metric, value, n).
-        loss_sum: losses since the last measurement, added up; not finite once the run has diverged.
-    """
-
-    spec: RunSpec
-    step: int
-    status: Status
-    weights: Tensor
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
-    history: list[dict[str, int | float]] = field(default_factory=list)
-    loss_sum: float = 0.0
-    trace: list[dict[str, int | float | str]] = field(default_factory=list)
-
-
-def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
-    """Runs of one shape at step 0."""
-    dtype = torch.float64 if specs[0].train.dtype == "float64" else torch.float32
-    weights = torch.cat([initial(s.model, [s.train.init_seed]) for s in specs]).to(dtype)
-    zeros = torch.zeros_like(weights)
-    rows = zip(specs, weights, zeros, zeros.clone(), strict=True)
-    return [RunState(spec, 0, "training", w, m, v) for spec, w, m, v in rows]
-
-
-def stack_key(spec: RunSpec) -> RunSpec:
-    """The spec with all that may differ between the runs of a stack made alike: runs of one key can be stacked.
-
-    Runs may differ in seeds, learning rate and its schedule, weight decay, clip, label noise, `until` and their
-    initial weights.
-    """
-    model = spec.model.model_copy(update={"init_std": 1.0, "scale_residual_init": True})
-    own = {"lr": 1.0, "warmup": 0, "schedule": "constant", "final_lr": 0.0, "weight_decay": 0.0, "grad_clip": 0.0}
-    train = spec.train.model_copy(update={**own, "until": None, "label_noise": 0.0, "init_seed": 0, "data_seed": 0})
-    return spec.model_copy(update={"model": model, "train": train})
+def _nothing(_spec: RunSpec) -> Sequence[Split]:
+    return ()
 
 
 class Stack:
@@ -81,10 +37,24 @@ class Stack:
         train: the training configuration, for the fields that all runs share.
     """
 
-    def __init__(self, task: Task, states: Sequence[RunState], device: torch.device, watched: Sequence[Split] = ()):
-        """`watched`: splits (lengths, n and seed filled in) to evaluate at every measurement, beside the check.
+    def __init__(
+        self,
+        task: Task,
+        states: Sequence[RunState],
+        device: torch.device,
+        watched: Watched = _nothing,
+        kernel: Kernel = "torch",
+        makers: int = 0,
+    ):
+        """
+        Args:
+            watched: what is evaluated at every measurement, beside the check.
+            kernel: what multiplies the matrices of a stack of one (see `genlab.models.kernels`).
+            makers: processes that may make batches ahead, at most.
 
-        Raises `ValueError` for runs that differ in what a stack shares (`stack_key`), or stand at other steps."""
+        Raises:
+            ValueError: runs that differ in what a stack shares (`stack_key`), or stand at other steps.
+        """
         if any(stack_key(s.spec) != stack_key(states[0].spec) or s.step != states[0].step for s in states):
             raise ValueError("the runs of a stack share one shape, one training configuration and one step")
         self.task, self.device = task, device
@@ -92,19 +62,19 @@ class Stack:
         self.train = self.specs[0].train
         self.step = states[0].step
         self.ended: list[RunState] = []
+        self._kernel: Kernel = kernel
         self._history = [list(s.history) for s in states]
         self._trace = [list(s.trace) for s in states]
-        self._streams = [Stream(task, s.spec.train, s.spec.model) for s in states]
+        self._splits = [[check_of(task, spec), *watched(spec)] for spec in self.specs]
+        self._captures = device.type == "cuda" and can_capture(self.specs[0])
+        self._batches = Batches(task, self.specs, GRAIN if self._captures else 1, makers)
         self._flat, *moments = (
             torch.stack([getattr(s, name) for s in states]).to(device)
             for name in ("weights", "exp_avg", "exp_avg_sq")
         )
         self._set_up(moments[0], moments[1], torch.tensor([s.loss_sum for s in states], dtype=torch.float64))
         self._measured_at = states[0].history[-1]["step"] if states[0].history else 0
-        train = self.train
-        check = in_distribution(task, train)
-        lengths = spread(task.lengths_between(check, train.min_len, train.train_len), _ID_LENGTHS)
-        self._watched = [check.at(lengths, _ID_EXAMPLES), *watched]
+        self._fastest = float("inf")
         self._since = time.perf_counter()
 
     @property
@@ -114,18 +84,27 @@ class Stack:
 
     def take_step(self) -> None:
         """One optimiser step of every run; a run whose loss or gradient is not finite is frozen."""
-        batches = [stream.batch(self.step) for stream in self._streams]
-        offsets = [s.offsets(self.step, b) for s, b in zip(self._streams, batches, strict=True)]
-        # Dropout masks have the shape of the batch, so that must not depend on what the other runs have drawn.
-        width = widest(self.task, batches[0].lengths) if self.train.dropout else 0
-        batch = places(stack_examples(batches, width), np.stack(offsets), self.train.loss, self._flat)
-        drop = dropout(self.specs, self.step, self.device)
-        with precision(self.train.dtype, self.device):
-            losses, gradients = losses_and_gradients(self._model, batch, drop)
-        self._alive &= losses.isfinite() & gradients.isfinite().all(dim=1)
-        self._optimizer.update(self._flat, gradients, self.step, self._alive)
-        self._loss_sum += losses.masked_fill(~self._alive, float("nan"))
+        batch = self.batch()
+        start = time.perf_counter()
+        self.advance(batch)
+        if self._batches.wants_makers:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self._fastest = min(self._fastest, time.perf_counter() - start)  # the others set something up
+            self._batches.hire(self._fastest)
+
+    def batch(self) -> Places:
+        """The batch of the coming step, on the device."""
+        return moved(self._batches.take(self.step), self._flat)
+
+    def advance(self, batch: Places) -> None:
+        """The step itself, given its batch."""
+        self._update(batch, self._optimizer.rates(self.step))
         self.step += 1
+
+    def close(self) -> None:
+        """Let the processes go that make batches."""
+        self._batches.close()
 
     def due(self) -> bool:
         """Whether this step is one to measure at."""
@@ -144,7 +123,7 @@ class Stack:
                     "step": self.step,
                     "loss": losses[i],
                     "lr": learning_rate(spec.train, max(0, self.step - 1)),
-                    "exact_match": float(exact[i]),
+                    "exact_match": exact[i],
                     "seconds": before + seconds / len(self.specs),
                 }
             )
@@ -159,27 +138,30 @@ class Stack:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _evaluate(self) -> np.ndarray:
-        """Add the watched splits to each run's trace; mean exact match of the first, in distribution."""
-        inside: list[np.ndarray] = []
-        for number, split in enumerate(self._watched):
-            with precision(self.train.dtype, self.device):
-                results = evaluate(self._model, self.task, split, judge=False)
-            for result in results:
-                about = {"step": self.step, "split": split.name, "length": result.length, "n": split.n}
-                for name in TRACED:
-                    values = result.metrics[name][0]
-                    for trace, value in zip(self._trace, values, strict=True):
-                        trace.append({**about, "metric": name, "value": float(value)})
-                if number == 0:
-                    inside.append(result.metrics["exact_match"][0])
-        return np.mean(inside, axis=0)
+    def _evaluate(self) -> list[float]:
+        """Add to each run's trace; the exact match of each in distribution."""
+        with precision(self.train.dtype, self.device):
+            inside, rows = looked_at(self._model, self.task, self._splits)
+        for trace, new in zip(self._trace, rows, strict=True):
+            trace += [{"step": self.step, **row} for row in new]
+        return inside
 
     def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor, loss_sum: Tensor) -> None:
-        self._model = model_of(self.specs[0].model, self._flat)
+        self._model = model_of(self.specs[0].model, self._flat, self._kernel)
         self._optimizer = Adam(self.specs[0].model, [s.train for s in self.specs], exp_avg, exp_avg_sq)
         self._loss_sum = loss_sum.to(self._flat)
         self._alive = self._loss_sum.isfinite()
+        changed = (self._flat, exp_avg, exp_avg_sq, self._loss_sum, self._alive)
+        self._update = Captured(self._update_plainly, changed) if self._captures else self._update_plainly
+
+    def _update_plainly(self, batch: Places, rates: Tensor) -> None:
+        """Changes its tensors in place alone and waits for nothing, so that it can be captured."""
+        drop = dropout(self.specs, self.step, self.device)
+        with precision(self.train.dtype, self.device):
+            losses, gradients = losses_and_gradients(self._model, batch, drop)
+        self._alive.logical_and_(losses.isfinite() & gradients.isfinite().all(dim=1))
+        self._optimizer.update(self._flat, gradients, rates, self._alive)
+        self._loss_sum.add_(losses.masked_fill(~self._alive, float("nan")))
 
     def _status(self, i: int, alive: bool) -> Status:
         if not alive:
@@ -206,7 +188,8 @@ class Stack:
         if len(stay) == len(self.specs):
             return
         self.specs = [self.specs[i] for i in stay]
-        self._streams = [self._streams[i] for i in stay]
+        self._batches.keep(stay)
+        self._splits = [self._splits[i] for i in stay]
         self._history = [self._history[i] for i in stay]
         self._trace = [self._trace[i] for i in stay]
         self._flat = self._flat[stay]
@@ -219,18 +202,29 @@ def train_stack(
     states: Sequence[RunState],
     device: torch.device,
     after_step: Callable[[Stack], bool] = lambda _stack: True,
-    watched: Sequence[Split] = (),
+    watched: Watched = _nothing,
+    kernel: Kernel = "torch",
+    makers: int = 0,
 ) -> list[RunState]:
     """Train runs of one shape, all at one step, to their ends.
 
     Args:
         after_step: called after every step (with the stack, to read its step, history and states); False stops.
-        watched: splits to evaluate every `eval_every` steps, for the runs' traces.
+        watched, kernel, makers: see `Stack`.
 
     Returns:
         The state of every run, in the order given; those not ended are `training`.
     """
-    stack = Stack(task, states, device, watched)
+    stack = Stack(task, states, device, watched, kernel, makers)
+    try:
+        _to_the_end(stack, after_step)
+    finally:
+        stack.close()
+    done = {state.spec.run_id: state for state in [*stack.ended, *stack.states()]}
+    return [done[s.spec.run_id] for s in states]
+
+
+def _to_the_end(stack: Stack, after_step: Callable[[Stack], bool]) -> None:
     if stack.train.steps <= stack.step:  # nothing to train: measured as it is
         stack.measure()
     while stack.specs:
@@ -239,5 +233,3 @@ def train_stack(
             stack.measure()
         if not after_step(stack):
             break
-    done = {state.spec.run_id: state for state in [*stack.ended, *stack.states()]}
-    return [done[s.spec.run_id] for s in states]

@@ -48,18 +48,31 @@ class Adam:
     def _column(self, values: list[float]) -> Float[Tensor, "run 1"]:
         return torch.tensor(values, dtype=self.exp_avg.dtype, device=self.exp_avg.device)[:, None]
 
+    def rates(self, step: int) -> Float[Tensor, "run 3"]:
+        """What depends on the step (from 0): learning rates, the same over the bias of `exp_avg`, the bias of
+        `exp_avg_sq`. A tensor, so that a captured step takes them as it takes a batch."""
+        beta1, beta2 = self.trains[0].betas
+        lrs = [learning_rate(t, step) for t in self.trains]
+        rows = [(lr, lr / (1 - beta1 ** (step + 1)), 1 - beta2 ** (step + 1)) for lr in lrs]
+        return torch.tensor(rows, dtype=self.exp_avg.dtype, device=self.exp_avg.device)
+
     @torch.no_grad()
     def update(
         self,
         flat: Float[Tensor, "run params"],
         grads: Float[Tensor, "run params"],
-        step: int,
+        rates: Float[Tensor, "run 3"],
         alive: Bool[Tensor, " run"],
     ) -> None:
-        """Change `flat` in place by a step (from 0; `grads` is used up). The weights of runs not alive stay."""
+        """Change `flat` in place by a step (`grads` is used up). The weights of runs not alive stay.
+
+        Args:
+            rates: as `rates` gives them.
+        """
         first = self.trains[0]
         beta1, beta2 = first.betas
-        rate = self._column([learning_rate(t, step) for t in self.trains]) * alive[:, None]
+        rate, unbiased_rate, bias_sq = (rates * alive[:, None]).split(1, dim=1)
+        bias_sq = bias_sq.masked_fill(~alive[:, None], 1.0)
         grads.masked_fill_(~alive[:, None], 0.0)
         norms = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
         grads.mul_((self._clip / (norms + 1e-6)).clamp_(max=1.0))
@@ -69,5 +82,5 @@ class Adam:
             flat.mul_(1 - rate * self._decay * self._mask)
         self.exp_avg.lerp_(grads, 1 - beta1)
         self.exp_avg_sq.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
-        denominator = (self.exp_avg_sq / (1 - beta2 ** (step + 1))).sqrt_().add_(first.eps)
-        flat.sub_((self.exp_avg / denominator).mul_(rate / (1 - beta1 ** (step + 1))))
+        denominator = (self.exp_avg_sq / bias_sq).sqrt_().add_(first.eps)
+        flat.sub_((self.exp_avg / denominator).mul_(unbiased_rate))

@@ -4,64 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.models import Model
 from genlab.spec import RunSpec
-from genlab.tasks import Examples, Vocab
+from genlab.training.places import Places
 
-__all__ = ["Places", "dropout", "losses_and_gradients", "places", "precision"]
+__all__ = ["dropout", "losses_and_gradients", "precision"]
 
 _DROPOUT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """A batch on the device, with the places that the loss is taken at.
-
-    Attributes:
-        inputs: int[run, batch, pos] of tokens, or float[run, batch, pos, d_values] of real-valued items.
-        offsets: position of each example's first token, or of every token.
-        lengths: int[run, batch], each example's own length.
-        at: int[run, place], in batch * pos; runs with fewer places repeat their first at weight 0.
-        targets: int[run, place].
-        weights: float[run, place]; those of a run add up to 1.
-        since: the first position that any place stands at.
-    """
-
-    inputs: Int[Tensor, "run batch pos"] | Float[Tensor, "run batch pos d_values"]
-    offsets: Int[Tensor, "run batch"] | Int[Tensor, "run batch reach"]
-    lengths: Int[Tensor, "run batch"]
-    at: Int[Tensor, "run place"]
-    targets: Int[Tensor, "run place"]
-    weights: Float[Tensor, "run place"]
-    since: int
-
-
-def places(batch: Examples, offsets: np.ndarray, loss: str, like: Tensor) -> Places:
-    """A stacked batch `[run, batch, pos]` as tensors on the device and in the precision of `like`."""
-    assert batch.trained is not None, "stack_examples fills it"
-    taken = batch.targets != Vocab.pad if loss == "all" else batch.trained
-    mask = taken.reshape(len(taken), -1)
-    counts = mask.sum(axis=1)
-    at = np.tile(mask.argmax(axis=1)[:, None], int(counts.max()))
-    filled = np.arange(at.shape[1]) < counts[:, None]
-    at[filled] = np.nonzero(mask)[1]
-    targets = np.take_along_axis(batch.targets.reshape(len(mask), -1), at, axis=1)
-    weights = filled / counts[:, None]
-
-    def moved(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(like.device, non_blocking=True)
-
-    since = int(taken.any(axis=(0, 1)).argmax())
-    where = (moved(batch.inputs), moved(offsets), moved(batch.lengths))
-    return Places(*where, moved(at), moved(targets), moved(weights).to(like.dtype), since)
 
 
 def losses_and_gradients(
@@ -95,7 +51,8 @@ def dropout(specs: Sequence[RunSpec], step: int, device: torch.device) -> Callab
 def precision(dtype: str, device: torch.device) -> AbstractContextManager[object]:
     """The context in which matrix products run at `dtype`; it leaves torch's settings as it found them."""
     if dtype == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
+        # A weight cast in one step must not be used in the next, which a captured step would do.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
     return _tf32() if dtype == "tf32" else nullcontext()
 
 

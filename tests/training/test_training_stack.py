@@ -13,7 +13,7 @@ from small_runs import first, parity, run, runs
 from torch import Tensor
 
 from genlab.models import Transformer, initial
-from genlab.spec import RunSpec
+from genlab.spec import RunSpec, Split
 from genlab.tasks import Task, in_distribution
 from genlab.training import RunState, Stack, evaluate, fresh, stack_key, train_stack
 from genlab.training import loop as loop_module
@@ -88,6 +88,32 @@ def test_a_stack_trains_each_run_as_it_trains_alone(task: Task, options: dict[st
         assert_close(together[i], alone, 1e-9)
         assert alone.step == 6
         assert not torch.allclose(alone.weights, fresh([spec])[0].weights, atol=1e-4)
+
+
+def test_runs_of_other_training_lengths_share_a_stack() -> None:
+    """Each with its own check and its own watched splits, as alone."""
+    task = parity("scratchpad")
+    lengths = [(1, 5), (2, 3), (4, 6)]
+    specs = [
+        run(task, seed, dtype="float64", min_len=shortest, train_len=longest, curriculum=0.5)
+        for seed, (shortest, longest) in enumerate(lengths)
+    ]
+
+    def watched(spec: RunSpec) -> list[Split]:
+        return [task.split("id").at(tuple(range(spec.train.train_len, 7)), 16)]
+
+    together = train_stack(task, fresh(specs), CPU, watched=watched)
+    for ours, spec in zip(together, specs, strict=True):
+        (alone,) = train_stack(task, fresh([spec]), CPU, watched=watched)
+        assert_close(ours, alone, 1e-9)
+        places = [[(row["split"], row["length"], row["n"], row["metric"]) for row in s.trace] for s in (ours, alone)]
+        assert places[0] == places[1]
+        assert [row["value"] for row in ours.trace] == pytest.approx([row["value"] for row in alone.trace])
+        checked = {row["length"] for row in ours.trace if row["n"] == 64}
+        assert checked == set(range(spec.train.min_len, spec.train.train_len + 1))
+    dropping = [run(task, 0, dropout=0.1, train_len=longest) for longest in (4, 5)]
+    with pytest.raises(ValueError, match="runs of a stack share"):
+        Stack(task, fresh(dropping), CPU)
 
 
 def test_losses_agree_in_float32() -> None:
@@ -280,7 +306,7 @@ def test_runs_that_cannot_share_a_stack_are_refused() -> None:
         run(first(), 1, **{name: value})
         for name, value in {
             "steps": 9, "betas": (0.5, 0.5), "eps": 1e-3, "optimizer": "adam", "decay": "all", "dropout": 0.1,
-            "loss": "all", "dtype": "float64", "eval_every": 2, "train_len": 4, "batch_size": 3, "pool": 9,
+            "loss": "all", "dtype": "float64", "eval_every": 2, "batch_size": 3, "pool": 9,
         }.items()
     ]  # fmt: skip
     others += [run(first(), 1, model={"act_fn": "relu"}), run(first(max_len=9), 1)]
@@ -304,7 +330,7 @@ def test_initial_weights_are_each_run_s_own() -> None:
 def test_watched_splits_are_evaluated_at_every_measurement() -> None:
     watched = first().split("id").at((7, 8), 16)
     specs = runs(first(), [0, 1], steps=20, eval_every=8)
-    states = train_stack(first(), fresh(specs), CPU, watched=[watched])
+    states = train_stack(first(), fresh(specs), CPU, watched=lambda _spec: [watched])
     plain = train_stack(first(), fresh(specs), CPU)
     for state, unwatched in zip(states, plain, strict=True):
         assert torch.equal(state.weights, unwatched.weights)  # looking changes nothing

@@ -18,7 +18,8 @@ from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab
 from genlab.training import Stream, fresh
 from genlab.training.batches import stack_examples
-from genlab.training.step import Places, dropout, losses_and_gradients, places, precision
+from genlab.training.places import Places, arranged, moved
+from genlab.training.step import dropout, losses_and_gradients, precision
 
 CPU = torch.device("cpu")
 
@@ -33,7 +34,7 @@ def batches_of(task: Task, specs: list[RunSpec], step: int = 0) -> list[Examples
 
 def placed(model: Transformer, batches: list[Examples], loss: str = "scored") -> Places:
     offsets = np.zeros((len(batches), len(batches[0])), np.int64)
-    return places(stack_examples(batches), offsets, loss, model.flat)
+    return moved(arranged(stack_examples(batches), offsets, loss), model.flat)
 
 
 def plain_loss(model: Transformer, run_index: int, batch: Examples, where: np.ndarray) -> Tensor:
