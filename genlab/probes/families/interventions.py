@@ -1,0 +1,102 @@
+"""Exact match in distribution when attention is sharpened or flattened at inference, weights left as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genlab.probes.families.sharpness import VELICKOVIC
+from genlab.probes.signal import NotApplicable, signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from genlab.probes.inputs import ProbeInput, Seen
+
+_TEMPERATURES = (0.5, 0.8, 1.25, 2.0)
+
+
+def exact_match(seen: Seen) -> Tensor:
+    """Share of examples whose every scored token is the likeliest, float[run]."""
+    wrong = (seen.logits.argmax(-1) != seen.batch.targets) & seen.batch.scored
+    return (~wrong.any(-1)).double().mean(-1)
+
+
+def with_scores(given: ProbeInput, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Exact match with attention scores changed, float[run], a mean over training lengths."""
+    import torch
+
+    if given.spec is not None and given.spec.model.attn_weights not in ("softmax", "entmax15", "sigmoid"):
+        raise NotApplicable(f"attention weights {given.spec.model.attn_weights!r} scale their scores themselves")
+
+    def tap(name: str, x: Tensor) -> Tensor:
+        return change(x) if name.endswith("attn.hook_attn_scores") else x
+
+    return torch.stack([exact_match(given.look(batch, tap)) for batch in given.batches]).mean(0)
+
+
+def scaled(scores: Tensor, factor: Tensor | float) -> Tensor:
+    """Scores times a factor, -inf left alone."""
+    unseen = scores.isinf()
+    return (scores.masked_fill(unseen, 0.0) * factor).masked_fill(unseen, float("-inf"))
+
+
+@signal(
+    "exact_match_at_temperature",
+    per="run",
+    about="exact match in distribution with attention scores divided by a temperature",
+    formula="exact match under softmax(z / theta), theta one of " + ", ".join(map(str, _TEMPERATURES)),
+    unit="share",
+    low=0,
+    high=1,
+    source=VELICKOVIC,
+)
+def exact_match_at_temperature(given: ProbeInput) -> dict[str, Tensor]:
+    return {f"{theta:g}": with_scores(given, lambda z, t=theta: scaled(z, 1 / t)) for theta in _TEMPERATURES}
+
+
+@signal(
+    "exact_match_adaptive",
+    per="run",
+    about="exact match in distribution under adaptive temperature",
+    formula="exact match under softmax(beta z), beta >= 1 a polynomial of the row's entropy",
+    unit="share",
+    low=0,
+    high=1,
+    source=VELICKOVIC,
+)
+def exact_match_adaptive(given: ProbeInput) -> Tensor:
+    import torch
+
+    from genlab.models.normalisers import adaptive_temperature
+
+    def sharpened(scores: Tensor) -> Tensor:
+        entropy = torch.special.entr(scores.softmax(-1)).sum(-1, keepdim=True)
+        return scaled(scores, adaptive_temperature(entropy))
+
+    return with_scores(given, sharpened)
+
+
+@signal(
+    "exact_match_scalable",
+    per="run",
+    about="exact match in distribution under scalable softmax, put in where the model was trained without",
+    formula="exact match under softmax(z ln(n) / ln(n0)), n the keys a query sees, n0 their mean at the longest",
+    unit="share",
+    low=0,
+    high=1,
+    source="Nakanishi 2025, scalable softmax, arXiv 2501.19399 (there s ln(n) with s trained)",
+)
+def exact_match_scalable(given: ProbeInput) -> Tensor:
+    import math
+
+    import torch
+
+    longest = float(given.batches[-1].scored.nonzero()[:, 1].double().add(1).mean())
+
+    def sharpened(scores: Tensor) -> Tensor:
+        n = torch.arange(1, scores.shape[-2] + 1, device=scores.device, dtype=scores.dtype)[:, None]
+        return scaled(scores, n.clamp(min=2).log() / math.log(max(2.0, longest)))
+
+    return with_scores(given, sharpened)

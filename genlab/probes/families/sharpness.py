@@ -1,0 +1,259 @@
+"""How sharp attention is, and how that changes with the number of keys, at lengths within training.
+
+All are read at the places of the answer, where what a head picks out decides. Of a head whose scores stay within a
+spread delta, no weight can leave [exp(-delta)/n, exp(delta)/n] (Velickovic et al. 2024): as n grows it disperses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genlab.probes.signal import NotApplicable, signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from genlab.probes.inputs import ProbeInput, Seen
+
+VELICKOVIC = "Velickovic et al. 2024, softmax is not enough, arXiv 2410.01104"
+_ANY = float("inf")
+_FURTHER = 4
+"""How many times the longest training input the extrapolations go to."""
+
+
+def rows_of(seen: Seen, layer: int, scores: bool = False) -> tuple[Tensor, Tensor]:
+    """Rows of patterns (or scores) at scored places, float[run, head, row, key], and n of each, the keys seen."""
+    taken = seen.scores(layer) if scores else seen.pattern(layer)
+    rows = taken.transpose(2, 3)[:, seen.batch.scored].transpose(1, 2)
+    return rows, seen.batch.scored.nonzero()[:, 1] + 1
+
+
+def by_length(given: ProbeInput, name: str, of: Callable[[Seen, int], Tensor]) -> Tensor:
+    """The mean over scored places of each batch, float[run, layer, head, length]; `of` gives [run, head, row]."""
+    import torch
+
+    def made() -> Tensor:
+        if not given.cfg.n_layers:
+            raise NotApplicable("the model has no layers")
+        layers = range(given.cfg.n_layers)
+        return torch.stack(
+            [torch.stack([of(seen, i).mean(-1) for i in layers], dim=1) for seen in given.seen], dim=-1
+        )
+
+    return given.once(f"by length {name}", made)
+
+
+def entropy(seen: Seen, layer: int) -> Tensor:
+    """Entropy of rows in nats."""
+    import torch
+
+    return torch.special.entr(rows_of(seen, layer)[0]).sum(-1)
+
+
+def effective(seen: Seen, layer: int) -> Tensor:
+    """The number of keys that a uniform row of the same entropy has."""
+    return entropy(seen, layer).exp()
+
+
+def largest(seen: Seen, layer: int) -> Tensor:
+    """The largest weight of rows."""
+    return rows_of(seen, layer)[0].amax(-1)
+
+
+def spread(seen: Seen, layer: int) -> Tensor:
+    """Largest minus smallest score of rows."""
+    rows, _ = rows_of(seen, layer, scores=True)
+    unseen = rows.isinf()
+    return rows.masked_fill(unseen, -_ANY).amax(-1) - rows.masked_fill(unseen, _ANY).amin(-1)
+
+
+def lead(seen: Seen, layer: int) -> Tensor:
+    """Largest minus second largest score of rows; of a single key 0."""
+    top = rows_of(seen, layer, scores=True)[0].topk(2, dim=-1).values
+    return (top[..., 0] - top[..., 1]).nan_to_num(posinf=0.0, nan=0.0)
+
+
+@signal(
+    "attention_entropy",
+    per="head",
+    about="how spread out attention is",
+    formula="mean over scored places of -sum_j A[i, j] ln A[i, j]",
+    unit="nats",
+    low=0,
+    high=_ANY,
+    source=VELICKOVIC,
+)
+def attention_entropy(given: ProbeInput) -> Tensor:
+    return by_length(given, "entropy", entropy).mean(-1)
+
+
+@signal(
+    "largest_weight",
+    per="head",
+    about="how much the key that weighs most gets",
+    formula="mean over scored places of max_j A[i, j]",
+    unit="weight",
+    low=0,
+    high=1,
+    source=VELICKOVIC,
+)
+def largest_weight(given: ProbeInput) -> Tensor:
+    return by_length(given, "largest", largest).mean(-1)
+
+
+@signal(
+    "effective_keys",
+    per="head",
+    about="how many keys attention is spread over",
+    formula="mean over scored places of exp(entropy)",
+    unit="keys",
+    low=0,
+    high=_ANY,
+    source="ours",
+)
+def effective_keys(given: ProbeInput) -> Tensor:
+    return by_length(given, "effective", effective).mean(-1)
+
+
+@signal(
+    "score_spread",
+    per="head",
+    about="spread delta of attention scores",
+    formula="mean over scored places of max_j z[i, j] - min_j z[i, j] over the keys seen",
+    unit="nats",
+    low=0,
+    high=_ANY,
+    source=VELICKOVIC,
+)
+def score_spread(given: ProbeInput) -> Tensor:
+    return by_length(given, "spread", spread).mean(-1)
+
+
+@signal(
+    "score_spread_bound",
+    per="head",
+    about="the most that the spread could be, from weights alone",
+    formula="2 sigma(W_Q W_K^T) |x|^2 / sqrt(d_head), sigma the largest singular value, gain folded in, biases left "
+    "out; |x|^2 = d_model after a norm, without one the largest seen",
+    unit="nats",
+    low=0,
+    high=_ANY,
+    source=VELICKOVIC,
+)
+def score_spread_bound(given: ProbeInput) -> Tensor:
+    import torch
+
+    w = given.model.weights()
+    sigma = torch.linalg.matrix_norm(w.W_Q @ w.W_K.transpose(-1, -2), ord=2)  # [run, layer, head]
+    squares = torch.full_like(sigma, given.cfg.d_model)
+    if given.cfg.normalization_type in ("none", None):
+        layers = range(given.cfg.n_layers)
+        norms = [torch.stack([s.residual(i - 1).pow(2).sum(-1).amax((1, 2)) for s in given.seen]) for i in layers]
+        squares = torch.stack([n.amax(0) for n in norms], dim=1)[..., None].expand_as(sigma)
+    return 2 * sigma * squares / given.cfg.d_head**0.5
+
+
+@signal(
+    "winning_margin",
+    per="head",
+    about="by how much the best key leads",
+    formula="mean over scored places of the largest minus the second largest score",
+    unit="nats",
+    low=0,
+    high=_ANY,
+    source="ours",
+)
+def winning_margin(given: ProbeInput) -> Tensor:
+    return by_length(given, "lead", lead).mean(-1)
+
+
+def growth(given: ProbeInput, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares slope and intercept of ln(values) against ln(keys seen), over the lengths of training."""
+    import torch
+
+    if len(given.seen) < 3:
+        raise NotApplicable("training has fewer than three lengths")
+    counts = [seen.batch.scored.nonzero()[:, 1].double().add(1).mean() for seen in given.seen]
+    x = torch.stack(counts).log().to(values.device)
+    x = x - x.mean()
+    if float(x.pow(2).sum()) < 1e-6:
+        raise NotApplicable("the number of keys is the same at all training lengths")
+    y = values.double().clamp(min=1e-12).log()
+    slope = (y * x).sum(-1) / x.pow(2).sum()
+    return slope, y.mean(-1) - slope * torch.stack(counts).log().mean()
+
+
+def declare_growth(name: str, what: str, of: Callable[[Seen, int], Tensor], key: str, symbol: str) -> None:
+    """Two signals: the exponent of a growth with length, and what it comes to at a length never trained."""
+
+    def exponent(given: ProbeInput) -> Tensor:
+        return growth(given, by_length(given, key, of))[0]
+
+    def extrapolated(given: ProbeInput) -> Tensor:
+        import math
+
+        slope, start = growth(given, by_length(given, key, of))
+        longest = float(given.seen[-1].batch.scored.nonzero()[:, 1].double().add(1).mean())
+        value = (start + slope * math.log(_FURTHER * longest)).exp()
+        return value.clamp(max=1.0) if name == "largest_weight" else value
+
+    for function, place in ((exponent, "_growth"), (extrapolated, "_extrapolated")):
+        function.__name__ = function.__qualname__ = name + place
+    signal(
+        f"{name}_growth",
+        per="head",
+        about=f"how {what} grows with length",
+        formula=f"least-squares slope of ln {symbol} against ln n over training lengths, n the mean keys seen",
+        unit="exponent",
+        low=-_ANY,
+        high=_ANY,
+        source="ours",
+    )(exponent)
+    signal(
+        f"{name}_extrapolated",
+        per="head",
+        about=f"{what} at {_FURTHER} times the longest training input, were the growth to go on",
+        formula=f"the same line at {_FURTHER} times the mean keys seen at the longest training length",
+        unit="extrapolated",
+        low=0,
+        high=_ANY,
+        source="ours",
+        why_not="speaks of inputs longer than any in training",
+    )(extrapolated)
+
+
+declare_growth("largest_weight", "the largest weight", largest, "largest", "max_j A[i, j]")
+declare_growth("effective_keys", "the number of effective keys", effective, "effective", "exp(entropy)")
+declare_growth("score_spread", "the spread of scores", spread, "spread", "delta")
+
+
+@signal(
+    "dispersion_bound",
+    per="head",
+    about="share of weights within the dispersion bound: an identity of softmax, shown and never evidence",
+    formula="share of A[i, j] within [exp(-delta)/n, exp(delta)/n] at scored places: 1",
+    unit="share",
+    low=0,
+    high=1,
+    source=VELICKOVIC,
+    why_not="is an identity: it is 1 whatever the model",
+    null=False,
+)
+def dispersion_bound(given: ProbeInput) -> Tensor:
+    import torch
+
+    model = None if given.spec is None else given.spec.model
+    if model is not None and (model.attn_weights != "softmax" or model.attn_temperature != 1):
+        raise NotApplicable(f"the bound is one of softmax at temperature 1, not of {model.attn_weights!r}")
+
+    def within(seen: Seen, layer: int) -> Tensor:
+        weights, n = rows_of(seen, layer)
+        delta = spread(seen, layer)
+        keys = torch.arange(weights.shape[-1], device=weights.device) < n[:, None]
+        low, high = ((sign * delta).exp() / n * (1 + sign * 1e-4) for sign in (-1, 1))
+        inside = (weights >= low[..., None]) & (weights <= high[..., None])
+        return (inside & keys).sum(-1) / n
+
+    return by_length(given, "within", within).mean(-1)
