@@ -10,6 +10,7 @@ from torch import Tensor
 from genlab.models import Past, Transformer
 from genlab.models.attention import fused, written_out
 
+
 def softmax(scores: Tensor, seen: Tensor) -> Tensor:
     return scores.softmax(-1)
 
