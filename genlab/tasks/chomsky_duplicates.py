@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import comb
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,19 @@ class DuplicateString(Task):
     language_class = "context-sensitive"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > the word twice"})
     splits = split_map(*WORD_SPLITS)
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 8,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lengths_per_batch": 8,
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 6000,
+            }
+        }
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("a", "b")

@@ -36,6 +36,19 @@ class OddsFirst(Task):
     language_class = "context-sensitive"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > its odd, then its even letters"})
     splits = split_map(*WORD_SPLITS)
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 8,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lengths_per_batch": 8,
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 6000,
+            }
+        }
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("a", "b")
