@@ -15,6 +15,10 @@ from genlab.rasp.tokens import END, TokenMap, token_map
 __all__ = ["LengthScore", "Samples", "check", "right_up_to", "tokens_of"]
 
 
+_MORE = 16
+"""How many times more inputs are drawn where there are few different ones."""
+
+
 class Samples(Protocol):
     """What the checker asks of a task: examples, answers and a vocabulary. Every task of the lab has them."""
 
@@ -90,7 +94,10 @@ def _check_length(
     program: Program, task: Samples, length: int, n: int, rng: np.random.Generator, split: str, free: bool
 ) -> LengthScore:
     examples = task.sample(rng, split, np.full(n, length))
-    _, firsts, counts = np.unique(_prompts(examples), axis=0, return_index=True, return_counts=True)
+    firsts, counts = _different(examples)
+    if 2 * len(firsts) <= n:  # so few inputs that all of them may be tried
+        examples = task.sample(rng, split, np.full(_MORE * n, length))
+        firsts, counts = _different(examples)
     rows = examples[np.sort(firsts)]
     tokens = tokens_of(task)
     wanted = _answers(task, rows, tokens)
@@ -104,6 +111,12 @@ def _check_length(
     # Drawn four times each at least, it is unlikely that an input was never drawn.
     complete = bool(counts.min() >= 4)
     return LengthScore(length, len(right), sum(right), complete, wrong)
+
+
+def _different(examples: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The row in which each different prompt comes first, and how often it comes."""
+    _, firsts, counts = np.unique(_prompts(examples), axis=0, return_index=True, return_counts=True)
+    return firsts, counts
 
 
 def _prompts(examples: Any) -> np.ndarray:

@@ -44,6 +44,14 @@ class Examination:
         first, last = self.largest[min(self.largest)], self.largest[max(self.largest)]
         return tuple(kind for kind in sorted(last) if last[kind] > first.get(kind, 0) and kind != "hint")
 
+    @property
+    def growth(self) -> str:
+        """The largest value of each kind that grows, at each length that was examined."""
+        lengths = sorted(self.largest)
+        spans = [(kind, [str(self.largest[length].get(kind, 0)) for length in lengths]) for kind in self.growing]
+        shown = "; ".join(f"{kind} {', '.join(values)}" for kind, values in spans)
+        return f"{shown} at lengths {', '.join(map(str, lengths))}" if shown else ""
+
 
 def examine(program: Program, task: Any, lengths: Sequence[int] = (), split: str = "id") -> Examination:
     """Examine a program on a few examples of each length (a handful up to 16 unless given)."""

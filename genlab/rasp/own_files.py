@@ -62,12 +62,16 @@ class FileReport:
     def lines(self) -> list[str]:
         """The report as text."""
         sizes = self.found.complexity
-        out = [f"{sizes.length} operations, depth {sizes.depth}, {sizes.width} heads at one depth"]
+        calls = ", ".join(f"{op} {count}" for op, count in sorted(sizes.operations.items()))
+        out = [
+            f"{sizes.length} operations, depth {sizes.depth}, {sizes.width} heads at one depth",
+            f"calls: {calls} ({sizes.short} of the maps written as operators)",
+        ]
         for rules, verdict in self.found.verdicts.items():
             out.append(f"{rules}: {'legal' if verdict.legal else 'not legal'} ({len(RULE_SETS[rules])} rules)")
             out += [f"  {fault}" for fault in verdict.faults]
-        if self.found.growing:
-            out.append(f"grows with the length: {', '.join(self.found.growing)}")
+        if self.found.growth:
+            out.append(f"grows with the length: {self.found.growth}")
         furthest = right_up_to(self.scores)
         out.append(
             f"right at every length checked up to {furthest}" if furthest else "wrong at the first length already"

@@ -138,9 +138,11 @@ def test_wherever_no_strict_program_is_known_something_was_tried():
 def test_all_inputs_of_a_short_length_are_told_apart_from_a_sample():
     task = make("parity", 12)
     program = bind(best("parity", "plain").program, {})
-    few, many = check(program, task, [3, 12], 300, np.random.default_rng(0))
+    few, more, many = check(program, task, [3, 6, 12], 300, np.random.default_rng(0))
     assert (few.n, few.complete) == (8, True)
+    assert (more.n, more.complete) == (64, True)  # 300 draws alone would not show each of them four times
     assert not many.complete
+    assert many.n <= 300
 
 
 def test_a_wrong_program_shows_an_input():
