@@ -52,7 +52,8 @@ def _shape(specs: list[RunSpec], store: Store, device: torch.device, asked: int)
     left = [spec for spec in specs if spec.run_id not in store]
     size = min(asked or (1 if device.type == "cpu" else measured_size(specs, device)), len(specs))
     seconds = seconds_a_step(specs[:size], device, _STEPS)
-    train = specs[0].train
+    widest = max(specs, key=lambda spec: spec.train.train_len)
+    train = widest.train
     steps = sum(max(s.train.steps for s in left[i : i + size]) for i in range(0, len(left), size))
     width = make(specs[0].task).width(train.train_len)
     return {
@@ -60,7 +61,7 @@ def _shape(specs: list[RunSpec], store: Store, device: torch.device, asked: int)
         "stack": size,
         "stacks": -(-len(specs) // size),
         "parameters": parameters.count(specs[0].model),
-        "memory_mb": memory_bytes(specs[0], size) / 2**20,
+        "memory_mb": memory_bytes(widest, size) / 2**20,
         "batch": f"{train.batch_size} x {width} tokens",
         "seconds_a_step": seconds,
         "hours": seconds * steps / 3600,

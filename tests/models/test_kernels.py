@@ -7,7 +7,7 @@ import torch
 
 from genlab.errors import UserError
 from genlab.models import Transformer, initial
-from genlab.models.kernels import KERNELS, available, fastest, product
+from genlab.models.kernels import available, chosen, fastest, product
 from genlab.spec import ModelConfig
 
 
@@ -42,6 +42,6 @@ def test_an_unknown_kernel_is_named():
 
 def test_the_fastest_is_one_that_is_there_and_every_one_was_measured():
     name, microseconds = fastest(rows=64, d_model=8, d_mlp=16, repeats=3)
-    assert name in KERNELS
     assert set(microseconds) == set(available())
-    assert microseconds[name] == min(microseconds.values())
+    assert min(microseconds.values()) > 0
+    assert name == chosen(microseconds)

@@ -12,10 +12,12 @@ from small_grids import small_grid, start, times_committed
 import genlab
 from genlab import runs as lab_runs
 from genlab.errors import Interrupted, UserError
+from genlab.models.kernels import available
 from genlab.runs import Store, grid
 from genlab.runs.drive import drive
 from genlab.runs.execute import Ended
-from genlab.runs.grids import wanted_runs
+from genlab.runs.files import read_json
+from genlab.runs.grids import how_to_train, wanted_runs
 from genlab.runs.leases import lease
 from genlab.runs.leftovers import leftovers, tidy
 from genlab.runs.plan import Evals
@@ -103,6 +105,33 @@ def test_how_a_grid_is_trained_is_agreed_once(tmp_path: Path):
     assert agreed(store, "g", {"stack": 128}, {}) == {"stack": 64}
     assert agreed(store, "g", {"stack": 128}, {"stack": 8}) == {"stack": 8}
     assert agreed(store, "g", {"stack": 128}, {}) == {"stack": 8}
+
+
+def test_the_kernel_is_measured_once_kept_and_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wanted = wanted_runs(plans(1))
+    monkeypatch.setattr("genlab.runs.grids._TELLING", 0)
+    store, asked = Store(tmp_path), []
+    monkeypatch.setattr("genlab.runs.grids.fastest", lambda *sizes: (asked.append(sizes), ("onednn", {}))[1])
+    for _ in range(2):  # the second time it is known
+        assert how_to_train(store, "g", wanted, CPU, 0, "auto") == {"stack": 1, "kernel": "onednn"}
+    ((_, *widths),) = asked
+    assert widths == [16, 64]
+    assert how_to_train(store, "g", wanted, CPU, 3, "torch") == {"stack": 3, "kernel": "torch"}
+    assert how_to_train(store, "g", wanted, CPU, 0, "auto") == {"stack": 3, "kernel": "torch"}
+
+
+@pytest.mark.skipif("onednn" not in available(), reason="this torch has no oneDNN")
+def test_kernels_come_to_the_same_to_float_tolerance(tmp_path: Path):
+    made = plans(1)
+    ids = [run.run_id for run in grid(made, store=tmp_path / "torch", workers=1, kernel="torch")]
+    grid(made, store=tmp_path / "onednn", name="g", workers=1, kernel="onednn")
+    assert read_json(tmp_path / "onednn" / "groups" / "g" / "how.json")["kernel"] == "onednn"
+    one, other = (losses(tmp_path / name, ids) for name in ("torch", "onednn"))
+    pd.testing.assert_series_equal(one, other, rtol=1e-4)
+    assert not torch.equal(weights(tmp_path / "torch", ids), weights(tmp_path / "onednn", ids))
+    with pytest.raises(UserError, match="did you mean 'onednn'"):
+        grid(made, store=tmp_path / "x", kernel="onednnn")  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "x").exists()
 
 
 def test_two_drivers_of_one_file_share_the_work(tmp_path: Path):

@@ -18,11 +18,12 @@ from genlab.runs.leases import active
 from genlab.runs.maintain import check_store
 from genlab.runs.store import Store
 
+TWO = ("--workers", "2", "--kernel", "torch")  # two stores measure a kernel each, and could choose two
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
 
 
 def finish(file: Path, store: Path, seconds: float) -> None:
-    process = start("grid", file, "--store", store, "--workers", "2")
+    process = start("grid", file, "--store", store, *TWO)
     _, said = process.communicate(timeout=seconds)
     assert process.returncode == 0, said
 
@@ -35,7 +36,7 @@ def disturb(file: Path, store: Path, kills: int, seed: int, seconds: float, afte
     while done < kills and time.monotonic() < deadline:
         if process is None or process.poll() is not None:
             assert process is None or process.returncode < 0, "the grid ended before all kills were done"
-            process = start("grid", file, "--store", store, "--workers", "2", "--checkpoint-minutes", "0.005")
+            process = start("grid", file, "--store", store, *TWO, "--checkpoint-minutes", "0.005")
         wait_for_training(store, process, after)
         time.sleep(rng.uniform(0.0, 1.0))
         workers = children(process.pid)

@@ -11,8 +11,11 @@ import pytest
 import torch
 from small_grids import small_grid, times_committed
 
+import genlab
 from genlab.runs import Store, grid
+from genlab.runs.grids import Options
 from genlab.runs.leases import active
+from genlab.runs.plan import Evals
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -37,6 +40,28 @@ def test_ray_comes_to_the_same_losses(cluster, tmp_path: Path):
     both = [Store(tmp_path / name).history(ids).set_index(["run_id", "step"])["loss"] for name in ("ray", "here")]
     pd.testing.assert_series_equal(*(losses.sort_index() for losses in both), rtol=1e-4)
     assert torch.isfinite(Store(tmp_path / "ray").weights(ids)).all()
+
+
+def test_sixteen_runs_come_to_the_same_however_they_are_trained(cluster, tmp_path: Path):
+    """Alone, in a stack, in a stack of another order, in processes, on Ray: 200 steps, float32."""
+    shared = {"steps": 200, "eval_every": 200, "n_layers": 2, "d_model": 32, "n_heads": 2, "batch_size": 16}
+    plan = genlab.plan("sort", 6, 8, seeds=range(16), evals=Evals(8, n=16), **shared)
+    ways: dict[str, Options] = {
+        "alone": {"workers": 1, "stack": 1},
+        "stack": {"workers": 1, "stack": 16},
+        "order": {"workers": 1, "stack": 16},
+        "processes": {"workers": 2, "stack": 1},
+        "ray": {"executor": "ray", "address": cluster.address, "stack": 4},
+    }
+    losses = {}
+    for name, options in ways.items():
+        specs = plan.specs[::-1] if name == "order" else plan.specs
+        grid(specs, plan.evals, store=tmp_path / name, kernel="torch", **options)
+        history = Store(tmp_path / name).history([spec.run_id for spec in plan.specs])
+        losses[name] = history[history["step"] == 200].set_index("run_id")["loss"].sort_index()
+    for name, found in losses.items():
+        assert len(found) == 16
+        pd.testing.assert_series_equal(found, losses["alone"], rtol=1e-4, obj=name)
 
 
 def test_a_node_that_is_killed_mid_grid(cluster, tmp_path: Path):
