@@ -11,47 +11,22 @@ by equal symbols is a disjunction over symbols, so the formula grows with the al
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genlab.rasp.analysis.interpret import Fault, between
-from genlab.rasp.lang.functions import is_elementwise
+from genlab.rasp.analysis.sums import FULL, NEAR, Illegal, Term, Values, call, is_periodic, line_of, two_terms
 from genlab.rasp.lang.graph import Graph, Node
 
-__all__ = ["CountingReading", "Term"]
+__all__ = ["CountingReading"]
 
 Ints = NDArray[np.int64]
 
-_NEAR = 16
-"""Constants up to this size may be compared with."""
-_FAR = np.concatenate([np.arange(_NEAR + 1, _NEAR + 34), [200, 201, 404, 811]])
 _MOST = 1024
 """The most values that a sequence may take, apart from counts."""
-_PERIOD = 8
-"""The longest period of a periodic predicate."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """A linear sum of counts. `offset`: where it is the position itself plus a constant, that constant."""
-
-    offset: int | None = None
-
-
-@dataclass(frozen=True)
-class Values:
-    """What a sequence holds: finitely many values, and maybe a linear sum of counts."""
-
-    finite: frozenset[int] = frozenset()
-    term: Term | None = None
-
-    def __or__(self, other: Values) -> Values:
-        if self.term is None or other.term is None:
-            return Values(self.finite | other.finite, self.term or other.term)
-        return Values(self.finite | other.finite, self.term if self.term == other.term else Term())
 
 
 class CountingReading:
@@ -113,19 +88,19 @@ class CountingReading:
         for chosen in product(*parts):
             try:
                 result |= self._map_part(node, chosen)
-            except _Illegal as illegal:
+            except Illegal as illegal:
                 self._fault("linear", node, f"{node.label} {illegal}")
         return result
 
     def _map_part(self, node: Node, chosen: tuple[frozenset[int] | Term, ...]) -> Values:
-        grids = [_FULL if isinstance(part, Term) else np.array(sorted(part)) for part in chosen]
+        grids = [FULL if isinstance(part, Term) else np.array(sorted(part)) for part in chosen]
         columns = [grid.reshape(-1) for grid in np.meshgrid(*grids, indexing="ij")]
-        given = _call(node, columns)
+        given = call(node, columns)
         terms = {place: part for place, part in enumerate(chosen) if isinstance(part, Term)}
         if not terms:
             return Values(frozenset(given.tolist()))
         if len(terms) == 2:
-            return _two_terms(columns[0], columns[1], given)
+            return two_terms(columns[0], columns[1], given)
         ((place, term),) = terms.items()
         result = Values()
         for fixed in np.unique(columns[1 - place]) if len(chosen) == 2 else [None]:
@@ -134,18 +109,18 @@ class CountingReading:
         return result
 
     def _one_term(self, x: Ints, given: Ints, term: Term) -> Values:
-        below, above = _line(x[x < -_NEAR], given[x < -_NEAR]), _line(x[x > _NEAR], given[x > _NEAR])
+        below, above = line_of(x[x < -NEAR], given[x < -NEAR]), line_of(x[x > NEAR], given[x > NEAR])
         if below and above:
             if below[0] == above[0] == 0:
                 return Values(frozenset(given.tolist()))
-            if (line := _line(x, given)) is not None:
+            if (line := line_of(x, given)) is not None:
                 moved = line[0] == 1 and term.offset is not None
                 return Values(term=Term(term.offset + line[1] if moved and term.offset is not None else None))
-            return Values(frozenset(given[np.abs(x) <= _NEAR].tolist()), Term())  # different sums in different cases
-        if term.offset is not None and _is_periodic(x, given):
+            return Values(frozenset(given[np.abs(x) <= NEAR].tolist()), Term())  # different sums in different cases
+        if term.offset is not None and is_periodic(x, given):
             self.uses.add("periodic")
             return Values(frozenset(given[x >= 0].tolist()))
-        raise _Illegal("does more with a count than add, scale by a constant and compare")
+        raise Illegal("does more with a count than add, scale by a constant and compare")
 
     def _select(self, node: Node) -> None:
         if not node.params[0]:
@@ -158,7 +133,7 @@ class CountingReading:
             return
         columns = [grid.reshape(-1) for grid in np.meshgrid(np.arange(90), np.arange(90), indexing="ij")]
         moved = [column + _offset(side) for column, side in zip(columns, (key, query), strict=True)]
-        met = _call(node, moved) != 0
+        met = call(node, moved) != 0
         gap = np.clip(columns[1] - columns[0], -1, 40)
         if any(len(np.unique(met[gap == distance])) > 1 for distance in range(41)):
             self._fault("local", node, "selects positions by more than their distance")
@@ -179,26 +154,6 @@ class CountingReading:
         return replace(values, finite=finite | {default})
 
 
-class _Illegal(Exception):
-    """What an operation does that no formula does."""
-
-
-_FULL = np.concatenate([-_FAR[::-1], np.arange(-_NEAR, _NEAR + 1), _FAR])
-
-
-def _call(node: Node, columns: list[Ints]) -> Ints:
-    """A function of a program on columns of values, in the type that it gets in a run."""
-    assert node.func is not None
-    typed = [c.astype(bool) if parent.is_bool else c for c, parent in zip(columns, node.inputs, strict=True)]
-    try:
-        with np.errstate(all="ignore"):
-            if is_elementwise(node.func):
-                return np.broadcast_to(np.asarray(node.func(*typed)), typed[0].shape).astype(np.int64)
-            return np.array([int(node.func(*values)) for values in zip(*typed, strict=True)], np.int64)
-    except Exception as error:
-        raise _Illegal(f"raises {type(error).__name__} ({error})") from None
-
-
 def _offset(values: Values) -> int:
     return (values.term and values.term.offset) or 0
 
@@ -208,52 +163,12 @@ def _is_position(values: Values) -> bool:
     return values.term is not None and values.term.offset is not None and not values.finite
 
 
-def _line(x: Ints, given: Ints) -> tuple[int, int] | None:
-    """Slope and intercept, where the values lie on one line with an integer slope. `x` has several values."""
-    slope, rest = divmod(int(given[-1] - given[0]), int(x[-1] - x[0]))
-    intercept = int(given[0]) - slope * int(x[0])
-    return (slope, intercept) if rest == 0 and (given == slope * x + intercept).all() else None
-
-
-def _two_terms(x: Ints, y: Ints, given: Ints) -> Values:
-    """Two counts: in each case that comparisons with constants and with each other tell apart, a linear sum."""
-    far = (np.abs(x) > _NEAR) & (np.abs(y) > _NEAR)
-    gap = np.clip(x - y, -_NEAR - 1, _NEAR + 1)
-    linear = False
-    for right, above, distance in product((False, True), (False, True), range(-_NEAR - 1, _NEAR + 2)):
-        case = far & ((x > 0) == right) & ((y > 0) == above) & (gap == distance)
-        if case.any():
-            linear |= _is_linear(x[case], y[case], given[case])
-    return Values(term=Term()) if linear else Values(frozenset(given.tolist()))
-
-
-def _is_linear(x: Ints, y: Ints, given: Ints) -> bool:
-    """Whether values are a linear sum that is no constant. Raises `_Illegal` where they are no linear sum."""
-    if (given == given[0]).all():
-        return False
-    if len(np.unique(x - y)) == 1:  # then y says nothing beside x
-        legal = _line(x, given) is not None
-    else:
-        columns = np.stack([x, y, np.ones_like(x)], axis=1)
-        weights = np.rint(np.linalg.lstsq(columns.astype(float), given.astype(float), rcond=None)[0])
-        legal = bool((columns @ weights == given).all())
-    if not legal:
-        raise _Illegal("does more with two counts than add, subtract and compare")
-    return True
-
-
-def _is_periodic(x: Ints, given: Ints) -> bool:
-    """Whether values at consecutive non-negative places repeat with a small period."""
-    run = given[(x >= 0) & (x <= _NEAR + 33)]
-    return any((run[period:] == run[:-period]).all() for period in range(1, _PERIOD + 1))
-
-
 def _constant(node: Node, key: Values, query: Values) -> bool:
     """Whether a predicate is the same for all keys and queries."""
-    sides = [np.concatenate([_FULL if s.term else [], np.array(sorted(s.finite))]).astype(int) for s in (key, query)]
+    sides = [np.concatenate([FULL if s.term else [], np.array(sorted(s.finite))]).astype(int) for s in (key, query)]
     columns = [grid.reshape(-1) for grid in np.meshgrid(*sides, indexing="ij")]
     try:
-        met = _call(node, columns) != 0
-    except _Illegal:
+        met = call(node, columns) != 0
+    except Illegal:
         return False
     return len(set(met.tolist())) <= 1

@@ -7,7 +7,7 @@ function is called on values that stand for the whole scale and must treat them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genlab.rasp.analysis.calling import Raised, pairs, scalar
 from genlab.rasp.analysis.domain import SMALL, STEP, Domain, Scale
-from genlab.rasp.lang.functions import is_elementwise
 
 __all__ = ["MapShape", "Relation", "a", "map_shape", "relation"]
 
@@ -50,8 +50,8 @@ def map_shape(func: Func, domains: list[Domain], as_bool: list[bool]) -> MapShap
     parts = [_parts(domain) for domain in domains]
     for chosen in product(*parts):
         try:
-            _map_part(shape, _scalar(func, as_bool), chosen)
-        except _Raised as raised:
+            _map_part(shape, scalar(func, as_bool), chosen)
+        except Raised as raised:
             shape.faults.append(f"raises {raised}: it has no value there")
     return shape
 
@@ -65,7 +65,7 @@ def _map_part(shape: MapShape, call: Func, chosen: tuple[frozenset[int] | Scale,
     scales = {name: part for name, part in zip("xy", chosen, strict=False) if isinstance(part, Scale)}
     if not scales:
         columns = [np.array(sorted(part)) for part in chosen if not isinstance(part, Scale)]
-        shape.tokens |= set(call(*_pairs(columns)).tolist())
+        shape.tokens |= set(call(*pairs(columns)).tolist())
         return
     if len(scales) == len(chosen) == 2:
         _map_two_scales(shape, call, scales)
@@ -98,14 +98,14 @@ def _map_one_scale(shape: MapShape, call: Func, name: str, scales: dict[str, Sca
 def _map_two_scales(shape: MapShape, call: Func, scales: dict[str, Scale]) -> None:
     first, second = scales["x"], scales["y"]
     if not first.comparable(second):
-        x, y = _pairs(_crossing(first, second))
+        x, y = pairs(_crossing(first, second))
         case = _case(call(x, y), {"x": x, "y": y})
         if case is None:
             shape.faults.append(f"compares or combines {a(first.kind)} with {a(second.kind)}")
         else:
             shape.take(case, scales)
         return
-    x, y = _pairs([first.far, second.far])
+    x, y = pairs([first.far, second.far])
     given, apart = call(x, y), np.clip(x - y, -STEP - 1, STEP + 1)
     cases = {int(gap): _case(given[apart == gap], {"x": x[apart == gap], "y": y[apart == gap]}) for gap in set(apart)}
     for case in cases.values():
@@ -125,7 +125,7 @@ def _map_two_scales(shape: MapShape, call: Func, scales: dict[str, Scale]) -> No
             if case[0] != "const" or constants:
                 shape.take(case, scales)
     if constants:
-        shape.tokens |= {v for v in call(*_pairs([first.near, second.near])).tolist() if abs(v) <= SMALL + STEP}
+        shape.tokens |= {v for v in call(*pairs([first.near, second.near])).tolist() if abs(v) <= SMALL + STEP}
 
 
 def _beside(call: Func, name: str, scale: Scale, token: int) -> Case | None:
@@ -175,7 +175,7 @@ class Relation:
 
 def relation(pred: Func, key: Scale | int, query: Scale | int, as_bool: list[bool]) -> Relation:
     """What a predicate asks of a key and a query, at least one of them on a scale."""
-    call = _scalar(pred, as_bool)
+    call = scalar(pred, as_bool)
     if isinstance(key, Scale) and isinstance(query, Scale):
         columns = [key.far, query.far] if key.comparable(query) else _crossing(key, query)
     else:
@@ -183,10 +183,10 @@ def relation(pred: Func, key: Scale | int, query: Scale | int, as_bool: list[boo
             np.concatenate([part.near, part.far]) if isinstance(part, Scale) else np.array([part])
             for part in (key, query)
         ]
-    x, y = _pairs(columns)
+    x, y = pairs(columns)
     try:
         met = (call(x, y) != 0).astype(np.int64)
-    except _Raised as raised:
+    except Raised as raised:
         return Relation(fault=f"raises {raised}")
     if (met == met[0]).all():
         return Relation(constant=bool(met[0]))
@@ -217,31 +217,6 @@ def _to_a_token(met: Ints, scale: object) -> Relation:
     if not (far == far[0]).all():
         return Relation(fault=f"does more with {a(scale.kind)} than compare it with a small constant")
     return Relation(ordered=int(np.count_nonzero(np.diff(met))) <= 1, single=int(met.sum()) == 1)
-
-
-class _Raised(Exception):
-    """A function of a program raised."""
-
-
-def _scalar(func: Func, as_bool: list[bool]) -> Func:
-    """The function on columns of values, called value by value unless it is elementwise; int64 out."""
-
-    def call(*columns: Ints) -> Ints:
-        typed = [column.astype(bool) if flag else column for column, flag in zip(columns, as_bool, strict=True)]
-        try:
-            with np.errstate(all="ignore"):
-                if is_elementwise(func):
-                    return np.broadcast_to(np.asarray(func(*typed)), typed[0].shape).astype(np.int64)
-                return np.array([int(func(*values)) for values in zip(*typed, strict=True)], np.int64)
-        except Exception as error:
-            raise _Raised(f"{type(error).__name__} ({error})") from None
-
-    return call
-
-
-def _pairs(columns: Iterable[Ints]) -> Iterator[Ints]:
-    grids = np.meshgrid(*columns, indexing="ij")
-    return iter([grid.reshape(-1) for grid in grids])
 
 
 def _beyond(scale: Scale) -> str:
