@@ -143,10 +143,10 @@ def declare_measure(measure: str) -> None:
 
         found = scores_of(given)
         wrong = found.wrong.cpu().numpy()
-        if not (wrong.any(-1) & ~wrong.all(-1)).any():
-            raise NotApplicable("no in-distribution answer is wrong, or all are")
         of = MEASURES[measure]
-        mixed = wrong.any(-1) & ~wrong.all(-1)
+        mixed = [bool(of_run.any() and not of_run.all()) for of_run in wrong]
+        if not any(mixed):
+            raise NotApplicable("no in-distribution answer is wrong, or all are")
 
         def per_run(scores: Tensor) -> Tensor:
             rows = zip(scores.cpu().numpy(), wrong, mixed, strict=True)

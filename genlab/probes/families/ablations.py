@@ -1,0 +1,218 @@
+"""Causal signals: what is lost in distribution when a head or an MLP is taken out, or hears of another example."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genlab.probes.families.interventions import exact_match
+from genlab.probes.signal import NotApplicable, signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from genlab.probes.inputs import Batch, ProbeInput, Seen
+    from genlab.probes.patching import Measure
+
+_ANY = float("inf")
+PATCHING = "Heimersheim and Nanda 2024, How to use and interpret activation patching, arXiv 2404.15255"
+
+
+def zero(x: Tensor) -> Tensor:
+    """Nothing."""
+    return x * 0
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean over examples and positions."""
+    return x.mean((1, 2), keepdim=True).expand_as(x)
+
+
+def resample(x: Tensor) -> Tensor:
+    """That of another example of the same length."""
+    return x.roll(1, dims=1)
+
+
+def uniform(pattern: Tensor) -> Tensor:
+    """Equal weights over the keys seen."""
+    import torch
+
+    seen = torch.ones_like(pattern[0, 0]).tril()
+    return (seen / seen.sum(-1, keepdim=True)).expand_as(pattern)
+
+
+KINDS = {"zero": zero, "mean": mean, "resample": resample}
+
+
+def loss_of(seen: Seen) -> Tensor:
+    """Mean cross-entropy at scored places, float[run]."""
+    from genlab.probes.patching import answer_log_prob
+
+    return -answer_log_prob(seen.batch.targets, seen.batch.scored)(seen.logits)
+
+
+def changes(given: ProbeInput, tap: Callable[[str, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Exact match lost and loss gained under a tap, float[run] each, means over training lengths."""
+    import torch
+
+    cut = [given.look(batch, tap) for batch in given.batches]
+    pairs = list(zip(given.seen, cut, strict=True))
+    lost = torch.stack([exact_match(whole) - exact_match(part) for whole, part in pairs])
+    gained = torch.stack([loss_of(part) - loss_of(whole) for whole, part in pairs])
+    return lost.mean(0), gained.mean(0)
+
+
+def head_tap(layer: int, head: int, kind: str) -> Callable[[str, Tensor], Tensor]:
+    """A tap that ablates one head: its output, or its pattern for `uniform`."""
+    name = f"blocks.{layer}.attn.hook_{'pattern' if kind == 'uniform' else 'z'}"
+
+    def tap(here: str, x: Tensor) -> Tensor:
+        if here != name:
+            return x
+        x = x.clone()
+        if kind == "uniform":
+            x[:, :, head] = uniform(x[:, :, head])
+        else:
+            x[..., head, :] = KINDS[kind](x[..., head, :])
+        return x
+
+    return tap
+
+
+def mlp_tap(layer: int, kind: str) -> Callable[[str, Tensor], Tensor]:
+    """A tap that ablates what an MLP writes."""
+    return lambda here, x: KINDS[kind](x) if here == f"blocks.{layer}.hook_mlp_out" else x
+
+
+def stacked(found: dict[str, list[Tensor]], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Lists over places, each [run], as [run, *shape]."""
+    import torch
+
+    return {name: torch.stack(values, dim=1).unflatten(1, shape) for name, values in found.items()}
+
+
+@signal(
+    "ablate_head",
+    per="head",
+    about="what is lost in distribution without a head: exact match lost, loss gained",
+    formula="exact match before - after, and loss after - before; the head's output becomes zero, its mean over "
+    "examples and positions, or another example's (resample), or its attention uniform",
+    unit="share, nats",
+    low=-_ANY,
+    high=_ANY,
+    source=PATCHING,
+    null=False,
+    slow=True,
+)
+def ablate_head(given: ProbeInput) -> dict[str, Tensor]:
+    layers, heads = given.cfg.n_layers, given.cfg.n_heads
+    if not layers:
+        raise NotApplicable("the model has no layers")
+    found: dict[str, list[Tensor]] = {}
+    for kind in (*KINDS, "uniform"):
+        for layer in range(layers):
+            for head in range(heads):
+                lost, gained = changes(given, head_tap(layer, head, kind))
+                found.setdefault(f"{kind}.exact_match", []).append(lost)
+                found.setdefault(f"{kind}.loss", []).append(gained)
+    return stacked(found, (layers, heads))
+
+
+@signal(
+    "ablate_mlp",
+    per="layer",
+    about="what is lost in distribution without an MLP",
+    formula="the same for what an MLP writes: zero, mean, resample",
+    unit="share, nats",
+    low=-_ANY,
+    high=_ANY,
+    source=PATCHING,
+    slow=True,
+)
+def ablate_mlp(given: ProbeInput) -> dict[str, Tensor]:
+    if not given.cfg.n_layers or given.cfg.attn_only:
+        raise NotApplicable("the model has no MLP")
+    found: dict[str, list[Tensor]] = {}
+    for kind in KINDS:
+        for layer in range(given.cfg.n_layers):
+            lost, gained = changes(given, mlp_tap(layer, kind))
+            found.setdefault(f"{kind}.exact_match", []).append(lost)
+            found.setdefault(f"{kind}.loss", []).append(gained)
+    return stacked(found, (given.cfg.n_layers,))
+
+
+def pairs_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Rows of a batch, and for each another row: both answers stand at the same places and differ."""
+    import torch
+
+    rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
+    other = rows.roll(1)
+    fits = (batch.scored == batch.scored[other]).all(1) & (batch.real == batch.real[other]).all(1)
+    fits &= ((batch.targets != batch.targets[other]) & batch.scored).any(1)
+    return rows[fits], other[fits]
+
+
+def paired(given: ProbeInput) -> tuple[Tensor, Tensor, Measure, Tensor | None]:
+    """Prompts, other prompts, the measure of the first ones' answers, and offsets, at the longest training length."""
+    from genlab.probes.patching import answer_log_prob
+
+    if not given.cfg.n_layers:
+        raise NotApplicable("the model has no layers")
+    batch = given.batches[-1]
+    rows, other = pairs_of(batch)
+    if not len(rows):
+        raise NotApplicable("no two in-distribution examples of one length have different answers at the same places")
+    measure = answer_log_prob(batch.targets[rows], batch.scored[rows])
+    return batch.tokens[rows], batch.tokens[other], measure, None if batch.offsets is None else batch.offsets[rows]
+
+
+@signal(
+    "patch_head",
+    per="head",
+    about="how much of the answer a head alone brings into another prompt",
+    formula="share of the difference in the answer's log probability that the head's output brings back in a pass over "
+    "another prompt of the same length; pairs of in-distribution examples at the longest length",
+    unit="share",
+    low=-_ANY,
+    high=_ANY,
+    source=PATCHING,
+    null=False,
+    slow=True,
+)
+def patch_head(given: ProbeInput) -> Tensor:
+    from genlab.probes.patching import patch_heads
+
+    clean, other, measure, offsets = paired(given)
+    return patch_heads(given.model, clean, other, measure, offsets)
+
+
+@signal(
+    "path_patch_keys",
+    per="head",
+    about="what a head loses when its keys hear of another prompt from one earlier head alone",
+    formula="max over heads of earlier layers of the loss in the answer's log probability under path patching into "
+    "keys; pairs as for patch_head",
+    unit="nats",
+    low=-_ANY,
+    high=_ANY,
+    source="Wang et al. 2022, arXiv 2211.00593; Goldowsky-Dill et al. 2023, arXiv 2304.05969",
+    null=False,
+    slow=True,
+)
+def path_patch_keys(given: ProbeInput) -> Tensor:
+    import torch
+
+    from genlab.probes.patching import path_patch
+
+    if given.cfg.n_layers < 2:
+        raise NotApplicable("a path is between heads of two layers; the model has fewer")
+    clean, other, measure, offsets = paired(given)
+    heads = range(given.cfg.n_heads)
+    found = torch.full((given.model.n_runs, given.cfg.n_layers, len(heads)), float("nan"))
+    for layer in range(1, given.cfg.n_layers):
+        for head in heads:
+            senders = [(earlier, h) for earlier in range(layer) for h in heads]
+            lost = [path_patch(given.model, clean, other, measure, s, (layer, head), "k", offsets) for s in senders]
+            found[:, layer, head] = torch.stack(lost).amax(0).cpu()
+    return found
