@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from itertools import product
 
@@ -81,3 +82,30 @@ def test_no_global_random_state_is_touched() -> None:
     initial(config(), [0, 1])
     assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_what_variants_train_starts_as_they_say() -> None:
+    """The numbers of normalisers at 1, FIRE's MLP as torch starts a linear map, its c and L as published."""
+    cfg = config(positions="fire", attn_weights="scalable-entmax", n_heads=3)
+    weights = views(initial(cfg, range(200)), cfg)
+    for name in ("delta", "beta", "gamma", "fire.L"):
+        assert (weights[f"blocks.1.attn.{name}"] == 1).all()
+    assert (weights["blocks.0.attn.fire.c"] == torch.tensor(0.1)).all()
+    for name, fan_in in (("W_1", 1), ("b_1", 1), ("W_2", 32), ("b_2", 32)):
+        found = weights[f"blocks.0.attn.fire.{name}"]
+        assert abs(found.std() * math.sqrt(3 * fan_in) - 1) < 5 / math.sqrt(2 * found.numel()), name
+    assert set(shapes(cfg)) - set(shapes(config(positions="none"))) == {
+        f"blocks.{i}.attn.{name}"
+        for i in range(2)
+        for name in ("delta", "beta", "gamma", *(f"fire.{n}" for n in ("W_1", "b_1", "W_2", "b_2", "c", "L")))
+    }
+
+
+def test_initial_weights_are_the_same_bits_as_ever() -> None:
+    """Runs that are kept were started so."""
+    for options, digest in (({}, DIGESTS[0]), ({"positions": "rotary", "bias": False}, DIGESTS[1])):
+        found = hashlib.sha256(initial(config(**options), [0, 7]).numpy().tobytes()).hexdigest()
+        assert found[:16] == digest
+
+
+DIGESTS = ("419492966d35e032", "26e036a39abf19eb")
