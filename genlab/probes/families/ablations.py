@@ -171,7 +171,7 @@ def paired(given: ProbeInput) -> tuple[Tensor, Tensor, Measure, Tensor | None]:
     "patch_head",
     per="head",
     about="how much of the answer a head alone brings into another prompt",
-    formula="share of the difference in the answer's log probability that the head's output brings back in a pass over "
+    formula="share of the difference in log probability of the answer that the output brings back in a pass over "
     "another prompt of the same length; pairs of in-distribution examples at the longest length",
     unit="share",
     low=-_ANY,
