@@ -21,8 +21,8 @@ from genlab.training.batches import eval_offsets, stack_examples
 
 __all__ = ["Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"]
 
-EXAMPLES, LENGTHS = 48, 6
-"""Examples of a batch, and batches: one a training length, evenly apart."""
+EXAMPLES, LENGTHS = 288, 6
+"""Examples of all batches together, and the most batches: one a training length, evenly apart."""
 _PROBE = 11
 """First word of the seed of probe batches (`genlab.training.batches` has the others)."""
 UNTRAINED = 16
@@ -156,7 +156,7 @@ def probe_batches(spec: RunSpec, device: torch.device, seed: int = 0) -> tuple[B
     found: list[Batch] = []
     for length in lengths:
         rng = np.random.default_rng([_PROBE, length, seed])
-        examples = task.sample(rng, train.train_split, np.full(EXAMPLES, length))
+        examples = task.sample(rng, train.train_split, np.full(EXAMPLES // len(lengths), length))
         try:
             stack_examples([examples])
         except UserError as error:

@@ -14,6 +14,8 @@ from genlab.probes.signal import NotApplicable, signal
 from genlab.tasks import Vocab
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from genlab.probes.inputs import Batch, ProbeInput, Seen
@@ -28,6 +30,11 @@ def _parser() -> Parser:
     from genlab.tasks.sentences import Grammar
 
     return Parser(Grammar(auxiliaries=True))
+
+
+def main_auxiliary_of(words: Sequence[str]) -> str:
+    """The auxiliary of a sentence's main verb."""
+    return words[_parser().read(words).verb]
 
 
 def auxiliaries(batch: Batch, vocab: tuple[str, ...]) -> list[tuple[int, int, list[int]]]:

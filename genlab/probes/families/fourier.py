@@ -1,0 +1,164 @@
+"""Modular addition by rotations: is it done with few frequencies? Spectra of embeddings and logits, in float64.
+
+Of the circle of numbers 0 to p - 1 frequency k turns k times. The constant (k = 0) is no frequency: spectra leave it
+out, and losses keep it (Nanda et al. 2023).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genlab.probes.signal import NotApplicable, signal
+from genlab.tasks import Vocab
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from genlab.probes.inputs import ProbeInput
+
+NANDA = "Nanda et al. 2023, Progress measures for grokking, arXiv 2301.05217"
+_SHARE = 0.9
+_SIGNS = {"a+b": 1, "a-b": -1}
+
+
+def modulus(given: ProbeInput) -> tuple[int, int]:
+    """p, and 1 for a + b or -1 for a - b."""
+    name, _, params = given.task()
+    if name != "modular" or params["op"] not in _SIGNS:
+        raise NotApplicable("the numbers of this task are not added or subtracted on a circle")
+    return int(params["p"]), _SIGNS[str(params["op"])]
+
+
+def powers(given: ProbeInput) -> Tensor:
+    """Share of the embeddings' power at each frequency 1 to p // 2, float64[run, frequency]."""
+    import torch
+
+    def made() -> Tensor:
+        p, _ = modulus(given)
+        numbers = given.model.weights().W_E[:, Vocab.first : Vocab.first + p].double()
+        power = torch.fft.rfft(numbers, dim=1).abs().pow(2).sum(-1)[:, 1:]
+        return power / power.sum(-1, keepdim=True).clamp(min=1e-30)
+
+    return given.once("fourier powers", made)
+
+
+def key_frequencies(shares: Tensor) -> Tensor:
+    """The fewest frequencies that hold 0.9 of the power, bool[run, frequency]."""
+    import torch
+
+    order = shares.argsort(dim=-1, descending=True)
+    before = shares.gather(-1, order).cumsum(-1) - shares.gather(-1, order)
+    return torch.zeros_like(shares, dtype=torch.bool).scatter(-1, order, before < _SHARE)
+
+
+@signal(
+    "fourier_gini",
+    per="run",
+    about="whether the embeddings of numbers use few frequencies",
+    formula="Gini coefficient of the embeddings' power over frequencies 1 to p // 2",
+    unit="Gini",
+    low=0,
+    high=1,
+    source=NANDA,
+)
+def fourier_gini(given: ProbeInput) -> Tensor:
+    import torch
+
+    rising = powers(given).sort(-1).values
+    n = rising.shape[-1]
+    rank = torch.arange(1, n + 1, dtype=rising.dtype, device=rising.device)
+    return ((2 * rank - n - 1) * rising).sum(-1) / n
+
+
+@signal(
+    "fourier_key_frequencies",
+    per="run",
+    about="how many frequencies the embeddings of numbers use",
+    formula=f"the fewest frequencies that hold {_SHARE} of the embeddings' power (without the constant)",
+    unit="frequencies",
+    low=1,
+    high=float("inf"),
+    source=NANDA,
+)
+def fourier_key_frequencies(given: ProbeInput) -> Tensor:
+    return key_frequencies(powers(given)).sum(-1)
+
+
+def numbers_of(given: ProbeInput, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """a and b of each example."""
+    _, form, _ = given.task()
+    return tokens[:, 0] - Vocab.first, tokens[:, 2 if form == "plain" else 1] - Vocab.first
+
+
+def basis(total: Tensor, p: int, keys: Tensor) -> Tensor:
+    """1, and cos and sin of each key frequency times a + b, float64[example, 1 + 2 keys]."""
+    import torch
+
+    angles = 2 * np.pi * total[:, None].double() * (keys.nonzero()[:, 0] + 1) / p
+    return torch.cat([torch.ones_like(total[:, None], dtype=torch.float64), angles.cos(), angles.sin()], dim=1)
+
+
+def answer_logits(given: ProbeInput, tokens: Tensor, offsets: Tensor | None) -> Tensor:
+    """Logits of numbers at the place of the answer, float64[run, example, p]."""
+    p, _ = modulus(given)
+    place = int((tokens[0] == Vocab.sep).nonzero()[0])
+    return given.model(tokens, offsets)[:, :, place, Vocab.first : Vocab.first + p].double()
+
+
+def loss_with(given: ProbeInput, tokens: Tensor, offsets: torch.Tensor | None, keep: bool) -> Tensor:
+    """Loss when logits keep the key frequencies alone (and the constant), or lose them, float64[run]."""
+    import torch
+
+    p, sign = modulus(given)
+    a, b = numbers_of(given, tokens)
+    total = (a + sign * b) % p
+    losses: list[Tensor] = []
+    for logits, keys in zip(answer_logits(given, tokens, offsets), key_frequencies(powers(given)), strict=True):
+        columns = basis(total, p, keys)
+        if len(columns) < 2 * columns.shape[1]:
+            raise NotApplicable("too few pairs for so many key frequencies")
+        weights = torch.linalg.lstsq(columns, logits).solution
+        part = columns @ weights if keep else logits - columns[:, 1:] @ weights[1:]
+        losses.append(torch.nn.functional.cross_entropy(part, total))
+    return torch.stack(losses)
+
+
+@signal(
+    "excluded_loss",
+    per="run",
+    about="how much training pairs rely on the key frequencies: high once the rotation does the work",
+    formula="loss on training pairs when cos and sin of w(a + b), w the key frequencies, are projected out of logits",
+    unit="nats",
+    low=0,
+    high=float("inf"),
+    source=NANDA,
+)
+def excluded_loss(given: ProbeInput) -> Tensor:
+    modulus(given)
+    batch = given.batches[0]
+    return loss_with(given, batch.tokens, batch.offsets, keep=False)
+
+
+@signal(
+    "restricted_loss",
+    per="run",
+    about="how well the key frequencies alone answer: falls before the test loss does",
+    formula="loss over all pairs when logits keep only the constant and cos and sin of w(a + b)",
+    unit="nats",
+    low=0,
+    high=float("inf"),
+    source=NANDA,
+    why_not="reads all pairs, those held out among them",
+)
+def restricted_loss(given: ProbeInput) -> Tensor:
+    import torch
+
+    p, _ = modulus(given)
+    _, form, _ = given.task()
+    tokens = given.batches[0].tokens[:1].expand(p * p, -1).clone()
+    number = torch.arange(p, device=tokens.device) + Vocab.first
+    tokens[:, 0], tokens[:, 2 if form == "plain" else 1] = number.repeat_interleave(p), number.repeat(p)
+    return loss_with(given, tokens, None, keep=True)

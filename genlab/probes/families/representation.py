@@ -1,0 +1,162 @@
+"""What the residual stream holds and its shape: linear probes, smoothness, effective rank, neuron coverage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genlab.probes.signal import NotApplicable, signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genlab.probes.inputs import ProbeInput
+
+_PLACES, _SEED = 1200, 15
+
+
+@signal(
+    "linear_probe",
+    per="layer",
+    about="how well the task's latent states can be read off the residual stream linearly",
+    formula="accuracy of a logistic regression on the residual after a layer, at places of held-out examples; "
+    "`selectivity` is that minus the accuracy of one trained and tested on shuffled labels",
+    unit="share",
+    low=-1,
+    high=1,
+    source="Hewitt and Liang 2019, control tasks, arXiv 1909.03368 (there labels of word types)",
+    slow=True,
+)
+def linear_probe(given: ProbeInput) -> dict[str, Tensor]:
+    import torch
+
+    name, form, _ = given.task()
+    if not given.cfg.n_layers:
+        raise NotApplicable("the model has no layers")
+    found: dict[str, list[list[float]]] = {}
+    for layer in range(given.cfg.n_layers):
+        states, labels, held_out = probe_data(given, layer, name, form)
+        for latent, values in labels.items():
+            for run in range(given.model.n_runs):
+                accuracy, control = fitted(states[run], values, held_out)
+                for part, value in (("accuracy", accuracy), ("selectivity", accuracy - control)):
+                    of_layer = found.setdefault(f"{latent}.{part}", [[] for _ in range(given.cfg.n_layers)])
+                    of_layer[layer].append(value)
+    return {part: torch.tensor(values, dtype=torch.float64).T for part, values in found.items()}
+
+
+def probe_data(
+    given: ProbeInput, layer: int, task: str, form: str
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Residuals float[run, place, d_model], labels of each latent (-1: none), and which places are held out."""
+    from genlab.probes.latents import latents
+
+    states, labels, held_out = [], [], []
+    for seen in given.seen:
+        tokens = seen.batch.tokens.cpu().numpy()
+        states.append(seen.residual(layer).flatten(1, 2).cpu().numpy())
+        labels.append({n: v.ravel() for n, v in latents(task, form, tokens, given.vocab).items()})
+        half = np.arange(len(tokens)) >= len(tokens) // 2
+        held_out.append(np.repeat(half, tokens.shape[1]))
+    joined = {name: np.concatenate([of[name] for of in labels]) for name in labels[0]}
+    return np.concatenate(states, axis=1), joined, np.concatenate(held_out)
+
+
+def fitted(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
+    """Accuracy at held-out places of a probe on the labels, and of one on shuffled labels; NaN with one class."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(_SEED)
+    train, test = (
+        rng.permutation(np.flatnonzero((labels >= 0) & among))[:_PLACES] for among in (~held_out, held_out)
+    )
+    if not len(test) or len(np.unique(labels[train])) < 2:
+        return float("nan"), float("nan")
+    scores: list[float] = []
+    for shuffled in (False, True):
+        known, wanted = labels[train], labels[test]
+        if shuffled:
+            known, wanted = rng.permutation(known), rng.permutation(wanted)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=100, tol=1e-2))
+        scores.append(float(probe.fit(states[train], known).score(states[test], wanted)))
+    return scores[0], scores[1]
+
+
+@signal(
+    "layer_smoothness",
+    per="layer",
+    about="how little a layer changes the direction of the residual stream",
+    formula="mean over scored places of the cosine of the residual before and after a layer",
+    unit="cosine",
+    low=-1,
+    high=1,
+    source="ours",
+)
+def layer_smoothness(given: ProbeInput) -> Tensor:
+    import torch
+
+    def of(layer: int) -> Tensor:
+        pairs = [(s.residual(layer - 1)[:, s.batch.scored], s.residual(layer)[:, s.batch.scored]) for s in given.seen]
+        return torch.cat([torch.cosine_similarity(a, b, dim=-1) for a, b in pairs], dim=1).mean(1)
+
+    return torch.stack([of(layer) for layer in layers_of(given)], dim=1)
+
+
+@signal(
+    "effective_rank",
+    per="layer",
+    about="how many directions the residual stream uses",
+    formula="exp of the entropy of the singular values, scaled to sum 1, of the centred residuals at scored places",
+    unit="dimensions",
+    low=0,
+    high=float("inf"),
+    source="Roy and Vetterli 2007, The effective rank",
+)
+def effective_rank(given: ProbeInput) -> Tensor:
+    import torch
+
+    def of(layer: int) -> Tensor:
+        states = torch.cat([s.residual(layer)[:, s.batch.scored] for s in given.seen], dim=1).double()
+        states = states - states.mean(1, keepdim=True)
+        values = torch.linalg.eigvalsh(states.mT @ states).clamp(min=0).sqrt()
+        shares = values / values.sum(-1, keepdim=True).clamp(min=1e-30)
+        return torch.special.entr(shares).sum(-1).exp()
+
+    return torch.stack([of(layer) for layer in layers_of(given)], dim=1)
+
+
+@signal(
+    "neuron_coverage",
+    per="layer",
+    about="the share of a layer's neurons that fire strongly on some in-distribution input",
+    formula="share of neurons whose activation, scaled to [0, 1] over the layer at each place, exceeds 1/2 somewhere",
+    unit="share",
+    low=0,
+    high=1,
+    source="Pei et al. 2017, DeepXplore, arXiv 1705.06640",
+)
+def neuron_coverage(given: ProbeInput) -> Tensor:
+    import torch
+
+    if given.cfg.attn_only:
+        raise NotApplicable("the model has no MLP")
+
+    def of(layer: int) -> Tensor:
+        fired: list[Tensor] = []
+        for seen in given.seen:
+            x = seen.kept[f"blocks.{layer}.mlp.hook_post"][:, seen.batch.real]  # [run, place, neuron]
+            low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
+            fired.append(((x - low) > 0.5 * (high - low)).any(1))
+        return torch.stack(fired).any(0).double().mean(-1)
+
+    return torch.stack([of(layer) for layer in layers_of(given)], dim=1)
+
+
+def layers_of(given: ProbeInput) -> range:
+    """The layers of the models; there has to be one."""
+    if not given.cfg.n_layers:
+        raise NotApplicable("the model has no layers")
+    return range(given.cfg.n_layers)

@@ -1,0 +1,96 @@
+"""The weights themselves: how large they are, and how far from where they began."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genlab.probes.signal import NotApplicable, signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genlab.probes.inputs import ProbeInput
+
+_ANY = float("inf")
+
+
+@signal(
+    "weight_norm",
+    per="run",
+    about="size of all weights",
+    formula="Euclidean norm of all parameters",
+    unit="norm",
+    low=0,
+    high=_ANY,
+    source="Jiang et al. 2019, Fantastic generalization measures, arXiv 1912.02178",
+)
+def weight_norm(given: ProbeInput) -> Tensor:
+    return given.model.flat.double().norm(dim=1)
+
+
+@signal(
+    "distance_from_init",
+    per="run",
+    about="how far training has moved the weights",
+    formula="Euclidean distance of all parameters to the initial ones / norm of the initial ones",
+    unit="ratio",
+    low=0,
+    high=_ANY,
+    source="Jiang et al. 2019, arXiv 1912.02178",
+)
+def distance_from_init(given: ProbeInput) -> Tensor:
+    if given.initial is None:
+        raise NotApplicable("the initial weights of a model from elsewhere are not known")
+    now, then = given.model.flat.double(), given.initial.flat.double()
+    return (now - then).norm(dim=1) / then.norm(dim=1).clamp(min=1e-30)
+
+
+@signal(
+    "qk_spectral_norm",
+    per="head",
+    about="the sharpest attention that a head's weights allow for inputs of one size",
+    formula="largest singular value of W_Q W_K^T / sqrt(d_head), the norm's gain folded in",
+    unit="norm",
+    low=0,
+    high=_ANY,
+    source="Zhai et al. 2023, attention entropy collapse, arXiv 2303.06296",
+)
+def qk_spectral_norm(given: ProbeInput) -> Tensor:
+    import torch
+
+    w = given.model.weights()
+    return torch.linalg.matrix_norm(w.W_Q @ w.W_K.transpose(-1, -2), ord=2) / given.cfg.d_head**0.5
+
+
+@signal(
+    "ov_spectral_norm",
+    per="head",
+    about="the most that a head can write for an input of one size",
+    formula="largest singular value of W_V W_O, the norm's gain folded in",
+    unit="norm",
+    low=0,
+    high=_ANY,
+    source="Elhage et al. 2021, A mathematical framework for transformer circuits",
+)
+def ov_spectral_norm(given: ProbeInput) -> Tensor:
+    import torch
+
+    w = given.model.weights()
+    return torch.linalg.matrix_norm(w.W_V @ w.W_O, ord=2)
+
+
+@signal(
+    "ov_norm",
+    per="head",
+    about="size of what a head writes",
+    formula="Frobenius norm of W_V W_O, the norm's gain folded in",
+    unit="norm",
+    low=0,
+    high=_ANY,
+    source="Elhage et al. 2021, A mathematical framework for transformer circuits",
+)
+def ov_norm(given: ProbeInput) -> Tensor:
+    import torch
+
+    w = given.model.weights()
+    return torch.linalg.matrix_norm(w.W_V @ w.W_O)
