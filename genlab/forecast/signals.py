@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from genlab.errors import UserError, unknown
 
-__all__ = ["SIGNAL_ROLES", "signal_parts"]
+if TYPE_CHECKING:
+    from genlab.runs.store import Store
+
+__all__ = ["SIGNAL_ROLES", "signal_parts", "stored_signals"]
 
 SIGNAL_ROLES = ("metric", "confidence", "attention", "signal")
 """What a row of signals may be for a forecast; `signal` unless it says."""
 _NEEDED = ("run_id", "name", "value")
+_FAMILY_ROLES = {"confidence": "confidence", "sharpness": "attention", "training": "metric", "weights": "metric"}
+"""Families of `genlab.probes` that a head signal has to add to -> their role; all others are signals."""
+
+
+def stored_signals(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
+    """The signals that a store holds of runs, at the ends of their training, as rows for `signal_parts`.
+
+    Of a signal read a head only the maximum over heads is taken, as it was stored; its null is left out.
+    """
+    from genlab.probes.signal import all_signals
+    from genlab.runs.signals import Signals
+
+    rows = Signals(store.path).frame(run_ids)
+    last = {run: store.entry(run)["step"] for run in run_ids}
+    declared = {one.name: one for one in all_signals()} if len(rows) else {}
+    rows = rows[(rows["step"] == rows["run_id"].map(last)) & rows["signal"].isin(list(declared))]
+    null = rows["name"].str.endswith(".null") | rows["name"].str.endswith(".null_sd")
+    rows = rows[~null & (rows["head"] < 0)]
+    role = [_FAMILY_ROLES.get(declared[name].family, "signal") for name in rows["signal"]]
+    layer = rows["layer"].where(rows["layer"] >= 0)
+    admissible = [declared[name].admissible for name in rows["signal"]]
+    return rows[["run_id", "name", "value"]].assign(layer=layer, role=role, admissible=admissible)
 
 
 def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool) -> dict[str, pd.DataFrame]:

@@ -11,7 +11,7 @@ import pandas as pd
 from genlab.errors import UserError
 from genlab.forecast.facts import rasp_facts
 from genlab.forecast.roles import frame_of
-from genlab.forecast.signals import signal_parts
+from genlab.forecast.signals import signal_parts, stored_signals
 from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import task_class
 
@@ -45,7 +45,8 @@ def table(
 
     Args:
         runs: a grid, group, tag or run id, or run ids.
-        signals: rows of (run_id, name, value) and, where there are, layer, head, role and admissible.
+        signals: rows of (run_id, name, value) and, where there are, layer, head, role and admissible; by default
+            those that the store holds.
         inadmissible: also signals whose inputs go beyond what the run was trained on.
 
     Raises:
@@ -60,12 +61,13 @@ def table(
     about = kept.runs().set_index("run_id").loc[ids]
     evals = _with_place(kept.evals(ids), about)
     trace = _with_place(kept.trace(ids), about)
+    rows = stored_signals(kept, ids) if signals is None else signals
     return frame_of(
         {
             "setting": _settings(about),
             "seed": about[[name for name in _SEEDS if name in about]],
             "metric": _metrics(about, evals, kept.history(ids)),
-            **signal_parts(signals, about.index, inadmissible),
+            **signal_parts(rows, about.index, inadmissible),
             "fact": rasp_facts(about),
             **_outcomes(about, evals, trace),
             "seen_at": _seen_at(about, kept, trace),

@@ -1,0 +1,153 @@
+"""What `lab forecast` and `lab score` do: each gives lines for a person and a document for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from genlab.errors import UserError
+from genlab.forecast.forecaster import load_forecaster
+from genlab.forecast.forecaster import save_forecaster as keep
+from genlab.forecast.judge import judge
+from genlab.forecast.learning import learning_curve
+from genlab.forecast.ledger import Ledger, check_not_fed_back, seen_at
+from genlab.forecast.predictors import Model
+from genlab.forecast.sealing import lock, score_lock, seal_plan
+from genlab.forecast.sentences import MEASURE, sentence
+from genlab.forecast.show import as_json, columns_of, learning_lines, lines
+from genlab.forecast.tables import table as grid_table
+from genlab.forecast.targets import parse_target
+from genlab.runs.store import Store
+
+__all__ = ["judge_lines", "learning", "lock_forecasts", "lock_plan", "save_forecaster", "score_locks"]
+
+Told = tuple[list[str], Any]
+
+
+def judge_lines(
+    store: Path | None, table: pd.DataFrame, grid: str | None, text: str, by: Any, asked: dict[str, Any]
+) -> Told:
+    """Judge a target of a grid, or of a user's own table (`grid` is None)."""
+    target, sealed = parse_target(text), None
+    if grid is not None:
+        ledger = Ledger(Store(store))
+        check_not_fed_back(ledger, table, target)
+        seen = seen_at(table, target).dropna()
+        first = str(seen.min()) if len(seen) else None
+        sealed = ledger.plan_for(grid, target, by, asked["signal"], first)
+    found = judge(table, target, by, **asked)
+    return lines(found, sealed), as_json(found, sealed)
+
+
+def learning(table: pd.DataFrame, text: str, asked: dict[str, Any]) -> Told:
+    """The learning curve of a target."""
+    target = parse_target(text)
+    curve = learning_curve(table, target, **asked)
+    return learning_lines(curve, MEASURE[target.kind]), curve.to_dict("records")
+
+
+def lock_plan(
+    store: Path | None,
+    table: pd.DataFrame,
+    grid: str,
+    text: str,
+    by: str,
+    factors: Sequence[str] | None,
+    asked: dict[str, Any],
+) -> Told:
+    """Seal the plan of an analysis."""
+    entry = seal_plan(Ledger(Store(store)), table, grid, parse_target(text), by, {**asked, "factors": factors})
+    return [f"plan {entry['number']} sealed at {entry['at']}, SHA-256 {entry['hash']}"], entry
+
+
+def save_forecaster(
+    store: Path | None,
+    table: pd.DataFrame,
+    text: str,
+    signal: str | None,
+    model: Model,
+    fit_only: bool,
+    seed: int,
+    name: str,
+) -> Told:
+    """Keep a forecaster."""
+    kept, target = Store(store), parse_target(text)
+    check_not_fed_back(Ledger(kept), table, target)
+    made = keep(kept, table, target, signal, model, fit_only, seed, name)
+    about = {"forecaster": name, "runs": len(made.table), "hash": made.hash}
+    return [f"forecaster {name}: {len(made.table)} runs, SHA-256 {made.hash}"], about
+
+
+def lock_forecasts(store: Path | None, grid: str, name: str) -> Told:
+    """Forecast the runs of a grid, and seal that."""
+    kept = Store(store)
+    forecaster = load_forecaster(kept, name)
+    entry, seen = lock(Ledger(kept), grid_table(kept, grid), grid, forecaster)
+    told = [f"lock {entry['number']} sealed at {entry['at']}, SHA-256 {entry['hash']}"]
+    told.append(f"{len(entry['runs'])} runs of {grid}, target {entry['target']}, by forecaster {name}")
+    if seen:
+        told.append(f"left out: {seen} runs whose outcome was seen before")
+    mean = {run: said[1] for run, said in _main(entry).items()}
+    told += columns_of(("run", "forecast"), [(run, f"{value:.3f}") for run, value in mean.items()])
+    return told, entry
+
+
+def _main(entry: dict[str, Any]) -> dict[str, list[float]]:
+    """The forecasts that stand for all: with the signal if one was named."""
+    wanted = f"baselines + {entry['signal']}" if entry["signal"] else "baselines"
+    return entry["forecasts"].get(wanted) or next(iter(entry["forecasts"].values()))
+
+
+def score_locks(store: Path | None, which: str | None) -> Told:
+    """Score sealed forecasts (one, or all that can be), and show the history."""
+    kept = Store(store)
+    ledger = Ledger(kept)
+    locks = {str(entry["number"]): entry for entry in ledger.entries("forecasts")}
+    if not locks:
+        raise UserError(
+            f"store {str(kept.path)!r} holds no sealed forecasts; lab forecast --with MODEL --lock makes them"
+        )
+    if which is not None and which not in locks:
+        raise UserError(f"no lock {which!r} (there are: {', '.join(locks)})")
+    told: list[str] = []
+    for entry in [locks[which]] if which else ledger.unscored():
+        try:
+            told += _score(kept, ledger, entry)
+        except UserError as error:
+            if which:
+                raise
+            told.append(str(error))
+    history = ledger.entries("score")
+    rows = [(str(e["lock"]), e["at"][:19], str(e["runs"]), e["target"], _best(e)) for e in history]
+    told += ["", "history", *columns_of(("lock", "scored at", "runs", "target", "within settings"), rows)]
+    return told, [{k: v for k, v in e.items() if k != "outcomes"} for e in history]
+
+
+def _score(store: Store, ledger: Ledger, entry: dict[str, Any]) -> list[str]:
+    target = parse_target(entry["target"])
+    table = grid_table(store, entry["runs"])
+    trained = load_forecaster(store, entry["forecaster"]["name"])
+    if trained.hash != entry["forecaster"]["hash"]:
+        raise UserError(f"lock {entry['number']}: its forecaster {trained.name!r} is not the one that made it")
+    told, gaps = score_lock(entry, table)
+    if all(old["outcomes"] != told["outcomes"] for old in ledger.entries("score") if old["lock"] == entry["number"]):
+        ledger.append("score", told)
+    shown = [f"lock {entry['number']} of {entry['at'][:19]}, {len(entry['runs'])} runs, target {target.text}"]
+    shown += [told["changed"]] if told["changed"] else []
+    names = list(next(iter(told["scores"].values())))
+    head = ("predictor", f"{MEASURE[target.kind]} within settings", *names[1:])
+    shown += columns_of(head, [(n, *(_number(one[k]) for k in names)) for n, one in told["scores"].items()])
+    return [*shown, *(f"  {sentence(gap, target.kind, 'runs sealed before looking')}" for gap in gaps)]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _best(entry: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {_number(one['within'])}" for name, one in entry["scores"].items() if "baselines" in name
+    )

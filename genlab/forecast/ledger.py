@@ -1,0 +1,118 @@
+"""The ledger: plans, forecasts and scores in the order in which they were written, each sealed by a hash.
+
+`forecasts/NNNN.json` of a store is an entry. It is written once, by creating a file that must not be there, and holds
+the hash of the entry before it: nothing can be changed, taken out or put in between without the chain showing it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from genlab.errors import DamagedFileError, UserError
+from genlab.forecast.roles import part
+from genlab.forecast.targets import Target, values_of
+from genlab.runs.files import create_json, read_json
+from genlab.runs.store import Store, now
+
+__all__ = ["Ledger", "check_not_fed_back", "inputs_hash", "seen_at"]
+
+Entry = dict[str, Any]
+
+
+class Ledger:
+    """The ledger of a store. Opening one writes nothing."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._folder = store.path / "forecasts"
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """All entries in order, or those of a kind (`plan`, `forecasts`, `score`).
+
+        Raises:
+            DamagedFileError: an entry has been changed, or one is missing.
+        """
+        found: list[Entry] = []
+        for number, path in enumerate(sorted(self._folder.glob("[0-9]*.json")), start=1):
+            entry = read_json(path)
+            before = found[-1]["hash"] if found else ""
+            if path.stem != _stem(number) or entry.get("previous") != before:
+                raise DamagedFileError(f"{path} is not the entry that follows: one before it is missing or changed")
+            if entry.get("hash") != _hash(entry):
+                raise DamagedFileError(f"{path} has been changed since it was sealed: its hash is not its own")
+            found.append(entry)
+        return [entry for entry in found if kind in (None, entry["kind"])]
+
+    def append(self, kind: str, content: dict[str, Any]) -> Entry:
+        """Seal an entry with number, time and hash; of several writers each gets a number of its own."""
+        self._store.ready()
+        while True:
+            entries = self.entries()
+            about = {"number": len(entries) + 1, "kind": kind, "at": now()}
+            entry = {**content, **about, "previous": entries[-1]["hash"] if entries else ""}
+            entry["hash"] = _hash(entry)
+            if create_json(self._folder / f"{_stem(about['number'])}.json", entry):
+                return entry
+
+    def unscored(self) -> list[Entry]:
+        """Sealed forecasts that have not been scored yet."""
+        scored = {entry["lock"] for entry in self.entries("score")}
+        return [entry for entry in self.entries("forecasts") if entry["number"] not in scored]
+
+    def plan_for(self, grid: str, target: Target, by: str, signal: str | None, first_seen: str | None) -> str | None:
+        """When the plan of an analysis was sealed, if that was before anything of its target was seen."""
+        asked = {"grid": grid, "target": target.text, "by": by, "signal": signal}
+        for plan in self.entries("plan"):
+            if all(plan[key] == value for key, value in asked.items()) and (
+                not first_seen or plan["at"] < first_seen
+            ):
+                return str(plan["at"])
+        return None
+
+
+def check_not_fed_back(ledger: Ledger, table: pd.DataFrame, target: Target) -> None:
+    """Raise `UserError` if outcomes of sealed runs would be looked at, or learned from, before they are scored."""
+    known = set(table.index[values_of(table, target).known])
+    for entry in ledger.unscored():
+        if held := known & set(entry["runs"]):
+            raise UserError(
+                f"{len(held)} runs ({min(held)}, ...) are under seal in lock {entry['number']} and not scored yet: "
+                "their outcomes are not fed back; lab score first"
+            )
+
+
+def seen_at(table: pd.DataFrame, target: Target) -> pd.Series:
+    """When each run was first looked at out of distribution for a target; None where it was not.
+
+    A look while training counts, and so does one at any length of the split if the target is over all of them.
+    """
+    times = part(table, "seen_at")
+    if target.split is not None:
+        length = None if target.length is None else f",length={target.length}"
+        start = f"split={target.split},"
+        names = [n for n in times if n.startswith(start) and (length is None or n.endswith(length))]
+        times = times[names]
+    if not times.shape[1]:
+        return pd.Series(None, index=table.index, dtype=object)
+    return times.apply(lambda row: min(row.dropna(), default=None), axis=1).astype(object)
+
+
+def inputs_hash(table: pd.DataFrame, runs: Iterable[str], used: Iterable[Sequence[str]]) -> str:
+    """SHA-256 of what a forecast of these runs was made from: columns (role, name); one that has gone is missing."""
+    wanted = pd.MultiIndex.from_tuples([(role, name) for role, name in used])
+    known = table.loc[sorted(runs)].reindex(columns=wanted)
+    return hashlib.sha256(known.to_csv(float_format="%.17g").encode()).hexdigest()
+
+
+def _hash(entry: Entry) -> str:
+    content = {key: value for key, value in entry.items() if key != "hash"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _stem(number: int) -> str:
+    return f"{number:04d}"

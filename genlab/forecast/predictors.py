@@ -1,0 +1,223 @@
+"""What forecasts: from hyper-parameters alone to trees over everything, each tuned inside its training fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from genlab.errors import unknown
+from genlab.forecast.features import features
+from genlab.forecast.roles import BASELINE, KNOWN_BEFORE, columns, part
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+__all__ = ["Model", "Predictor", "fit", "make_predictors", "matrix"]
+
+Model = Literal["linear", "forest", "boosting", "threshold"]
+_INNER_FOLDS = 3
+_EDGE = 2.0
+"""Of n training runs, a probability stays within [1 / (n + 2), 1 - 1 / (n + 2)]."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A way to forecast.
+
+    Attributes:
+        name: as it is shown.
+        columns: what it is fitted to, as (role, name).
+        model: `linear` (logistic regression for yes/no, ridge for numbers), `forest`, `boosting`, or `threshold` (one
+            column, cut where it separates the training runs best; runs are ranked by the column itself).
+        cells: also each combination of settings as a column.
+    """
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    model: Model
+    cells: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted predictor: `rank` orders runs, `mean` is the probability of yes, or the expected value."""
+
+    rank: np.ndarray
+    mean: np.ndarray
+
+
+def make_predictors(table: pd.DataFrame, signal: tuple[str, str] | None, model: Model = "linear") -> list[Predictor]:
+    """The predictors that a table has columns for; `signal` is the column that is asked about.
+
+    `baselines` and `baselines + SIGNAL` are fitted alike (by `model`), so that they differ in the signal alone: where
+    it is itself a metric, it is no baseline.
+
+    Raises:
+        UserError: an unknown model.
+    """
+    if model not in _GRIDS:
+        raise unknown("model", model, _GRIDS)
+    base = tuple(column for column in columns(table, BASELINE) if column != signal)
+    every = tuple(columns(table, KNOWN_BEFORE))
+
+    def of(role: str) -> tuple[tuple[str, str], ...]:
+        return tuple(column for column in base if column[0] == role)
+
+    wanted = [
+        Predictor("hyper-parameters", of("setting"), model, cells=True),
+        Predictor("in-distribution metrics", of("metric"), model),
+        Predictor("output confidence", of("confidence"), model),
+        Predictor("attention statistics", of("attention"), model),
+    ]
+    if "rasp_expected" in part(table, "fact"):
+        wanted.append(Predictor("RASP rule", (("fact", "rasp_expected"),), "threshold"))
+    wanted.append(Predictor("baselines", base, model, cells=True))
+    if signal is not None:
+        wanted.append(Predictor(f"{signal[1]} alone", (signal,), "threshold"))
+        wanted.append(Predictor(f"baselines + {signal[1]}", (*base, signal), model, cells=True))
+    if len(every) > 1:
+        names: tuple[tuple[str, Model], ...] = (
+            ("everything, linear", "linear"),
+            ("everything, forest", "forest"),
+            ("everything, boosting", "boosting"),
+        )
+        wanted += [Predictor(name, every, kind) for name, kind in names]
+    return [p for p in wanted if p.columns]
+
+
+def matrix(table: pd.DataFrame, predictor: Predictor) -> np.ndarray:
+    """The features of a predictor, float[run, feature]."""
+    return features(table, predictor.columns, predictor.cells)
+
+
+def fit(
+    predictor: Predictor,
+    x: np.ndarray,
+    value: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    twins: np.ndarray,
+    yes_no: bool,
+    seed: int = 0,
+) -> Fitted:
+    """Fit to the training rows, tuning included, and forecast the test rows.
+
+    Args:
+        x, value, twins: of all rows; only those of `train` are looked at, and `x` at `test`.
+        seed: of the trees.
+    """
+    y = value[train]
+    edge = 1 / (len(train) + _EDGE)
+    if not x.shape[1] or len(np.unique(y)) < 2:
+        mean = np.full(len(test), y.mean())
+        return Fitted(np.zeros(len(test)), np.clip(mean, edge, 1 - edge) if yes_no else mean)
+    if predictor.model == "threshold":
+        rank, mean = _threshold(x[train, 0], y, x[test, 0], yes_no)
+    else:
+        fitted = _fit_tuned(predictor.model, yes_no, x[train], y, twins[train], seed)
+        rank = mean = _expected(fitted, x[test], yes_no)
+    return Fitted(rank, np.clip(mean, edge, 1 - edge) if yes_no else mean)
+
+
+# -- one signal with a threshold -------------------------------------------------------------------------------
+
+
+def _threshold(x: np.ndarray, y: np.ndarray, new: np.ndarray, yes_no: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks by the column (turned round if it falls with the outcome); the mean outcome on each side of the cut.
+
+    What is missing is filled with the median of the training runs.
+    """
+    fill = float(np.nanmedian(x)) if not np.isnan(x).all() else 0.0
+    x, new = np.where(np.isnan(x), fill, x), np.where(np.isnan(new), fill, new)
+    sign = -1.0 if np.cov(_ranks(x), _ranks(y))[0, 1] < 0 else 1.0
+    cut = _best_cut(x * sign, y)
+    above, shrink = x * sign >= cut, 1.0 if yes_no else 0.0
+    sides = [(y[side].sum() + shrink * y.mean()) / (side.sum() + shrink) for side in (~above, above)]
+    return new * sign, np.where(new * sign >= cut, sides[1], sides[0])
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    return rankdata(x)
+
+
+def _best_cut(x: np.ndarray, y: np.ndarray) -> float:
+    """The cut between two values that leaves the least squared error about the means of both sides."""
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+    n, sums = np.arange(1, len(x)), np.cumsum(y)[:-1]
+    gain = sums**2 / n + (y.sum() - sums) ** 2 / (len(x) - n)
+    gain[x[1:] == x[:-1]] = -np.inf
+    at = int(gain.argmax())
+    return float((x[at] + x[at + 1]) / 2) if np.isfinite(gain[at]) else float(x[0])
+
+
+# -- scikit-learn ----------------------------------------------------------------------------------------------
+
+
+def _pipeline(model: Model, yes_no: bool, name: str, choice: float, seed: int) -> Pipeline:
+    from sklearn.ensemble import (
+        GradientBoostingClassifier,
+        GradientBoostingRegressor,
+        RandomForestClassifier,
+        RandomForestRegressor,
+    )
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    last: Any
+    if model == "linear":
+        last = LogisticRegression(C=choice, solver="newton-cholesky") if yes_no else Ridge(alpha=1 / choice)
+    elif model == "forest":
+        kind = RandomForestClassifier if yes_no else RandomForestRegressor
+        last = kind(100, random_state=seed, **{name: choice})
+    else:
+        kind = GradientBoostingClassifier if yes_no else GradientBoostingRegressor
+        last = kind(n_estimators=60, subsample=0.8, random_state=seed, **{name: choice})
+    filled = SimpleImputer(strategy="median", keep_empty_features=True)
+    return make_pipeline(filled, StandardScaler(), last)
+
+
+_GRIDS: dict[Model, tuple[str, Sequence[float]]] = {
+    "linear": ("C", (0.01, 0.1, 1.0)),
+    "forest": ("min_samples_leaf", (2, 8)),
+    "boosting": ("max_depth", (1, 3)),
+}
+"""What is tuned inside the training folds, and over which values; ridge has `alpha`, which is 1 / C."""
+
+
+def _fit_tuned(model: Model, yes_no: bool, x: np.ndarray, y: np.ndarray, twins: np.ndarray, seed: int) -> Pipeline:
+    """Fit with the setting of least squared error over inner folds that keep twins together.
+
+    Where the runs are too few for inner folds with both outcomes, the middle setting is taken.
+    """
+    name, choices = _GRIDS[model]
+    inner, errors = _inner_folds(yes_no, y, twins), np.zeros(len(choices))
+    for i, choice in enumerate(choices if inner else ()):
+        for train, held in inner:
+            tried = _pipeline(model, yes_no, name, choice, seed).fit(x[train], y[train])
+            errors[i] += np.sum((_expected(tried, x[held], yes_no) - y[held]) ** 2)
+    best = int(errors.argmin()) if inner else len(choices) // 2
+    return _pipeline(model, yes_no, name, choices[best], seed).fit(x, y)
+
+
+def _expected(fitted: Pipeline, x: np.ndarray, yes_no: bool) -> np.ndarray:
+    return fitted.predict_proba(x)[:, 1] if yes_no else fitted.predict(x)
+
+
+def _inner_folds(yes_no: bool, y: np.ndarray, twins: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    count = min(_INNER_FOLDS, len(np.unique(twins)))
+    if count < 2 or len(y) < 2 * _INNER_FOLDS or (yes_no and min(np.sum(y == 0), np.sum(y == 1)) < _INNER_FOLDS):
+        return []
+    folds = (StratifiedGroupKFold if yes_no else GroupKFold)(count)
+    inner = list(folds.split(np.zeros(len(y)), y, twins))
+    return [] if yes_no and any(len(np.unique(y[train])) < 2 for train, _ in inner) else inner

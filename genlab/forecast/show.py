@@ -1,0 +1,159 @@
+"""A judgement on the terminal, and as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from genlab.forecast.intervals import words
+from genlab.forecast.judge import Judgement, Scored
+from genlab.forecast.sentences import MEASURE, claim, suspects
+
+__all__ = ["as_json", "columns_of", "learning_lines", "lines"]
+
+_SHOWN = 12
+_HELD_OUT = ("setting", "task")
+
+
+def lines(found: Judgement, sealed: str | None = None) -> list[str]:
+    """A judgement as lines of text.
+
+    Args:
+        sealed: when the plan of this analysis was sealed, or None: all of it is exploratory.
+    """
+    told = [*_about(found), "", *_scores(found)]
+    if found.claims:
+        kind = (
+            f"sealed before looking, {sealed}" if sealed else "exploratory: not sealed before the outcomes were seen"
+        )
+        told += ["", f"what {found.signal} adds ({kind})"]
+        told += [f"  {claim(found, gap)}" for gap in found.claims]
+    if found.tried:
+        told += [
+            "",
+            f"{len(found.tried)} signals tried, exploratory: outcomes permuted within settings",
+        ]
+        told += columns_of(
+            ("", "signal", "z", "p alone", f"p of the best of {len(found.tried)}"),
+            [("", t.name, f"{t.z:+.2f}", f"{t.p:.4f}", f"{t.p_all:.4f}") for t in _best(found)],
+        )
+    return told
+
+
+def _about(found: Judgement) -> list[str]:
+    runs, scored = found.population, found.predictions.scored
+    left = [f"{runs.unfit} did not fit in distribution"] if runs.unfit else []
+    left += [f"{runs.unseen} without an evaluation"] if runs.unseen else []
+    told = [f"{len(runs.table)} of {runs.runs} runs" + (f" ({', '.join(left)})" if left else "")]
+    told.append(f"target {found.target.text}: {_spread(found)}")
+    new = {"random": "runs", "setting": "a setting", "task": "a task", "length": "larger lengths of other runs"}
+    told.append(f"held out: {new[found.by]}; compared within {len(scored)} settings with a pair of known order")
+    if found.unscored:
+        told.append(
+            f"not scored, one outcome only: {len(found.unscored)} settings ({'; '.join(found.unscored[:4])}" + ")"
+        )
+    if runs.missing:
+        shown = ", ".join(f"{name} {n}" for name, n in list(runs.missing.items())[:6])
+        told.append(f"missing values, filled inside training folds: {shown}")
+    measure = MEASURE[found.predictions.kind]
+    told += [f"ceiling, {name}: {measure} {value:.3f}" for name, value in found.ceiling.items()]
+    told += [f"leak? {name} ranks runs as no honest signal could" for name in suspects(found)]
+    return told
+
+
+def _spread(found: Judgement) -> str:
+    values = pd.Series(found.population.values.value)
+    if found.predictions.kind == "yes/no":
+        return f"{int(values.sum())} yes, {int((values == 0).sum())} no"
+    said = f"median {values.median():.3g}, {values.min():.3g} to {values.max():.3g}"
+    censored = int(found.population.values.censored.sum())
+    return f"{said}; {censored} censored (right as far as was tested)" if censored else said
+
+
+def _scores(found: Judgement) -> list[str]:
+    measure = MEASURE[found.predictions.kind]
+    head = ["predictor", f"{measure} within settings"]
+    held_out = found.by in _HELD_OUT
+    picks: list[Callable[[Scored], str]] = [
+        lambda one: words(one.mean).replace("+", "") if held_out else f"{one.weighted:.3f}"
+    ]
+    if held_out:
+        head.append("by pairs")
+        picks.append(lambda one: f"{one.weighted:.3f}")
+    else:
+        head.append("across settings")
+        picks.append(lambda one: f"{one.across:.3f}")
+    for name in found.scores[0].means:
+        head.append({"r2": "R^2", "mae": "mean abs. error"}.get(name, name))
+        picks.append(lambda one, name=name: f"{one.means[name]:.3f}")
+    return columns_of(head, [(one.name, *(pick(one) for pick in picks)) for one in found.scores])
+
+
+def _best(found: Judgement) -> list[Any]:
+    return sorted(found.tried, key=lambda t: (t.p_all, -abs(t.z)))[:_SHOWN]
+
+
+def columns_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows of text in columns."""
+    every = [tuple(head), *map(tuple, rows)]
+    widths = [max(len(row[i]) for row in every) for i in range(len(head))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in every]
+
+
+def learning_lines(curve: pd.DataFrame, measure: str) -> list[str]:
+    """A learning curve as lines: a row a predictor, a column a number of labelled runs."""
+    sizes = list(dict.fromkeys(curve["runs"]))
+    rows: list[Sequence[str]] = []
+    for name, own in curve.groupby("predictor", sort=False):
+        by_size = own.set_index("runs")
+        cells = [f"{r['mean']:.3f} ({r['low']:.2f} to {r['high']:.2f})" for _, r in by_size.loc[sizes].iterrows()]
+        rows.append((str(name), *cells))
+    head = ["labelled runs", *map(str, sizes)]
+    return [f"{measure} within settings, mean and range over draws that overlap", *columns_of(head, rows)]
+
+
+def as_json(found: Judgement, sealed: str | None = None) -> dict[str, Any]:
+    """A judgement as plain data."""
+    population = found.population
+    return {
+        "target": found.target.text,
+        "kind": found.predictions.kind,
+        "by": found.by,
+        "signal": found.signal,
+        "sealed": sealed,
+        "descriptive": found.descriptive,
+        "runs": {"used": len(population.table), "all": population.runs, "unfit": population.unfit}
+        | {"unseen": population.unseen},
+        "settings": {"scored": found.predictions.scored, "not_scored": found.unscored},
+        "missing": population.missing,
+        "ceiling": found.ceiling,
+        "suspects": suspects(found),
+        "predictors": [
+            {
+                "name": one.name,
+                "within": one.mean.value,
+                "interval": [one.mean.low, one.mean.high],
+                "by_pairs": one.weighted,
+                "across": one.across,
+                "settings": {name: value for name, (value, _) in one.settings.items()},
+                **one.means,
+            }
+            for one in found.scores
+        ],
+        "claims": [
+            {
+                "of": gap.of,
+                "over": gap.over,
+                "difference": gap.interval.value,
+                "interval": [gap.interval.low, gap.interval.high],
+                "how": gap.interval.how,
+                "by_pairs": gap.weighted,
+                "sign_flip_p": gap.p,
+                "in_words": claim(found, gap),
+            }
+            for gap in found.claims
+        ],
+        "signals": [{"name": t.name, "z": t.z, "p": t.p, "p_all": t.p_all} for t in found.tried],
+    }
