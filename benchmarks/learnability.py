@@ -22,7 +22,7 @@ import torch
 from learnability_table import ROWS, TABLE, table, text_of
 
 import genlab
-from genlab.errors import Interrupted
+from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params
 from genlab.runs.api import Run, evaluate
 from genlab.runs.plan import default_lengths, defaults_of
@@ -69,19 +69,18 @@ def fit_step(history: pd.DataFrame) -> int | None:
     return None
 
 
-def measured(
-    name: str, format: str, given: Mapping[str, Any], seed: int, minutes: float, store: Store
-) -> dict[str, Any]:
-    """Train one run and describe it as a row."""
+def measured(name: str, format: str, given: Mapping[str, Any], seed: int, minutes: float, store: Store) -> Row:
+    """Train one run, and describe it as a row."""
     train_len, test_len = default_lengths(name, given)
     options = {k: v for k, v in given.items() if k not in ("train_len", "test_len")}
-    row = {"task": name, "format": format, "options": text_of(given), "seed": seed}
     plan = genlab.plan(
         name, train_len, test_len, format=format, seeds=[seed], evals=genlab.Evals(0, n=EXAMPLES),
         **{"eval_every": CHECK_EVERY, "until": FIT, **options},
     )  # fmt: skip
+    (spec,) = plan.specs
+    row = {"task": name, "format": format, "options": text_of(given), "seed": seed}
+    row |= {"max_steps": spec.train.steps, "run": spec.run_id}
     watch = Watch(minutes)
-    row |= {"max_steps": plan.specs[0].train.steps, "run": plan.specs[0].run_id}
     try:
         (run,) = genlab.train(plan, store=store, device="cpu", workers=1, again=True, report=watch)
     except Interrupted:
@@ -92,20 +91,25 @@ def measured(
     found = fit_step(run.history())
     step = run.step if found is None else found
     _, processor, wall = watch.at(step)
-    inside = run.evals().query("metric == 'exact_match'")["value"]
     result = "reached" if found is not None else "diverged" if run.status == "diverged" else "not reached"
-    row |= {"result": result, "steps": step, "minutes": processor, "wall": wall, "exact": float(inside.mean())}
-    return {**row, **beyond(run, train_len, store)}
+    return {
+        **row,
+        "result": result,
+        "steps": step,
+        "minutes": processor,
+        "wall": wall,
+        **scores(run, train_len, store),
+    }
 
 
-def beyond(run: Run, train_len: int, store: Store) -> Row:
-    """Exact match at twice the training length, where the task has such an example on `id`."""
-    longer = run.task.lengths_between("id", 2 * train_len, 2 * train_len)
-    if not len(longer):
-        return {}
-    evaluate([run.run_id], [Split(name="id", lengths=(2 * train_len,), n=EXAMPLES)], store, "cpu")
-    values = run.evals().query(f"metric == 'exact_match' and split == 'id' and length == {2 * train_len}")["value"]
-    return {"twice_len": 2 * train_len, "twice": float(values.iloc[-1])}
+def scores(run: Run, train_len: int, store: Store) -> Row:
+    """Exact match in distribution, and at twice the training length where the task has such an example on `id`."""
+    twice = run.task.lengths_between("id", 2 * train_len, 2 * train_len)
+    if len(twice):
+        evaluate([run.run_id], [Split(name="id", lengths=(2 * train_len,), n=EXAMPLES)], store, "cpu")
+    values = run.evals().query("split == 'id' and metric == 'exact_match'").groupby("length")["value"].last()
+    found = {"exact": float(values[values.index <= train_len].mean())}
+    return {**found, "twice_len": 2 * train_len, "twice": float(values[2 * train_len])} if len(twice) else found
 
 
 def keep(row: Mapping[str, Any]) -> None:
@@ -128,14 +132,17 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help=f"write {TABLE.name} from the rows kept so far")
     args = parser.parse_args()
     torch.set_num_threads(1)  # a run a core
-    for word in args.tasks:
-        name, _, format = word.partition(":")
-        format = format or next(iter(task_class(name).formats))
-        given = {**defaults_of(name, format), **parse_params(args.set)}
-        for seed in parse_range(args.seeds, "--seeds"):
-            row = measured(name, format, given, seed, args.minutes, Store(args.store))
-            keep(row)
-            print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    try:
+        for word in args.tasks:
+            name, _, format = word.partition(":")
+            format = format or next(iter(task_class(name).formats))
+            given = {**defaults_of(name, format), **parse_params(args.set)}
+            for seed in parse_range(args.seeds, "--seeds"):
+                row = measured(name, format, given, seed, args.minutes, Store(args.store))
+                keep(row)
+                print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    except UserError as error:
+        parser.error(str(error))
     if args.table:
         TABLE.write_text(table())
 
