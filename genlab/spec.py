@@ -247,6 +247,15 @@ class TrainConfig(Frozen):
     grad_clip: float = Field(1.0, ge=0, description="largest gradient norm of a run; 0: no clipping")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of embeddings, attention and sublayers")
     label_noise: float = Field(0.0, ge=0, le=1, description="share of training targets put in another one's place")
+    mix: float = Field(
+        0.0, ge=0, le=1, description="share of a batch that is longer (mix_len) or shifted (mix_split)"
+    )
+    mix_split: str = Field("", description="split of that share; empty: train_split")
+    mix_len: int = Field(0, ge=0, description="that share is longer than train_len, up to this; 0: training lengths")
+    spectral_decoupling: float = Field(
+        0.0, ge=0, description="half of it times the squared norm of the logits is added to what is minimised"
+    )
+    average_steps: int = Field(0, ge=0, description="final weights are the mean after each of the last N steps")
     until: float | None = Field(None, gt=0, le=1, description="stop once in-distribution exact match stays at this")
     eval_every: int = Field(250, ge=1, description="steps between in-distribution evaluations")
     dtype: Literal["float32", "tf32", "bfloat16", "float64"] = Field(
@@ -254,6 +263,16 @@ class TrainConfig(Frozen):
     )
     init_seed: int = Field(0, ge=0, description="seed of the initial weights")
     data_seed: int = Field(0, ge=0, description="seed of the training examples")
+
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"mix", "mix_split", "mix_len", "spectral_decoupling", "average_steps"}
+    )
+
+    @property
+    def mixed_in(self) -> tuple[str, tuple[int, int]]:
+        """The split, and the lowest and highest length, of the share of a batch that `mix` is."""
+        lowest = self.train_len + 1 if self.mix_len else self.min_len
+        return self.mix_split or self.train_split, (lowest, self.mix_len or self.train_len)
 
     @model_validator(mode="before")
     @classmethod
@@ -277,7 +296,20 @@ class TrainConfig(Frozen):
             raise ValueError(f"lengths_per_batch {self.lengths_per_batch} is above batch_size {self.batch_size}")
         if not all(0 <= b < 1 for b in self.betas):
             raise ValueError(f"betas {self.betas} must lie in [0, 1)")
+        self._check_interventions()
         return self
+
+    def _check_interventions(self) -> None:
+        if bool(self.mix) != bool(self.mix_split or self.mix_len):
+            raise ValueError("mix is a share of longer or shifted examples: give mix, and mix_len or mix_split")
+        if self.mix and self.pool:
+            raise ValueError("mix is for fresh data, not for a pool")
+        if self.mix_len and self.mix_len <= self.train_len:
+            raise ValueError(f"mix_len {self.mix_len} is not above train_len {self.train_len}")
+        if self.average_steps > self.steps:
+            raise ValueError(f"average_steps {self.average_steps} is above steps {self.steps}")
+        if self.average_steps and self.until is not None:
+            raise ValueError("average_steps are the last of all steps; with until there is no knowing which they are")
 
 
 class RunSpec(Frozen):

@@ -40,6 +40,8 @@ def load_weights(files: Iterable[Path], cfg: ModelConfig, run_ids: Sequence[str]
 def save_checkpoint(path: Path, states: Sequence[RunState]) -> None:
     """Keep where the runs of a stack stand, in place of what was kept before."""
     tensors = {name: torch.stack([getattr(s, name) for s in states]) for name in _TENSORS}
+    if any(s.average is not None for s in states):  # those that ended before the last steps have none, and need none
+        tensors["average"] = torch.stack([s.weights if s.average is None else s.average for s in states])
     runs = [{"run_id": s.spec.run_id, **{name: getattr(s, name) for name in _KEPT}} for s in states]
     save_tensors(path, tensors, {"runs": json.dumps(runs)})
 
@@ -58,6 +60,7 @@ def load_checkpoints(files: Iterable[Path], specs: Sequence[RunSpec]) -> dict[st
             if spec is None or (run["run_id"] in found and found[run["run_id"]].step >= run["step"]):
                 continue
             weights, exp_avg, exp_avg_sq = (tensors[name][i] for name in _TENSORS)
-            moments = (exp_avg, exp_avg_sq, run["history"], run["loss_sum"], run["trace"])
+            average = tensors["average"][i] if "average" in tensors else None
+            moments = (exp_avg, exp_avg_sq, run["history"], run["loss_sum"], run["trace"], average)
             found[run["run_id"]] = RunState(spec, run["step"], run["status"], weights, *moments)
     return found

@@ -7,7 +7,7 @@ stack, its order, the device, the number of workers, or a resume.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from genlab.training.placing import positions_of, widest
 __all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples", "widest"]
 
 _LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS, _ORDER, _NOISE = 1, 2, 3, 4, 5, 6, 9, 10
+_MIX_LENGTHS, _MIX_CONTENTS = 11, 12
 """First word of each seed: what the randomness is for (7 draws evaluation sets, 8 dropout masks)."""
 
 
@@ -48,6 +49,8 @@ class Stream:
 
         Raises `UserError` where the task cannot make the training lengths on the training split."""
         task.check_lengths(train.train_split, [train.min_len, train.train_len])
+        if train.mix:
+            task.check_lengths(*train.mixed_in)
         self.task, self.train, self.model = task, train, model
         self._pass: tuple[int, Ints] | None = None
 
@@ -61,8 +64,16 @@ class Stream:
     def _drawn(self, step: int) -> Examples:
         if self.train.pool:
             return _trimmed(self.pool[self._pool_rows(step)])
-        rng = np.random.default_rng([_CONTENTS, self.train.data_seed, step])
-        return self.task.sample(rng, self.train.train_split, batch_lengths(self.task, self.train, step))
+        train, mixed = self.train, round(self.train.mix * self.train.batch_size)
+        lengths = batch_lengths(self.task, train, step)[: train.batch_size - mixed]
+        parts: list[Examples] = []
+        if len(lengths):
+            rng = np.random.default_rng([_CONTENTS, train.data_seed, step])
+            parts.append(self.task.sample(rng, train.train_split, lengths))
+        if mixed:
+            rng = np.random.default_rng([_MIX_CONTENTS, train.data_seed, step])
+            parts.append(self.task.sample(rng, train.mixed_in[0], _mix_lengths(self.task, train, step, mixed)))
+        return parts[0] if len(parts) == 1 else _joined(*parts)
 
     def offsets(self, step: int, batch: Examples) -> Ints:
         """Where each example stands: int[batch], or int[batch, pos] (see `positions_of`)."""
@@ -92,6 +103,29 @@ class Stream:
             shuffle = np.random.default_rng([_PASS, self.train.data_seed, epoch]).random(self.train.pool)
             self._pass = (epoch, np.lexsort((shuffle, self.pool.lengths)))
         return self._pass[1]
+
+
+def _mix_lengths(task: Task, train: TrainConfig, step: int, count: int) -> Ints:
+    """Few distinct lengths, the same for every seed, as those of the rest of the batch."""
+    split, (low, high) = train.mixed_in
+    lengths, weights = task.length_law(split, low, high)
+    rng = np.random.default_rng([_MIX_LENGTHS, step])
+    return np.resize(rng.choice(lengths, size=min(train.lengths_per_batch, count), p=weights), count)
+
+
+def _joined(first: Examples, second: Examples) -> Examples:
+    """The examples of both, in that order, padded on the right to one width."""
+    width = max(first.tokens.shape[1], second.tokens.shape[1])
+    found: dict[str, np.ndarray] = {}
+    for field in fields(Examples):
+        pair = [getattr(first, field.name), getattr(second, field.name)]
+        if any(array is None for array in pair):
+            continue  # neither has it: one task made both
+        if field.name != "lengths":
+            rest = [(0, 0)] * (pair[0].ndim - 2)
+            pair = [np.pad(a, [(0, 0), (0, width - a.shape[1]), *rest]) for a in pair]  # a pad is 0, and not scored
+        found[field.name] = np.concatenate(pair)
+    return Examples(**found)
 
 
 def _noisy(batch: Examples, rng: np.random.Generator, share: float) -> Examples:

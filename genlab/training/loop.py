@@ -73,6 +73,8 @@ class Stack:
             for name in ("weights", "exp_avg", "exp_avg_sq")
         )
         self._set_up(moments[0], moments[1], torch.tensor([s.loss_sum for s in states], dtype=torch.float64))
+        averages = [s.average for s in states if s.average is not None]
+        self._average = torch.stack(averages).to(device) if averages else None
         self._measured_at = states[0].history[-1]["step"] if states[0].history else 0
         self._fastest = float("inf")
         self._since = time.perf_counter()
@@ -101,6 +103,7 @@ class Stack:
         """The step itself, given its batch."""
         self._update(batch, self._optimizer.rates(self.step))
         self.step += 1
+        self._keep_average()
 
     def close(self) -> None:
         """Let the processes go that make batches."""
@@ -154,11 +157,22 @@ class Stack:
         changed = (self._flat, exp_avg, exp_avg_sq, self._loss_sum, self._alive)
         self._update = Captured(self._update_plainly, changed) if self._captures else self._update_plainly
 
+    def _keep_average(self) -> None:
+        """The mean of the weights after each of the last steps so far; after the last one it takes their place."""
+        count = self.step - (self.train.steps - self.train.average_steps)
+        if not self.train.average_steps or count < 1:
+            return
+        if self._average is None:
+            self._average = self._flat.clone()
+        self._average.lerp_(self._flat, 1 / count)
+        if self.step == self.train.steps:
+            self._flat.copy_(self._average)
+
     def _update_plainly(self, batch: Places, rates: Tensor) -> None:
         """Changes its tensors in place alone and waits for nothing, so that it can be captured."""
         drop = dropout(self.specs, self.step, self.device)
         with precision(self.train.dtype, self.device):
-            losses, gradients = losses_and_gradients(self._model, batch, drop)
+            losses, gradients = losses_and_gradients(self._model, batch, drop, self.train.spectral_decoupling)
         self._alive.logical_and_(losses.isfinite() & gradients.isfinite().all(dim=1))
         self._optimizer.update(self._flat, gradients, rates, self._alive)
         self._loss_sum.add_(losses.masked_fill(~self._alive, float("nan")))
@@ -179,7 +193,9 @@ class Stack:
         loss_sum = float(self._loss_sum[i])
         history = list(self._history[i])
         trace = list(self._trace[i])
-        return RunState(self.specs[i], self.step, status, weights, exp_avg, exp_avg_sq, history, loss_sum, trace)
+        average = None if self._average is None else self._average[i].cpu().clone()
+        kept = (weights, exp_avg, exp_avg_sq, history, loss_sum, trace, average)
+        return RunState(self.specs[i], self.step, status, *kept)
 
     def _release(self, statuses: list[Status]) -> None:
         """Move the runs that ended out of the stack, so that their time is not paid for."""
@@ -193,6 +209,7 @@ class Stack:
         self._history = [self._history[i] for i in stay]
         self._trace = [self._trace[i] for i in stay]
         self._flat = self._flat[stay]
+        self._average = None if self._average is None else self._average[stay]
         if stay:
             self._set_up(self._optimizer.exp_avg[stay], self._optimizer.exp_avg_sq[stay], self._loss_sum[stay])
 

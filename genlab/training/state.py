@@ -28,6 +28,7 @@ class RunState:
         history: rows of (step, loss, lr, exact_match, seconds), one a measurement.
         trace: evaluations made while training, rows of (step, split, length, metric, value, n).
         loss_sum: losses since the last measurement, added up; not finite once the run has diverged.
+        average: [params], mean of the weights after each of the last steps so far, where those are averaged.
     """
 
     spec: RunSpec
@@ -39,6 +40,7 @@ class RunState:
     history: list[dict[str, int | float]] = field(default_factory=list)
     loss_sum: float = 0.0
     trace: list[dict[str, int | float | str]] = field(default_factory=list)
+    average: Tensor | None = None
 
 
 def fresh(specs: Sequence[RunSpec]) -> list[RunState]:

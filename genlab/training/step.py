@@ -21,15 +21,23 @@ _DROPOUT = 8
 
 
 def losses_and_gradients(
-    model: Model, batch: Places, drop: Callable[[Tensor], Tensor] | None = None
+    model: Model, batch: Places, drop: Callable[[Tensor], Tensor] | None = None, decoupling: float = 0.0
 ) -> tuple[Float[Tensor, " run"], Float[Tensor, "run params"]]:
-    """Mean loss of each run at its places, and its gradient, a row a run like the weights."""
+    """Mean loss of each run at its places, and its gradient, a row a run like the weights.
+
+    Args:
+        decoupling: the gradient is also that of `decoupling / 2` times the mean squared norm of the logits: spectral
+            decoupling (Pezeshki et al. 2020, arXiv 2011.09468). The loss that is given back is without it.
+    """
     leaves = {name: view.detach().requires_grad_() for name, view in model.params.items()}
     read = {"at": batch.at, "since": batch.since, "lengths": batch.lengths, "training": True}
     logits = model.with_params(leaves)(batch.inputs, batch.offsets, drop=drop, **read)
     each = F.cross_entropy(logits.flatten(0, 1).to(batch.weights.dtype), batch.targets.flatten(), reduction="none")
     losses = (each.view_as(batch.weights) * batch.weights).sum(dim=1)
-    gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+    total = losses.sum()
+    if decoupling:
+        total = total + decoupling / 2 * (logits.to(losses.dtype).square().sum(-1) * batch.weights).sum()
+    gradients = torch.autograd.grad(total, list(leaves.values()))
     return losses.detach(), torch.cat([g.flatten(1) for g in gradients], dim=1)
 
 
