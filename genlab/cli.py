@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genlab import cli_grid, cli_probe, cli_rasp, cli_tasks
+from genlab import cli_forecast, cli_grid, cli_probe, cli_rasp, cli_tasks
 from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params, parse_range, spec_values, with_spec_flags
 
@@ -162,6 +162,7 @@ def runs(
 
 cli_tasks.add_to(app)
 cli_grid.add_to(app)
+cli_forecast.add_to(app)
 cli_probe.add_to(app)
 app.add_typer(cli_rasp.rasp_app, name="rasp")
 
