@@ -38,25 +38,25 @@ Row = dict[str, Any]
 
 
 class Watch:
-    """Processor and wall minutes by step; asks to stop once the budget is spent."""
+    """Processor minutes by step; asks to stop once the budget is spent."""
 
     def __init__(self, minutes: float):
-        self._minutes, self._from = minutes, (time.process_time(), time.perf_counter())
-        self._seen: list[tuple[int, float, float]] = []
+        self._minutes, self._from = minutes, time.process_time()
+        self._seen: list[tuple[int, float]] = []
         self.spent = False
         self.last = 0.0
 
     def __call__(self, progress: Progress) -> bool:
-        processor, wall = (time.process_time() - self._from[0]) / 60, (time.perf_counter() - self._from[1]) / 60
+        minutes = (time.process_time() - self._from) / 60
         if progress.doing == "training":
-            self._seen.append((progress.step, processor, wall))
-            self.spent = processor > self._minutes
+            self._seen.append((progress.step, minutes))
+            self.spent = minutes > self._minutes
             if progress.exact_match == progress.exact_match:  # not a number before the first check
                 self.last = progress.exact_match
         return not self.spent
 
-    def at(self, step: int) -> tuple[int, float, float]:
-        """Step, processor minutes and wall minutes where `step` was reached."""
+    def at(self, step: int) -> tuple[int, float]:
+        """Step and processor minutes where `step` was reached."""
         return next((row for row in self._seen if row[0] >= step), self._seen[-1])
 
 
@@ -86,11 +86,10 @@ def measured(name: str, format: str, given: Mapping[str, Any], seed: int, minute
     except Interrupted:
         if not watch.spent:
             raise
-        step, processor, wall = watch.at(1 << 62)
-        return {**row, "result": "stopped", "steps": step, "minutes": processor, "wall": wall, "exact": watch.last}
+        step, spent = watch.at(1 << 62)
+        return {**row, "result": "stopped", "steps": step, "minutes": spent, "exact": watch.last}
     found = fit_step(run.history())
     step = run.step if found is None else found
-    _, processor, wall = watch.at(step)
     result = "reached" if found is not None else "diverged" if run.status == "diverged" else "not reached"
     return {
         **row,

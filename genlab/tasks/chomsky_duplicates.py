@@ -156,6 +156,19 @@ class InterlockedPairing(Task):
         Split(name="halves", about="n and m differ by one at most", shift={"n": "half"}),
         Split(name="lopsided", about="n or m is one", shift={"n": "ends"}),
     )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 10,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lengths_per_batch": 8,
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 4000,
+            }
+        }
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("a", "b")
