@@ -95,8 +95,7 @@ def measured(name: str, format: str, given: Mapping[str, Any], seed: int, minute
         **row,
         "result": result,
         "steps": step,
-        "minutes": processor,
-        "wall": wall,
+        "minutes": watch.at(step)[1],
         **scores(run, train_len, store),
     }
 
