@@ -129,7 +129,8 @@ def run_program(task: Any, prompt: str, limit: int = 1000) -> tuple[str, ...]:
     Where a task has no end token it is as long as the task's own answer.
 
     Raises:
-        UserError: an unknown token, a task without a program, or a prediction that is no token of the task.
+        UserError: an unknown token, a task without a program, a prompt that is not one of the task's, so that the
+            program predicts what is no token or finds no end.
     """
     tokens = tokens_of(task)
     program = program_for(task)
@@ -139,7 +140,8 @@ def run_program(task: Any, prompt: str, limit: int = 1000) -> tuple[str, ...]:
     example = _an_example(task)
     if _ends_in_sep(example, tokens) and SEP not in given:
         raise UserError(f"the prompt has no `>`, and every prompt of task {task.name!r} ends in one")
-    if not _has_end(example, tokens):
+    has_end = _has_end(example, tokens)
+    if not has_end:
         limit = max(1, len(task.solve(prompt.split())))
     written, counts = decode(program, given[None], np.array([len(given)]), limit, END)
     ids = tokens.decode(written[0, : int(counts[0])])
@@ -148,6 +150,8 @@ def run_program(task: Any, prompt: str, limit: int = 1000) -> tuple[str, ...]:
         raise UserError(
             f"the program predicts {value}, which is no token of task {task.name!r}: is the prompt whole?"
         )
+    if has_end and written[0, int(counts[0]) - 1] != END:
+        raise UserError(f"the program finds no end in {limit} tokens: does task {task.name!r} make such a prompt?")
     return tuple(tokens.tokens[i] for i in ids)
 
 

@@ -170,3 +170,18 @@ def test_slices_of_a_batch_and_words_of_keys_do_not_show(monkeypatch, length, pr
     for row in range(7):
         wanted = slow.kqv(k[row].tolist(), q[row].tolist(), v[row].tolist(), PREDICATES[pred][1], -7, reduction)
         assert got[row].tolist() == wanted
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("pred", range(6))
+@pytest.mark.parametrize("kind", ["booleans", "small", "large"])
+def test_few_queries_on_keys_and_values_of_all_sizes(kind, pred, reduction):
+    rng = np.random.default_rng(pred)
+    low, high = {"booleans": (0, 2), "small": (-9, 9), "large": (-(2**55), 2**55)}[kind]
+    k, v = rng.integers(low, high, (2, 4, 20))
+    k = k > 0 if kind == "booleans" else k
+    q = rng.integers(-1, 5, (4, 20))
+    got = fast.kqv(k, q, v, PREDICATES[pred][0], -7, reduction)
+    for row in range(4):
+        wanted = slow.kqv(k[row].tolist(), q[row].tolist(), v[row].tolist(), PREDICATES[pred][1], -7, reduction)
+        assert got[row].tolist() == wanted

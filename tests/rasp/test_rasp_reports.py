@@ -53,6 +53,10 @@ class TestRun:
         with pytest.raises(UserError, match="the prompt has no `>`, and every prompt of task 'sort' ends in one"):
             run_program(make("sort", 20), "7 3 5")
 
+    def test_a_prompt_that_the_task_does_not_make(self):
+        with pytest.raises(UserError, match="no end in 50 tokens: does task 'copy' make such a prompt"):
+            run_program(make("copy", 20), "5 5 >", limit=50)  # its symbols do not repeat
+
     def test_a_prediction_that_is_no_token(self):
         with pytest.raises(UserError, match="no token of task 'count': is the prompt whole"):
             run_program(make("count", 20), "39 5 >")  # counts up from 39 and never meets 5

@@ -205,7 +205,7 @@ def _few_queries(k: Values, q: Values, v: Ints, pred: Predicate, default: int, r
     if levels is None:
         return None
     out = np.empty(v.shape, np.int64)
-    narrow, _ = _alike(k, q)
+    narrow, _ = _alike(k.astype(np.int8) if k.dtype == np.bool_ else k, q)
     for rows in _cut(len(q), _PAIRS // (len(levels) * k.shape[1])):
         found = by_levels(narrow[rows], q[rows], v[rows], _STANDARD[pred], levels, default, reduction)
         if found is None:
