@@ -85,7 +85,7 @@ def _gather(given: ProbeInput) -> _Places:
     return _Places(
         logits=at_answers(lambda seen: seen.logits),
         features=states[-1],
-        neurons=at_answers(lambda seen: seen.kept[post]) if post in all_seen[0].kept else None,
+        neurons=at_answers(lambda seen: seen.kept[post]).float() if post in all_seen[0].kept else None,
         steps=1 - torch.stack(cosines).mean(0),
         targets=torch.cat([seen.batch.targets[seen.batch.scored] for seen in all_seen]),
         example=torch.cat([r + sum(sizes[:i]) for i, r in enumerate(rows)]),
@@ -128,7 +128,7 @@ def _of_features(p: _Places) -> dict[str, Tensor]:
 def _to_nearest(features: Tensor, known: Tensor) -> Tensor:
     """Distance to the k-th nearest of at most `_STORED` reference places, evenly taken."""
     few = known[torch.linspace(0, len(known) - 1, min(_STORED, len(known)), device=known.device).long()]
-    return torch.cdist(features, few).kthvalue(_NEIGHBOURS, dim=-1).values
+    return torch.cdist(features, few).topk(_NEIGHBOURS, dim=-1, largest=False).values[:, -1]
 
 
 def _mahalanobis(p: _Places, known: Tensor) -> Tensor:
@@ -149,10 +149,10 @@ def _coverage(p: _Places) -> Tensor:
     assert p.neurons is not None
     known = p.neurons[:, p.reference]
     low, high = known.amin(1, keepdim=True), known.amax(1, keepdim=True)
-    bins = ((p.neurons - low) / (high - low).clamp(min=1e-12) * _BINS).floor().clamp(-1, _BINS)
-    bins = torch.where(p.neurons == high, _BINS - 1, bins).long()  # the largest belongs to the last bin
-    inside = (bins >= 0) & (bins < _BINS)
-    counts = torch.zeros(known.shape[0], _BINS, known.shape[2], dtype=torch.float64, device=known.device)
-    counts.scatter_add_(1, bins[:, p.reference].clamp(0, _BINS - 1), torch.ones_like(known))
+    bins = ((p.neurons - low) / (high - low).clamp(min=1e-12) * _BINS).floor_()
+    bins = torch.where(p.neurons == high, _BINS - 1, bins)  # the largest belongs to the last bin
+    inside, bins = (bins >= 0) & (bins < _BINS), bins.clamp_(0, _BINS - 1).long()
+    counts = torch.zeros(known.shape[0], _BINS, known.shape[2], dtype=known.dtype, device=known.device)
+    counts.scatter_add_(1, bins[:, p.reference], torch.ones_like(known))
     share = counts / counts.amax(1, keepdim=True).clamp(min=1)
-    return -(share.gather(1, bins.clamp(0, _BINS - 1)) * inside).mean(-1)
+    return -(share.gather(1, bins) * inside).mean(-1)

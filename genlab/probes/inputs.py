@@ -50,6 +50,12 @@ class Batch:
     scored: Tensor
     offsets: Tensor | None
 
+    def first(self, count: int) -> Batch:
+        """Its first examples."""
+        tokens, targets, real, scored = (a[:count] for a in (self.tokens, self.targets, self.real, self.scored))
+        offsets = None if self.offsets is None else self.offsets[:count]
+        return Batch(self.length, tokens, targets, real, scored, offsets)
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from genlab.probes.inputs import ProbeInput, Seen
+    from genlab.probes.inputs import Batch, ProbeInput, Seen
 
 _TEMPERATURES = (0.5, 0.8, 1.25, 2.0)
+_EXAMPLES = 16
+"""Examples of each length that are read: every intervention is a pass of its own."""
 
 
 def exact_match(seen: Seen) -> Tensor:
@@ -27,13 +29,19 @@ def with_scores(given: ProbeInput, change: Callable[[Tensor], Tensor]) -> Tensor
     """Exact match with attention scores changed, float[run], a mean over training lengths."""
     import torch
 
+    from genlab.probes.inputs import Seen
+
     if given.spec is not None and given.spec.model.attn_weights not in ("softmax", "entmax15", "sigmoid"):
         raise NotApplicable(f"attention weights {given.spec.model.attn_weights!r} scale their scores themselves")
 
     def tap(name: str, x: Tensor) -> Tensor:
         return change(x) if name.endswith("attn.hook_attn_scores") else x
 
-    return torch.stack([exact_match(given.look(batch, tap)) for batch in given.batches]).mean(0)
+    def right(batch: Batch) -> Tensor:
+        few = batch.first(_EXAMPLES)
+        return exact_match(Seen(few, given.model(few.tokens, few.offsets, tap=tap), {}))
+
+    return torch.stack([right(batch) for batch in given.batches]).mean(0)
 
 
 def scaled(scores: Tensor, factor: Tensor | float) -> Tensor:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from genlab.probes.signal import NotApplicable, signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from genlab.probes.inputs import ProbeInput, Seen
@@ -23,56 +21,52 @@ _FURTHER = 4
 """How many times the longest training input the extrapolations go to."""
 
 
-def rows_of(seen: Seen, layer: int, scores: bool = False) -> tuple[Tensor, Tensor]:
-    """Rows of patterns (or scores) at scored places, float[run, head, row, key], and n of each, the keys seen."""
-    taken = seen.scores(layer) if scores else seen.pattern(layer)
-    rows = taken.transpose(2, 3)[:, seen.batch.scored].transpose(1, 2)
-    return rows, seen.batch.scored.nonzero()[:, 1] + 1
+def rows_of(seen: Seen, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows at scored places: weights and scores float[run, head, row, key], and n of each row, the keys it sees."""
+    weights, scores = (
+        x.transpose(2, 3)[:, seen.batch.scored].transpose(1, 2) for x in (seen.pattern(layer), seen.scores(layer))
+    )
+    return weights, scores, seen.batch.scored.nonzero()[:, 1] + 1
 
 
-def by_length(given: ProbeInput, name: str, of: Callable[[Seen, int], Tensor]) -> Tensor:
-    """The mean over scored places of each batch, float[run, layer, head, length]; `of` gives [run, head, row]."""
+def measures(seen: Seen, layer: int) -> dict[str, Tensor]:
+    """Means over the rows of a batch, float[run, head] each.
+
+    Entropy in nats, effective keys (as many as a uniform row of that entropy has), the largest weight, the spread of
+    scores, the lead of the best key over the next (of a single key 0), and the share of weights within the bound.
+    """
     import torch
 
-    def made() -> Tensor:
+    weights, scores, n = rows_of(seen, layer)
+    keys = torch.arange(weights.shape[-1], device=weights.device) < n[:, None]
+    entropy = torch.special.entr(weights).sum(-1)
+    top = scores.topk(min(2, scores.shape[-1]), dim=-1).values
+    spread = top[..., 0] - scores.masked_fill(~keys, _ANY).amin(-1)
+    low, high = ((sign * spread).exp() / n * (1 + sign * 1e-4) for sign in (-1, 1))
+    inside = (weights >= low[..., None]) & (weights <= high[..., None]) & keys
+    found = {
+        "entropy": entropy,
+        "effective": entropy.exp(),
+        "largest": weights.amax(-1),
+        "spread": spread,
+        "lead": (top[..., 0] - top[..., -1]).nan_to_num(posinf=0.0, nan=0.0),
+        "within": inside.sum(-1) / n,
+    }
+    return {name: values.mean(-1) for name, values in found.items()}
+
+
+def by_length(given: ProbeInput, name: str) -> Tensor:
+    """One of `measures` for each batch, float[run, layer, head, length]."""
+    import torch
+
+    def made() -> dict[str, Tensor]:
         if not given.cfg.n_layers:
             raise NotApplicable("the model has no layers")
-        layers = range(given.cfg.n_layers)
-        return torch.stack(
-            [torch.stack([of(seen, i).mean(-1) for i in layers], dim=1) for seen in given.seen], dim=-1
-        )
+        found = [[measures(seen, layer) for layer in range(given.cfg.n_layers)] for seen in given.seen]
+        lengths = {key: [torch.stack([of[key] for of in one], dim=1) for one in found] for key in found[0][0]}
+        return {key: torch.stack(values, dim=-1) for key, values in lengths.items()}
 
-    return given.once(f"by length {name}", made)
-
-
-def entropy(seen: Seen, layer: int) -> Tensor:
-    """Entropy of rows in nats."""
-    import torch
-
-    return torch.special.entr(rows_of(seen, layer)[0]).sum(-1)
-
-
-def effective(seen: Seen, layer: int) -> Tensor:
-    """The number of keys that a uniform row of the same entropy has."""
-    return entropy(seen, layer).exp()
-
-
-def largest(seen: Seen, layer: int) -> Tensor:
-    """The largest weight of rows."""
-    return rows_of(seen, layer)[0].amax(-1)
-
-
-def spread(seen: Seen, layer: int) -> Tensor:
-    """Largest minus smallest score of rows."""
-    rows, _ = rows_of(seen, layer, scores=True)
-    unseen = rows.isinf()
-    return rows.masked_fill(unseen, -_ANY).amax(-1) - rows.masked_fill(unseen, _ANY).amin(-1)
-
-
-def lead(seen: Seen, layer: int) -> Tensor:
-    """Largest minus second largest score of rows; of a single key 0."""
-    top = rows_of(seen, layer, scores=True)[0].topk(2, dim=-1).values
-    return (top[..., 0] - top[..., 1]).nan_to_num(posinf=0.0, nan=0.0)
+    return given.once("sharpness", made)[name]
 
 
 @signal(
@@ -86,7 +80,7 @@ def lead(seen: Seen, layer: int) -> Tensor:
     source=VELICKOVIC,
 )
 def attention_entropy(given: ProbeInput) -> Tensor:
-    return by_length(given, "entropy", entropy).mean(-1)
+    return by_length(given, "entropy").mean(-1)
 
 
 @signal(
@@ -100,7 +94,7 @@ def attention_entropy(given: ProbeInput) -> Tensor:
     source=VELICKOVIC,
 )
 def largest_weight(given: ProbeInput) -> Tensor:
-    return by_length(given, "largest", largest).mean(-1)
+    return by_length(given, "largest").mean(-1)
 
 
 @signal(
@@ -114,7 +108,7 @@ def largest_weight(given: ProbeInput) -> Tensor:
     source="ours",
 )
 def effective_keys(given: ProbeInput) -> Tensor:
-    return by_length(given, "effective", effective).mean(-1)
+    return by_length(given, "effective").mean(-1)
 
 
 @signal(
@@ -128,7 +122,7 @@ def effective_keys(given: ProbeInput) -> Tensor:
     source=VELICKOVIC,
 )
 def score_spread(given: ProbeInput) -> Tensor:
-    return by_length(given, "spread", spread).mean(-1)
+    return by_length(given, "spread").mean(-1)
 
 
 @signal(
@@ -166,7 +160,7 @@ def score_spread_bound(given: ProbeInput) -> Tensor:
     source="ours",
 )
 def winning_margin(given: ProbeInput) -> Tensor:
-    return by_length(given, "lead", lead).mean(-1)
+    return by_length(given, "lead").mean(-1)
 
 
 def growth(given: ProbeInput, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,16 +179,16 @@ def growth(given: ProbeInput, values: Tensor) -> tuple[Tensor, Tensor]:
     return slope, y.mean(-1) - slope * torch.stack(counts).log().mean()
 
 
-def declare_growth(name: str, what: str, of: Callable[[Seen, int], Tensor], key: str, symbol: str) -> None:
+def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
     """Two signals: the exponent of a growth with length, and what it comes to at a length never trained."""
 
     def exponent(given: ProbeInput) -> Tensor:
-        return growth(given, by_length(given, key, of))[0]
+        return growth(given, by_length(given, key))[0]
 
     def extrapolated(given: ProbeInput) -> Tensor:
         import math
 
-        slope, start = growth(given, by_length(given, key, of))
+        slope, start = growth(given, by_length(given, key))
         longest = float(given.seen[-1].batch.scored.nonzero()[:, 1].double().add(1).mean())
         value = (start + slope * math.log(_FURTHER * longest)).exp()
         return value.clamp(max=1.0) if name == "largest_weight" else value
@@ -224,9 +218,9 @@ def declare_growth(name: str, what: str, of: Callable[[Seen, int], Tensor], key:
     )(extrapolated)
 
 
-declare_growth("largest_weight", "the largest weight", largest, "largest", "max_j A[i, j]")
-declare_growth("effective_keys", "the number of effective keys", effective, "effective", "exp(entropy)")
-declare_growth("score_spread", "the spread of scores", spread, "spread", "delta")
+declare_growth("largest_weight", "the largest weight", "largest", "max_j A[i, j]")
+declare_growth("effective_keys", "the number of effective keys", "effective", "exp(entropy)")
+declare_growth("score_spread", "the spread of scores", "spread", "delta")
 
 
 @signal(
@@ -242,18 +236,8 @@ declare_growth("score_spread", "the spread of scores", spread, "spread", "delta"
     null=False,
 )
 def dispersion_bound(given: ProbeInput) -> Tensor:
-    import torch
-
     model = None if given.spec is None else given.spec.model
     if model is not None and (model.attn_weights != "softmax" or model.attn_temperature != 1):
         raise NotApplicable(f"the bound is one of softmax at temperature 1, not of {model.attn_weights!r}")
 
-    def within(seen: Seen, layer: int) -> Tensor:
-        weights, n = rows_of(seen, layer)
-        delta = spread(seen, layer)
-        keys = torch.arange(weights.shape[-1], device=weights.device) < n[:, None]
-        low, high = ((sign * delta).exp() / n * (1 + sign * 1e-4) for sign in (-1, 1))
-        inside = (weights >= low[..., None]) & (weights <= high[..., None])
-        return (inside & keys).sum(-1) / n
-
-    return by_length(given, "within", within).mean(-1)
+    return by_length(given, "within").mean(-1)
