@@ -159,6 +159,22 @@ class TestComplexity:
         assert function_key(lambda v: v + 1) != function_key(lambda v: v + 2)
         assert function_key(max) != function_key(min)
 
+    def test_functions_that_capture_functions(self):
+        def choosing(sign, step):
+            signs = {"+": lambda v: v + step, "-": [lambda v: v - step]}
+            return lambda v: signs[sign](v)
+
+        def counting_down(step):
+            def down(v):
+                return 0 if v < step else down(v - step)
+
+            return down
+
+        assert function_key(choosing("+", 1)) == function_key(choosing("+", 1))
+        assert function_key(choosing("+", 1)) != function_key(choosing("+", 2))
+        assert function_key(counting_down(1)) == function_key(counting_down(1))
+        assert function_key(counting_down(1)) != function_key(counting_down(2))
+
     def test_shared_numbers(self):
         graph = Graph()
         x = sequence([1, 2, 3], graph)

@@ -50,9 +50,11 @@ from rule_cases import (
 import genlab.rasp as rasp
 from genlab.rasp import equals, full, index_select, indices, kqv, leq, num_prev, seq_map, tok_map
 from genlab.rasp.analysis import RULE_SETS, Reading, tokens
+from genlab.rasp.checker import tokens_of
 from genlab.rasp.programs.registry import PROGRAMS, bind
 from genlab.rasp.running import trace
 from genlab.rasp.tokens import END, SEP
+from genlab.tasks import make
 
 MUST_FAIL = {
     parity_by_modulo: (BITS, ["scales"]),
@@ -175,6 +177,13 @@ ILLEGAL = {
 STRICT = [entry for entry in PROGRAMS if entry.rules == "strict"]
 
 
+@pytest.mark.parametrize("entry", PROGRAMS, ids=lambda e: f"{e.task}-{e.format}-{e.name}")
+def test_every_program_is_the_same_at_all_lengths(entry):
+    task = make(entry.task, 12, entry.format)
+    verdict = judged(bind(entry.program, task.params.model_dump()), tokens_of(task).domain)
+    assert "same-graph" not in verdict.broken
+
+
 @pytest.mark.parametrize("rule", ILLEGAL)
 @pytest.mark.parametrize(
     "entry",
@@ -184,9 +193,6 @@ STRICT = [entry for entry in PROGRAMS if entry.rules == "strict"]
     ],
 )
 def test_one_illegal_operation_flips_the_verdict(entry, rule):
-    from genlab.rasp.checker import tokens_of
-    from genlab.tasks import make
-
     task = make(entry.task, 12, entry.format)
     given, program = tokens_of(task).domain, bind(entry.program, task.params.model_dump())
 

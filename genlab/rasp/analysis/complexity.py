@@ -78,27 +78,41 @@ def signature(graph: Graph) -> tuple[Any, ...]:
     )
 
 
-def function_key(func: Callable[..., Any] | None) -> Any:
-    """Equal for functions of equal code, constants and captured values, however often they were made."""
+def function_key(func: Callable[..., Any] | None, within: frozenset[int] = frozenset()) -> Any:
+    """Equal for functions of equal code, constants and captured values, however often they were made.
+
+    `within` holds the functions that captured this one: one may capture itself.
+    """
     if func is None or isinstance(func, Shorthand):
         return func if func is None else func.key
+    if id(func) in within:
+        return "itself"
+    within |= {id(func)}
     if isinstance(func, partial):
-        return ("partial", function_key(func.func), repr(func.args), repr(sorted(func.keywords.items())))
+        given = (*func.args, *sorted(func.keywords.items()))
+        return ("partial", function_key(func.func, within), _value_key(given, within))
     code = getattr(func, "__code__", None)
     if code is None:
         return (type(func).__name__, getattr(func, "__qualname__", repr(func)))
     cells = [cell.cell_contents for cell in getattr(func, "__closure__", None) or ()]
-    captured = tuple(function_key(value) if callable(value) else _text(value) for value in cells)
-    return (_code_key(code), captured, repr(getattr(func, "__defaults__", None)))
+    defaults = getattr(func, "__defaults__", None) or ()
+    return (_code_key(code), _value_key((*cells, *defaults), within))
+
+
+def _value_key(value: Any, within: frozenset[int]) -> Any:
+    """Equal for equal values that a function captures."""
+    if callable(value):
+        return function_key(value, within)
+    if isinstance(value, dict):
+        return tuple((repr(key), _value_key(each, within)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_value_key(each, within) for each in value)
+    return f"{value.shape} {value.tobytes()!r}" if isinstance(value, np.ndarray) else repr(value)
 
 
 def _code_key(code: CodeType) -> tuple[Any, ...]:
     constants = tuple(_code_key(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts)
     return (code.co_code, constants, code.co_names)
-
-
-def _text(value: Any) -> str:
-    return f"{value.shape} {value.tobytes()!r}" if isinstance(value, np.ndarray) else repr(value)
 
 
 def _depths(graph: Graph) -> dict[int, int]:

@@ -96,4 +96,5 @@ def _operation(p: int, op: str, table: str) -> Callable[[int, int], int]:
         "table": lambda a, b: results[a][b],
     }
     results = [[int(entry) for entry in row.split()] for row in table.split(";")]
-    return lambda a, b: operations[op](int(a), int(b)) % p if 0 <= a < p and 0 <= b < p else 0
+    operation = operations[op]
+    return lambda a, b: operation(int(a), int(b)) % p if 0 <= a < p and 0 <= b < p else 0
