@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -40,6 +40,9 @@ class EvenPairs(Task):
     language_class = "regular"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > even or odd"})
     splits = split_map(*WORD_SPLITS)
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 10, "n_layers": 2, "positions": "none", "lr": 0.002, "warmup": 100, "steps": 5000}}
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("a", "b", "even", "odd")
