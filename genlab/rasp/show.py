@@ -9,7 +9,7 @@ from genlab.rasp.analysis import Reading
 from genlab.rasp.analysis.complexity import shared
 from genlab.rasp.lang.graph import Graph, Node
 from genlab.rasp.running import Program, trace
-from genlab.rasp.tokens import TokenMap
+from genlab.rasp.tokens import NO_TOKEN, TokenMap
 
 __all__ = ["trace_table"]
 
@@ -103,12 +103,14 @@ def _cells(node: Node, graph: Graph, reading: Reading, tokens: TokenMap) -> list
 
 
 def _token(tokens: TokenMap, value: int) -> str:
+    if int(tokens.decode(value)) == NO_TOKEN:
+        return str(value) if value >= 0 else "-"
     name = tokens.name(value)
-    if name == "<end>":
-        return "end"
-    if not name.startswith("["):
-        return name
-    return str(value) if value >= 0 else "-"
+    return _SHORT.get(name, name)
+
+
+_SHORT = {"<end>": "end", "<pad>": "-"}
+"""What stands for -1 is no token of a prompt: it means none."""
 
 
 def _cut(text: str, room: int) -> str:

@@ -104,6 +104,12 @@ class TestTrace:
         assert "first = index_select" in table
         assert lines[-1].split()[-5:] == ["4", "end", "3", "4", "5"]
 
+    def test_minus_one_means_none(self):
+        table = trace_program(make("dyck-next", 12), "( [ ] >")
+        lines = [line.split() for line in table.splitlines()]
+        assert lines[1] == ["input", "(", "[", "]", ">"]
+        assert ["where", "1", "2", "-", "-"] in lines
+
 
 @pytest.fixture
 def few_programs(monkeypatch):
