@@ -1,6 +1,7 @@
 """A training step of genlab, of a plain GPT loop and of a TransformerLens bridge, timed side by side.
 
     python benchmarks/step.py [--rounds 15] [--steps 10] [--save]
+    python benchmarks/step.py --variants [--rounds 15] [--steps 10] [--save]     # each variant of our model
 
 The plain loop is what a good engineer writes by hand: fused attention, fused AdamW, logits at the scored places alone
 (`contenders.py`). Each contender is timed in three settings: one process with one thread, one process with two, and
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 from contenders import CONTENDERS
+from variants import measured, told
 
 from genlab.runs.environment import environment
 
@@ -88,8 +90,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=10, help="steps of a block")
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/step.json")
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/step.json (or variants.json)")
+    parser.add_argument("--variants", action="store_true", help="each variant against softmax with learned positions")
     args = parser.parse_args()
+    if args.variants:
+        found = measured(args.rounds, args.steps)
+        print(told(found))
+        if args.save:
+            keep("variants", args, {"ratio_to_softmax_and_learned_positions": found})
+        return
     context, pipes = multiprocessing.get_context("spawn"), list[Connection]()
     for seed in range(2):
         ours, theirs = context.Pipe()
@@ -106,12 +115,16 @@ def main() -> None:
     found = summary(rounds)
     report(found)
     if args.save:
-        where = environment(torch.device("cpu"))
-        kept = {"date": str(date.today()), "rounds": args.rounds, "steps": args.steps, "environment": where, **found}
-        path = Path(__file__).parent / "results" / "step.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(kept, indent=2) + "\n")
-        print(f"kept in {path}")
+        keep("step", args, found)
+
+
+def keep(name: str, args: argparse.Namespace, found: dict[str, Any]) -> None:
+    where = environment(torch.device("cpu"))
+    kept = {"date": str(date.today()), "rounds": args.rounds, "steps": args.steps, "environment": where, **found}
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+    print(f"kept in {path}")
 
 
 if __name__ == "__main__":
