@@ -10,7 +10,7 @@ import typer
 
 from genlab import cli_forecast, cli_grid, cli_probe, cli_rasp, cli_tasks
 from genlab.errors import Interrupted, UserError
-from genlab.options import parse_params, parse_range, spec_values, with_spec_flags
+from genlab.options import StoreOption, parse_params, parse_range, spec_values, with_spec_flags
 
 __all__ = ["app", "main"]
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Store = Annotated[Path | None, typer.Option("--store", help="the store (default: $GENLAB_STORE, or runs)")]
+Store = StoreOption
 Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
 Format = Annotated[str | None, typer.Option("--format", help="how the task is written (default: its first format)")]

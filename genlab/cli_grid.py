@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from genlab.errors import UserError
+from genlab.options import StoreOption
 
 __all__ = ["add_to"]
 
-Where = Annotated[Path | None, typer.Option("--store", help="the store (default: $GENLAB_STORE, or runs)")]
+Where = StoreOption
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
 
 store_app = typer.Typer(help="Look after a store: check its files, make many small ones few.", no_args_is_help=True)

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from genlab.errors import UserError
+from genlab.options import StoreOption
 
 __all__ = ["add_to"]
 
-Where = Annotated[Path | None, typer.Option("--store", help="the store (default: $GENLAB_STORE, or runs)")]
+Where = StoreOption
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
 Plugin = Annotated[
     list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks or declares signals")

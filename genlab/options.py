@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -14,7 +16,19 @@ from genlab.runs.plan import DERIVED
 from genlab.runs.ranges import parse_range
 from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
 
-__all__ = ["parse_params", "parse_range", "spec_values", "with_spec_flags"]
+__all__ = ["StoreOption", "parse_params", "parse_range", "spec_values", "with_spec_flags"]
+
+
+def _named(store: Path | None) -> Path | None:
+    """Make the store that was named this process's own, so that pools of mazes are kept in it too."""
+    if store is not None:
+        os.environ["GENLAB_STORE"] = str(store.absolute())
+    return store
+
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="the store (default: $GENLAB_STORE, or runs)", callback=_named)
+]
 
 _PANELS: tuple[tuple[type[Frozen], str], ...] = ((ModelConfig, "Model"), (TrainConfig, "Training"))
 

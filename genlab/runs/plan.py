@@ -194,7 +194,7 @@ def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:
     The first length beyond the training lengths is always there.
 
     Raises:
-        UserError: a split that the task does not have.
+        UserError: a split that the task does not have, or that makes no length up to `test_len`.
     """
     inside = in_distribution(task, train)
 
@@ -208,6 +208,11 @@ def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:
         split = task.split(name)
         beyond = spread(task.lengths_between(split, train.train_len + 1, evals.test_len), 16)
         lengths = beyond if name == inside.name else (*within(split), *beyond)
+        if not len(lengths) and name != inside.name:
+            raise UserError(
+                f"split {name!r} of task {task.name!r} has no example of at most {evals.test_len} "
+                f"{task.length_unit}: its shortest has {task.min_len(split)}; give a longer --test-len"
+            )
         if lengths:
             found.append(split.at(lengths, evals.n, evals.seed))
     return found

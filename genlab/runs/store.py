@@ -79,7 +79,10 @@ class Store:
         self.named = Groups(self.path)
 
     def _holds_something(self) -> bool:
-        return self.path.is_dir() and any(not file.match(".*.tmp") for file in self.path.iterdir())
+        """Beside what may be there before the first commit: files half made, and pools of mazes."""
+        return self.path.is_dir() and any(
+            not file.match(".*.tmp") and file.name != "cache" for file in self.path.iterdir()
+        )
 
     def ready(self) -> None:
         """Make the directory if need be. Raises `UserError` where it cannot be written."""

@@ -40,6 +40,7 @@ class Addition(Task):
     asks = "what is the sum of two numbers?"
     source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
     length_unit = "digits"
+    language_class = "context-sensitive"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "forward": "digits + digits > digits",

@@ -299,7 +299,8 @@ class Task(ABC):
         """Raise `UserError` for a length outside what this task makes on this split."""
         chosen = self.split(split)
         low, high = self.min_len(chosen), self.longest(chosen)
-        for length in (int(np.min(lengths)), int(np.max(lengths))):
+        asked = set(np.asarray(lengths).tolist())
+        for length in (min(asked), max(asked)):
             if not low <= length <= high:
                 upper = "--max-len sets" if high == self.max_len else "--max-len and the task's parameters set"
                 allowed = (
@@ -309,7 +310,7 @@ class Task(ABC):
                     f"task {self.name!r} cannot make length {length} on split {chosen.name!r}: {allowed} "
                     f"{self.length_unit} ({upper} the upper end)"
                 )
-        for length in set(np.asarray(lengths).tolist()):
+        for length in asked:
             if not self.makes(chosen, length):
                 near = sorted(self.lengths_between(chosen, low, high), key=lambda other: abs(other - length))[:2]
                 raise UserError(

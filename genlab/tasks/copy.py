@@ -14,7 +14,8 @@ from pydantic import Field
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split
 from genlab.tasks.arrangements import arrangements, check_enough
-from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.base import Examples, Ints, Task, Vocab, split_map
+from genlab.tasks.echo import echoed
 
 __all__ = ["Copy"]
 
@@ -23,7 +24,8 @@ class Copy(Task):
     """A string of symbols, written again.
 
     In `unique` no symbol stands twice, so that each says which one follows; in `repeats` the few symbols come again
-    and again, and no short context does. `reverse` writes distinct symbols backwards.
+    and again, and no short context does. `reverse` writes distinct symbols backwards: the task `reverse` without
+    repeats, over the splits and with the alphabet of this one.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("copy", max_len=8).solve("4 0 7 >".split()))
@@ -91,16 +93,10 @@ class Copy(Task):
         return 2 * length + 2
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
-        longest = int(lengths.max())
-        inside = np.arange(longest) < lengths[:, None]
-        keep = None if inside.all() else inside
-        items = self._items(rng, str(split.shift["symbols"]), len(lengths), longest)
+        items = self._items(rng, str(split.shift["symbols"]), len(lengths), int(lengths.max()))
         if split.shift["order"] != "any":
             items = _sorted(items, lengths, falling=split.shift["order"] == "falling")
-        order = slice(None, None, -1 if self.format == "reverse" else 1)
-        question = Part(Vocab.first + items, keep=keep)
-        answer = Part(Vocab.first + items[:, order], scored=True, keep=None if keep is None else keep[:, order])
-        return assemble([question, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+        return echoed(items, lengths, backwards=self.format == "reverse")
 
     def _items(self, rng: np.random.Generator, draw: str, n: int, longest: int) -> Ints:
         """Symbols of each example, int[n, longest]."""

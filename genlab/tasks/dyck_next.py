@@ -7,16 +7,18 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from genlab.spec import Split
-from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
 from genlab.tasks.dyck import PAIRS
-from genlab.tasks.words import redrawn
+from genlab.tasks.words import redrawn, running, small_ints
 
 __all__ = ["DyckNext"]
 
 _NONE = Vocab.first
+Depths = NDArray[np.int8]
 _END = Part(Vocab.end, scored=True)
 
 
@@ -85,27 +87,30 @@ class DyckNext(Task):
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         k, types = self.params.types, int(split.shift.get("types", self.params.types))
-        depths = self._depths(rng, str(split.shift["kind"]), lengths)
-        opens = np.diff(depths, axis=1, prepend=0) > 0
-        kinds = rng.integers(0, types, depths.shape)
+        # Places stand in rows from here on: scans over places then go along all examples at once.
+        depths = np.ascontiguousarray(self._depths(rng, str(split.shift["kind"]), lengths).T)
+        kinds = rng.integers(0, types, depths.shape[::-1]).astype(np.int8).T.copy()
+        opens = np.concatenate([np.ones((1, len(lengths)), bool), depths[1:] > depths[:-1]])
         stack = _match(kinds, opens, depths, lengths)
-        inside = np.arange(depths.shape[1]) < lengths[:, None]
-        prompt = Part(_NONE + 1 + np.where(opens, kinds, k + kinds), keep=None if inside.all() else inside)
-        left = np.take_along_axis(depths, lengths[:, None] - 1, axis=1)
+        inside = np.arange(len(depths)) < lengths[:, None]
+        ids = (_NONE + 1 + np.where(opens, kinds, k + kinds)).T
+        prompt = Part(ids, keep=None if inside.all() else inside)
+        left = depths[lengths - 1, np.arange(len(lengths))].astype(np.int64)[:, None]
         level = left - 1 - np.arange(1 if self.format == "next" else stack.shape[1])
         waiting = np.take_along_axis(stack, np.maximum(level, 0), axis=1)
         keep = (level >= 0) | (np.arange(level.shape[1]) == 0)
-        ids = np.where(left > 0, _NONE + 1 + k + waiting, _NONE)
-        answer = Part(ids, scored=True, keep=None if keep.all() else keep)
+        answer = Part(
+            np.where(left > 0, _NONE + 1 + k + waiting, _NONE), scored=True, keep=None if keep.all() else keep
+        )
         return assemble([prompt, Part(Vocab.sep), answer, _END], lengths)
 
-    def _depths(self, rng: np.random.Generator, kind: str, lengths: Ints) -> Ints:
+    def _depths(self, rng: np.random.Generator, kind: str, lengths: Ints) -> Depths:
         """Brackets open after each place, int[n, max(lengths)]."""
         depth = self.params.depth
         if kind == "bounded":
             return _walk(rng, lengths, depth)
 
-        def last(depths: Ints, lengths: Ints) -> Ints:
+        def last(depths: Depths, lengths: Ints) -> Depths:
             return np.take_along_axis(depths, lengths[:, None] - 1, axis=1)[:, 0]
 
         if kind == "deeper":
@@ -149,28 +154,29 @@ class DyckNext(Task):
         return {"open": opened.sum(axis=1) - closed.sum(axis=1)}
 
 
-def _walk(rng: np.random.Generator, lengths: Ints, depth: int) -> Ints:
+def _walk(rng: np.random.Generator, lengths: Ints, depth: int) -> Depths:
     """Depths of random prefixes: up or down with probability 1/2, reflected at 0 and at `depth`.
 
-    A free walk, folded at every multiple of `depth`, is a reflected one.
+    A free walk, folded at every multiple of `depth`, is a reflected one: its distance to the nearest multiple of
+    `2 depth`. Floats are exact here (and dividing integers is slow).
     """
     steps = 2 * rng.integers(0, 2, (len(lengths), int(lengths.max())), dtype=np.int8) - 1
-    free = np.cumsum(steps, axis=1, dtype=np.int64)
-    return depth - np.abs(free % (2 * depth) - depth)
+    free = running(np.add, steps.T.astype(np.float32, order="C"))
+    return np.abs(free - 2 * depth * np.rint(free / (2 * depth))).astype(np.int8).T
 
 
-def _match(kinds: Ints, opens: np.ndarray, depths: Ints, lengths: Ints) -> Ints:
-    """Give each closing bracket the type of the bracket it closes, in place.
+def _match(kinds: Depths, opens: Bools, depths: Depths, lengths: Ints) -> Ints:
+    """Give each closing bracket the type of the bracket it closes, in place; all are [place, n].
 
     Returns the types that are open at the end, from the outermost in: int[n, largest depth] (undefined above the
     number that are open).
     """
-    rows, last = np.arange(len(kinds)), lengths - 1
-    stack = np.zeros((len(kinds), int(depths.max())), np.int64)
+    stack = np.zeros((len(lengths), int(depths.max())), np.int64)
     # Place and type (of at most eight) in one number, so that the largest so far is the bracket opened last.
-    opened = np.where(opens, np.arange(kinds.shape[1]) << 3 | kinds, 0).astype(np.int32)
+    place = np.arange(len(kinds), dtype=small_ints(8 * len(kinds)))[:, None] << 3
+    opened, closed_to = np.where(opens, place | kinds, 0), np.where(opens, np.int8(-1), depths)
     for level in range(1, stack.shape[1] + 1):
-        latest = np.maximum.accumulate(opened * (depths == level), axis=1) & 7
-        np.copyto(kinds, latest, where=~opens & (depths == level - 1))
-        stack[:, level - 1] = latest[rows, last]
+        latest = (running(np.maximum, opened * (depths == level)) & 7).astype(np.int8)
+        np.copyto(kinds, latest, where=closed_to == level - 1)
+        stack[:, level - 1] = latest[lengths - 1, np.arange(len(lengths))]
     return stack

@@ -121,14 +121,18 @@ def assemble(parts: Sequence[Part], lengths: Ints, position_ids: Ints | None = N
 
     The end token is a part like any other: give it last, scored.
     """
-    n = len(lengths)
-    blocks = [np.full((n, 1), p.ids, np.int64) if isinstance(p.ids, int) else p.ids for p in parts]
-    whole = np.concatenate(blocks, axis=1)
-    scored = np.repeat([p.scored for p in parts], [b.shape[1] for b in blocks])
-    marks = np.broadcast_to(scored, whole.shape)
+    ends = np.cumsum([1 if isinstance(p.ids, int) else p.ids.shape[1] for p in parts]).tolist()
+    whole = np.empty((len(lengths), ends[-1]), np.int64)
+    scored, keep = np.zeros(ends[-1], bool), None
     if any(p.keep is not None for p in parts):
-        keeps = [np.ones(b.shape, bool) if p.keep is None else p.keep for p, b in zip(parts, blocks, strict=True)]
-        whole, marks = _close_up(whole, marks, np.concatenate(keeps, axis=1))
+        keep = np.ones(whole.shape, bool)
+    for part, start, end in zip(parts, [0, *ends], ends, strict=False):
+        whole[:, start:end], scored[start:end] = part.ids, part.scored
+        if keep is not None and part.keep is not None:
+            keep[:, start:end] = part.keep
+    marks = np.broadcast_to(scored, whole.shape)
+    if keep is not None:
+        whole, marks = _close_up(whole, marks, keep)
     return Examples(whole[:, :-1], whole[:, 1:], marks[:, 1:], lengths, position_ids=position_ids)
 
 

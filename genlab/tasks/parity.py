@@ -38,6 +38,7 @@ class Parity(Task):
     asks = "is the number of ones odd?"
     source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
     length_unit = "bits"
+    language_class = "regular"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "plain": "bits > parity",

@@ -12,7 +12,9 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split, build
-from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, hint_names, split_map
+from genlab.tasks.arrangements import arrangements
+from genlab.tasks.base import Examples, Floats, Ints, Task, hint_names, split_map
+from genlab.tasks.echo import echoed
 
 __all__ = ["Reverse"]
 
@@ -81,18 +83,15 @@ class Reverse(Task):
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         weights = np.arange(1, self.params.symbols + 1, dtype=float) ** -float(split.shift["exponent"])
-        shape = (len(lengths), int(lengths.max()))
-        draw = _without_repeats if self.format == "unique" else _with_repeats
-        strings = draw(rng, weights / weights.sum(), shape)
-        place = np.arange(shape[1])
-        inside = place < lengths[:, None]
+        n, longest = len(lengths), int(lengths.max())
+        if self.format == "unique":
+            strings = arrangements(rng, np.full(n, self.params.symbols), longest, weights / weights.sum())
+        else:
+            strings = _with_repeats(rng, weights / weights.sum(), (n, longest))
         if split.shift["sorted"]:
+            inside = np.arange(longest) < lengths[:, None]
             strings = np.sort(np.where(inside, strings, self.params.symbols), axis=1)
-        backwards = np.take_along_axis(strings, np.abs(lengths[:, None] - 1 - place), axis=1)
-        keep = None if inside.all() else inside
-        prompt = [Part(Vocab.first + strings, keep=keep), Part(Vocab.sep)]
-        answer = [Part(Vocab.first + backwards, scored=True, keep=keep), Part(Vocab.end, scored=True)]
-        return assemble(prompt + answer, lengths)
+        return echoed(strings, lengths, backwards=True)
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         return tuple(reversed(prompt[: list(prompt).index(">")]))
@@ -114,9 +113,3 @@ def _with_repeats(rng: np.random.Generator, weights: Floats, shape: tuple[int, i
         return rng.integers(0, len(weights), shape)
     edges = np.cumsum(weights)[:-1]
     return np.searchsorted(edges, rng.random(shape), side="right")
-
-
-def _without_repeats(rng: np.random.Generator, weights: Floats, shape: tuple[int, int]) -> Ints:
-    # Exponential waiting times with these rates: the symbols in the order of arrival are drawn without replacement.
-    waits = rng.standard_exponential((shape[0], len(weights))) / weights
-    return np.argsort(waits, axis=1)[:, : shape[1]]

@@ -202,6 +202,22 @@ class Changed(Toy):
         raise NotImplementedError
 
 
+@breaks("writes_sequences", "`values` are not d_values (3) numbers")
+class ValuesOfAnotherWidth(Toy):
+    d_values = 3
+
+    def draw(self, rng, split, lengths):
+        x = super().draw(rng, split, lengths)
+        return replace(x, values=np.zeros((*x.tokens.shape, 2), np.float32))
+
+
+@breaks("writes_sequences", "`values` are not d_values (0) numbers")
+class ValuesUntold(Toy):
+    def draw(self, rng, split, lengths):
+        x = super().draw(rng, split, lengths)
+        return replace(x, values=np.zeros((*x.tokens.shape, 2), np.float32))
+
+
 @breaks("writes_sequences", "not of one shape")
 class RaggedShapes(Changed):
     def change(self, x, lengths):

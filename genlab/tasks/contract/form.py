@@ -42,7 +42,12 @@ def describes_itself(task: Task) -> Iterator[str]:
     for format, options in task.defaults.items():
         if format not in ("*", *task.formats):
             yield f"defaults for {format!r}, which is no format"
-        if strange := options.keys() - ModelConfig.model_fields.keys() - TrainConfig.model_fields.keys():
+        if (
+            strange := options.keys()
+            - ModelConfig.model_fields.keys()
+            - TrainConfig.model_fields.keys()
+            - {"test_len"}
+        ):
             yield f"defaults that are no option of a model or of training: {sorted(strange)}"
     if task.resolve(task.format, task.max_len, task.spec.params) != task.spec.params:
         yield f"`resolve` makes other params of {task.spec.params}"
@@ -89,7 +94,7 @@ def _global_states() -> tuple[Any, Any]:
 
 
 def writes_sequences(task: Task) -> Iterator[str]:
-    """Ids are of the vocabulary, targets are next tokens, pads stand on the right, lengths are those asked for."""
+    """Ids are of the vocabulary, targets are next tokens, pads stand right; lengths and real values are as asked."""
     for split in splits_of(task):
         lengths = cycle(task, split, 200)
         x = draw(task, split, lengths)
@@ -103,6 +108,9 @@ def writes_sequences(task: Task) -> Iterator[str]:
             yield f"split {split!r}: targets are not the next tokens"
         if ((tokens[:, :-1] == Vocab.pad) & (tokens[:, 1:] != Vocab.pad)).any():
             yield f"split {split!r}: a pad stands before a token"
+        values = (*x.tokens.shape, task.d_values) if task.d_values else None
+        if (None if x.values is None else x.values.shape) != values:
+            yield f"split {split!r}: `values` are not d_values ({task.d_values}) numbers at each position"
         if not np.array_equal(x.lengths, lengths):
             yield f"split {split!r}: `lengths` are not those asked for"
 
