@@ -61,7 +61,7 @@ def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     kind, metavar = _kind(field.annotation)
     flag = name.replace("_", "-")
     spelled = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
-    told = "" if field.default is None else f" (default {_shown(field.default)})"
+    told = "" if field.default in (None, "") else f" (default {_shown(field.default)})"
     option = typer.Option(spelled, help=f"{field.description}{told}", metavar=metavar, rich_help_panel=panel)
     annotation = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -115,7 +115,7 @@ class ModelConfig(Frozen):
         "learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"
     ] = Field("learned", description="position encoding (abacus, coupled: of ids that the task gives)")
     random_positions: int = Field(
-        0, ge=0, description="positions are that many places' random ones, in order; 0: as they are"
+        0, ge=0, description="positions are random ones below this, in order; 0: as they are"
     )
     attn_weights: Literal[
         "softmax", "adaptive", "scalable", "entmax15", "scalable-entmax", "sigmoid", "stick-breaking", "selective"
