@@ -130,9 +130,10 @@ def plan(
     sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx, "d_values": made.d_values}
     shortest = made.min_len(made.split(values["train_split"]))
     chosen = {k: v for k, v in values.items() if k in train_fields}
+    chosen["min_len"] = given.get("min_len", min(defaults.get("min_len", shortest), train_len))
     model, train = _both(
         lambda: build(ModelConfig, {**sizes, **{k: v for k, v in values.items() if k in model_fields}}),
-        lambda: build(TrainConfig, {"min_len": min(shortest, train_len), **chosen, "train_len": train_len}),
+        lambda: build(TrainConfig, {**chosen, "train_len": train_len}),
     )
     if model.d_values and train.loss == "all":
         raise UserError("loss 'all' is not allowed here: a set model gives one answer, so that its loss is 'scored'")

@@ -54,6 +54,19 @@ class BinaryMultiplication(Task):
         Split(name="sparse", about="one bit in ten is a one", shift={"bits": "any", "p_one": 0.1}),
         Split(name="dense", about="nine bits in ten are ones", shift={"bits": "any", "p_one": 0.9}),
     )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 6,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lengths_per_batch": 5,
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 6000,
+            }
+        }
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("0", "1", "*")

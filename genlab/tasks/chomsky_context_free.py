@@ -51,6 +51,19 @@ class StackManipulation(Task):
         Split(name="emptying", about="six actions in ten are pops", shift={"p_pop": 0.6}),
         Split(name="growing", about="one action in ten is a pop", shift={"p_pop": 0.1}),
     )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 6,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lengths_per_batch": 6,
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 6000,
+            }
+        }
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("a", "b", "+a", "+b", "pop")
@@ -126,6 +139,9 @@ class SolveEquation(Task):
     language_class = "context-free"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a bracketed expression with x = value > x"})
     splits = split_map(*BRACKET_SPLITS)
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 3, "n_layers": 2, "positions": "rotary", "lr": 0.002, "warmup": 100, "steps": 6000}}
+    )
 
     class Params(Task.Params):
         """The numbers."""

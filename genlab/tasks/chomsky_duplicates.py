@@ -94,6 +94,19 @@ class MissingDuplicate(Task):
         Split(name="gap-first", about="the gap is in the first copy", shift={"letters": "uniform", "gap": "first"}),
         Split(name="gap-second", about="the gap is in the second", shift={"letters": "uniform", "gap": "second"}),
     )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 5,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lengths_per_batch": 8,
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 6000,
+            }
+        }
+    )
 
     def symbols(self) -> tuple[str, ...]:
         return ("a", "b", "_")

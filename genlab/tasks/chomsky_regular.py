@@ -90,6 +90,9 @@ class CycleNavigation(Task):
         Split(name="forward", about="eight steps in ten go forward", shift={"stay": 0.1, "forward": 0.8}),
         Split(name="still", about="eight steps in ten stay", shift={"stay": 0.8, "forward": 0.1}),
     )
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 6, "n_layers": 2, "positions": "none", "lr": 0.002, "warmup": 100, "steps": 6000}}
+    )
 
     class Params(Task.Params):
         """The cycle."""

@@ -85,7 +85,7 @@ class Maze(Task):
     train_split = "train"
     shown_length = 5
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"n_layers": 4, "d_model": 128, "positions": "rotary", "steps": 5000}}
+        {"*": {"train_len": 3, "n_layers": 4, "d_model": 128, "positions": "rotary", "steps": 5000}}
     )
 
     class Params(Task.Params):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -41,6 +41,9 @@ class ModularBrackets(Task):
     language_class = "context-free"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a fully bracketed expression > value"})
     splits = split_map(*BRACKET_SPLITS)
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"*": {"train_len": 3, "n_layers": 2, "positions": "rotary", "lr": 0.002, "warmup": 100, "steps": 6000}}
+    )
 
     class Params(Task.Params):
         """The numbers and the operators."""

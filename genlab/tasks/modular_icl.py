@@ -56,6 +56,20 @@ class ModularIcl(Task):
         Split(name="new-both", about="unseen tasks, held-out pairs", shift={"tasks": "unseen", "pairs": "held-out"}),
     )
     train_split = "train"
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {
+                "train_len": 12,
+                "min_len": 8,
+                "n_layers": 2,
+                "d_model": 128,
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 3000,
+            }
+        }
+    )
     every_length = True
 
     class Params(Task.Params):

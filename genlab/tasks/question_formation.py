@@ -68,7 +68,18 @@ class QuestionFormation(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 4, "n_layers": 2, "lengths_per_batch": 8, "steps": 5000}}
+        {
+            "*": {
+                "train_len": 12,
+                "min_len": 4,
+                "n_layers": 2,
+                "lengths_per_batch": 8,
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 4000,
+            }
+        }
     )
 
     def symbols(self) -> tuple[str, ...]:

@@ -65,7 +65,18 @@ class Repeats(Task):
         Split(name="long-text", about="twice as much text, with periods never trained", shift={"texts": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"min_len": 10, "loss": "all", "positions": "rotary", "lr": 2e-3, "warmup": 100, "steps": 6000}}
+        {
+            "*": {
+                "train_len": 19,
+                "test_len": 31,
+                "min_len": 10,
+                "loss": "all",
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 6000,
+            }
+        }
     )
 
     class Params(Task.Params):

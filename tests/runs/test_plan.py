@@ -126,3 +126,9 @@ def test_a_tasks_own_configuration_gets_all_its_steps_and_a_dearer_one_as_many_a
     assert own == defaults_of("modular")["steps"] == genlab.plan("modular", lr=1e-4).specs[0].train.steps
     assert genlab.plan("modular", d_model=256).specs[0].train.steps < own
     assert genlab.plan("modular", params={"p": 101}).specs[0].train.steps < own
+
+
+def test_a_training_length_below_the_tasks_own_shortest_is_the_only_one():
+    assert defaults_of("modular-icl")["min_len"] > 5
+    (spec,) = genlab.plan("modular-icl", 5).specs
+    assert (spec.train.min_len, spec.train.train_len) == (5, 5)
