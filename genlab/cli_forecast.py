@@ -1,4 +1,4 @@
-"""`lab forecast` and `lab score`: will it generalise? Each command parses, calls, prints."""
+"""`lab forecast`, `lab score` and `lab rules`: will it generalise? Each command parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     """Give a command line these commands."""
     app.command()(forecast)
     app.command()(score)
+    app.command()(rules)
 
 
 def forecast(
@@ -121,6 +122,21 @@ def score(
     from genlab.forecast.commands import score_locks
 
     _print(score_locks(store, which), as_json)
+
+
+def rules(
+    grid: Annotated[str, typer.Option("--grid", help="a grid, group, tag or run of the store, of one task")],
+    split: Annotated[str, typer.Option("--split", help="a split that tells the candidate rules apart")],
+    cut: Annotated[
+        float, typer.Option("--cut", min=0, max=1, help="runs are alike up to this mean share of different answers")
+    ] = 0.2,
+    store: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which rule did each run learn? Clusters of runs that answer alike, and the share of answers each rule gives."""
+    from genlab.forecast.commands import rule_lines
+
+    _print(rule_lines(store, grid, split, cut), as_json)
 
 
 def _print(told: tuple[list[str], Any], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What `lab forecast` and `lab score` do: each gives lines for a person and a document for a program."""
+"""What `lab forecast`, `lab score` and `lab rules` do: each gives lines for a person and a document for a program."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from genlab.forecast.judge import judge
 from genlab.forecast.learning import learning_curve
 from genlab.forecast.ledger import Ledger, check_not_fed_back, seen_at
 from genlab.forecast.predictors import Model
+from genlab.forecast.rules import rules_learned
 from genlab.forecast.sealing import lock, score_lock, seal_plan
 from genlab.forecast.sentences import MEASURE, sentence
 from genlab.forecast.show import as_json, columns_of, learning_lines, lines
@@ -22,7 +23,7 @@ from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import parse_target
 from genlab.runs.store import Store
 
-__all__ = ["judge_lines", "learning", "lock_forecasts", "lock_plan", "save_forecaster", "score_locks"]
+__all__ = ["judge_lines", "learning", "lock_forecasts", "lock_plan", "rule_lines", "save_forecaster", "score_locks"]
 
 Told = tuple[list[str], Any]
 
@@ -151,3 +152,19 @@ def _best(entry: dict[str, Any]) -> str:
     return ", ".join(
         f"{name} {_number(one['within'])}" for name, one in entry["scores"].items() if "baselines" in name
     )
+
+
+def rule_lines(store: Path | None, grid: str, split: str, cut: float) -> Told:
+    """Which rule the runs of a grid learned."""
+    kept = Store(store)
+    found = rules_learned(kept, kept.find(grid), split, cut)
+    table = found.by_cluster().reset_index()
+    shown = [name for name in table if name not in ("cluster", "runs")]
+    rows = [
+        (str(row["cluster"]), str(row["runs"]), *(_number(row[name]) for name in shown))
+        for row in table.to_dict("records")
+    ]
+    told = [f"{len(found.runs)} runs, {found.examples} examples of split {split}: mean share of answers a rule gives"]
+    told += columns_of(("cluster", "runs", *(name.removeprefix("rule|") for name in shown)), rows)
+    runs = found.runs.reset_index().to_dict("records")
+    return told, {"split": split, "examples": found.examples, "clusters": table.to_dict("records"), "runs": runs}

@@ -163,7 +163,7 @@ def _folds(
     if len(table) < 2:
         raise UserError(f"{len(table)} run with an outcome: that leaves nothing to train on")
     if by == "random":
-        return random_runs(table, rng)
+        return random_runs(table, rng, int(np.clip(len(np.unique(twins_of(table))) // 5, 2, 5)))
     if by == "length":
         lengths = part(table, "setting")["length"].to_numpy(float)
         middle = float(np.median(np.unique(lengths))) if longest is None else longest

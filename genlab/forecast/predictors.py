@@ -177,7 +177,7 @@ def _pipeline(model: Model, yes_no: bool, name: str, choice: float, seed: int) -
         last = LogisticRegression(C=choice, solver="newton-cholesky") if yes_no else Ridge(alpha=1 / choice)
     elif model == "forest":
         kind = RandomForestClassifier if yes_no else RandomForestRegressor
-        last = kind(100, random_state=seed, **{name: choice})
+        last = kind(60, random_state=seed, **{name: choice})
     else:
         kind = GradientBoostingClassifier if yes_no else GradientBoostingRegressor
         last = kind(n_estimators=60, subsample=0.8, random_state=seed, **{name: choice})

@@ -50,6 +50,8 @@ def _about(found: Judgement) -> list[str]:
     told.append(f"target {found.target.text}: {_spread(found)}")
     new = {"random": "runs", "setting": "a setting", "task": "a task", "length": "larger lengths of other runs"}
     told.append(f"held out: {new[found.by]}; compared within {len(scored)} settings with a pair of known order")
+    if not scored:
+        told.append("nothing is scored: no two runs of a setting and fold differ in their outcome")
     if found.unscored:
         told.append(
             f"not scored, one outcome only: {len(found.unscored)} settings ({'; '.join(found.unscored[:4])}" + ")"

@@ -1,0 +1,131 @@
+"""Which rule did a run learn? Its answers out of distribution, against candidate rules and against other runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from genlab.errors import UserError
+from genlab.runs.store import Store
+from genlab.tasks import task_class
+
+__all__ = ["Rules", "agreement", "clusters", "in_and_out", "rules_learned"]
+
+_RULE = "rule|"
+"""How the metrics begin that say which share of a run's answers a rule gives."""
+_CUT = 0.2
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What runs answer on one split.
+
+    Attributes:
+        runs: a row a run: the share of its answers that each rule gives (columns `rule|NAME`), its `cluster`, and
+            `exact_match` on the split.
+        same: float[run, run], the share of examples on which two runs give the same answer.
+        examples: how many examples that is over.
+    """
+
+    split: str
+    runs: pd.DataFrame
+    same: np.ndarray
+    examples: int
+
+    def by_cluster(self) -> pd.DataFrame:
+        """A row a cluster, the largest first: runs, and the mean of each column over them."""
+        means = self.runs.groupby("cluster").mean(numeric_only=True)
+        return means.assign(runs=self.runs.groupby("cluster").size()).sort_values("runs", ascending=False)
+
+
+def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float = _CUT) -> Rules:
+    """Agreement with the task's candidate rules, and clusters of runs that answer alike.
+
+    All runs must have been asked the same examples: those that all of them have are used.
+
+    Args:
+        split: one that tells the rules apart; `matched-unnested` of the task `brackets`, for example.
+        cut: runs join a cluster up to this mean share of different answers.
+
+    Raises:
+        UserError: runs of several tasks, or no evaluation of the split that all of them have.
+    """
+    specs = [store.spec(run).task for run in run_ids]
+    if any(spec != specs[0] for spec in specs):
+        names = sorted({f"{spec.name} ({spec.format}, max_len {spec.max_len})" for spec in specs})
+        raise UserError(f"rules are of one task; these runs are of {len(names)}: {', '.join(names)}")
+    rows = store.evals(run_ids, answers=True)
+    rows = rows[rows["split"] == split]
+    answers = _answers(rows, run_ids)
+    if answers is None:
+        has = ", ".join(sorted(store.evals(run_ids)["split"].unique())) or "none"
+        raise UserError(f"the {len(run_ids)} runs have no evaluation of split {split!r} in common (splits: {has})")
+    same = agreement(answers)
+    found = pd.DataFrame({"cluster": clusters(same, cut)}, index=pd.Index(run_ids, name="run_id"))
+    shares = rows[rows["metric"].str.startswith(_RULE) | (rows["metric"] == "exact_match")]
+    weighted = shares.assign(hits=shares["value"] * shares["n"]).groupby(["run_id", "metric"])[["hits", "n"]].sum()
+    table = (weighted["hits"] / weighted["n"]).unstack("metric")
+    return Rules(split, found.join(table).rename_axis(columns=None), same, answers.shape[1])
+
+
+def _answers(rows: pd.DataFrame, run_ids: Sequence[str]) -> np.ndarray | None:
+    """uint64[run, example]: a hash of each answer, on the sets that all runs have; None if there are none."""
+    exact = rows[(rows["metric"] == "exact_match") & rows["answers"].notna()]
+    parts = []
+    for _, same_set in exact.groupby(["length", "n", "seed"]):
+        by_run = same_set.drop_duplicates("run_id", keep="last").set_index("run_id")["answers"]
+        if all(run in by_run.index for run in run_ids):
+            parts.append(np.stack([np.frombuffer(by_run[run], np.uint64) for run in run_ids]))
+    return np.concatenate(parts, axis=1) if parts else None
+
+
+def agreement(answers: np.ndarray) -> np.ndarray:
+    """float[run, run]: the share of examples that two runs answer alike.
+
+    >>> agreement(np.array([[1, 2, 3, 4], [1, 2, 0, 0]])).tolist()
+    [[1.0, 0.5], [0.5, 1.0]]
+    """
+    return np.stack([(answers == own).mean(axis=1) for own in answers])
+
+
+def clusters(same: np.ndarray, cut: float = _CUT) -> np.ndarray:
+    """int[run]: clusters from 0, the largest first, by average linkage of the share of different answers.
+
+    >>> clusters(np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.2], [0.1, 0.2, 1.0]])).tolist()
+    [0, 0, 1]
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(same) < 2:
+        return np.zeros(len(same), int)
+    apart = squareform(1 - same, checks=False)
+    labels = fcluster(linkage(apart, "average"), cut, "distance")
+    names, counts = np.unique(labels, return_counts=True)
+    order = {name: i for i, name in enumerate(names[np.argsort(-counts, kind="stable")])}
+    return np.array([order[label] for label in labels])
+
+
+def in_and_out(store: Store, run_ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Exact match in and out of distribution over training: rows of (run_id, step, inside, outside).
+
+    `outside` is the mean over the lengths of `split` that the run was not trained on (all lengths, where the split is
+    another one than that of training), at the few examples that were looked at while training.
+    """
+    trace = store.trace(run_ids)
+    trace = trace[(trace["metric"] == "exact_match") & (trace["split"] == split)]
+    if trace.empty:
+        return pd.DataFrame(columns=["run_id", "step", "inside", "outside"])
+    train = {run: store.spec(run) for run in run_ids}
+    home = {
+        run: "id" if s.train.train_split == task_class(s.task.name).train_split else s.train.train_split
+        for run, s in train.items()
+    }
+    longest = trace["run_id"].map({run: spec.train.train_len for run, spec in train.items()})
+    trace = trace[(trace["run_id"].map(home) != split) | (trace["length"] > longest)]
+    outside = trace.groupby(["run_id", "step"])["value"].mean().rename("outside").reset_index()
+    inside = store.history(run_ids)[["run_id", "step", "exact_match"]].rename(columns={"exact_match": "inside"})
+    return inside.merge(outside, on=["run_id", "step"]).reset_index(drop=True)
