@@ -49,8 +49,8 @@ class HardAlibi(Positions):
     ) -> Float[Tensor, "*b head query key"]:
         del params
         narrow = self.cfg.n_heads // 2
-        windows = torch.full((self.cfg.n_heads, 1, 1), math.inf, dtype=torch.float64, device=key_ids.device)
-        windows[self.cfg.n_heads - narrow :, 0, 0] = torch.arange(1.0, narrow + 1, dtype=torch.float64)
+        number = torch.arange(1, self.cfg.n_heads + 1, device=key_ids.device) - (self.cfg.n_heads - narrow)
+        windows = torch.where(number > 0, number.double(), math.inf)[:, None, None]
         hidden = _distance(query_ids, key_ids)[..., None, :, :] >= windows
         return torch.zeros_like(hidden, dtype=torch.float64).masked_fill(hidden, -math.inf)
 
