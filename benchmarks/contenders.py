@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,23 +17,43 @@ from torch.nn import functional as F
 
 from genlab.models import views
 from genlab.spec import ModelConfig, RunSpec, TrainConfig
-from genlab.tasks import Examples, make
+from genlab.tasks import Examples, Task, make
 from genlab.training import Stack, Stream, fresh
 from genlab.training.batches import stack_examples
 from genlab.training.optimizer import learning_rate
 from genlab.training.places import arranged, moved
 
-LENGTH, MAX_LEN, STEPS = 32, 50, 100_000
-TASK = make("sort", max_len=MAX_LEN)
+STEPS = 100_000
 
 
-def run_spec(seed: int = 0) -> RunSpec:
-    """The run that all contenders train."""
-    model = ModelConfig(d_vocab=len(TASK.vocab), n_ctx=TASK.n_ctx, n_layers=2, d_model=64, n_heads=4)
-    train = TrainConfig(
-        train_len=LENGTH, min_len=LENGTH, steps=STEPS, eval_every=STEPS, init_seed=seed, data_seed=seed
-    )
-    return RunSpec(task=TASK.spec, model=model, train=train)
+@dataclass(frozen=True)
+class Size:
+    """What is trained: sort at one length (2 length + 1 positions), in batches of 64."""
+
+    length: int = 32
+    n_layers: int = 2
+    d_model: int = 64
+    n_heads: int = 4
+    dtype: str = "float32"
+
+    @property
+    def task(self) -> Task:
+        return make("sort", max_len=self.length * 3 // 2)
+
+    def spec(self, seed: int = 0) -> RunSpec:
+        """The run that all contenders train."""
+        task, shape = self.task, {"n_layers": self.n_layers, "d_model": self.d_model, "n_heads": self.n_heads}
+        model = ModelConfig(d_vocab=len(task.vocab), n_ctx=task.n_ctx, **shape)
+        lengths = {"train_len": self.length, "min_len": self.length, "steps": STEPS, "eval_every": STEPS}
+        train = TrainConfig(**lengths, dtype=self.dtype, init_seed=seed, data_seed=seed)  # pyright: ignore
+        return RunSpec(task=task.spec, model=model, train=train)
+
+    def flops(self) -> float:
+        """Floating-point operations of the matrix products of a step, when nothing is left out."""
+        d, tokens = self.d_model, 64 * (2 * self.length + 1)
+        attention = 2 * tokens * (2 * self.length + 1) * d  # multiply-adds of scores and of what they weigh
+        scored = 64 * (self.length + 1) * d * len(self.task.vocab)
+        return 6 * (self.n_layers * (12 * d * d * tokens + attention) + scored)
 
 
 # -- the plain loop ------------------------------------------------------------------------------------------------
@@ -117,9 +138,16 @@ def carry_over(spec: RunSpec, module: nn.Module, names: dict[str, str]) -> None:
 class Loop:
     """AdamW by hand around a module's loss: the same batches, learning rate, decay and clipping as ours."""
 
-    def __init__(self, spec: RunSpec, module: nn.Module, logits: Callable[[Tensor, Tensor, Tensor], Tensor]):
+    def __init__(
+        self,
+        spec: RunSpec,
+        module: nn.Module,
+        logits: Callable[[Tensor, Tensor, Tensor], Tensor],
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ):
+        self.device = device
         self.train, self.module, self.logits = spec.train, module, logits
-        self.stream = Stream(TASK, spec.train)
+        self.stream = Stream(make(spec.task), spec.train)
         self.params = list(module.parameters())
         groups = [
             {"params": [p for p in self.params if p.ndim > 1], "weight_decay": spec.train.weight_decay},
@@ -130,9 +158,9 @@ class Loop:
 
     def step(self) -> Tensor:
         batch = self.stream.batch(self.done)
-        offsets = torch.from_numpy(self.stream.offsets(self.done, batch))
-        tokens, targets, scored = map(torch.from_numpy, contiguous(batch))
-        positions = offsets[:, None] + torch.arange(tokens.shape[1])
+        arrays = [self.stream.offsets(self.done, batch), *contiguous(batch)]
+        offsets, tokens, targets, scored = (torch.from_numpy(array).to(self.device) for array in arrays)
+        positions = offsets[:, None] + torch.arange(tokens.shape[1], device=self.device)
         loss = F.cross_entropy(self.logits(tokens, positions, scored), targets[scored])
         loss.backward()
         nn.utils.clip_grad_norm_(self.params, self.train.grad_clip)
@@ -151,8 +179,8 @@ def contiguous(batch: Examples) -> list[np.ndarray]:
 # -- the contenders: each gives a function that takes one step and returns its loss -----------------------------
 
 
-def genlab_step(seed: int) -> Callable[[], float]:
-    stack = Stack(TASK, fresh([run_spec(seed)]), torch.device("cpu"))
+def genlab_step(seed: int, size: Size = Size(), runs: int = 1) -> Callable[[], float]:
+    stack = Stack(size.task, fresh([size.spec(seed + i) for i in range(runs)]), torch.device("cpu"))
 
     def step() -> float:
         stack.take_step()
@@ -161,19 +189,19 @@ def genlab_step(seed: int) -> Callable[[], float]:
     return step
 
 
-def plain_step(seed: int) -> Callable[[], float]:
-    spec = run_spec(seed)
+def plain_step(seed: int, size: Size = Size()) -> Callable[[], float]:
+    spec = size.spec(seed)
     gpt = GPT(spec.model)
     carry_over(spec, gpt, gpt_names(spec.model))
     loop = Loop(spec, gpt, gpt)
     return lambda: float(loop.step())
 
 
-def bridge_step(seed: int) -> Callable[[], float]:
+def bridge_step(seed: int, size: Size = Size()) -> Callable[[], float]:
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
-    spec = run_spec(seed)
+    spec = size.spec(seed)
     shape = {
         name: getattr(spec.model, name) for name in ("d_model", "d_head", "n_heads", "n_layers", "n_ctx", "d_mlp")
     }
@@ -186,9 +214,9 @@ def bridge_step(seed: int) -> Callable[[], float]:
     return lambda: float(loop.step())
 
 
-def batches_only(seed: int) -> Callable[[], float]:
+def batches_only(seed: int, size: Size = Size()) -> Callable[[], float]:
     """The part of our step that makes the batch, down to the tensors."""
-    stack, made = Stream(TASK, run_spec(seed).train), [0]
+    stack, made = Stream(size.task, size.spec(seed).train), [0]
     like = torch.zeros(1)
 
     def step() -> float:

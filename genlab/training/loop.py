@@ -173,8 +173,9 @@ class Stack:
         drop = dropout(self.specs, self.step, self.device)
         with precision(self.train.dtype, self.device):
             losses, gradients = losses_and_gradients(self._model, batch, drop, self.train.spectral_decoupling)
-        self._alive.logical_and_(losses.isfinite() & gradients.isfinite().all(dim=1))
-        self._optimizer.update(self._flat, gradients, rates, self._alive)
+        norms = torch.linalg.vector_norm(gradients, dim=1)
+        self._alive.logical_and_(losses.isfinite() & norms.isfinite())
+        self._optimizer.update(self._flat, gradients, norms, rates, self._alive)
         self._loss_sum.add_(losses.masked_fill(~self._alive, float("nan")))
 
     def _status(self, i: int, alive: bool) -> Status:

@@ -41,8 +41,8 @@ class Adam:
     ):
         self.trains = list(trains)
         self.exp_avg, self.exp_avg_sq = exp_avg, exp_avg_sq
-        self._mask = decay_mask(cfg, trains[0].decay).to(exp_avg)
-        self._decay = self._column([t.weight_decay for t in trains])
+        mask = decay_mask(cfg, trains[0].decay).to(exp_avg)
+        self._decay = self._column([t.weight_decay for t in trains]) * mask
         self._clip = self._column([t.grad_clip or math.inf for t in trains])
 
     def _column(self, values: list[float]) -> Float[Tensor, "run 1"]:
@@ -61,12 +61,14 @@ class Adam:
         self,
         flat: Float[Tensor, "run params"],
         grads: Float[Tensor, "run params"],
+        norms: Float[Tensor, " run"],
         rates: Float[Tensor, "run 3"],
         alive: Bool[Tensor, " run"],
     ) -> None:
         """Change `flat` in place by a step (`grads` is used up). The weights of runs not alive stay.
 
         Args:
+            norms: of each run's gradient.
             rates: as `rates` gives them.
         """
         first = self.trains[0]
@@ -74,12 +76,12 @@ class Adam:
         rate, unbiased_rate, bias_sq = (rates * alive[:, None]).split(1, dim=1)
         bias_sq = bias_sq.masked_fill(~alive[:, None], 1.0)
         grads.masked_fill_(~alive[:, None], 0.0)
-        norms = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
+        norms = norms.masked_fill(~alive, 0.0)[:, None]
         grads.mul_((self._clip / (norms + 1e-6)).clamp_(max=1.0))
         if first.optimizer == "adam":
-            grads.addcmul_(flat * self._mask, self._decay)
+            grads.addcmul_(flat, self._decay)
         else:
-            flat.mul_(1 - rate * self._decay * self._mask)
+            flat.addcmul_(flat, rate * self._decay, value=-1)
         self.exp_avg.lerp_(grads, 1 - beta1)
         self.exp_avg_sq.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
         denominator = (self.exp_avg_sq / bias_sq).sqrt_().add_(first.eps)

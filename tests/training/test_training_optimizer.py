@@ -69,7 +69,9 @@ def test_every_run_of_a_stack_steps_as_torch_does(optimizer: str, decay: str) ->
     ours = Adam(made[0].model, [s.train for s in made], zeros, zeros.clone())
     wanted = [by_torch(spec, start[i], grads[:, i]) for i, spec in enumerate(made)]
     for step in range(8):
-        ours.update(flat, grads[step].clone(), ours.rates(step), torch.ones(3, dtype=torch.bool))
+        ours.update(
+            flat, grads[step].clone(), grads[step].norm(dim=1), ours.rates(step), torch.ones(3, dtype=torch.bool)
+        )
         for i in range(3):
             assert torch.allclose(flat[i], wanted[i][step], rtol=1e-12, atol=1e-13), (step, i)
 
@@ -87,7 +89,7 @@ def test_a_run_that_is_not_alive_keeps_its_weights_and_the_others_do_not_notice(
             given = grads[step].clone()
             if not alive[2]:
                 given[2] = float("nan")
-            optimizer.update(flat, given, optimizer.rates(step), torch.tensor(alive))
+            optimizer.update(flat, given, given.norm(dim=1), optimizer.rates(step), torch.tensor(alive))
         found.append(flat)
     assert torch.equal(found[1][2], start[2])
     assert not torch.equal(found[0][2], start[2])
