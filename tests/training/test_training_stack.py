@@ -51,8 +51,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     record: list[dict[str, Tensor]] = []
     plain = loop_module.losses_and_gradients
 
-    def recording(model: Transformer, batch: Any, drop: Any) -> Any:
-        losses, gradients = plain(model, batch, drop)
+    def recording(model: Transformer, batch: Any, *options: Any) -> Any:
+        losses, gradients = plain(model, batch, *options)
         parts = {"inputs": batch.inputs, "offsets": batch.offsets, "targets": batch.targets}
         parts |= {"losses": losses, "gradients": gradients.clone(), "keep": batch.weights > 0}
         record.append({"weights": model.flat.clone(), **parts})
@@ -215,8 +215,8 @@ def test_a_run_that_diverged_before_a_stop_stays_so_after_it() -> None:
 def test_a_gradient_that_is_not_finite_counts_as_diverging(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = loop_module.losses_and_gradients
 
-    def spoilt(model: Transformer, batch: Any, drop: Any) -> Any:
-        losses, gradients = plain(model, batch, drop)
+    def spoilt(model: Transformer, batch: Any, *options: Any) -> Any:
+        losses, gradients = plain(model, batch, *options)
         gradients[0, 5] = float("inf")
         return losses, gradients
 
@@ -231,8 +231,8 @@ def test_a_run_that_was_frozen_does_not_come_back_where_a_later_batch_would_do(
 ) -> None:
     plain, calls = loop_module.losses_and_gradients, [0]
 
-    def spoilt_once(model: Transformer, batch: Any, drop: Any) -> Any:
-        losses, gradients = plain(model, batch, drop)
+    def spoilt_once(model: Transformer, batch: Any, *options: Any) -> Any:
+        losses, gradients = plain(model, batch, *options)
         calls[0] += 1
         if calls[0] == 2:
             gradients[0] = float("nan")
