@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from genlab.tasks.base import Task
-from genlab.tasks.contract import answers, chances, form
+from genlab.tasks.contract import answers, chances, form, places
 
 __all__ = ["CLAUSES", "ContractError", "check_task"]
 
@@ -18,6 +18,7 @@ CLAUSES: tuple[Callable[[Task], Iterator[str]], ...] = (
     form.fits_its_width,
     form.makes_longer_examples_at_longer_lengths,
     form.refuses_what_it_cannot_make,
+    places.places_tokens_by_the_prompt_alone,
     answers.answers_as_solved,
     answers.judges_true_answers_right,
     answers.factors_example_by_example,

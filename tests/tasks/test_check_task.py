@@ -91,7 +91,21 @@ class HeldOut(Toy):
         return {}
 
 
-SOUND = [Toy, Several, HeldOut]
+class Placed(Toy):
+    """Sound: a digit and its copy have one id, the sign has none."""
+
+    id_kinds = ("coupled",)
+
+    def position_ids(self, kind, examples, width):
+        sep = np.argmax(examples.tokens == Vocab.sep, axis=1)[:, None]
+        column = np.arange(width)
+        return np.where(column <= sep, column, (column - sep).clip(max=sep))
+
+    def id_reach(self, kind, length):
+        return length + 1
+
+
+SOUND = [Toy, Several, HeldOut, Placed]
 BROKEN: list[tuple[str, str, type[Task]]] = []
 
 
@@ -470,6 +484,26 @@ class BlindToTheGenerator(Toy):
 @breaks("keeps_test_from_training", "held-out split")
 class HeldOutStandsInTraining(HeldOut):
     splits = split_map(*(Split(name=name, shift={"below": 5, "sign": 0}) for name in ("id", "plus")))
+
+
+@breaks("places_tokens_by_the_prompt_alone", "where `id_reach` is")
+class IdsBeyondTheirReach(Placed):
+    def id_reach(self, kind, length):
+        return length
+
+
+@breaks("places_tokens_by_the_prompt_alone", "they change with the answer")
+class IdsOfTheAnswer(Placed):
+    def position_ids(self, kind, examples, width):
+        found = super().position_ids(kind, examples, width)
+        found[:, : examples.tokens.shape[1]] *= examples.tokens != ZERO
+        return found
+
+
+@breaks("places_tokens_by_the_prompt_alone", "not one for each position")
+class FewIds(Placed):
+    def position_ids(self, kind, examples, width):
+        return super().position_ids(kind, examples, width - 1)
 
 
 def make_toy(cls: type[Task]) -> Task:
