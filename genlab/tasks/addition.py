@@ -57,7 +57,19 @@ class Addition(Task):
         Split(name="unequal", about="one operand has fewer digits", shift={"carries": "any", "unequal": True}),
     )
     id_kinds = ("abacus", "coupled")
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"*": {"n_layers": 3, "steps": 5000}})
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "*": {"train_len": 5, "n_layers": 3, "steps": 5000},
+            "forward": {
+                "train_len": 2,
+                "n_layers": 2,
+                "positions": "rotary",
+                "batch_size": 128,
+                "lr": 0.002,
+                "warmup": 100,
+            },
+        }
+    )
 
     class Params(Task.Params):
         base: Literal[2, 10] = Field(10, description="base of the digits")

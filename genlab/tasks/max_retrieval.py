@@ -60,10 +60,14 @@ class MaxRetrieval(Task):
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            "tokens": {"n_layers": 2, "steps": 4000},
+            "tokens": {
+                **{"train_len": 6, "n_layers": 2, "positions": "rotary", "curriculum": 0.5},
+                **{"lr": 0.002, "warmup": 100, "steps": 6000},
+            },
             # The published model: 5 to 16 items, width 128, one head, AdamW.
             "values": {
-                **{"min_len": 5, "d_model": 128, "d_mlp": 128, "n_heads": 1, "batch_size": 128, "steps": 3000},
+                **{"train_len": 16, "min_len": 5},
+                **{"d_model": 128, "d_mlp": 128, "n_heads": 1, "batch_size": 128, "steps": 3000},
                 **{"weight_decay": 1e-3, "init_std": 0.1, "scale_residual_init": False},
             },
         }

@@ -55,9 +55,16 @@ class Parity(Task):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             # One length a batch, the plain protocol; with several, runs learn more of it (docs/decisions/0006).
-            "plain": {"n_layers": 3, "steps": 3000, "lengths_per_batch": 1},
-            "running": {"n_layers": 2, "steps": 3000},
-            "scratchpad": {"n_layers": 2, "steps": 3000},
+            "plain": {"train_len": 20, "n_layers": 3, "steps": 3000, "lengths_per_batch": 1},
+            "running": {"train_len": 20, "n_layers": 2, "steps": 3000},
+            "scratchpad": {
+                "train_len": 10,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "steps": 5000,
+            },
         }
     )
 

@@ -54,7 +54,7 @@ class AssociativeRecall(Task):
         Split(name="few-values", about="only two different values", shift={"values": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"lr": 2e-3, "warmup": 100, "lengths_per_batch": 4, "curriculum": 0.7, "steps": 5000}}
+        {"*": {"train_len": 10, "lr": 0.002, "warmup": 100, "lengths_per_batch": 4, "curriculum": 0.7, "steps": 5000}}
     )
 
     class Params(Task.Params):
