@@ -30,7 +30,9 @@ from genlab.runs.environment import environment
 from genlab.runs.execute import MALLOC
 
 RESULTS = Path(__file__).parent / "results"
-WIDTHS = (32, 64, 128)
+SIZES = {f"d {d}, 33 positions": Size(length=16, d_model=d) for d in (32, 64, 128)}
+SIZES |= {"d 64, 65 positions": Size(length=32)}
+MAIN = "d 64, 33 positions"
 STACKS = (1, 4, 16, 64)
 SEED_STEPS = 2500
 """Steps of a run, for seeds an hour."""
@@ -131,12 +133,11 @@ class Workers:
 
 def one_round(workers: Workers, steps: int, ways: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for d in WIDTHS:
-        size = Size(d_model=d)
-        found[str(d)] = {way: workers.milliseconds(name, size, p, t, steps) for way, (name, p, t) in ways.items()}
-        found[str(d)]["rate"], _ = workers.ask("rate", size, 1, 1, 0)
+    for label, size in SIZES.items():
+        found[label] = {way: workers.milliseconds(name, size, p, t, steps) for way, (name, p, t) in ways.items()}
+        found[label]["rate"], _ = workers.ask("rate", size, 1, 1, 0)
     found["stacks"] = {
-        str(runs): workers.milliseconds(f"stack {runs}", Size(), 1, 1, max(1, steps // runs)) for runs in STACKS
+        str(runs): workers.milliseconds(f"stack {runs}", SIZES[MAIN], 1, 1, max(1, steps // runs)) for runs in STACKS
     }
     return found
 
@@ -148,8 +149,8 @@ def summary(rounds: list[dict[str, Any]], ways: dict[str, tuple[str, int, int]])
         return statistics.median(pick(r) for r in rounds)
 
     sizes: dict[str, Any] = {}
-    for d in map(str, WIDTHS):
-        flops = Size(d_model=int(d)).flops()
+    for d, size in SIZES.items():
+        flops = size.flops()
         sizes[d] = {
             "ms_per_run_step": {way: median(lambda r, w=way, d=d: r[d][w]) for way in ways},
             "times_as_fast_as": {way: median(lambda r, w=way, d=d: r[d][w] / r[d]["genlab"]) for way in ways},
@@ -160,13 +161,13 @@ def summary(rounds: list[dict[str, Any]], ways: dict[str, tuple[str, int, int]])
             },
         }
     plain = "plain"
-    stacks = {runs: median(lambda r, n=runs: r["64"][plain] / r["stacks"][n]) for runs in map(str, STACKS)}
+    stacks = {runs: median(lambda r, n=runs: r[MAIN][plain] / r["stacks"][n]) for runs in map(str, STACKS)}
     return {"sizes": sizes, "one_process_stack_times_as_fast_as_plain": stacks}
 
 
 def report(found: dict[str, Any]) -> None:
-    for d, row in found["sizes"].items():
-        print(f"d_model {d} (best matrix rate of a core {row['best_matrix_gflops']:.0f} GFLOP/s)")
+    for label, row in found["sizes"].items():
+        print(f"{label} (best matrix rate of a core {row['best_matrix_gflops']:.0f} GFLOP/s)")
         for way, ms in row["ms_per_run_step"].items():
             hourly, share = 3.6e6 / (ms * SEED_STEPS), row["share_of_best_rate"][way]
             ratio = row["times_as_fast_as"][way]
@@ -178,7 +179,7 @@ def report(found: dict[str, Any]) -> None:
 
 def check_losses(workers: Workers, ways: dict[str, tuple[str, int, int]]) -> None:
     """All contenders compute the same loss at the first step."""
-    losses = {name: workers.ask(name, Size(), 1, 1, 1)[1] for name in sorted({w[0] for w in ways.values()})}
+    losses = {name: workers.ask(name, SIZES[MAIN], 1, 1, 1)[1] for name in sorted({w[0] for w in ways.values()})}
     assert max(losses.values()) - min(losses.values()) < 1e-4, f"the contenders differ: {losses}"
 
 
