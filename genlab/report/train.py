@@ -19,7 +19,7 @@ from genlab.runs.api import evaluate, train
 from genlab.runs.devices import check_dtype, pick_device
 from genlab.runs.plan import Plan
 from genlab.runs.store import Store
-from genlab.spec import RunSpec
+from genlab.spec import ModelConfig, RunSpec
 from genlab.tasks import Task, in_distribution, make
 
 __all__ = ["Outcome", "evaluate_and_show", "outcome", "train_and_show"]
@@ -161,13 +161,25 @@ def train_and_show(
 def describe(spec: RunSpec, seeds: int) -> str:
     """A configuration in two lines."""
     task, model, train = spec.task, spec.model, spec.train
-    mlp = "attention only" if model.attn_only else f"d_mlp {model.d_mlp}"
     return (
         f"task {task.name} ({task.format}), training lengths {train.min_len} to {train.train_len}, "
         f"max_len {task.max_len}\n"
-        f"{seeds} runs: {model.n_layers} layers, d_model {model.d_model}, {model.n_heads} heads, {mlp}, "
-        f"positions {model.positions}; {train.steps} steps of {train.batch_size}, lr {train.lr:g}"
+        f"{seeds} runs: {_shape(model)}; {train.steps} steps of {train.batch_size}, lr {train.lr:g}"
     )
+
+
+def _shape(model: ModelConfig) -> str:
+    """The model in words; of what most models have in common nothing is said."""
+    sizes = f"{model.n_layers} layers, d_model {model.d_model}"
+    if model.architecture == "lstm":
+        return f"an LSTM of as many parameters as a transformer of {sizes}"
+    parts = [sizes, f"{model.n_heads} heads", "attention only" if model.attn_only else f"d_mlp {model.d_mlp}"]
+    parts.append(f"positions {model.positions}" + (" at random places" if model.random_positions else ""))
+    parts += [f"attention weights {model.attn_weights}"] if model.attn_weights != "softmax" else []
+    if model.loops > 1 or model.loop_growth:
+        growth = f" + {model.loop_growth:g} a unit of length" if model.loop_growth else ""
+        parts.append(f"{model.loops}{growth} loops")
+    return ", ".join(parts)
 
 
 def evaluate_and_show(
