@@ -11,6 +11,7 @@ signals, with and without the untrained models that nulls are made of.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -29,6 +30,7 @@ from genlab.runs import Store
 from genlab.runs.environment import environment
 from genlab.runs.signals import Signals
 from genlab.spec import RunSpec
+from genlab.training import fresh
 
 FAMILIES = {
     "heads": ("heads", "induction", "copying", "selects"),
@@ -40,9 +42,12 @@ WANTED = chosen([family for group in FAMILIES.values() for family in group])
 
 def committed(runs: int, store: Store) -> list[str]:
     """Runs with initial weights, each committed as a stack of its own, as a CPU trains them."""
-    plan = genlab.plan("sort", 20, 20, seeds=range(runs), steps=0, evals=genlab.Evals(0, n=8))
-    genlab.train(plan, store=store, workers=1)
-    return [spec.run_id for spec in plan.specs]
+    specs = genlab.plan("sort", 20, 20, seeds=range(runs), steps=0).specs
+    about = environment(torch.device("cpu"))
+    store.ready()
+    for state in fresh(specs):
+        store.commit([dataclasses.replace(state, status="finished")], about)
+    return [spec.run_id for spec in specs]
 
 
 def forget(store: Store, runs: list[str]) -> None:

@@ -18,7 +18,7 @@ from genlab.probes.signal import NotApplicable
 
 __all__ = ["InputScores", "input_scores"]
 
-_NEIGHBOURS, _STORED, _BINS, _VARIANCE = 10, 512, 50, 0.9
+_NEIGHBOURS, _STORED, _BINS, _VARIANCE = 10, 128, 50, 0.9
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from genlab.training.batches import eval_offsets, stack_examples
 
 __all__ = ["Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"]
 
-EXAMPLES, LENGTHS = 288, 6
+EXAMPLES, LENGTHS = 192, 6
 """Examples of all batches together, and the most batches: one a training length, evenly apart."""
 _PROBE = 11
 """First word of the seed of probe batches (`genlab.training.batches` has the others)."""

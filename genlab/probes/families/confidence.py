@@ -28,7 +28,7 @@ _SCORES = {
     "nearest": (
         0,
         2,
-        "distance of the normed last residual to the 10th nearest of 512 reference places",
+        "distance of the normed last residual to the 10th nearest of 128 reference places",
         "Sun et al. 2022, arXiv 2204.06507",
     ),
     "vim": (

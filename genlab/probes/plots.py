@@ -1,0 +1,132 @@
+"""Figures of what a model does inside, for notebooks. Each function gives a matplotlib figure; one scale a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from genlab.probes.inputs import ProbeInput, Seen
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["attention", "bars", "by_head", "curves", "weights_by_depth"]
+
+_MAP, _INK = "viridis", "#1b4965"
+
+
+def attention(given: ProbeInput, row: int = 0, batch: int = -1) -> Figure:
+    """The attention patterns of all heads of the first run on one example, tokens at both axes, weights 0 to 1."""
+    seen = given.seen[batch]
+    count = int(seen.batch.real[row].sum())
+    tokens = [given.vocab[i] for i in seen.batch.tokens[row, :count].tolist()]
+    layers, heads = given.cfg.n_layers, given.cfg.n_heads
+    figure, axes = _grid(layers, heads, size=1.1 + 0.16 * count)
+    for layer in range(layers):
+        for head in range(heads):
+            axis = axes[layer][head]
+            pattern = seen.pattern(layer)[0, row, head, :count, :count].cpu().numpy()
+            axis.imshow(pattern, vmin=0, vmax=1, cmap=_MAP, interpolation="nearest")
+            axis.set_title(f"layer {layer} head {head}", fontsize=9)
+            axis.set_xticks(range(count), tokens, fontsize=7, rotation=90 if max(map(len, tokens)) > 2 else 0)
+            axis.set_yticks(range(count), tokens, fontsize=7)
+    _label(axes, "key", "query")
+    _bar(figure, axes, "attention weight")
+    return figure
+
+
+def by_head(scores: Mapping[str, np.ndarray], title: str, low: float = 0.0, high: float = 1.0) -> Figure:
+    """Several readings `[layer, head]` side by side, on one scale, their values written in."""
+    figure, axes = _grid(1, len(scores), size=2.6)
+    for axis, (name, values) in zip(axes[0], scores.items(), strict=True):
+        axis.imshow(values, vmin=low, vmax=high, cmap=_MAP, aspect="auto", interpolation="nearest")
+        for layer, head in np.ndindex(values.shape):
+            bright = values[layer, head] > (low + high) / 2
+            shown = "-" if np.isnan(values[layer, head]) else f"{values[layer, head]:.2f}"
+            axis.text(head, layer, shown, ha="center", va="center", fontsize=8, color="black" if bright else "white")
+        axis.set_title(name, fontsize=9)
+        axis.set_xticks(range(values.shape[1]))
+        axis.set_yticks(range(values.shape[0]))
+    _label(axes, "head", "layer")
+    figure.suptitle(title, fontsize=11)
+    _bar(figure, axes, "value")
+    return figure
+
+
+def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, title: str) -> Figure:
+    """Lines over one axis, named in a legend."""
+    figure, axes = _grid(1, 1, size=3.4, wide=5.6)
+    axis = axes[0][0]
+    for name, values in lines.items():
+        axis.plot(x, values, marker="o", ms=3.5, lw=1.6, label=name)
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def bars(values: Mapping[str, float], ylabel: str, title: str) -> Figure:
+    """A bar a name."""
+    figure, axes = _grid(1, 1, size=3.2, wide=1.2 + 0.55 * len(values))
+    axis = axes[0][0]
+    axis.bar(range(len(values)), list(values.values()), color=_INK)
+    axis.set_xticks(range(len(values)), list(values), fontsize=8, rotation=90)
+    axis.axhline(0, color="black", lw=0.8)
+    axis.set_ylabel(ylabel)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def weights_by_depth(given: ProbeInput, layer: int, head: int, batch: int = -1) -> Figure:
+    """Attention from `>` to each bracket against the depth after it, coloured by the sign of the final depth."""
+    from genlab.probes.families.brackets import depths
+
+    seen: Seen = given.seen[batch]
+    depth, bracket = depths(seen.batch, given.vocab)
+    rows = torch.arange(len(depth))
+    end = (seen.batch.tokens == 2).long().argmax(1)
+    weights = seen.pattern(layer)[0, rows, head, end]
+    figure, axes = _grid(1, 1, size=3.6, wide=5.6)
+    axis = axes[0][0]
+    for name, among, colour in (
+        ("final depth < 0", depth[rows, end] < 0, "#b3541e"),
+        ("final depth 0 or more", depth[rows, end] >= 0, _INK),
+    ):
+        chosen = bracket & among[:, None]
+        spread = torch.rand(int(chosen.sum()), generator=torch.Generator().manual_seed(0)) * 0.4 - 0.2
+        axis.scatter(depth[chosen] + spread, weights[chosen], s=6, alpha=0.4, color=colour, label=name, lw=0)
+    axis.axvline(-0.5, color="black", lw=0.8, ls="--")
+    axis.set_xlabel("depth after the bracket")
+    axis.set_ylabel("attention weight from >")
+    axis.set_title(f"layer {layer} head {head}", fontsize=11, loc="left")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _grid(rows: int, columns: int, size: float, wide: float = 0.0) -> tuple[Figure, list[list[Axes]]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=((wide or size) * columns + 0.8, size * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
+
+
+def _label(axes: list[list[Axes]], xlabel: str, ylabel: str) -> None:
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel, fontsize=8)
+    for row in axes:
+        row[0].set_ylabel(ylabel, fontsize=8)
+
+
+def _bar(figure: Figure, axes: list[list[Axes]], label: str) -> None:
+    flat = [axis for row in axes for axis in row]
+    figure.colorbar(flat[-1].images[0], ax=flat, fraction=0.02, pad=0.02).set_label(label, fontsize=8)

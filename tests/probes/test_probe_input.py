@@ -1,0 +1,111 @@
+"""A probe cannot see the answer: what it is given is of the training distribution, and there is no field for more."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import genlab
+from genlab.models import LSTM, Transformer, initial, model_of
+from genlab.probes import NotApplicable, ProbeInput, all_signals, probe_batches, probe_input, read
+from genlab.spec import RunSpec
+from genlab.tasks import make
+
+FAMILIES = Path(genlab.__file__).parent / "probes" / "families"
+
+
+def spec_of(task: str, train_len: int, test_len: int, **options: object) -> RunSpec:
+    return genlab.plan(task, train_len, test_len, seeds=[0], steps=0, **options).specs[0]
+
+
+def test_there_is_no_field_for_anything_else():
+    names = {field.name for field in dataclasses.fields(ProbeInput)}
+    assert names == {"model", "batches", "vocab", "spec", "initial", "history", "_memo"}
+    batch = {field.name for field in dataclasses.fields(probe_batches(spec_of("sort", 4, 9), torch.device("cpu"))[0])}
+    assert batch == {"length", "tokens", "targets", "real", "scored", "offsets"}
+
+
+@pytest.mark.parametrize(("task", "train_len", "test_len"), [("sort", 6, 20), ("brackets", 8, 12), ("parity", 5, 9)])
+def test_batches_stay_within_training_lengths(task: str, train_len: int, test_len: int):
+    spec = spec_of(task, train_len, test_len)
+    batches = probe_batches(spec, torch.device("cpu"))
+    assert 1 < len(batches) <= 6
+    assert [batch.length for batch in batches] == sorted({batch.length for batch in batches})
+    assert spec.train.min_len <= batches[0].length
+    assert batches[-1].length <= train_len
+    assert sum(len(batch.tokens) for batch in batches) <= 192
+
+
+def test_batches_are_those_of_the_training_split():
+    """Modular addition holds pairs out: `id` is them, and no probe sees one."""
+    spec = spec_of("modular", 1, 1, params={"p": 13, "train_fraction": 0.5})
+    task = make(spec.task)
+    trained = {(int(a), int(b)) for a, b in zip(task.left[task.is_train], task.right[task.is_train], strict=True)}  # pyright: ignore
+    tokens = probe_batches(spec, torch.device("cpu"))[0].tokens - 3
+    seen = {(int(a), int(b)) for a, b in zip(tokens[:, 0], tokens[:, 2], strict=True)}
+    assert seen <= trained
+    assert len(seen) > 40
+
+
+def test_batches_are_the_same_for_all_seeds_and_not_those_of_evaluation():
+    one, other = spec_of("sort", 6, 6), spec_of("sort", 6, 6).with_seeds(5, 7)
+    for a, b in zip(*(probe_batches(spec, torch.device("cpu")) for spec in (one, other)), strict=True):
+        assert torch.equal(a.tokens, b.tokens)
+    again = probe_batches(one, torch.device("cpu"), seed=1)
+    assert not torch.equal(probe_batches(one, torch.device("cpu"))[-1].tokens, again[-1].tokens)
+
+
+def test_no_signal_names_a_split():
+    """`sample` and the names of splits do not occur where signals are computed."""
+    for path in FAMILIES.glob("*.py"):
+        text = path.read_text()
+        assert ".sample(" not in text, path
+        assert "make(" not in text, path
+
+
+def test_signals_of_other_lengths_are_not_admissible():
+    marked = {s.name for s in all_signals() if not s.admissible}
+    assert {s for s in marked if s.startswith("random_")}
+    assert {"restricted_loss", "dispersion_bound", "largest_weight_extrapolated"} < marked
+    assert "largest_weight_growth" not in marked
+
+
+@pytest.mark.parametrize("task", ["sort", "brackets", "modular", "question-formation", "repeats"])
+def test_every_signal_reads_or_says_why_not(task: str):
+    """Within its declared range, on small untrained models; what is slow or compares runs too."""
+    sizes = {"question-formation": 12, "modular": 1, "brackets": 6, "repeats": 12}
+    spec = spec_of(task, sizes.get(task, 5), sizes.get(task, 5), d_model=16, n_heads=2, n_layers=2)
+    specs = [spec.with_seeds(seed, 0) for seed in range(2)]
+    stack = Transformer(spec.model, initial(spec.model, range(2)))
+    small = tuple(batch.first(8) for batch in probe_batches(spec, torch.device("cpu")))
+    history = [{c: np.array([1.0, 2.0]) for c in ("step", "loss", "lr", "exact_match")}] * 2
+    given = probe_input(specs, stack, small, history)
+    reading = read(given, all_signals())
+    assert set(reading.rows) | set(reading.skipped) == {s.name for s in all_signals()}
+    assert len(reading.rows) > 45
+    assert all(len(why.split()) > 3 for why in reading.skipped.values())
+
+
+def test_models_without_attention_say_so():
+    spec = spec_of("sort", 4, 4, architecture="lstm")
+    lstm = model_of(spec.model, initial(spec.model, [0]))
+    assert isinstance(lstm, LSTM)
+    with pytest.raises(NotApplicable, match="no attention"):
+        probe_input([spec], lstm)
+    values = spec_of("max-retrieval", 5, 5, format="values")
+    with pytest.raises(NotApplicable, match="real-valued"):
+        probe_input([values], model_of(values.model, initial(values.model, [0])), ())
+
+
+def test_blocks_that_are_applied_twice_are_two_layers():
+    spec = spec_of("sort", 4, 4, loops=2, n_layers=1, d_model=16, n_heads=2)
+    given = probe_input([spec], Transformer(spec.model, initial(spec.model, [0])))
+    from genlab.probes import chosen
+    from genlab.probes.reading import values_of
+
+    assert values_of(chosen(["previous_token"])[0], given)["previous_token"].shape == (1, 2, 2)
+    assert values_of(chosen(["k_composition"])[0], given)["k_composition"].shape == (1, 2, 2)
