@@ -30,7 +30,10 @@ from genlab.tasks import Examples, Vocab, names, task_class
 from genlab.tasks.maze_pool import use_cache
 from genlab.training import Stream
 
-LENGTHS = {"maze": 6, "modular": 1, "modular-icl": 31, "repeats": 25, "needle": 64}
+LENGTHS = {
+    **{"maze": 6, "modular": 1, "modular-icl": 31, "repeats": 25, "needle": 64},
+    **{"question-formation": 16, "tense-reinflection": 13},
+}
 USUAL = 40
 MAZES = {"train_blocks": 4, "test_blocks": 1}
 """The pool: its size says how long it is drawn, not how fast it is read."""

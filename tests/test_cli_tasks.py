@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from genlab.runs import Store
 from genlab.tasks import make, names, task_class
+from genlab.tasks.maze_pool import cache_folder
 
 MAZE = ["show", "maze", "--length", "3", "-n", "1", "--param", "test_blocks=1", "--param", "train_blocks=1"]
 
@@ -112,3 +114,15 @@ def test_what_cannot_be_shown_is_one_line(lab, monkeypatch, tmp_path: Path, word
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err
     assert not list(tmp_path.glob("*.*"))
+
+
+def test_pools_of_mazes_are_kept_under_the_store_that_is_named(lab, monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("GENLAB_CACHE")
+    lab("runs", "--store", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own" / "cache"
+
+
+def test_a_directory_that_holds_only_pools_becomes_a_store(tmp_path: Path):
+    (tmp_path / "cache").mkdir()
+    Store(tmp_path).ready()
+    assert (tmp_path / "store.json").exists()

@@ -125,7 +125,7 @@ def print_rules(console: Console, table: pd.DataFrame) -> None:
         return
     title = "share of answers that each rule gives (median run, lowest to highest)"
     shown = Table(title=title, title_justify="left", box=None, padding=(0, 2))
-    for name in ("split", "rule", "within training lengths", "beyond"):
+    for name in ("split", "rule", "training lengths", "beyond"):
         shown.add_column(name, justify="left" if name in ("split", "rule") else "right")
     for row in table.to_dict("records"):
         cells = [

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from genlab.errors import UserError
 from genlab.report.display import Display, print_factors, print_lengths, print_rules
 from genlab.report.figures import exact_match_by_length
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share
@@ -196,6 +197,8 @@ def evaluate_and_show(
     """Evaluate runs at lengths and splits, and print what came out."""
     store = Store(store_path)
     runs = store.find(which)
+    if not runs:
+        raise UserError(f"{which!r} holds no run that has ended; train them to their end first")
     by_configuration: dict[str, list[str]] = {}
     for run in runs:
         by_configuration.setdefault(store.spec(run).configuration.run_id, []).append(run)
