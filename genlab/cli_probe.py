@@ -1,4 +1,4 @@
-"""Commands that look inside trained models: signals, probe. Heavy imports are inside."""
+"""Commands that look inside trained models: signals, probe, notebook. Heavy imports are inside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Names = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Give a command line these commands."""
-    for command in (signals, probe):
+    for command in (signals, probe, notebook):
         app.command()(command)
 
 
@@ -67,6 +67,22 @@ def probe(
     from genlab.report.probe import probe_and_show
 
     probe_and_show(which, wanted, step, store, device, figure, as_json)
+
+
+def notebook(
+    run: Annotated[str, typer.Argument(help="a run id, or a unique prefix of one")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="where the notebook goes (default: RUN.ipynb)")
+    ] = None,
+    store: Where = None,
+    plugin: Plugin = None,
+) -> None:
+    """Write an executed notebook about a run: attention patterns, heads, sharpness curves, ablations."""
+    _load(plugin)
+    from genlab.report.notebook import write_notebook
+    from genlab.runs.store import Store
+
+    print(write_notebook(run, Store(store), output))
 
 
 def _load(files: list[Path] | None) -> None:

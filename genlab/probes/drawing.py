@@ -63,7 +63,7 @@ def _panels(store: Store, run: str) -> tuple[dict[int, tuple[list[str], np.ndarr
     for length in spread(task.lengths_between(train.train_split, train.min_len, task.max_len), PANELS):
         rng = np.random.default_rng([_DRAWN, length])
         examples = task.sample(rng, train.train_split, np.full(EXAMPLES, length))
-        offsets = torch.from_numpy(eval_offsets(task, examples, 0))
+        offsets = torch.from_numpy(eval_offsets(task, examples, 0, spec.model))
         batch = as_batch(examples, length, torch.device("cpu"), offsets)
         found[length] = top_weights(model, batch.tokens, batch.scored, offsets)
     return found, train.train_len, task.length_unit

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlab.errors import UserError
 from genlab.models import Model, initial, model_of
-from genlab.probes.model import Hooked, Probed, Stacked
+from genlab.probes.model import Hooked, Probed, Stacked, check_readable
 from genlab.probes.signal import NotApplicable
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Vocab, make, spread
-from genlab.training.batches import eval_offsets, stack_examples
+from genlab.training.batches import eval_offsets
 
 __all__ = ["Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"]
 
@@ -40,7 +39,7 @@ class Batch:
         tokens, targets: int[batch, pos], pads on the right.
         real: bool[batch, pos], where `tokens` is no pad.
         scored: bool[batch, pos], where the target is part of the answer.
-        offsets: int[batch], the position of each example's first token.
+        offsets: int[batch], the position of each example's first token; or int[batch, pos], that of every token.
     """
 
     length: int
@@ -155,19 +154,16 @@ def probe_batches(spec: RunSpec, device: torch.device, seed: int = 0) -> tuple[B
     """The in-distribution batches of a configuration: a function of its task, training split and lengths alone.
 
     Raises:
-        NotApplicable: examples that the model does not read as tokens.
+        NotApplicable: a model that does not read tokens, or has no attention.
     """
+    check_readable(spec.model)
     task, train = make(spec.task), spec.train
     lengths = spread(task.lengths_between(train.train_split, train.min_len, train.train_len), LENGTHS)
     found: list[Batch] = []
     for length in lengths:
         rng = np.random.default_rng([_PROBE, length, seed])
         examples = task.sample(rng, train.train_split, np.full(EXAMPLES // len(lengths), length))
-        try:
-            stack_examples([examples])
-        except UserError as error:
-            raise NotApplicable(str(error)) from None
-        offsets = torch.from_numpy(eval_offsets(task, examples, seed)).to(device)
+        offsets = torch.from_numpy(eval_offsets(task, examples, seed, spec.model)).to(device)
         found.append(as_batch(examples, length, device, offsets))
     return tuple(found)
 

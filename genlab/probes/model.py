@@ -14,7 +14,7 @@ from genlab.models import Model, Transformer
 from genlab.probes.signal import NotApplicable
 from genlab.spec import ModelConfig
 
-__all__ = ["HeadWeights", "Hooked", "Probed", "Stacked"]
+__all__ = ["HeadWeights", "Hooked", "Probed", "Stacked", "check_readable"]
 
 Tap = Callable[[str, Tensor], Tensor]
 
@@ -64,8 +64,7 @@ class Stacked:
 
     def __init__(self, model: Model):
         """Raises `NotApplicable` for a model without attention, or one that has to be told more than tokens."""
-        if why := _unread(model.cfg):
-            raise NotApplicable(why)
+        check_readable(model.cfg)
         assert isinstance(model, Transformer)
         self.model = model
         shape = model.cfg
@@ -115,14 +114,14 @@ class Stacked:
         return HeadWeights(*(torch.stack(p, dim=1) for p in parts), W_E=embed, W_U=unembed)
 
 
-def _unread(cfg: ModelConfig) -> str:
+def check_readable(cfg: ModelConfig) -> None:
+    """Raise `NotApplicable` for a shape that signals do not read."""
     if cfg.d_values:
-        return "a set model reads real-valued items, not tokens"
+        raise NotApplicable("a set model reads real-valued items, not tokens")
     if cfg.architecture == "lstm":
-        return "an LSTM has no attention"
-    if cfg.needs_ids:
-        return "its positions are the task's own or random ones, which probe batches do not carry"
-    return "the number of its layers grows with the length" if cfg.loop_growth else ""
+        raise NotApplicable("an LSTM has no attention")
+    if cfg.loop_growth:
+        raise NotApplicable("the number of its layers grows with the length")
 
 
 _HOOKS = ("hook_resid_pre", "attn.hook_attn_scores", "attn.hook_pattern", "attn.hook_z", "hook_attn_out")

@@ -32,7 +32,9 @@ def attention(given: ProbeInput, row: int = 0, batch: int = -1) -> Figure:
             pattern = seen.pattern(layer)[0, row, head, :count, :count].cpu().numpy()
             axis.imshow(pattern, vmin=0, vmax=1, cmap=_MAP, interpolation="nearest")
             axis.set_title(f"layer {layer} head {head}", fontsize=9)
-            axis.set_xticks(range(count), tokens, fontsize=7, rotation=90 if max(map(len, tokens)) > 2 else 0)
+            axis.set_xticks(range(count), tokens, fontsize=7)
+            for label, token in zip(axis.get_xticklabels(), tokens, strict=True):
+                label.set_rotation(90 if len(token) > 2 else 0)  # a bracket on its side is another sign
             axis.set_yticks(range(count), tokens, fontsize=7)
     _label(axes, "key", "query")
     _bar(figure, axes, "attention weight")
@@ -103,6 +105,7 @@ def weights_by_depth(given: ProbeInput, layer: int, head: int, batch: int = -1) 
         spread = torch.rand(int(chosen.sum()), generator=torch.Generator().manual_seed(0)) * 0.4 - 0.2
         axis.scatter(depth[chosen] + spread, weights[chosen], s=6, alpha=0.4, color=colour, label=name, lw=0)
     axis.axvline(-0.5, color="black", lw=0.8, ls="--")
+    axis.locator_params(axis="x", integer=True)
     axis.set_xlabel("depth after the bracket")
     axis.set_ylabel("attention weight from >")
     axis.set_title(f"layer {layer} head {head}", fontsize=11, loc="left")

@@ -101,6 +101,17 @@ def test_models_without_attention_say_so():
         probe_input([values], model_of(values.model, initial(values.model, [0])), ())
 
 
+@pytest.mark.parametrize("positions", [{"positions": "abacus"}, {"random_positions": 64}])
+def test_positions_that_are_given_are_given(positions: dict[str, object]):
+    from genlab.probes import chosen
+
+    spec = spec_of("addition", 3, 3, format="reversed", d_model=16, n_heads=2, **positions)
+    given = probe_input([spec], Transformer(spec.model, initial(spec.model, [0])))
+    reading = read(given, chosen(["previous_token", "loss", "random_induction_mul"]))
+    assert set(reading.rows) == {"previous_token", "loss"}
+    assert "task's own or random" in reading.skipped["random_induction_mul"]
+
+
 def test_blocks_that_are_applied_twice_are_two_layers():
     spec = spec_of("sort", 4, 4, loops=2, n_layers=1, d_model=16, n_heads=2)
     given = probe_input([spec], Transformer(spec.model, initial(spec.model, [0])))

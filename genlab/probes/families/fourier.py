@@ -161,4 +161,6 @@ def restricted_loss(given: ProbeInput) -> Tensor:
     tokens = given.batches[0].tokens[:1].expand(p * p, -1).clone()
     number = torch.arange(p, device=tokens.device) + Vocab.first
     tokens[:, 0], tokens[:, 2 if form == "plain" else 1] = number.repeat_interleave(p), number.repeat(p)
-    return loss_with(given, tokens, None, keep=True)
+    offsets = given.batches[0].offsets
+    offsets = None if offsets is None else offsets[:1].expand(len(tokens), *offsets.shape[1:])
+    return loss_with(given, tokens, offsets, keep=True)

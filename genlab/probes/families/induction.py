@@ -112,6 +112,8 @@ def random_repeats(given: ProbeInput) -> Seen:
     from genlab.probes.inputs import Batch
 
     def made() -> Seen:
+        if getattr(given.cfg, "needs_ids", False):
+            raise NotApplicable("positions are the task's own or random ones, which random text does not have")
         symbols = given.cfg.d_vocab - Vocab.first
         room = given.cfg.n_ctx if given.cfg.n_ctx else _PERIOD * _COPIES
         period = min(_PERIOD, symbols, room // _COPIES)

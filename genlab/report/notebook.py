@@ -1,0 +1,125 @@
+"""`lab notebook`: an executed notebook about one run: attention patterns, heads, sharpness, ablations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genlab.errors import UserError
+from genlab.runs.store import Store
+from genlab.spec import RunSpec
+
+__all__ = ["execute", "notebook_of", "write_notebook"]
+
+_SECONDS = 600
+"""The longest that one cell may take."""
+
+_OPEN = """\
+%matplotlib inline
+import numpy as np
+import genlab
+from genlab.probes import chosen, probe_input
+from genlab.probes.plots import attention, bars, by_head, curves
+from genlab.probes.reading import values_of
+
+run = genlab.load({run!r}, {store!r})
+given = probe_input([run.spec], run.model)
+run.evals().query("metric == 'exact_match'")[["split", "length", "value"]].tail(12)"""
+
+_HEADS = """\
+def readings(*names):
+    found = {}
+    for signal in chosen(names):
+        try:
+            found |= values_of(signal, given)
+        except genlab.probes.NotApplicable as why:
+            print(f"{signal.name} does not apply: {why}")
+    return {name: values[0] for name, values in found.items()}
+
+names = ("previous_token", "duplicate_token", "induction_prefix", "start_token", "positional")
+by_head(readings(*names), "what heads do")"""
+
+_SHARPNESS = """\
+from genlab.probes.families.sharpness import by_length
+
+weights = by_length(given, "largest")[0].numpy()  # [layer, head, length]
+lines = {f"layer {i} head {j}": weights[i, j] for i, j in np.ndindex(weights.shape[:2])}
+lengths = [batch.length for batch in given.batches]
+curves(lengths, lines, run.task.length_unit, "largest attention weight", "sharpness within training lengths")"""
+
+_ABLATION = """\
+lost = readings("ablate_head")["ablate_head.mean.loss"]
+bars({f"{i}.{j}": lost[i, j] for i, j in np.ndindex(lost.shape)}, "loss gained (nats)",
+     "each head (layer.head) put to its mean")"""
+
+
+def notebook_of(run: str, store: Store, spec: RunSpec) -> Any:
+    """The notebook about a run, not executed yet."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    task, model = spec.task, spec.model
+    shape = f"{model.n_layers} layers, {model.n_heads} heads, d_model {model.d_model}, {model.positions} positions"
+    cells = [
+        new_markdown_cell(
+            f"# Run {run}\n\n{task.name} ({task.format}), trained to length {spec.train.train_len}; {shape}."
+        ),
+        new_code_cell(_OPEN.format(run=run, store=str(store.path.resolve()))),
+        new_markdown_cell("## Attention patterns\n\nOne in-distribution example of the longest training length."),
+        new_code_cell("attention(given)"),
+        new_markdown_cell("## Heads\n\nEach value is defined in `lab signals`; all are read in distribution."),
+        new_code_cell(_HEADS),
+        new_markdown_cell("## Sharpness\n\nThe largest weight at the places of the answer, by length."),
+        new_code_cell(_SHARPNESS),
+        new_markdown_cell("## Ablations\n\nWhat each head's output is worth, in distribution."),
+        new_code_cell(_ABLATION),
+    ]
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i}"  # not random: one run gives one notebook
+    return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
+def execute(notebook: Any, folder: Path) -> None:
+    """Run all cells in place, in a kernel of its own.
+
+    Raises:
+        UserError: nbclient is not installed, or a cell fails; says which and how.
+    """
+    try:
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError
+    except ImportError:
+        raise UserError("notebooks need nbclient: pip install 'genlab[notebooks]'") from None
+    try:
+        NotebookClient(
+            notebook, timeout=_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        ).execute()
+    except CellExecutionError as error:
+        raise UserError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
+
+
+def write_notebook(run: str, store: Store, path: Path | None) -> Path:
+    """Make, execute and write the notebook about a run; returns where it is (default: RUN.ipynb here).
+
+    Raises:
+        UserError: no such run, several, or a model that has no attention to look at.
+    """
+    import nbformat
+
+    from genlab.probes.model import Stacked
+    from genlab.probes.signal import NotApplicable
+    from genlab.runs.api import load
+
+    found = load(run, store)
+    try:
+        Stacked(found.model)
+    except NotApplicable as why:
+        raise UserError(f"there is nothing to draw of run {found.run_id}: {why}") from None
+    made = notebook_of(found.run_id, store, found.spec)
+    execute(made, Path.cwd())
+    place = path or Path(f"{found.run_id}.ipynb")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(made, place)
+    except OSError as error:
+        raise UserError(f"{str(place)!r} cannot be written: {error.strerror}") from None
+    return place
