@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from small_grids import small_grid, times_committed
+from small_grids import small_grid, start, times_committed
 
 import genlab
 from genlab.runs import Store, grid
-from genlab.runs.grids import Options
+from genlab.runs.grids import Options, wanted_runs
 from genlab.runs.leases import active
 from genlab.runs.plan import Evals
 
@@ -40,6 +40,14 @@ def test_ray_comes_to_the_same_losses(cluster, tmp_path: Path):
     both = [Store(tmp_path / name).history(ids).set_index(["run_id", "step"])["loss"] for name in ("ray", "here")]
     pd.testing.assert_series_equal(*(losses.sort_index() for losses in both), rtol=1e-4)
     assert torch.isfinite(Store(tmp_path / "ray").weights(ids)).all()
+
+
+def test_the_command_finds_a_cluster(cluster, tmp_path: Path):
+    file, found = small_grid(tmp_path)
+    process = start("grid", file, "--store", tmp_path / "s", "--executor", "ray", "--address", cluster.address)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert times_committed(tmp_path / "s") == {spec.run_id: 1 for spec, _ in wanted_runs(found)}
 
 
 def test_sixteen_runs_come_to_the_same_however_they_are_trained(cluster, tmp_path: Path):
