@@ -71,8 +71,8 @@ class Transformer(StackedModel):
         if call.offsets is None or not self.positions.offset_while_training:
             return ids
         ids = ids + call.offsets[..., None]
-        # Beyond the context stand only pads, of runs beside which others have longer inputs.
-        return ids if reach is None else ids.clamp(max=reach - 1)
+        # In training only pads stand beyond the context, of a run beside which others have longer inputs.
+        return ids.clamp(max=reach - 1) if reach is not None and call.training else ids
 
     def _loops(self, call: Call) -> int | Int[Tensor, "run batch"]:
         """How many times the blocks are applied: to all examples alike, or to each by its length."""
