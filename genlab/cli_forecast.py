@@ -1,4 +1,4 @@
-"""`lab forecast`, `lab score` and `lab rules`: will it generalise? Each command parses, calls, prints."""
+"""`lab forecast`, `score`, `rules` and `report`: will it generalise? Each command parses, calls, prints."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(forecast)
     app.command()(score)
     app.command()(rules)
+    app.command()(report)
 
 
 def forecast(
@@ -137,6 +138,24 @@ def rules(
     from genlab.forecast.commands import rule_lines
 
     _print(rule_lines(store, grid, split, cut), as_json)
+
+
+def report(
+    grid: Annotated[str, typer.Option("--grid", help="a grid, group or tag of the store")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .html file to write")],
+    target: Annotated[
+        str | None, typer.Option("--target", help="what is forecast (default: exact match on the first other split)")
+    ] = None,
+    signal: Annotated[str | None, typer.Option("--signal", help="the signal that is asked about")] = None,
+    by: Annotated[str, typer.Option("--by", help="what is held out: setting, random or task")] = "random",
+    all_runs: Annotated[bool, typer.Option("--all-runs", help="forecast also runs that did not fit")] = False,
+    store: Where = None,
+) -> None:
+    """One self-contained page: what was trained, how far it generalises, what predicts it."""
+    from genlab.report.html_report import write_report
+    from genlab.runs.store import Store
+
+    typer.echo(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs))
 
 
 def _print(told: tuple[list[str], Any], as_json: bool) -> None:
