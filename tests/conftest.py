@@ -23,6 +23,15 @@ tempfile.tempdir = None  # or the folder that was found first stays
 install_import_hook(["genlab.models", "genlab.training"], "beartype.beartype")
 
 
+@pytest.fixture(autouse=True)
+def tasks_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch):
+    """What a test registers or loads, the next test does not find."""
+    from genlab.tasks import registry
+
+    monkeypatch.setattr(registry, "_added", dict(registry._added))
+    monkeypatch.setattr(registry, "_plugins", list(registry._plugins))
+
+
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Type a command; gives exit status, standard output and standard error."""

@@ -1,8 +1,8 @@
 """Faults that other generators of such tasks are known for, as cases that ours must pass.
 
-Seen elsewhere: a length that is asked for is rounded to one that suits the generator; the evaluation begins one length
-too late, so that the first one beyond training is never scored; operators are drawn from a list that is used up after
-the first; a label is computed over the padded row.
+Seen elsewhere: a length that is asked for is rounded to one that suits the generator; the evaluation begins one
+length too late, so that the first one beyond training is never scored; operators are drawn from a list that is used
+up after the first; a label is computed over the padded row.
 """
 
 from __future__ import annotations
