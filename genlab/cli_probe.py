@@ -64,6 +64,8 @@ def probe(
     which = [*(runs or []), *([grid] if grid else [])]
     if not which or (runs and grid):
         raise UserError("lab probe takes runs, or --grid NAME")
+    if figure is not None and figure.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--figure {str(figure)!r} is not allowed (allowed: names that end in .png, .svg or .pdf)")
     from genlab.report.probe import probe_and_show
 
     probe_and_show(which, wanted, step, store, device, figure, as_json)

@@ -138,6 +138,7 @@ BAD = [
     (["probe", "few", "--signals", "inductoin"], "unknown signal 'inductoin'; did you mean 'induction'?"),
     (["probe", "few", "--step", "3"], "was not kept; kept are 0 (the initial weights) and 6 (the end)"),
     (["probe", "few", "--device", "tpu"], "allowed: auto, cpu, cuda"),
+    (["probe", "few", "--figure", "x.xyz"], "--figure 'x.xyz' is not allowed"),
     (["signals", "haeds"], "did you mean 'heads'?"),
 ]
 
