@@ -30,6 +30,15 @@ class Attempt:
     fails_on: str
 
 
+_CELLS = (
+    "<ADJLIST_START> (0,0) <--> (0,1) ; (1,1) <--> (0,1) ; <ADJLIST_END> <ORIGIN_START> (0,0) <ORIGIN_END> "
+    "<TARGET_START> (1,1) <TARGET_END> <PATH_START>"
+)
+_COORDINATES = (
+    "<ADJLIST_START> ( 0 , 0 ) <--> ( 0 , 1 ) ; ( 1 , 1 ) <--> ( 0 , 1 ) ; <ADJLIST_END> <ORIGIN_START> ( 0 , 0 ) "
+    "<ORIGIN_END> <TARGET_START> ( 1 , 1 ) <TARGET_END> <PATH_START>"
+)
+
 TRIED: tuple[Attempt, ...] = (
     Attempt("addition", "forward", attempts.last_digits, "0 5 8 + 0 6 7 >"),
     Attempt("addition", "reversed", attempts.last_digits, "0 5 8 + 0 6 7 >"),
@@ -40,13 +49,9 @@ TRIED: tuple[Attempt, ...] = (
     Attempt("cycle-navigation", "plain", attempts.last_three_steps, "+ + + + >"),
     Attempt("duplicate-string", "plain", attempts.after_two_tokens, "a b >"),
     Attempt("dyck", "plain", attempts.each_type_to_depth_3, "<start> ( ( ( ( [ ) ] ) ) ) >"),
-    Attempt(
-        "maze",
-        "cells",
-        attempts.straight_to_target,
-        "<ADJLIST_START> (0,0) <--> (0,1) ; (1,1) <--> (0,1) ; <ADJLIST_END> <ORIGIN_START> (0,0) <ORIGIN_END> "
-        "<TARGET_START> (1,1) <TARGET_END> <PATH_START>",
-    ),
+    Attempt("maze", "cells", attempts.straight_to_target, _CELLS),
+    Attempt("maze", "coordinates", attempts.after_one_token, _COORDINATES),
+    Attempt("maze", "directions", attempts.after_one_token, _CELLS),
     Attempt("missing-duplicate", "plain", attempts.more_frequent_letter, "a a a b _ a a b >"),
     Attempt("mode", "by-symbol", attempts.by_symbol_below_8, "a a a a a a a a >"),
     Attempt("mode", "by-count", attempts.one_letter_below_8, "a b b >"),
