@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ class ReportData:
         table: `genlab.forecast.table`.
         cells: names of the settings; cell: the number of each run's.
         exact: exact match, a row a (run, split, length), the latest.
-        target, value: what is forecast, and its value for each run (NaN: no evaluation).
+        target: what is forecast; value: its number for each run, before any `>=` (NaN: no evaluation).
         judgement: forecasts of it, or why there are none.
     """
 
@@ -43,6 +43,11 @@ class ReportData:
     target: Target
     value: np.ndarray
     judgement: Judgement | str
+
+    @property
+    def measured(self) -> str:
+        """What `value` is, in the words of the target."""
+        return self.target.text.partition(">=")[0]
 
     @property
     def inside(self) -> np.ndarray:
@@ -67,7 +72,7 @@ def read_report(
     table = grid_table(store, grid)
     ids = list(table.index)
     target = parse_target(text) if text else _default_target(table)
-    value = values_of(table, target).value
+    value = values_of(table, replace(target, least=None)).value
     check_not_fed_back(Ledger(store), table, target)
     names = settings_of(table)
     cells = list(dict.fromkeys(names.tolist()))

@@ -23,7 +23,7 @@ def patterns(data: ReportData) -> str:
     parts: list[str] = []
     for name, row in picked.items():
         run = str(data.table.index[row])
-        heading = f"{name}: run {run}, {data.target.text} {data.value[row]:.3f}"
+        heading = f"{name}: run {run}, {data.measured} {data.value[row]:.3f}"
         parts.append(f'<h3>{escape(heading)}</h3><div class="patterns">{_of_run(data, run)}</div>')
     return "".join(parts)
 

@@ -100,7 +100,7 @@ def by_length(data: ReportData) -> str:
 def in_against_out(data: ReportData) -> str:
     """A point a run."""
     points = _points(data, data.inside)
-    drawn = chart("in against out of distribution", "exact match in distribution", data.target.text, points, None)
+    drawn = chart("in against out of distribution", "exact match in distribution", data.measured, points, None)
     caption = "a point a run; the target above its in-distribution exact match"
     return f'<div class="figures">{figure(drawn, caption)}</div>'
 
@@ -164,14 +164,14 @@ def predictors(data: ReportData) -> str:
 
 
 def _calibration(found: Judgement) -> str:
-    series = [Series("as it should be", [0, 1], [0, 1])]
+    series = [Series("as it should be", [0, 1], [0, 1], -1)]
     shown = [s.name for s in found.scores if s.name.startswith("baselines")] or [found.scores[-1].name]
     for i, name in enumerate(shown):
         said, order = found.predictions.mean[name], np.argsort(found.predictions.mean[name])
         bins = [b for b in np.array_split(order, _BINS) if len(b)]
         x = [float(said[b].mean()) for b in bins]
         y = [float(found.predictions.value[b].mean()) for b in bins]
-        series += [Series(name, x, y, i, kind) for kind in ("median", "point")]
+        series += [Series(name, x, y, -1 - i, kind) for kind in ("median", "point")]
     return chart("calibration", "forecast", "share of yes", series, _UNIT)
 
 

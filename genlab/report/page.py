@@ -15,7 +15,7 @@ _STYLE = """
 body { margin: 0 auto; max-width: 78rem; padding: 1rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--ink); background: var(--paper); }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .4rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 1rem; }
 figure { margin: 0; min-width: 0; } figcaption, .dim { color: var(--dim); font-size: .9rem; }
 svg { width: 100%; height: auto; display: block; } svg text { font-size: 12px; fill: var(--dim); }
 .grid { stroke: var(--soft); fill: none; }

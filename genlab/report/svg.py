@@ -25,7 +25,7 @@ class Series:
     Attributes:
         name: what a pointer at rest is told.
         x, y: as long as each other; a point that is no number is left out.
-        cell: the setting it belongs to, by number; a filter shows and hides it.
+        cell: the setting it belongs to, by number; a filter shows and hides it. Negative: none, and always shown.
         kind: `run` (thin line), `median` (bold line) or `point`.
     """
 
@@ -104,7 +104,8 @@ def _ticks(low: float, high: float) -> list[float]:
 def _marks(one: Series, place: _Place) -> str:
     kept = [(place.x(x), place.y(y)) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(x + y)]
     told = f"<title>{escape(one.name)}</title>"
-    about = f'data-cell="{one.cell}" style="--hue:{_hue(one.cell)}"'
+    cell = f'data-cell="{one.cell}" ' if one.cell >= 0 else ""
+    about = f'{cell}style="--hue:{_hue(abs(one.cell))}"'
     if one.kind == "point":
         dots = "".join(f'<circle cx="{x}" cy="{y}" r="4">{told}</circle>' for x, y in kept)
         return f'<g class="point" {about}>{dots}</g>'

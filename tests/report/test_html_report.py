@@ -99,6 +99,8 @@ def test_marks_stand_where_their_values_say():
     assert (y0, y1) == (276.0, 12.0)
     assert 52 < x0 < x1 < 546
     assert "nothing was measured" in chart("t", "x", "y", [], None)
+    always = chart("x", "x", "y", [Series("one", [0.0], [0.0], cell=-1)], None)
+    assert "data-cell" not in always
     assert "&lt;b&gt;" in chart("<b>", "x", "y", [Series("<b>", [0.0], [0.0], kind="point")], None)
 
 
