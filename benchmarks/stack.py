@@ -125,6 +125,10 @@ class Workers:
         told = [pipe.recv() for pipe in pipes[:processes]]
         return max(seconds for seconds, _ in told), told[0][1]
 
+    def leave(self) -> None:
+        for pipe in [*self.theirs, *self.ours]:
+            pipe.send(None)
+
     def milliseconds(self, name: str, size: Size, processes: int, threads: int, steps: int) -> float:
         """Milliseconds a step of one run."""
         seconds, _ = self.ask(name, size, processes, threads, steps)
@@ -199,6 +203,7 @@ def main() -> None:
         workers = Workers()
         check_losses(workers, ways)
         rounds = [one_round(workers, args.steps, ways) for _ in range(args.rounds + 1)][1:]  # one to warm up
+        workers.leave()
         found, name = summary(rounds, ways), "stack.json"
         report(found)
     if args.save:
