@@ -6,7 +6,6 @@ loop makes its own.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from contenders import GPT, Loop, Size, carry_over, gpt_names
 
+from genlab.runs.devices import cores
 from genlab.training import Stack, fresh
 from genlab.training.step import precision
 
@@ -65,7 +65,7 @@ def stacked(size: Size, runs: int, steps: int, device: torch.device) -> dict[str
     """A stack of so many runs: milliseconds a step of one, memory, where the time of a step goes."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    makers = len(os.sched_getaffinity(0)) - 1 if device.type == "cuda" else 0
+    makers = cores() - 1 if device.type == "cuda" else 0
     stack = Stack(size.task, fresh([size.spec(seed) for seed in range(runs)]), device, makers=makers)
     try:
         for _ in range(_WARM if makers else 1):

@@ -8,49 +8,21 @@ V width of an item, H n_heads, K d_head.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlab.models import parameters
 from genlab.models.attention import fused, written_out
-from genlab.models.kernels import Kernel, product, stacked_product
+from genlab.models.kernels import stacked_product
 from genlab.models.normalisers import normaliser, weigher
-from genlab.models.transformer import Drop, Tap
-from genlab.spec import ModelConfig
+from genlab.models.stacked import Drop, FlatModel, Tap
 
 __all__ = ["SetModel"]
 
 
-class SetModel:
-    """R set models of one shape over one flat parameter tensor; `d_values` of their configuration is not 0.
-
-    Attributes:
-        cfg: the shape of each model.
-        flat: float[run, params], all weights; `params` are named views into it.
-    """
-
-    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"], kernel: Kernel = "torch"):
-        """`kernel`: what multiplies the matrices of a stack of one (see `genlab.models.kernels`)."""
-        if flat.shape[1] != parameters.count(cfg):
-            raise ValueError(f"{flat.shape[1]} weights given, this configuration has {parameters.count(cfg)}")
-        self.cfg = cfg
-        self.flat = flat
-        self.params = parameters.views(flat, cfg)
-        self._multiply = product(kernel)
-
-    @property
-    def n_runs(self) -> int:
-        return self.flat.shape[0]
-
-    def with_params(self, params: dict[str, Tensor]) -> SetModel:
-        """The same model reading other tensors (leaves to differentiate by, for example)."""
-        other = copy.copy(self)
-        other.params = params
-        return other
+class SetModel(FlatModel):
+    """R set models of one shape over one flat parameter tensor; `d_values` of their configuration is not 0."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""What models that read tokens have in common: R models of one shape over one flat parameter tensor.
+"""What models have in common, and those that read tokens: R models of one shape over one flat parameter tensor.
 
 Every parameter and activation has a leading `run` axis, so that hundreds of seeds share each launch; one run is a
 stack of one.
@@ -10,6 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -21,10 +22,11 @@ from genlab.models.kernels import Kernel, product, stacked_product
 from genlab.models.normalisers import Memory
 from genlab.spec import ModelConfig
 
-__all__ = ["Call", "Drop", "Past", "StackedModel", "Tap", "dropped", "same", "take"]
+__all__ = ["Call", "Drop", "FlatModel", "Past", "StackedModel", "Tap", "dropped", "same", "take"]
 
 Tap = Callable[[str, Tensor], Tensor]
 Drop = Callable[[Tensor], Tensor]
+_Same = TypeVar("_Same", bound="FlatModel")  # not `Self`, which cannot be checked method by method in the tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class Call:
         return self.past.length if self.past else 0
 
 
-class StackedModel(ABC):
-    """R models of one shape.
+class FlatModel:
+    """R models of one shape over one flat parameter tensor: what every model is, whatever it reads.
 
     Attributes:
         cfg: the shape of each model.
@@ -67,11 +69,15 @@ class StackedModel(ABC):
     def n_runs(self) -> int:
         return self.flat.shape[0]
 
-    def with_params(self, params: dict[str, Tensor]) -> StackedModel:
+    def with_params(self: _Same, params: dict[str, Tensor]) -> _Same:
         """The same model reading other tensors (leaves to differentiate by, for example)."""
         other = copy.copy(self)
         other.params = params
         return other
+
+
+class StackedModel(FlatModel, ABC):
+    """R models of one shape that read tokens."""
 
     def __call__(
         self,
