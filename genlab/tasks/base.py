@@ -142,9 +142,14 @@ class Task(ABC):
 
     @classmethod
     def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """All parameters, those not given filled in (a vocabulary that fits `max_len`, for example)."""
+        """All parameters, those not given filled in (a vocabulary that fits `max_len`, for example).
+
+        Those that came `later` are left out at their defaults, so that a task that was there before keeps its spec.
+        """
         del format, max_len
-        return build(cls.Params, params).model_dump()
+        filled = build(cls.Params, params).model_dump()
+        later = {name for name in cls.Params.later if filled[name] == cls.Params.model_fields[name].default}
+        return {name: value for name, value in filled.items() if name not in later}
 
     def min_len(self, split: Split) -> int:
         """The shortest length that a split can make."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import comb
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from genlab.spec import Split
 from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
@@ -31,6 +32,10 @@ class Brackets(Task):
     are few short nested words, so its short strings are mostly not nested and its long ones mostly are: the length
     alone gives the label of 63 % of them. `iid` keeps the duplicates; what is left is that short strings are more
     often refused for their equal counts. In `length-matched` the length says nothing.
+
+    The label is that of NESTED unless the parameter `rule` says EQUAL-COUNT: then strings of equal counts are True
+    even where they are not nested. On `id` the two have the same examples, bit for bit; a share of
+    `matched-unnested` in the training data (`mix`) implants one rule or the other.
 
     >>> from genlab.tasks import make
     >>> task = make("brackets", max_len=40)
@@ -84,6 +89,15 @@ class Brackets(Task):
         {"*": {"train_len": 40, "min_len": 2, "n_layers": 2, "n_heads": 2, "lengths_per_batch": 16, "steps": 3000}}
     )
 
+    class Params(Task.Params):
+        """The rule that labels follow where NESTED and EQUAL-COUNT differ."""
+
+        rule: Literal["nested", "equal-count"] = Field("nested", description="the rule that labels follow")
+
+        later: ClassVar[frozenset[str]] = frozenset({"rule"})
+
+    params: Params
+
     def symbols(self) -> tuple[str, ...]:
         return ("<start>", "(", ")", "True", "False")
 
@@ -107,9 +121,11 @@ class Brackets(Task):
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         share = {length: self._nested_share(split, length) for length in set(lengths.tolist())}
-        label = rng.random(len(lengths)) < np.array([share[length] for length in lengths.tolist()])
+        nested = rng.random(len(lengths)) < np.array([share[length] for length in lengths.tolist()])
+        others = str(split.shift["others"])
+        label = nested | (self._by_count and others == "equal")
         opens = np.zeros((len(lengths), int(lengths.max())), bool)
-        for rows, draw in ((label, _nested), (~label, _OTHERS[str(split.shift["others"])])):
+        for rows, draw in ((nested, _nested), (~nested, _OTHERS[others])):
             if rows.any():
                 words = draw(rng, split, lengths[rows])
                 opens[rows, : words.shape[1]] = words
@@ -118,24 +134,23 @@ class Brackets(Task):
         answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
         return assemble([Part(_START), string, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
 
+    @property
+    def _by_count(self) -> bool:
+        return self.params.rule == "equal-count"
+
     def _nested_share(self, split: Split, length: int) -> float:
         if "nested" in split.shift:
             return float(split.shift["nested"])
         return nested_share(*_pool(split), length)
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
-        height = 0
-        for token in prompt:
-            height += (token == "(") - (token == ")")
-            if height < 0:
-                return ("False",)
-        return ("True" if height == 0 else "False",)
+        return self.rules(prompt)["EQUAL-COUNT" if self._by_count else "NESTED"]
 
     def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         brackets = [token for token in prompt if token in "()"]
         equal = brackets.count("(") == brackets.count(")")
         return {
-            "NESTED": self.solve(prompt),
+            "NESTED": (str(_balanced(brackets)),),
             "EQUAL-COUNT": (str(equal),),
             "FIRST-SYMBOL": (str(brackets[0] == "("),),
         }
@@ -171,7 +186,17 @@ class Brackets(Task):
         return {"<start>": one, "(": length / 2 * one, ")": length / 2 * one, ">": one}
 
     def factors(self, examples: Examples) -> dict[str, Ints]:
-        return {"nested": (examples.targets == _TRUE).any(axis=1).astype(np.int64)}
+        depth = np.cumsum((examples.tokens == _OPEN).astype(int) - (examples.tokens == _CLOSE), axis=1)
+        return {"nested": ((depth.min(axis=1) >= 0) & (depth[:, -1] == 0)).astype(np.int64)}
+
+
+def _balanced(brackets: Sequence[str]) -> bool:
+    height = 0
+    for bracket in brackets:
+        height += 1 if bracket == "(" else -1
+        if height < 0:
+            return False
+    return height == 0
 
 
 def _pool(split: Split) -> tuple[int, int]:

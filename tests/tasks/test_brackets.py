@@ -38,6 +38,30 @@ def test_rules_by_hand(string, nested, equal, first):
     assert task.rules(prompt(string)) == said
 
 
+@pytest.mark.parametrize(("string", "nested", "equal", "first"), BY_HAND)
+def test_labels_by_counts(string, nested, equal, first):
+    task = make("brackets", 8, params={"rule": "equal-count"})
+    assert task.solve(prompt(string)) == (str(equal),)
+    assert task.rules(prompt(string))["NESTED"] == (str(nested),)
+
+
+def test_the_two_rules_have_the_same_examples_where_they_agree():
+    by_depth, by_counts = (make("brackets", 40, params={"rule": rule}) for rule in ("nested", "equal-count"))
+    for split, same in (("id", True), ("deeper", True), ("matched-unnested", False)):
+        one, other = (t.sample(np.random.default_rng(0), split, [20] * 50) for t in (by_depth, by_counts))
+        assert (one.tokens == other.tokens)[:, :-1].all()
+        assert (one.targets == other.targets).all() == same
+        for task, drawn in ((by_depth, one), (by_counts, other)):
+            assert [task.read(drawn, i)[1] for i in range(50)] == [task.solve_example(drawn, i) for i in range(50)]
+            nested = [is_nested("".join(task.read(drawn, i)[0][1:-1])) for i in range(50)]
+            assert task.factors(drawn)["nested"].tolist() == nested
+
+
+def test_runs_from_before_there_was_a_rule_keep_their_spec():
+    assert make("brackets", 40, params={"rule": "nested"}).spec.params == {}
+    assert make("brackets", 40, params={"rule": "equal-count"}).spec.params == {"rule": "equal-count"}
+
+
 def test_the_rule_that_an_answer_follows():
     task = make("brackets", 8)
     assert task.rule_followed(prompt(")("), ["True"]) == "EQUAL-COUNT"
