@@ -50,6 +50,9 @@ def forecast(
     inadmissible: Annotated[
         bool, typer.Option("--inadmissible", help="also signals that read more than training-like inputs")
     ] = False,
+    causal: Annotated[
+        bool, typer.Option("--causal", help="take out the head that --signal reads, and measure the target again")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="of splits, trees, bootstrap and permutations")] = 0,
     save: Annotated[str | None, typer.Option("--save", help="keep the forecaster under this name")] = None,
     with_model: Annotated[str | None, typer.Option("--with", help="a forecaster that --save kept")] = None,
@@ -90,9 +93,18 @@ def forecast(
         raise UserError("of a file it is not known when its outcomes were seen; --lock and --save go with --grid")
     if not target and with_model is None:
         raise UserError('--target is missing; for example --target "exact_match@length=50"')
+    if causal and (table is not None or signal is None):
+        raise UserError("--causal takes heads out of the runs of a --grid, those that --signal NAME reads best")
     from genlab.forecast import read_table
     from genlab.forecast import table as grid_table
-    from genlab.forecast.commands import judge_lines, learning, lock_forecasts, lock_plan, save_forecaster
+    from genlab.forecast.commands import (
+        causal_lines,
+        judge_lines,
+        learning,
+        lock_forecasts,
+        lock_plan,
+        save_forecaster,
+    )
 
     if with_model is not None:
         told = lock_forecasts(store, cast(str, grid), with_model)
@@ -104,6 +116,8 @@ def forecast(
     chosen = factors.split(",") if factors else None
     if lock:
         return _print(lock_plan(store, found, cast(str, grid), target, by, chosen, asked), as_json)
+    if causal:
+        return _print(causal_lines(store, found, target, asked), as_json)
     if by == "few":
         return _print(learning(found, target, asked), as_json)
     asked |= {"factors": chosen, "model": model, "longest": longest, "keep_twins": keep_twins}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from genlab.errors import UserError
+from genlab.forecast.causal import Kind, removal_lines, remove_head
 from genlab.forecast.forecaster import load_forecaster
 from genlab.forecast.forecaster import save_forecaster as keep
 from genlab.forecast.judge import judge
@@ -23,7 +26,16 @@ from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import parse_target
 from genlab.runs.store import Store
 
-__all__ = ["judge_lines", "learning", "lock_forecasts", "lock_plan", "rule_lines", "save_forecaster", "score_locks"]
+__all__ = [
+    "causal_lines",
+    "judge_lines",
+    "learning",
+    "lock_forecasts",
+    "lock_plan",
+    "rule_lines",
+    "save_forecaster",
+    "score_locks",
+]
 
 Told = tuple[list[str], Any]
 
@@ -41,6 +53,21 @@ def judge_lines(
         sealed = ledger.plan_for(grid, target, by, asked["signal"], first)
     found = judge(table, target, by, **asked)
     return lines(found, sealed), as_json(found, sealed)
+
+
+def causal_lines(store: Path | None, table: pd.DataFrame, text: str, asked: dict[str, Any]) -> Told:
+    """Whether taking out the head that a signal reads moves the target as the forecast implies."""
+    kept, target = Store(store), parse_target(text)
+    check_not_fed_back(Ledger(kept), table, target)
+    kinds: tuple[Kind, ...] = ("uniform", "mean")
+    rng = np.random.default_rng(asked["seed"])
+    found = [remove_head(kept, table, target, asked["signal"], kind, rng, asked["fit_only"]) for kind in kinds]
+    about = [
+        {"kind": one.kind, "implied": one.implied, "verdict": one.verdict, "runs": one.runs.to_dict("records")}
+        | {name: asdict(getattr(one, name)) for name in ("change", "beyond", "inside")}
+        for one in found
+    ]
+    return removal_lines(found), about
 
 
 def learning(table: pd.DataFrame, text: str, asked: dict[str, Any]) -> Told:

@@ -12,7 +12,7 @@ import pandas as pd
 from genlab.errors import UserError, nearest
 from genlab.forecast.roles import part
 
-__all__ = ["Kind", "Target", "Values", "parse_target", "values_of"]
+__all__ = ["Kind", "Target", "Values", "parse_target", "places_of", "values_of"]
 
 Kind = Literal["yes/no", "number", "furthest"]
 _NUMBER = r"[0-9]*\.?[0-9]+"
@@ -108,7 +108,7 @@ def values_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> Val
     Raises:
         UserError: the table has no evaluation of it (in the role `outcome`).
     """
-    places = _places(table, target, role)
+    places = places_of(table, target, role)
     if not places:
         if role == "outcome":
             raise _no_evaluation(table, target)
@@ -129,7 +129,7 @@ def values_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> Val
     return Values(value, censored)
 
 
-def _places(table: pd.DataFrame, target: Target, role: str) -> dict[str, int]:
+def places_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> dict[str, int]:
     """The outcome columns that a target needs -> their lengths, rising."""
     names = [str(name) for name in part(table, role).columns]
     if target.split is None:

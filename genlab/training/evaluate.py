@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.models import Model, SetModel, StackedModel
+from genlab.models.stacked import Tap
 from genlab.spec import Split
 from genlab.tasks import Examples, Task, Vocab
 from genlab.training.answers import is_read, judged, rules_followed
@@ -52,17 +53,20 @@ def eval_examples(task: Task, split: Split, length: int) -> Examples:
     return task.sample(rng, split, np.full(split.n, length))
 
 
-def evaluate(model: Model, task: Task, split: Split, judge: bool = True) -> list[LengthResult]:
+def evaluate(
+    model: Model, task: Task, split: Split, judge: bool = True, tap: Tap | None = None
+) -> list[LengthResult]:
     """Score every run of a stack at `split.lengths`, on `split.n` examples each.
 
     Args:
         judge: also decode freely, for the metrics that the task's `judges` name and the shares of its `rules`.
+        tap: changes activations on the way (of a model that reads tokens); what is decoded freely is left alone.
     """
     results: list[LengthResult] = []
     for length in split.lengths:
         examples = eval_examples(task, split, length)
         offsets = eval_offsets(task, examples, split.seed, model.cfg)
-        scores = _teacher_forced(model, examples, offsets)
+        scores = _teacher_forced(model, examples, offsets, tap)
         metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
         correct = scores.wrong == 0
         metrics |= _by_factor(correct, task.factors(examples))
@@ -91,8 +95,8 @@ class _Scores:
         }
 
 
-def _teacher_forced(model: Model, examples: Examples, offsets: np.ndarray) -> _Scores:
-    chunks = [_score(model, examples[rows], offsets[rows]) for rows in _chunks(model, examples)]
+def _teacher_forced(model: Model, examples: Examples, offsets: np.ndarray, tap: Tap | None) -> _Scores:
+    chunks = [_score(model, examples[rows], offsets[rows], tap) for rows in _chunks(model, examples)]
     columns = [np.concatenate(c, axis=1) for c in zip(*chunks, strict=True)]
     return _Scores(*columns, tokens=examples.scored.sum(axis=1))
 
@@ -107,7 +111,7 @@ def _chunks(model: StackedModel | SetModel, examples: Examples) -> list[slice]:
 
 
 @torch.inference_mode()
-def _score(model: Model, examples: Examples, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
+def _score(model: Model, examples: Examples, offsets: np.ndarray, tap: Tap | None) -> tuple[np.ndarray, ...]:
     device, runs, n = model.flat.device, model.n_runs, len(examples)
     row, column = np.nonzero(examples.scored)
     place = torch.from_numpy(row * examples.tokens.shape[1] + column).to(device)
@@ -116,7 +120,7 @@ def _score(model: Model, examples: Examples, offsets: np.ndarray) -> tuple[np.nd
     starts = torch.from_numpy(offsets).to(device).expand(runs, *offsets.shape)
     lengths = torch.from_numpy(examples.lengths).to(device).expand(runs, -1)
     inputs = inputs.expand(runs, *inputs.shape)
-    logits = model(inputs, starts, at=place.expand(runs, -1), since=int(column.min()), lengths=lengths)
+    logits = model(inputs, starts, at=place.expand(runs, -1), since=int(column.min()), lengths=lengths, tap=tap)
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     chosen = logits.argmax(-1)
     logits[..., Vocab.end] = float("-inf")

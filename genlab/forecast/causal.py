@@ -1,0 +1,194 @@
+"""Does what predicts also cause? The head that a signal reads best is taken out, and the target measured again.
+
+A forecast from a signal of heads implies a direction: where more of it goes with more of the target, a model without
+it should do worse. Ablation asks whether that is so (Li et al. 2025, arXiv 2507.06445, found it not to be). Any head
+may matter, so that what counts is the change beyond that from taking out the other heads of the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import pandas as pd
+
+from genlab.errors import UserError, unknown
+from genlab.forecast.compare import overall
+from genlab.forecast.intervals import Interval, bootstrap_interval, multiplicities, words
+from genlab.forecast.population import choose
+from genlab.forecast.scores import blocks_of
+from genlab.forecast.splits import settings_of, twins_of
+from genlab.forecast.targets import Target, places_of
+
+if TYPE_CHECKING:
+    from genlab.models.stacked import Tap
+    from genlab.runs.store import Store
+
+__all__ = ["KINDS", "Kind", "Removal", "removal_lines", "remove_head"]
+
+Kind = Literal["uniform", "mean", "zero", "resample"]
+KINDS: tuple[Kind, ...] = ("uniform", "mean", "zero", "resample")
+"""Equal attention over all keys seen, or the head's output put at its mean over a batch, at zero, or at that of
+another example."""
+_DRAWS, _RUNS = 2000, 16
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What taking out one head a run does.
+
+    Attributes:
+        kind: what stands in the head's place.
+        runs: a row a run: the head (`layer`, `head`) and its `signal`; the target `before` and `after`, and the mean
+            of it over the other heads taken out one by one (`others`); exact match in distribution `inside_before`,
+            `inside_after`.
+        implied: Spearman's correlation of signal and target within settings; taking the head out should move the
+            target the other way.
+        change: mean of `after` - `before`.
+        beyond: mean of `after` - `others`.
+        inside: mean of `inside_after` - `inside_before`.
+    """
+
+    kind: Kind
+    target: Target
+    signal: str
+    runs: pd.DataFrame
+    implied: float
+    change: Interval
+    beyond: Interval
+    inside: Interval
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target moves as the forecast implies, more than under the other heads."""
+        low, high = self.beyond.low, self.beyond.high
+        if low is None or high is None or np.isnan(self.implied):
+            return "cannot be said"
+        if low <= 0 <= high:
+            return "no more than taking out another head does"
+        return "as the forecast implies" if (high < 0) == (self.implied > 0) else "against what the forecast implies"
+
+
+def remove_head(
+    store: Store,
+    table: pd.DataFrame,
+    target: Target,
+    signal: str,
+    kind: Kind,
+    rng: np.random.Generator,
+    fit_only: bool = True,
+) -> Removal:
+    """Take out, in each run, the head with the largest value of a signal, and measure the target again.
+
+    Args:
+        table: as `genlab.forecast.table` makes it; the evaluation sets are those of its outcomes.
+        signal: one that is read a head, `NAME` or `NAME.max`; its rows are in the store (`lab probe`).
+        rng: of the bootstrap over runs (those that share seeds together).
+
+    Raises:
+        UserError: a signal that is not read a head, a target that is no mean of a metric, an unknown kind.
+    """
+    if kind not in KINDS:
+        raise unknown("ablation", kind, KINDS)
+    if target.split is None or target.furthest is not None:
+        raise UserError(f"target {target.text!r}: a causal check measures METRIC@split=S or METRIC@length=L anew")
+    chosen = choose(table, target, fit_only).table
+    heads = _heads(store, [str(run) for run in chosen.index], signal.removesuffix(".max"))
+    lengths = tuple(places_of(chosen, target).values())
+    rows = pd.concat([_measured(store, runs, heads, target, lengths, kind) for runs in _alike(store, heads)])
+    rows = rows.set_index("run_id").loc[chosen.index].reset_index()
+    draws = multiplicities(twins_of(chosen), _DRAWS, rng)
+    setting, number = settings_of(chosen), rows["before"].to_numpy(float)
+    blocks = blocks_of("number", number, np.zeros(len(rows), bool), setting, np.zeros(len(rows)))
+    implied = float(overall(blocks, rows["signal"].to_numpy(float))[0]) if blocks else float("nan")
+
+    def mean(of: str, less: str) -> Interval:
+        gap = rows[of].to_numpy(float) - rows[less].to_numpy(float)
+        return bootstrap_interval(float(gap.mean()), draws @ gap / draws.sum(1), len(np.unique(twins_of(chosen))))
+
+    change, beyond = mean("after", "before"), mean("after", "others")
+    return Removal(kind, target, signal, rows, implied, change, beyond, mean("inside_after", "inside_before"))
+
+
+def removal_lines(found: Sequence[Removal]) -> list[str]:
+    """What ablations say, in words."""
+    first = found[0]
+    told = [f"causal check: in each of {len(first.runs)} runs the head with the largest {first.signal} is taken out"]
+    told.append(f"  {first.signal} and {first.target.text}: correlation {first.implied:+.3f} within settings")
+    for one in found:
+        told.append(
+            f"  {one.kind}: the target changes by {words(one.change)}, beyond other heads by {words(one.beyond)}: "
+            f"{one.verdict} (exact match in distribution {words(one.inside)})"
+        )
+    return told
+
+
+def _heads(store: Store, runs: list[str], name: str) -> pd.DataFrame:
+    """Run -> layer, head and value of its head with the largest value."""
+    from genlab.runs.signals import Signals
+
+    rows = Signals(store.path).frame(runs)
+    last = {run: store.entry(run)["step"] for run in runs}
+    of_heads = rows[(rows["head"] >= 0) & (rows["step"] == rows["run_id"].map(last))].dropna(subset=["value"])
+    mine = of_heads[of_heads["name"] == name]
+    if mine.empty:
+        raise unknown("signal of heads", name, sorted(set(of_heads["name"])))
+    if missing := sorted(set(runs) - set(mine["run_id"])):
+        raise UserError(
+            f"signal {name!r} was not read in {len(missing)} of {len(runs)} runs ({missing[0]}, ...): lab probe"
+        )
+    return mine.loc[mine.groupby("run_id")["value"].idxmax()].set_index("run_id")[["layer", "head", "value"]]
+
+
+def _alike(store: Store, heads: pd.DataFrame) -> list[list[str]]:
+    """Runs of one task and shape, in stacks."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in map(str, heads.index):
+        spec = store.spec(run)
+        key = (spec.task.model_dump_json(), spec.model.model_copy(update={"init_std": 1.0}).model_dump_json())
+        found.setdefault(key, []).append(run)
+    return [runs[i : i + _RUNS] for runs in found.values() for i in range(0, len(runs), _RUNS)]
+
+
+def _measured(
+    store: Store, runs: list[str], heads: pd.DataFrame, target: Target, lengths: tuple[int, ...], kind: Kind
+) -> pd.DataFrame:
+    """The target of a stack of runs, whole and without each head."""
+    from genlab.models import model_of
+    from genlab.probes.families.ablations import head_tap
+    from genlab.probes.model import check_readable
+    from genlab.tasks import make
+    from genlab.training import evaluate
+    from genlab.training.looks import check_of
+
+    spec = store.spec(runs[0])
+    check_readable(spec.model)
+    model, task = model_of(spec.model, store.weights(runs)), make(spec.task)
+    n, seed = _asked(store, runs[0], target)
+    outside = task.split(cast(str, target.split)).at(lengths, n, seed)
+
+    def looked(tap: Tap | None) -> tuple[np.ndarray, np.ndarray]:
+        parts = [(outside, target.metric), (check_of(task, spec), "exact_match")]
+        results = [[r.metrics[m][0] for r in evaluate(model, task, s, judge=False, tap=tap)] for s, m in parts]
+        return np.mean(results[0], axis=0), np.mean(results[1], axis=0)
+
+    own = heads.loc[runs]
+    at = own["layer"].to_numpy(int) * spec.model.n_heads + own["head"].to_numpy(int)
+    layers = range(spec.model.n_layers * spec.model.loops)
+    cut = [looked(head_tap(layer, head, kind)) for layer in layers for head in range(spec.model.n_heads)]
+    after, inside = (np.stack([one[i] for one in cut])[at, np.arange(len(runs))] for i in (0, 1))
+    every = np.sum([one[0] for one in cut], axis=0)
+    whole, whole_inside = looked(None)
+    others = (every - after) / (len(cut) - 1) if len(cut) > 1 else whole
+    named = {"layer": own["layer"].to_numpy(), "head": own["head"].to_numpy(), "signal": own["value"].to_numpy()}
+    named |= {"before": whole, "after": after, "others": others}
+    return pd.DataFrame({"run_id": runs, **named, "inside_before": whole_inside, "inside_after": inside})
+
+
+def _asked(store: Store, run: str, target: Target) -> tuple[int, int]:
+    """Examples a length and seed of the first evaluation set of the target."""
+    rows = store.evals([run], metric=target.metric)
+    rows = rows[rows["split"] == target.split].sort_values("seed")
+    return int(rows["n"].iloc[0]), int(rows["seed"].iloc[0])
