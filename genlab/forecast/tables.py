@@ -62,12 +62,15 @@ def table(
     evals = _with_place(kept.evals(ids), about)
     trace = _with_place(kept.trace(ids), about)
     rows = stored_signals(kept, ids) if signals is None else signals
+    read = signal_parts(rows, about.index, inadmissible)
+    metrics = _metrics(about, evals, kept.history(ids))
+    more = read.pop("metric", pd.DataFrame(index=about.index)).drop(columns=metrics.columns, errors="ignore")
     return frame_of(
         {
             "setting": _settings(about),
             "seed": about[[name for name in _SEEDS if name in about]],
-            "metric": _metrics(about, evals, kept.history(ids)),
-            **signal_parts(rows, about.index, inadmissible),
+            "metric": metrics.join(more),
+            **read,
             "fact": rasp_facts(about),
             **_outcomes(about, evals, trace),
             "seen_at": _seen_at(about, kept, trace),

@@ -107,6 +107,15 @@ def test_signals_are_columns_and_a_head_is_given_by_the_largest(store: Store):
 ROWS = "run_id,depth,seed,head,ood\na,2,0,0.9,0.8\nb,2,1,0.1,0.2\nc,3,0,,1.0\n"
 
 
+def test_metrics_that_are_signals_stand_beside_those_of_evaluations(store: Store):
+    ids = store.run_ids()
+    rows = [{"run_id": run, "name": name, "value": 7.0, "role": "metric"} for run in ids for name in ("norm", "loss")]
+    plain, found = table(store, ids), table(store, ids, pd.DataFrame(rows))
+    assert set(part(found, "metric")) == {*part(plain, "metric"), "norm"}
+    assert (part(found, "metric")["norm"] == 7.0).all()
+    pd.testing.assert_frame_equal(part(found, "metric")[list(part(plain, "metric"))], part(plain, "metric"))
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_users_own_table(tmp_path: Path, ending: str):
     (tmp_path / "t.csv").write_text(ROWS)
