@@ -30,7 +30,7 @@ class LSTM(StackedModel):
             x = dropped(look(f"{name}.hook_resid_post", self._layer(name, x, memory)), call.drop)
         if call.at is not None:
             x = take(x, self._rows(call.at, tokens.shape, 0))
-        return self._linear("unembed", "U", x)
+        return self._unembed(x)
 
     def _layer(
         self, name: str, x: Float[Tensor, "run batch pos d_in"], memory: dict[str, Tensor]

@@ -134,6 +134,14 @@ class StackedModel(FlatModel, ABC):
         """x W + b, each run with its own W and b."""
         return stacked_product(self._multiply, x, weight, bias)
 
+    def _unembed(self, x: Tensor) -> Tensor:
+        """Logits. Under autocast they are not rounded: the loss and the choice of a token want their digits."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.flat.dtype)
+            if self.cfg.tie_word_embeddings:
+                return self._product(x, self.params["embed.W_E"].transpose(1, 2), None)
+            return self._linear("unembed", "U", x)
+
     def _norm(self, name: str, x: Tensor, look: Tap) -> Tensor:
         """LayerNorm or RMSNorm with each run's own gain, or nothing."""
         if self.cfg.normalization_type == "none":

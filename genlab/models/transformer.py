@@ -153,11 +153,6 @@ class Transformer(StackedModel):
         post = F.gelu(pre) if self.cfg.act_fn == "gelu" else F.relu(pre)
         return self._linear(f"{name}.mlp", "out", look(f"{name}.mlp.hook_post", post))
 
-    def _unembed(self, x: Tensor) -> Tensor:
-        if self.cfg.tie_word_embeddings:
-            return self._product(x, self.params["embed.W_E"].transpose(1, 2), None)
-        return self._linear("unembed", "U", x)
-
 
 def _as_block(tap: Tap | None, i: int, shown: int) -> Tap | None:
     """A tap that hears of block i under the number of another."""

@@ -140,3 +140,47 @@ def test_weights_of_the_wrong_size_are_refused() -> None:
     stack = model(config())
     with pytest.raises(ValueError, match="weights given"):
         Transformer(stack.cfg, stack.flat[:, 1:])
+
+
+# -- bfloat16 on a CPU -----------------------------------------------------------------------------------------------
+
+
+def refused(*_: object, **__: object) -> Tensor:
+    raise AssertionError("torch's fused attention, whose backward is slow in bfloat16")
+
+
+@pytest.mark.parametrize("queries", [1, 3, 6])
+@pytest.mark.parametrize("bias_shape", [None, (3, 6, 6), (2, 2, 3, 6, 6)])
+def test_attention_and_gradients_in_bfloat16_are_those_of_written_out_attention_rounded(
+    queries: int, bias_shape: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (x.requires_grad_() for x in torch.randn(3, 2, 2, 3, 6, 4, generator=generator))
+    bias = None if bias_shape is None else torch.randn(bias_shape, generator=generator).requires_grad_()
+    leaves = [q, k, v, *([] if bias is None else [bias])]
+    asked = q[..., -queries:, :], k, v, None if bias is None else bias[..., -queries:, :]
+    slow = written_out(*asked, softmax, on_scores=lambda x: x, on_pattern=lambda x: x)
+    grad = torch.randn(slow.shape, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        with monkeypatch.context() as patched:
+            patched.setattr("torch.nn.functional.scaled_dot_product_attention", refused)
+            fast = fused(*asked)
+        found = torch.autograd.grad(fast, leaves, grad.bfloat16())
+        with torch.no_grad():
+            looked = fused(*asked)
+    assert fast.dtype == torch.bfloat16
+    for one in (fast.detach(), looked):
+        assert relative_error(one.float(), slow.detach()) < 0.02
+    for one, other in zip(found, torch.autograd.grad(slow, leaves, grad), strict=True):
+        assert relative_error(one.float(), other) < 0.02
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_logits_are_not_rounded_in_bfloat16(tied: bool, runs: int) -> None:
+    """A model without blocks has no other products than those of its logits."""
+    stack = model(config(n_layers=0, tie_word_embeddings=tied), runs=runs, dtype=torch.float32)
+    tokens = some_tokens(runs, 4, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = stack(tokens)
+    assert torch.equal(rounded, stack(tokens))
