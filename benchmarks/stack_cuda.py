@@ -87,13 +87,7 @@ def plain_step(size: Size, device: torch.device) -> Callable[[], Any]:
     spec = size.spec()
     gpt = GPT(spec.model)
     carry_over(spec, gpt, gpt_names(spec.model))
-    loop = Loop(spec, gpt.to(device), gpt, device)
-
-    def step() -> Any:
-        with precision(size.dtype, device):
-            return loop.step()
-
-    return step
+    return Loop(spec, gpt.to(device), gpt, device).step
 
 
 def milliseconds(step: Callable[[], Any], steps: int, device: torch.device) -> float:
