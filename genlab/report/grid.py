@@ -111,14 +111,15 @@ def dry_run_and_show(
         print(json.dumps(told, indent=1))
         return
     console = Console()
-    columns = ("runs", "stacks", "runs a stack", "parameters a run", "memory a stack", "batch", "ms a step", "hours")
+    columns = ("runs", "stacks", "runs a stack", "parameters a run", "memory a stack", "batch", "ms a step")
+    columns += ("in bfloat16", "hours")
     rows = [
         [
             *(shape[key] for key in ("runs", "stacks", "stack")),
             f"{shape['parameters']:,}",
             f"{shape['memory_mb']:,.0f} MB",
             shape["batch"],
-            f"{1000 * shape['seconds_a_step']:.1f}",
+            *(_ms(shape[key]) for key in ("seconds_a_step", "seconds_a_step_in_bfloat16")),
             f"{shape['hours']:.2f}",
         ]
         for shape in told["shapes"]
@@ -131,6 +132,10 @@ def dry_run_and_show(
     console.print(
         f"expected: {told['hours']:.2f} hours (from a few measured steps; nothing was started)", highlight=False
     )
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:.1f}"
 
 
 def check_and_show(store_path: Path | None, as_json: bool) -> bool:

@@ -64,8 +64,17 @@ def _shape(specs: list[RunSpec], store: Store, device: torch.device, asked: int)
         "memory_mb": memory_bytes(widest, size) / 2**20,
         "batch": f"{train.batch_size} x {width} tokens",
         "seconds_a_step": seconds,
+        "seconds_a_step_in_bfloat16": _in_bfloat16(specs[:size], device),
         "hours": seconds * steps / 3600,
     }
+
+
+def _in_bfloat16(specs: list[RunSpec], device: torch.device) -> float | None:
+    """Seconds that a step would take with bfloat16 products, where those are the other choice: float32 on a CPU."""
+    if device.type != "cpu" or specs[0].train.dtype != "float32":
+        return None
+    rounded = [s.model_copy(update={"train": s.train.model_copy(update={"dtype": "bfloat16"})}) for s in specs]
+    return seconds_a_step(rounded, device, _STEPS)
 
 
 def memory_bytes(spec: RunSpec, size: int) -> int:

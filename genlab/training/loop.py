@@ -67,7 +67,8 @@ class Stack:
         self._trace = [list(s.trace) for s in states]
         self._splits = [[check_of(task, spec), *watched(spec)] for spec in self.specs]
         self._captures = device.type == "cuda" and can_capture(self.specs[0])
-        self._batches = Batches(task, self.specs, GRAIN if self._captures else 1, makers)
+        recur = self._captures or self.train.dtype == "bfloat16"  # oneDNN too makes a program for each new shape
+        self._batches = Batches(task, self.specs, GRAIN if recur else 1, makers)
         self._flat, *moments = (
             torch.stack([getattr(s, name) for s in states]).to(device)
             for name in ("weights", "exp_avg", "exp_avg_sq")

@@ -350,3 +350,14 @@ def test_watched_splits_are_evaluated_at_every_measurement() -> None:
                 if (row["step"], row["metric"]) == (measured["step"], "exact_match") and row["n"] != 16
             ]
             assert measured["exact_match"] == pytest.approx(np.mean(inside))
+
+
+def test_shapes_of_batches_recur_in_bfloat16() -> None:
+    """A product of a new shape costs more there than the product itself; the places added have weight 0."""
+    plain, rounded = (
+        Stack(first(), fresh([run(first(), 0, dtype=dtype)]), CPU).batch() for dtype in ("float32", "bfloat16")
+    )
+    count = plain.at.shape[1]
+    assert count % 8
+    assert rounded.at.shape[1] == -(-count // 8) * 8
+    assert rounded.weights.sum().item() == pytest.approx(1.0)
