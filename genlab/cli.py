@@ -71,6 +71,9 @@ def train(
     evals: Annotated[str, typer.Option("--evals", help="all, or id: nothing out of distribution")] = "all",
     eval_n: Annotated[int, typer.Option("--eval-n", help="test examples a length")] = 512,
     eval_seed: Annotated[int, typer.Option("--eval-seed", help="seed of the test examples")] = 0,
+    keep_steps: Annotated[
+        str, typer.Option("--keep-steps", help="training steps whose weights are kept too: 100,200 or 100:1000:100")
+    ] = "",
     store: Store = None,
     device: Device = "auto",
     workers: Annotated[int, typer.Option("--workers", help="processes on a CPU; 0: one a core")] = 0,
@@ -94,7 +97,8 @@ def train(
         train_len, own = default_lengths(task, defaults_of(task, format))
         test_len = own if test_len is None else test_len
     longest = train_len if test_len is None else test_len
-    looked_at = Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed)
+    kept = tuple(parse_range(keep_steps, "--keep-steps")) if keep_steps else ()
+    looked_at = Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed, kept)
     made = plan(
         task,
         train_len,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from genlab.errors import UserError
-from genlab.options import StoreOption
+from genlab.options import StoreOption, parse_range
 
 __all__ = ["add_to"]
 
@@ -46,7 +46,8 @@ def probe(
     grid: Annotated[str | None, typer.Option("--grid", help="a whole grid, by its name")] = None,
     names: Names = "",
     step: Annotated[
-        int | None, typer.Option("--step", help="weights of this training step (default: the last; 0: initial)")
+        str | None,
+        typer.Option("--step", help="weights of this training step (0: initial), of several, or all (default: last)"),
     ] = None,
     figure: Annotated[
         Path | None, typer.Option("--figure", help="draw attention of the first run over growing length there")
@@ -66,9 +67,14 @@ def probe(
         raise UserError("lab probe takes runs, or --grid NAME")
     if figure is not None and figure.suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"--figure {str(figure)!r} is not allowed (allowed: names that end in .png, .svg or .pdf)")
+    steps: list[int] | Literal["all"] | None = None
+    if step is not None:
+        steps = "all" if step == "all" else sorted(set(parse_range(step, "--step")))
+    if figure is not None and steps is not None and (steps == "all" or len(steps) > 1):
+        raise UserError("--figure draws one step; give one --step")
     from genlab.report.probe import probe_and_show
 
-    probe_and_show(which, wanted, step, store, device, figure, as_json)
+    probe_and_show(which, wanted, steps, store, device, figure, as_json)
 
 
 def notebook(

@@ -22,8 +22,8 @@ TOP, PANELS, EXAMPLES = 16, 6, 64
 _DRAWN = 13
 
 
-def draw_attention(store: Store, run: str, path: Path) -> None:
-    """Draw it for a run, at lengths of training and beyond, up to what its context was made for.
+def draw_attention(store: Store, run: str, path: Path, step: int | None = None) -> None:
+    """Draw it for a run, after a training step (default: the last), up to the lengths that its context was made for.
 
     The figure of Velickovic et al. 2024 (arXiv 2410.01104), with a row a head and the mean over the scored places of
     examples. What lies beyond the training lengths is there to be looked at: no signal reads it.
@@ -34,7 +34,7 @@ def draw_attention(store: Store, run: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels, trained_to, unit = _panels(store, run)
+    panels, trained_to, unit = _panels(store, run, step)
     shown = Figure(figsize=(2.2 * len(panels) + 1.4, 0.28 * len(next(iter(panels.values()))[0]) + 1.8))
     FigureCanvasAgg(shown)
     axes = shown.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -55,10 +55,10 @@ def draw_attention(store: Store, run: str, path: Path) -> None:
         raise UserError(f"--figure {str(path)!r} cannot be written: {error}") from None
 
 
-def _panels(store: Store, run: str) -> tuple[dict[int, tuple[list[str], np.ndarray]], int, str]:
+def _panels(store: Store, run: str, step: int | None) -> tuple[dict[int, tuple[list[str], np.ndarray]], int, str]:
     spec = store.spec(run)
     task, train = make(spec.task), spec.train
-    model = Stacked(Transformer(spec.model, store.weights([run])))
+    model = Stacked(Transformer(spec.model, store.weights([run], step)))
     found: dict[int, tuple[list[str], np.ndarray]] = {}
     for length in spread(task.lengths_between(train.train_split, train.min_len, task.max_len), PANELS):
         rng = np.random.default_rng([_DRAWN, length])

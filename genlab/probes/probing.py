@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from genlab.errors import Interrupted, UserError
-from genlab.models import initial, model_of
+from genlab.models import model_of
 from genlab.probes.inputs import Batch, ProbeInput, probe_batches, probe_input
 from genlab.probes.reading import Reading, read
 from genlab.probes.signal import NotApplicable, Signal
@@ -16,6 +16,7 @@ from genlab.runs.devices import pick_device
 from genlab.runs.drive import interruptible
 from genlab.runs.signals import SIGNAL_COLUMNS, Signals
 from genlab.runs.store import Store, now, stack_id
+from genlab.runs.weights import check_step
 from genlab.spec import RunSpec
 from genlab.training.loop import stack_key
 from genlab.training.step import precision
@@ -41,7 +42,16 @@ class Probing:
 
     def skip(self, signal: str, why: str, runs: Sequence[str]) -> None:
         """Note that a signal does not apply to some runs."""
-        self.skipped.setdefault(signal, {}).setdefault(why, []).extend(runs)
+        known = self.skipped.setdefault(signal, {}).setdefault(why, [])
+        known[:] = dict.fromkeys([*known, *runs])
+
+    def add(self, other: Probing) -> None:
+        """Count in what was done at another step."""
+        self.read += other.read
+        self.found += other.found
+        for signal, reasons in other.skipped.items():
+            for why, runs in reasons.items():
+                self.skip(signal, why, runs)
 
 
 def probe(
@@ -56,7 +66,8 @@ def probe(
     """Read signals of committed runs, and keep them.
 
     Args:
-        step: the training step whose weights are read: None is the last one, 0 the initial weights.
+        step: the training step whose weights are read, and up to which its history is: one that was kept, 0 (the
+            initial weights), or None for the last.
         report: called with the runs done and to do.
         null: read untrained models beside them, for the nulls of maxima.
 
@@ -86,12 +97,10 @@ def _step(store: Store, run: str, step: int | None) -> int:
     weights = store.path / "weights" / store.entry(run)["weights"]
     if step != 0 and not weights.exists():
         raise UserError(f"run {run} has no weights: {weights} is missing (`lab store check` says what else is)")
-    last = int(store.entry(run)["step"])
-    if step is not None and step not in (0, last):
-        raise UserError(
-            f"step {step} of run {run} was not kept; kept are 0 (the initial weights) and {last} (the end)"
-        )
-    return last if step is None else step
+    if step is None:
+        return int(store.entry(run)["step"])
+    check_step(store, [run], step)
+    return step
 
 
 def _alike(specs: dict[str, RunSpec]) -> list[list[str]]:
@@ -149,12 +158,11 @@ class _Work:
         if self._batches is None:
             self._batches = probe_batches(self.spec, self.device)
         specs = [self.specs[run] for run in runs]
-        if all(self.steps[run] == 0 for run in runs):
-            flat = torch.cat([initial(s.model, [s.train.init_seed]) for s in specs])
-        else:
-            flat = self.store.weights(runs)
+        steps = {self.steps[run] for run in runs}  # several only where each run is read at its own last one
+        flat = self.store.weights(runs, steps.pop() if len(steps) == 1 else None)
         table = self.store.history(runs)
-        columns = ("step", "loss", "lr", "exact_match")
+        table = table[table["step"] <= table["run_id"].map(self.steps)]
+        columns = ("step", "loss", "lr", "exact_match", "grad_norm", "grad_norm_max")
         history = [{c: rows[c].to_numpy() for c in columns} for rows in (table[table["run_id"] == r] for r in runs)]
         return probe_input(specs, model_of(self.spec.model, flat.to(self.device)), self._batches, history)
 

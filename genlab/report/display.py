@@ -15,9 +15,16 @@ from rich.table import Table
 
 from genlab.runs.progress import Progress
 
-__all__ = ["Display", "print_factors", "print_lengths", "print_rows", "print_rules"]
+__all__ = ["Display", "print_factors", "print_lengths", "print_rows", "print_rules", "print_unless_told"]
 
 _QUIET_SECONDS = 10.0
+
+
+def print_unless_told(console: Console, line: str, told: str = "") -> str:
+    """Print a line, if there is one and it was not told before; returns it."""
+    if line and line != told:
+        console.print(line, soft_wrap=True, highlight=False)
+    return line
 
 
 class Display:

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from genlab.report.display import print_rows
+from genlab.report.display import print_rows, print_unless_told
 from genlab.report.run_table import run_table, summary
 from genlab.runs.api import grid
 from genlab.runs.devices import pick_device
 from genlab.runs.gridfile import Grid
-from genlab.runs.grids import wanted_runs
+from genlab.runs.grids import wanted_runs, without_steps
 from genlab.runs.maintain import check_store
 from genlab.runs.progress import Progress
 from genlab.runs.status import grid_status
@@ -58,13 +58,16 @@ def grid_and_show(found: Grid, store_path: Path | None, as_json: bool, **options
     store, said = Store(store_path), Console(stderr=True)
     if options["executor"] == "local":
         pick_device(options["device"])  # one that is not there is told before anything else
-    ids = [spec.run_id for spec, _ in wanted_runs(found)]
+    wanted = wanted_runs(found)
+    ids = [spec.run_id for spec, _ in wanted]
     said.print(f"grid {found.name}: {len(found.plans)} cells, {len(ids)} runs", highlight=False)
+    told = "" if options["again"] else print_unless_told(said, without_steps(store, wanted))
     display = GridDisplay(store, ids, said)
     try:
         runs = grid(found, store=store, report=display, tick=display.tick, request={"toml": found.text}, **options)
     finally:
         display.close()
+    print_unless_told(said, without_steps(store, wanted), told)
     status = grid_status(store, ids)
     if as_json:
         told = [{"run_id": run.run_id, "status": run.status, "step": run.step} for run in runs]

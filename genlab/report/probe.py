@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from rich.console import Console
@@ -17,43 +17,69 @@ from genlab.probes.signal import Signal, all_signals
 
 if TYPE_CHECKING:
     from genlab.probes.probing import Probing
+    from genlab.runs.store import Store
 
 __all__ = ["probe_and_show", "summary"]
+
+Steps = Sequence[int] | Literal["all"] | None
+"""Training steps to read at; `all` are those that each run has kept, None is the last of each."""
 
 
 def probe_and_show(
     runs: Sequence[str],
     signals: Sequence[Signal],
-    step: int | None,
+    steps: Steps,
     store: Path | None,
     device: str,
     figure: Path | None,
     as_json: bool,
 ) -> None:
-    """Read signals of runs, keep them, and print one line a signal."""
-    from genlab.probes.probing import probe
+    """Read signals of runs, keep them, and print one line a signal (and step, where several were asked for)."""
+    from genlab.probes.probing import Probing, probe
     from genlab.runs.signals import Signals
     from genlab.runs.store import Store
 
     kept = Store(store)
     ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
-    console = Console(stderr=as_json)
+    console, done = Console(stderr=as_json), Probing()
+    asked = _by_step(kept, ids, steps)
     with console.status("probing") as status:
-        done = probe(kept, ids, signals, step, device, lambda n, of: status.update(f"probed {n} of {of} runs"))
+        for number, (step, of_step) in enumerate(asked, start=1):
+            at = f", step {number} of {len(asked)}" if len(asked) > 1 else ""
+
+            def report(n: int, of: int, at: str = at) -> None:
+                status.update(f"probed {n} of {of} runs{at}")
+
+            done.add(probe(kept, of_step, signals, step, device, report))
     frame = Signals(kept.path).frame(ids)
     frame = frame[frame["signal"].isin([s.name for s in signals])]
-    if step is not None:
-        frame = frame[frame["step"] == step]
+    read = {(run, kept.steps(run)[-1] if step is None else step) for step, of_step in asked for run in of_step}
+    frame = frame[[pair in read for pair in zip(frame["run_id"], frame["step"], strict=True)]]
     if as_json:
         document = {"runs": ids, "skipped": done.skipped, "values": frame.drop(columns=["at"]).to_dict("records")}
         print(json.dumps(_numbers(document), indent=1))
     else:
-        _print(console, frame, ids, done)
+        _print(console, frame, ids, done, len(asked) > 1)
     if figure is not None:
         from genlab.probes.drawing import draw_attention
 
-        draw_attention(kept, ids[0], figure)
+        draw_attention(kept, ids[0], figure, asked[0][0])
         console.print(f"figure: {figure}")
+
+
+def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int | None, Sequence[str]]]:
+    """Each step with the runs to read at it. Raises `UserError`: one that a run has not kept."""
+    from genlab.runs.weights import check_step
+
+    if steps is None:
+        return [(None, runs)]
+    if steps == "all":
+        known = {run: store.steps(run) for run in runs}
+        every = sorted({step for steps_of in known.values() for step in steps_of})
+        return [(step, [run for run in runs if step in known[run]]) for step in every]
+    for step in steps:
+        check_step(store, runs, step)
+    return [(step, runs) for step in steps]
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -71,24 +97,32 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["signal", "name", "unit", "runs", "median", "low", "high", "null"])
 
 
-def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Probing) -> None:
+def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Probing, stepwise: bool) -> None:
     families = {s.name: s.family for s in all_signals()}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("signal", "unit", "runs", "median", "lowest", "highest", "untrained"):
+    shown = _step_by_step(frame) if stepwise else summary(frame)
+    table, step = Table(box=None, padding=(0, 2, 0, 0), header_style="bold"), ["step"] if stepwise else []
+    for name in ("signal", "unit", *step, "runs", "median", "lowest", "highest", "untrained"):
         table.add_column(name, justify="left" if name in ("signal", "unit") else "right")
     family = ""
-    shown = summary(frame)
     for row in shown.assign(family=shown["signal"].map(families)).to_dict("records"):
         if row["family"] != family:
             family = row["family"]
             table.add_row(Text(str(family), style="bold"))
-        cells = [_number(row[name]) for name in ("median", "low", "high", "null")]
-        table.add_row(row["name"], row["unit"], str(row["runs"]), *cells)
+        cells = [str(row[name]) for name in (*step, "runs")]
+        cells += [_number(row[name]) for name in ("median", "low", "high", "null")]
+        table.add_row(row["name"], row["unit"], *cells)
     console.print(table)
     for signal, reasons in done.skipped.items():
         for why, runs in reasons.items():
             console.print(f"skipped {signal} ({len(runs)} of {len(ids)} runs): {why}", highlight=False)
     console.print(f"{done.read} read now, {done.found} found in the store", highlight=False)
+
+
+def _step_by_step(frame: pd.DataFrame) -> pd.DataFrame:
+    """The summary of every step, the steps of a value one below the other."""
+    joined = pd.concat([summary(part).assign(step=step) for step, part in frame.groupby("step")])
+    order = {name: i for i, name in enumerate(joined["name"].unique())}
+    return joined.sort_values("name", key=lambda names: names.map(order), kind="stable")
 
 
 def _number(value: float) -> str:

@@ -13,11 +13,12 @@ import pandas as pd
 from rich.console import Console
 
 from genlab.errors import UserError
-from genlab.report.display import Display, print_factors, print_lengths, print_rules
+from genlab.report.display import Display, print_factors, print_lengths, print_rules, print_unless_told
 from genlab.report.figures import exact_match_by_length
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share
 from genlab.runs.api import evaluate, train
 from genlab.runs.devices import check_dtype, pick_device
+from genlab.runs.grids import wanted_runs, without_steps
 from genlab.runs.plan import Plan
 from genlab.runs.store import Store
 from genlab.spec import ModelConfig, RunSpec
@@ -144,8 +145,10 @@ def train_and_show(
     if plan.picked:
         said.print(f"picked for you: {plan.picked} (each has a flag; see lab train --help)", highlight=False)
     names = {s.run_id: f"seed {s.train.init_seed}" for s in plan.specs}
+    told = "" if again else print_unless_told(said, without_steps(store, wanted_runs([plan])))
     with Display(names, said) as display:
         runs = train(plan, store=store, device=device, workers=workers, again=again, report=display)
+    print_unless_told(said, without_steps(store, wanted_runs([plan])), told)
     found = outcome(store, [run.run_id for run in runs])
     folder = store.last_folder()
     drawn = figure or folder / FIGURE

@@ -53,12 +53,26 @@ class Run:
         """
         return model_of(self.spec.model, self.store.weights([self.run_id]))
 
+    @property
+    def steps(self) -> list[int]:
+        """The training steps whose weights are known: 0, those that were kept (`Evals.keep_steps`), the last."""
+        return self.store.steps(self.run_id)
+
+    def at(self, step: int) -> Model:
+        """The model as it was after a training step, one of `steps`; 0 is before training.
+
+        Raises:
+            UserError: a step that was not kept.
+            DamagedFileError: the weights file is not as it was written.
+        """
+        return model_of(self.spec.model, self.store.weights([self.run_id], step))
+
     def evals(self) -> pd.DataFrame:
         """Its evaluations, one row a number."""
         return self.store.evals([self.run_id])
 
     def history(self) -> pd.DataFrame:
-        """Loss and in-distribution exact match over training."""
+        """Loss, gradient norms and in-distribution exact match over training."""
         return self.store.history([self.run_id])
 
     def trace(self) -> pd.DataFrame:

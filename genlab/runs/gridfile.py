@@ -16,8 +16,9 @@
     [[exclude]]                  cells left out, by their values
     n_layers = 2
     weight_decay = 0.0
-    [evals]                      test_len, splits, n, seed; no part of a run
+    [evals]                      test_len, splits, n, seed, keep_steps; no part of a run
     n = 256
+    keep_steps = "100:1000:100"  training steps whose weights are kept too; or a list of them
 
 A parameter of the task is `params.NAME`, in any of the tables.
 """
@@ -39,7 +40,7 @@ from genlab.runs.toml_lines import Toml, read_toml
 
 __all__ = ["Grid", "read_grid"]
 
-_EVALS = {"test_len": 0, "splits": None, "n": 1, "seed": 0}
+_EVALS = {"test_len": 0, "splits": None, "n": 1, "seed": 0, "keep_steps": None}
 """Keys of [evals], and the lowest number allowed."""
 _TABLES = ("base", "evals", "exclude", "name", "seeds", "sweep", "zip")
 
@@ -160,17 +161,24 @@ class _Reader:
     def _seeds(self) -> list[tuple[int, int]]:
         given = self._toml.values.get("seeds", 0)
         if not isinstance(given, dict):
-            return [(seed, seed) for seed in self._numbers(given, "seeds")]
+            return [(seed, seed) for seed in self._each_once(given, "seeds")]
         self._known(given, ("data", "init", "together"), "seeds")
         if "together" in given:
             if len(given) > 1:
                 self._fault("seeds moves init and data together, or init and data apart; not both", "seeds")
-            return [(seed, seed) for seed in self._numbers(given["together"], "seeds", "together")]
-        init, data = (self._numbers(given.get(name, 0), "seeds", name) for name in ("init", "data"))
+            return [(seed, seed) for seed in self._each_once(given["together"], "seeds", "together")]
+        init, data = (self._each_once(given.get(name, 0), "seeds", name) for name in ("init", "data"))
         return list(itertools.product(init, data))
 
+    def _each_once(self, given: object, *place: str) -> list[int]:
+        """Seeds."""
+        found = self._numbers(given, *place)
+        if len(set(found)) < len(found):
+            self._fault(f"{place[-1]} holds a seed twice: two runs of one id", *place)
+        return found
+
     def _numbers(self, given: object, *place: str) -> list[int]:
-        """Seeds: a number, a list of them, or a range as text."""
+        """A number, a list of them, or a range as text."""
         found = [given] if isinstance(given, int) else given
         if isinstance(found, str):
             try:
@@ -181,8 +189,6 @@ class _Reader:
         if not isinstance(found, list) or not all(type(n) is int and n >= 0 for n in found) or not found:
             self._fault(f"{place[-1]} {given!r} is not allowed (a number, a list of numbers, or '0:4')", *place)
             return []
-        if len(set(found)) < len(found):
-            self._fault(f"{place[-1]} holds a seed twice: two runs of one id", *place)
         return found
 
     def _excluded(self) -> list[Settings]:
@@ -202,6 +208,8 @@ class _Reader:
                 self._fault(f"{key}: {value!r} is not allowed (a whole number, {lowest} or more)", "evals", key)
             elif key == "splits" and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
                 self._fault(f"splits: {value!r} is not allowed (a list of names)", "evals", key)
+            elif key == "keep_steps":
+                found[key] = tuple(self._numbers(value, "evals", key))
             elif key in _EVALS:
                 found[key] = tuple(value) if isinstance(value, list) else value
         return found
@@ -236,8 +244,11 @@ class _Reader:
             for key in cell:
                 if key.rpartition(".")[2] in words and key in keys:
                     return (table, *key.split("."))
-        found = [key for key in self._table("base") if key in words]
-        return ("base", *found[:1])
+        for table in ("evals", "base"):
+            for key in self._table(table):
+                if key in words:
+                    return (table, key)
+        return ("base",)
 
     # -- options -----------------------------------------------------------------------------------------------
 

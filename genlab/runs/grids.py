@@ -15,7 +15,7 @@ from genlab.runs.drive import drive, interruptible
 from genlab.runs.execute import Executor, InProcess, Processes
 from genlab.runs.gridfile import Grid
 from genlab.runs.leftovers import tidy
-from genlab.runs.plan import Evals, Plan, eval_splits
+from genlab.runs.plan import Evals, Plan, check_steps, eval_splits
 from genlab.runs.progress import Progress, Report
 from genlab.runs.stack_size import measured_size
 from genlab.runs.stacks import agreed, alike, pack
@@ -24,12 +24,16 @@ from genlab.runs.work import Job, is_complete
 from genlab.spec import RunSpec
 from genlab.tasks import make
 
-__all__ = ["Options", "how_to_train", "run_grid", "wanted_runs"]
+__all__ = ["Options", "how_to_train", "run_grid", "wanted_runs", "without_steps"]
 
 Wanted = list[tuple[RunSpec, Evals]]
 
 _TELLING = 2**17
 """Numbers in a batch's activations from which on the choice of a kernel is worth a measurement."""
+
+
+_SHOWN = 8
+"""Steps that are named, at most, where runs lack some."""
 
 
 class Options(TypedDict, total=False):
@@ -93,8 +97,9 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
         raise unknown("kernel", kernel, ("auto", *available()))
     for dtype in {spec.train.dtype for spec, _ in wanted}:
         check_dtype(dtype, device.type)
-    for specs, evals in alike(wanted):
-        eval_splits(make(specs[0].task), specs[0].train, evals)  # a wrong split is told before anything is written
+    for specs, evals in alike(wanted):  # a wrong split or step is told before anything is written
+        eval_splits(make(specs[0].task), specs[0].train, evals)
+        check_steps(specs[0].train, evals)
     given = options.get("store")
     store = given if isinstance(given, Store) else Store(given)
     store.ready()
@@ -119,6 +124,23 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     if not finished:
         raise Interrupted
     return store
+
+
+def without_steps(store: Store, wanted: Wanted) -> str:
+    """A line about runs that were trained without keeping steps that are wanted of them, or ''."""
+    store.refresh()
+    there = [(spec.run_id, evals.keep_steps) for spec, evals in wanted if evals.keep_steps and spec.run_id in store]
+    lacking: dict[str, list[int]] = {}
+    for run, steps in there:
+        known = store.steps(run)
+        if store.index.status(run) != "diverged":  # that one has kept what it reached, and can reach no more
+            lacking |= {run: left} if (left := [s for s in steps if s not in known and s < known[-1]]) else {}
+    if not lacking:
+        return ""
+    steps = sorted({step for left in lacking.values() for step in left})
+    shown = ", ".join(map(str, steps[:_SHOWN])) + (", ..." if len(steps) > _SHOWN else "")
+    runs = f"{len(lacking)} of {len(wanted)} runs"
+    return f"{runs} were trained without keeping steps {shown}: --again trains them anew"
 
 
 def _unheard(_progress: Progress) -> bool:

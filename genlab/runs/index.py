@@ -22,7 +22,8 @@ from genlab.runs.files import create_json, read_json, read_table, write_json, wr
 __all__ = ["Entry", "Index", "flat_spec"]
 
 Entry = dict[str, Any]
-"""What is known of a committed run: run_id, stack, status, step, at, history, weights, again, environment, spec."""
+"""What is known of a committed run: run_id, stack, status, step, at, history, weights, kept (step, as text -> the
+file of the weights then), again, environment, spec."""
 
 _PLAIN = ("run_id", "stack", "status", "step", "at", "history", "weights", "again")
 _FIELD = "field."
@@ -75,9 +76,20 @@ class Index:
         """How a run ended."""
         return self._field(run_id, "status")
 
-    def names(self, run_id: str) -> dict[str, str]:
-        """The stack of a run, and the files `history` and `weights` that hold it."""
-        return {name: self._field(run_id, name) for name in ("stack", "history", "weights")}
+    def kept(self, run_id: str) -> dict[int, str]:
+        """Step on the way -> the file that holds the weights of a run then, steps rising."""
+        found = self.runs[run_id]
+        kept = found[0].kept[found[1]] if isinstance(found, tuple) else found["kept"]
+        return dict(sorted((int(step), name) for step, name in kept.items()))
+
+    def history(self, run_id: str) -> str:
+        """The file that holds the history of a run."""
+        return self._field(run_id, "history")
+
+    def files(self, run_id: str) -> set[str]:
+        """The files that hold a run, as paths below the store."""
+        own = {f"{folder}/{self._field(run_id, folder)}" for folder in ("history", "weights")}
+        return own | {f"steps/{name}" for name in self.kept(run_id).values()}
 
     def stacks(self) -> set[str]:
         """Names of all committed stacks."""
@@ -176,11 +188,18 @@ class _Table:
 
     def entry(self, row: int) -> Entry:
         entry = {name: values[row] for name, values in self._columns.items()}
-        return {**entry, "environment": json.loads(entry["environment"]), "spec": json.loads(self._specs[row])}
+        entry |= {"environment": json.loads(entry["environment"]), "spec": json.loads(self._specs[row])}
+        return {**entry, "kept": self.kept[row]}
 
     @cached_property
     def _specs(self) -> list[str]:
         return read_table(self._path, ["spec"]).column("spec").to_pylist()
+
+    @cached_property
+    def kept(self) -> list[dict[str, str]]:
+        table = read_table(self._path, ["run_id", "kept"])
+        known = "kept" in table.column_names  # not in tables of the first version
+        return [json.loads(steps) for steps in table.column("kept").to_pylist()] if known else [{}] * table.num_rows
 
     def fields(self, rows: list[int]) -> pd.DataFrame:
         table = read_table(self._path)
@@ -191,8 +210,8 @@ class _Table:
 
 def _as_table(entries: list[Entry]) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [entry[name] for entry in entries] for name in _PLAIN}
-    columns["environment"] = [json.dumps(entry["environment"], sort_keys=True) for entry in entries]
-    columns["spec"] = [json.dumps(entry["spec"], sort_keys=True) for entry in entries]
+    for name in ("environment", "kept", "spec"):
+        columns[name] = [json.dumps(entry[name], sort_keys=True) for entry in entries]
     flat = [flat_spec(entry["spec"]) for entry in entries]
     for name in dict.fromkeys(name for row in flat for name in row):
         values = [row.get(name) for row in flat]
@@ -235,12 +254,12 @@ def _entries(path: Path) -> list[Entry]:
     if missing := [key for key in needed if key not in record]:
         raise DamagedFileError(f"{path} is damaged: it has no {missing[0]!r}")
     shared = {key: record[key] for key in needed[:-1]}
-    # Records of the first version name no weights: the file is named after the stack alone.
+    # Records of the first version name no weights (the file is named after the stack alone) and kept no steps.
     shared |= {
         "again": record.get("again", False),
         "weights": record.get("weights", f"{record['stack']}.safetensors"),
     }
-    return [{**run, **shared} for run in record["runs"]]
+    return [{"kept": {}, **run, **shared} for run in record["runs"]]
 
 
 def _take(

@@ -24,16 +24,16 @@ def leftovers(store: Store) -> dict[Path, str]:
     Files of stacks that somebody works on now are none.
     """
     # Files first, leases second, commits last: what is being committed meanwhile is under a lease, or named by then.
-    files = [path for folder in ("weights", "history") for path in (store.path / folder).glob("[!.]*")]
+    files = [path for folder in ("weights", "history", "steps") for path in (store.path / folder).glob("[!.]*")]
     checkpoints = {path: _runs_of(path) for path in (store.path / "checkpoints").glob("*.safetensors")}
     found = {path: "half-written" for path in store.path.rglob(".*.tmp") if half_written(path)}
     leases = active(store.path / "leases")
     store.refresh()
-    names = [store.index.names(run) for run in store.index.runs]
-    stacks, known = {n["stack"] for n in names}, {n[kind] for n in names for kind in ("history", "weights")}
+    stacks = store.index.stacks()
+    known = {store.path / name for run in store.index.runs for name in store.index.files(run)}
     for path in files:
-        stack = path.stem.rpartition("-")[0]
-        if path.name not in known and stack not in leases and (stack in stacks or _is_old(path)):
+        stack = path.stem.partition("-")[0]
+        if path not in known and stack not in leases and (stack in stacks or _is_old(path)):
             found[path] = "named by no commit"
     for path, runs in checkpoints.items():
         if path.stem not in leases and runs and all(run in store for run in runs):

@@ -34,10 +34,9 @@ def check_store(store: Store) -> tuple[dict[Path, str], dict[Path, str]]:
     if any(path.parent.name == "commits" for path in damaged):
         return damaged, {}
     store.refresh()
-    for folder, kind in (("weights", "weights"), ("history", "history")):
-        for name in {store.index.names(run)[kind] for run in store.index.runs}:
-            if not (store.path / folder / name).exists():
-                damaged[store.path / folder / name] = "missing, though a commit names it"
+    for name in {name for run in store.index.runs for name in store.index.files(run)}:
+        if not (store.path / name).exists():
+            damaged[store.path / name] = "missing, though a commit names it"
     return damaged, leftovers(store)
 
 
@@ -91,7 +90,7 @@ def _parts(store: Store) -> int:
 def _compact_history(store: Store, runs: Iterable[str]) -> dict[str, str]:
     """Old file -> the one that holds its rows now."""
     wanted = list(runs)
-    names = sorted({store.index.names(run)["history"] for run in wanted})
+    names = sorted({store.index.history(run) for run in wanted})
     if len(names) < 2:
         return {}
     tables = [read_table(store.path / "history" / name) for name in names]
@@ -115,10 +114,10 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
         if held is None:
             raise UserError(f"store {str(store.path)!r} is being compacted or changed by another process")
         store.refresh()
-        files = {(kind, store.index.names(run)[kind]) for run in gone for kind in ("weights", "history")}
+        files = {name for run in gone for name in store.index.files(run)}
         store.evaluations.drop(gone)
         Signals(store.path).drop(gone)
         store.index.drop(gone)
-        left = {(kind, store.index.names(run)[kind]) for run in store.index.runs for kind in ("weights", "history")}
-        for kind, name in files - left:
-            (store.path / kind / name).unlink(missing_ok=True)
+        left = {name for run in store.index.runs for name in store.index.files(run)}
+        for name in files - left:
+            (store.path / name).unlink(missing_ok=True)

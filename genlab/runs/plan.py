@@ -14,7 +14,7 @@ from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainCo
 from genlab.tasks import Task, in_distribution, make, spread, task_class
 from genlab.tasks import spec as task_spec
 
-__all__ = ["DERIVED", "Evals", "Plan", "default_lengths", "defaults_of", "eval_splits", "plan"]
+__all__ = ["DERIVED", "Evals", "Plan", "check_steps", "default_lengths", "defaults_of", "eval_splits", "plan"]
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -33,18 +33,20 @@ _SIZES = {*ModelConfig.model_fields, "batch_size", "lengths_per_batch", "min_len
 
 @dataclass(frozen=True, slots=True)
 class Evals:
-    """What to evaluate after training; no part of a run's identity.
+    """What to evaluate of runs, and what to keep of their training; no part of a run's identity.
 
     Attributes:
         test_len: longest length to test; 0 stays within the training lengths.
         splits: splits to test beyond the in-distribution check.
         n, seed: examples a length, and the seed that they are drawn from.
+        keep_steps: training steps whose weights are kept too (those of step 0 and of the last are known anyway).
     """
 
     test_len: int = 0
     splits: tuple[str, ...] = ("id",)
     n: int = 512
     seed: int = 0
+    keep_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ def plan(
     base = RunSpec(task=made.spec, model=model, train=train)
     looked_at = evals or Evals(test_len=test_len)
     eval_splits(made, train, looked_at)  # so that a wrong split is found before training
+    check_steps(train, looked_at)
     missing = [n for n in ("n_layers", "d_model", "positions", "lr") if n not in given]
     picked = (picked + ", ".join(missing)).rstrip(", ")
     pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
@@ -187,6 +190,14 @@ def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
     seconds = _OVERHEAD + 6 * weights * tokens / _FLOPS
     affordable = int(_BUDGET / seconds) // 100 * 100
     return min(train.steps, max(200, affordable))
+
+
+def check_steps(train: TrainConfig, evals: Evals) -> None:
+    """Raises `UserError` for a step to keep that training does not come to."""
+    for step in evals.keep_steps:
+        if not 0 <= step <= train.steps:
+            why = f"beyond the {train.steps} steps of training" if step > 0 else "not allowed: steps count from 0"
+            raise UserError(f"keep_steps {step} is {why}")
 
 
 def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:

@@ -1,40 +1,25 @@
-"""Weights of committed runs, and checkpoints of runs that have not ended: the tensors of a store."""
+"""Checkpoints: where runs that have not ended stand."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from genlab.models import shapes, views
 from genlab.runs.tensor_files import load_tensors, read_meta, save_tensors
-from genlab.spec import ModelConfig, RunSpec
+from genlab.runs.weights import steps_kept
+from genlab.spec import RunSpec
 from genlab.training import RunState
 
-__all__ = ["load_checkpoints", "load_weights", "save_checkpoint", "save_weights"]
+__all__ = ["load_checkpoints", "save_checkpoint"]
 
 _TENSORS = ("weights", "exp_avg", "exp_avg_sq")
-_KEPT = ("step", "status", "history", "loss_sum", "trace")
-
-
-def save_weights(folder: Path, stack: str, states: Sequence[RunState]) -> str:
-    """Write final weights, `[run, ...]` a parameter; returns the name of the file."""
-    named = views(torch.stack([state.weights for state in states]), states[0].spec.model)
-    run_ids = [state.spec.run_id for state in states]
-    return save_tensors(folder / f"{stack}-{{}}.safetensors", named, {"run_ids": json.dumps(run_ids)})
-
-
-def load_weights(files: Iterable[Path], cfg: ModelConfig, run_ids: Sequence[str]) -> Tensor:
-    """Final weights, float[run, params], of runs of one shape. Raises `DamagedFileError`."""
-    rows: dict[str, Tensor] = {}
-    for file in files:
-        tensors, meta = load_tensors(file)
-        flat = torch.cat([tensors[name].flatten(1) for name in shapes(cfg)], dim=1)
-        rows |= dict(zip(json.loads(meta["run_ids"]), flat, strict=True))
-    return torch.stack([rows[run] for run in run_ids])
+_NUMBERS = ("step", "status", "history", "loss_sum", "trace", "norm_sum", "norm_max")
+_NAN = float("nan")
 
 
 def save_checkpoint(path: Path, states: Sequence[RunState]) -> None:
@@ -42,7 +27,12 @@ def save_checkpoint(path: Path, states: Sequence[RunState]) -> None:
     tensors = {name: torch.stack([getattr(s, name) for s in states]) for name in _TENSORS}
     if any(s.average is not None for s in states):  # those that ended before the last steps have none, and need none
         tensors["average"] = torch.stack([s.weights if s.average is None else s.average for s in states])
-    runs = [{"run_id": s.spec.run_id, **{name: getattr(s, name) for name in _KEPT}} for s in states]
+    for step in steps_kept(states):
+        tensors[f"kept.{step}"] = torch.stack([s.kept[step] for s in states if step in s.kept])
+    runs = [
+        {"run_id": s.spec.run_id, "kept": sorted(s.kept), **{name: getattr(s, name) for name in _NUMBERS}}
+        for s in states
+    ]
     save_tensors(path, tensors, {"runs": json.dumps(runs)})
 
 
@@ -55,12 +45,22 @@ def load_checkpoints(files: Iterable[Path], specs: Sequence[RunSpec]) -> dict[st
         if not any(run["run_id"] in wanted for run in about):
             continue
         tensors, meta = load_tensors(file)
-        for i, run in enumerate(json.loads(meta["runs"])):
+        runs = json.loads(meta["runs"])
+        for i, run in enumerate(runs):
             spec = wanted.get(run["run_id"])
-            if spec is None or (run["run_id"] in found and found[run["run_id"]].step >= run["step"]):
-                continue
-            weights, exp_avg, exp_avg_sq = (tensors[name][i] for name in _TENSORS)
-            average = tensors["average"][i] if "average" in tensors else None
-            moments = (exp_avg, exp_avg_sq, run["history"], run["loss_sum"], run["trace"], average)
-            found[run["run_id"]] = RunState(spec, run["step"], run["status"], weights, *moments)
+            if spec is not None and not (spec.run_id in found and found[spec.run_id].step >= run["step"]):
+                found[spec.run_id] = _state(spec, runs, i, tensors)
     return found
+
+
+def _state(spec: RunSpec, runs: Sequence[Mapping[str, Any]], i: int, tensors: Mapping[str, Tensor]) -> RunState:
+    """The state of the i-th run of a checkpoint. One written before gradients were looked at knows no norms."""
+    about = {"norm_sum": _NAN, "norm_max": _NAN, **{n: runs[i][n] for n in _NUMBERS if n in runs[i]}}
+    kept = {
+        step: tensors[f"kept.{step}"][sum(step in run["kept"] for run in runs[:i])]
+        for step in runs[i].get("kept", ())
+    }
+    average = tensors["average"][i] if "average" in tensors else None
+    weights, exp_avg, exp_avg_sq = (tensors[name][i] for name in _TENSORS)
+    rest: dict[str, Any] = {**about, "average": average, "kept": kept}
+    return RunState(spec, weights=weights, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq, **rest)

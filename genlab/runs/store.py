@@ -4,6 +4,7 @@
     commits/STACK.json                  the record of a stack, written last: what it lists is there, whole
     commits/table-SHA.parquet           many records in one table (`lab store compact`)
     weights/STACK-SHA.safetensors       final weights, `[run, ...]` a parameter
+    steps/STACK-STEP-SHA.safetensors    weights of a step on the way, of the runs that kept it
     history/STACK-SHA.parquet           loss and in-distribution exact match over training
     evals/STACK-SHA.parquet             evaluations, appended: one file is one commit, its checksum in its name
     answers/compact-SHA.parquet         bits and hashes of answers, of compacted evaluations
@@ -52,7 +53,7 @@ def default_store() -> Path:
 _TRACE = ["split", "length", "metric", "value", "n"]
 _HISTORY = pa.schema(
     [("run_id", pa.string()), ("step", pa.int64())]
-    + [(name, pa.float64()) for name in ("loss", "lr", "exact_match", "seconds")]
+    + [(name, pa.float64()) for name in ("loss", "lr", "exact_match", "seconds", "grad_norm", "grad_norm_max")]
     + [("split", pa.string()), ("length", pa.int64()), ("metric", pa.string()), ("value", pa.float64())]
     + [("n", pa.int64())]
 )
@@ -100,7 +101,7 @@ class Store:
     # -- committed stacks --------------------------------------------------------------------------------------
 
     def commit(self, states: Sequence[RunState], environment: Mapping[str, Any], again: bool = False) -> bool:
-        """Commit trained runs of one shape: weights and history first, the commit record last.
+        """Commit trained runs of one shape: weights (of steps that they kept too) and history first, the record last.
 
         Args:
             again: in place of what is there.
@@ -108,23 +109,29 @@ class Store:
         Returns:
             Whether this commit counts: another worker may have been first, and what was written here is gone then.
         """
-        from genlab.runs.states import save_weights
+        from genlab.runs.weights import write_weights
 
         stack = stack_id(state.spec.run_id for state in states)
-        weights = save_weights(self.path / "weights", stack, states)
+        weights, steps = write_weights(self.path, stack, states)
         rows = [{"run_id": s.spec.run_id, **row} for s in states for row in [*s.history, *s.trace]]
         history = write_table(self.path / "history", stack, pa.Table.from_pylist(rows, schema=_HISTORY))
         runs = [
-            {"run_id": s.spec.run_id, "status": s.status, "step": s.step, "spec": s.spec.model_dump(mode="json")}
+            {
+                "run_id": s.spec.run_id,
+                "status": s.status,
+                "step": s.step,
+                "spec": s.spec.model_dump(mode="json"),
+                "kept": {str(step): name for step, name in steps.items() if step in s.kept},
+            }
             for s in states
         ]
         shared = {"history": history, "weights": weights, "environment": dict(environment), "at": now()}
         won = self.index.commit(stack, runs, shared, again)
         if not won:
-            kept = self.index.entry(states[0].spec.run_id)
-            for folder, name in (("weights", weights), ("history", history)):
-                if name != kept[folder]:
-                    (self.path / folder / name).unlink(missing_ok=True)
+            counted = {name for s in states for name in self.index.files(s.spec.run_id)}
+            written = {f"weights/{weights}", f"history/{history}", *(f"steps/{name}" for name in steps.values())}
+            for name in written - counted:
+                (self.path / name).unlink(missing_ok=True)
         self.checkpoint(stack).unlink(missing_ok=True)
         return won
 
@@ -140,7 +147,7 @@ class Store:
         return sorted(self.index.runs, key=lambda run: (self.index.at(run), run))
 
     def entry(self, run_id: str) -> dict[str, Any]:
-        """`run_id`, `spec`, `status`, `step`, `stack`, `history`, `environment` and `at` of a committed run."""
+        """`run_id`, `spec`, `status`, `step`, `kept`, `stack`, `history`, `environment`, `at` of a committed run."""
         if run_id not in self:
             raise UserError(f"no run {run_id!r} in store {str(self.path)!r}")
         return self.index.entry(run_id)
@@ -153,15 +160,29 @@ class Store:
         """A row a committed run: run_id, status, step, at and every field of its spec; oldest first."""
         return self.index.frame()
 
-    def weights(self, run_ids: Sequence[str]) -> Tensor:
-        """Final weights, float[run, params], of runs of one shape. Raises `DamagedFileError`."""
-        from genlab.runs.states import load_weights
+    def steps(self, run_id: str) -> list[int]:
+        """The steps whose weights are known of a committed run: 0, those kept on the way, the last."""
+        return sorted({0, *self.index.kept(run_id), int(self.entry(run_id)["step"])})
 
-        files = sorted({self.path / "weights" / self.entry(run)["weights"] for run in run_ids})
-        return load_weights(files, self.spec(run_ids[0]).model, run_ids)
+    def weights(self, run_ids: Sequence[str], step: int | None = None) -> Tensor:
+        """Weights, float[run, params], of runs of one shape.
+
+        Args:
+            step: those after a training step that was kept, or the initial ones (0); None: the final ones.
+
+        Raises:
+            UserError: a step that a run has not kept.
+            DamagedFileError: a file is missing, or not as it was written.
+        """
+        from genlab.runs.weights import read_weights
+
+        return read_weights(self, run_ids, step)
 
     def history(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        """Rows of (run_id, step, loss, lr, exact_match, seconds), one a measurement; exact match in distribution."""
+        """Rows of (run_id, step, loss, lr, exact_match, seconds, grad_norm, grad_norm_max), one a measurement.
+
+        Exact match is in distribution; gradient norms, which are before clipping, are NaN where they were not kept.
+        """
         found = self._history(run_ids)
         return found[found["split"].isna()].drop(columns=_TRACE).reset_index(drop=True)
 
@@ -172,8 +193,10 @@ class Store:
         return found.loc[found["split"].notna(), columns].astype({"length": int, "n": int}).reset_index(drop=True)
 
     def _history(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        files = sorted({self.entry(run)["history"] for run in run_ids})
-        found = pd.concat([read_table(self.path / "history" / file).to_pandas() for file in files])
+        files = sorted({self.index.history(run) for run in run_ids})
+        tables = [read_table(self.path / "history" / file) for file in files]
+        # The first version kept no norms of gradients: they are null in the rows of its files.
+        found = pa.concat_tables([_HISTORY.empty_table(), *tables], promote_options="permissive").to_pandas()
         return found[found["run_id"].isin(list(run_ids))]
 
     # -- evaluations -------------------------------------------------------------------------------------------

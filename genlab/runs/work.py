@@ -43,7 +43,7 @@ class Job:
 
     Attributes:
         specs: runs that can be stacked (`stack_key`).
-        evals: what to evaluate of each.
+        evals: what to evaluate of each, and which steps of its training to keep.
         again: do it again, though it is there.
         checkpoint_seconds: how often where it stands is kept.
         kernel: what multiplies its matrices on a CPU (`genlab.models.kernels`).
@@ -65,7 +65,7 @@ class Job:
         evals = {"test_len": self.evals.test_len, "splits": list(self.evals.splits)}
         return {
             "specs": [spec.model_dump(mode="json") for spec in self.specs],
-            "evals": {**evals, "n": self.evals.n, "seed": self.evals.seed},
+            "evals": {**evals, "n": self.evals.n, "seed": self.evals.seed, "keep_steps": list(self.evals.keep_steps)},
             "again": self.again,
             "checkpoint_seconds": self.checkpoint_seconds,
             "kernel": self.kernel,
@@ -75,7 +75,8 @@ class Job:
     def from_json(cls, given: dict[str, Any]) -> Job:
         """What `as_json` wrote."""
         evals = given["evals"]
-        evals = Evals(evals["test_len"], tuple(evals["splits"]), evals["n"], evals["seed"])
+        numbers = (evals["n"], evals["seed"], tuple(evals.get("keep_steps", ())))
+        evals = Evals(evals["test_len"], tuple(evals["splits"]), *numbers)
         specs = [RunSpec.model_validate(spec) for spec in given["specs"]]
         return cls(specs, evals, given["again"], given["checkpoint_seconds"], given["kernel"])
 
@@ -143,7 +144,8 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
     try:
         task = make(states[0].spec.task)
         makers = cores() - 1 if device.type == "cuda" else 0  # a core that trains has nobody to wait for
-        return train_stack(task, states, device, watch.after_step, job.watched, job.kernel, makers)
+        keep = job.evals.keep_steps
+        return train_stack(task, states, device, watch.after_step, job.watched, job.kernel, makers, keep)
     except torch.OutOfMemoryError:
         if len(states) == 1:
             size = parameters.count(states[0].spec.model)

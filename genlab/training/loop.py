@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from genlab.training.optimizer import Adam, learning_rate
 from genlab.training.places import Places, moved
 from genlab.training.state import RunState, Status, stack_key
 from genlab.training.step import dropout, losses_and_gradients, precision
+from genlab.training.sums import Sums
 
 __all__ = ["Stack", "train_stack"]
 
@@ -45,12 +46,14 @@ class Stack:
         watched: Watched = _nothing,
         kernel: Kernel = "torch",
         makers: int = 0,
+        keep: Collection[int] = (),
     ):
         """
         Args:
             watched: what is evaluated at every measurement, beside the check.
             kernel: what multiplies the matrices of a stack of one (see `genlab.models.kernels`).
             makers: processes that may make batches ahead, at most.
+            keep: steps whose weights each run keeps in its state, beside those that it ends with.
 
         Raises:
             ValueError: runs that differ in what a stack shares (`stack_key`), or stand at other steps.
@@ -65,6 +68,8 @@ class Stack:
         self._kernel: Kernel = kernel
         self._history = [list(s.history) for s in states]
         self._trace = [list(s.trace) for s in states]
+        self._keep = frozenset(keep)
+        self._kept = [dict(s.kept) for s in states]
         self._splits = [[check_of(task, spec), *watched(spec)] for spec in self.specs]
         self._captures = device.type == "cuda" and can_capture(self.specs[0])
         recur = self._captures or self.train.dtype == "bfloat16"  # oneDNN too makes a program for each new shape
@@ -73,10 +78,10 @@ class Stack:
             torch.stack([getattr(s, name) for s in states]).to(device)
             for name in ("weights", "exp_avg", "exp_avg_sq")
         )
-        self._set_up(moments[0], moments[1], torch.tensor([s.loss_sum for s in states], dtype=torch.float64))
+        self._set_up(moments[0], moments[1], Sums.of(states, self._flat))
         averages = [s.average for s in states if s.average is not None]
         self._average = torch.stack(averages).to(device) if averages else None
-        self._measured_at = states[0].history[-1]["step"] if states[0].history else 0
+        self._measured_at = int(states[0].history[-1]["step"]) if states[0].history else 0
         self._fastest = float("inf")
         self._since = time.perf_counter()
 
@@ -105,6 +110,7 @@ class Stack:
         self._update(batch, self._optimizer.rates(self.step))
         self.step += 1
         self._keep_average()
+        self._keep_weights()
 
     def close(self) -> None:
         """Let the processes go that make batches."""
@@ -117,15 +123,14 @@ class Stack:
     def measure(self) -> None:
         """Add a row to each run's history; let the runs go that diverged, reached `until` or are finished."""
         exact = self._evaluate()
-        steps = self.step - self._measured_at
-        losses = (self._loss_sum / steps).tolist() if steps else [float("nan")] * len(self.specs)
+        since = self._sums.since(self.step - self._measured_at)
         seconds = time.perf_counter() - self._since
         for i, spec in enumerate(self.specs):
             before = self._history[i][-1]["seconds"] if self._history[i] else 0.0
             self._history[i].append(
                 {
                     "step": self.step,
-                    "loss": losses[i],
+                    **since[i],
                     "lr": learning_rate(spec.train, max(0, self.step - 1)),
                     "exact_match": exact[i],
                     "seconds": before + seconds / len(self.specs),
@@ -133,7 +138,7 @@ class Stack:
             )
         self._since = time.perf_counter()
         self._measured_at = self.step
-        self._loss_sum.zero_()
+        self._sums.clear()
         self._release([self._status(i, alive) for i, alive in enumerate(self._alive.tolist())])
 
     def states(self) -> list[RunState]:
@@ -150,12 +155,12 @@ class Stack:
             trace += [{"step": self.step, **row} for row in new]
         return inside
 
-    def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor, loss_sum: Tensor) -> None:
+    def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor, sums: Sums) -> None:
         self._model = model_of(self.specs[0].model, self._flat, self._kernel)
         self._optimizer = Adam(self.specs[0].model, [s.train for s in self.specs], exp_avg, exp_avg_sq)
-        self._loss_sum = loss_sum.to(self._flat)
-        self._alive = self._loss_sum.isfinite()
-        changed = (self._flat, exp_avg, exp_avg_sq, self._loss_sum, self._alive)
+        self._sums = sums
+        self._alive = sums.loss_sum.isfinite()
+        changed = (self._flat, exp_avg, exp_avg_sq, *sums.tensors(), self._alive)
         self._update = Captured(self._update_plainly, changed) if self._captures else self._update_plainly
 
     def _keep_average(self) -> None:
@@ -169,6 +174,15 @@ class Stack:
         if self.step == self.train.steps:
             self._flat.copy_(self._average)
 
+    def _keep_weights(self) -> None:
+        """The weights of a step that was asked for, of the runs that have not diverged before it."""
+        if self.step not in self._keep or self.step == self.train.steps:  # those of the end are kept anyway
+            return
+        rows = self._flat.detach().to("cpu", copy=True)
+        for kept, weights, alive in zip(self._kept, rows, self._alive.tolist(), strict=True):
+            if alive:
+                kept[self.step] = weights
+
     def _update_plainly(self, batch: Places, rates: Tensor) -> None:
         """Changes its tensors in place alone and waits for nothing, so that it can be captured."""
         drop = dropout(self.specs, self.step, self.device)
@@ -177,7 +191,7 @@ class Stack:
         norms = torch.linalg.vector_norm(gradients, dim=1)
         self._alive.logical_and_(losses.isfinite() & norms.isfinite())
         self._optimizer.update(self._flat, gradients, norms, rates, self._alive)
-        self._loss_sum.add_(losses.masked_fill(~self._alive, float("nan")))
+        self._sums.add(losses, norms, self._alive)
 
     def _status(self, i: int, alive: bool) -> Status:
         if not alive:
@@ -192,12 +206,19 @@ class Stack:
     def _state(self, i: int, status: Status) -> RunState:
         rows = (self._flat, self._optimizer.exp_avg, self._optimizer.exp_avg_sq)
         weights, exp_avg, exp_avg_sq = (x[i].detach().cpu().clone() for x in rows)
-        loss_sum = float(self._loss_sum[i])
-        history = list(self._history[i])
-        trace = list(self._trace[i])
-        average = None if self._average is None else self._average[i].cpu().clone()
-        kept = (weights, exp_avg, exp_avg_sq, history, loss_sum, trace, average)
-        return RunState(self.specs[i], self.step, status, *kept)
+        return RunState(
+            spec=self.specs[i],
+            step=self.step,
+            status=status,
+            weights=weights,
+            exp_avg=exp_avg,
+            exp_avg_sq=exp_avg_sq,
+            history=list(self._history[i]),
+            trace=list(self._trace[i]),
+            average=None if self._average is None else self._average[i].cpu().clone(),
+            kept=dict(self._kept[i]),
+            **self._sums.run(i),
+        )
 
     def _release(self, statuses: list[Status]) -> None:
         """Move the runs that ended out of the stack, so that their time is not paid for."""
@@ -210,10 +231,12 @@ class Stack:
         self._splits = [self._splits[i] for i in stay]
         self._history = [self._history[i] for i in stay]
         self._trace = [self._trace[i] for i in stay]
+        self._kept = [self._kept[i] for i in stay]
         self._flat = self._flat[stay]
         self._average = None if self._average is None else self._average[stay]
         if stay:
-            self._set_up(self._optimizer.exp_avg[stay], self._optimizer.exp_avg_sq[stay], self._loss_sum[stay])
+            moments = (self._optimizer.exp_avg[stay], self._optimizer.exp_avg_sq[stay])
+            self._set_up(*moments, self._sums.of_runs(stay))
 
 
 def train_stack(
@@ -224,17 +247,18 @@ def train_stack(
     watched: Watched = _nothing,
     kernel: Kernel = "torch",
     makers: int = 0,
+    keep: Collection[int] = (),
 ) -> list[RunState]:
     """Train runs of one shape, all at one step, to their ends.
 
     Args:
         after_step: called after every step (with the stack, to read its step, history and states); False stops.
-        watched, kernel, makers: see `Stack`.
+        watched, kernel, makers, keep: see `Stack`.
 
     Returns:
         The state of every run, in the order given; those not ended are `training`.
     """
-    stack = Stack(task, states, device, watched, kernel, makers)
+    stack = Stack(task, states, device, watched, kernel, makers, keep)
     try:
         _to_the_end(stack, after_step)
     finally:

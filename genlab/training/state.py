@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,10 +25,12 @@ class RunState:
     Attributes:
         step: optimiser steps taken.
         weights, exp_avg, exp_avg_sq: [params], on the CPU.
-        history: rows of (step, loss, lr, exact_match, seconds), one a measurement.
+        history: rows of (step, loss, grad_norm, grad_norm_max, lr, exact_match, seconds), one a measurement.
         trace: evaluations made while training, rows of (step, split, length, metric, value, n).
         loss_sum: losses since the last measurement, added up; not finite once the run has diverged.
         average: [params], mean of the weights after each of the last steps so far, where those are averaged.
+        norm_sum, norm_max: norms of the gradient since the last measurement, before clipping: their sum, the largest.
+        kept: step -> [params], weights of the steps so far that were asked for.
     """
 
     spec: RunSpec
@@ -41,6 +43,9 @@ class RunState:
     loss_sum: float = 0.0
     trace: list[dict[str, int | float | str]] = field(default_factory=list)
     average: Tensor | None = None
+    norm_sum: float = 0.0
+    norm_max: float = 0.0
+    kept: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 def fresh(specs: Sequence[RunSpec]) -> list[RunState]:

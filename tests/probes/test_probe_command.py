@@ -22,7 +22,8 @@ HEADS = ("previous_token", "start_token")
 @pytest.fixture(scope="module")
 def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trained") / "store"
-    plan = genlab.plan("parity", 4, 8, seeds=(0, 1, 2), evals=genlab.Evals(0, n=16), steps=6, n_layers=2, d_model=16)
+    evals = genlab.Evals(0, n=16, keep_steps=(2, 4))
+    plan = genlab.plan("parity", 4, 8, seeds=(0, 1, 2), evals=evals, steps=6, eval_every=2, n_layers=2, d_model=16)
     genlab.train(plan, store=path, workers=1, group="few")
     return path
 
@@ -109,6 +110,55 @@ def test_initial_weights_are_another_step(store: Store):
     assert not np.allclose(*values)
 
 
+def test_weights_of_a_kept_step_and_training_up_to_it(lab, store: Store):
+    """Read alone, as one of several, and as one of all, a step gives the same."""
+    words = (
+        "probe",
+        "few",
+        "--signals",
+        "weight_norm,time_to_fit,final_training_loss,largest_gradient_norm",
+        "--json",
+    )
+    rows = json.loads(lab(*words, "--step", "2")[1])["values"]
+    found = {(row["run_id"], row["name"]): row["value"] for row in rows}
+    assert {row["step"] for row in rows} == {2}
+    for run in store.run_ids():
+        assert found[run, "weight_norm"] == pytest.approx(float(store.weights([run], 2).norm()), rel=1e-6)
+        first = store.history([run]).iloc[0]
+        assert first["step"] == 2
+        assert found[run, "final_training_loss"] == first["loss"]
+        assert found[run, "largest_gradient_norm"] == first["grad_norm_max"]
+    several = json.loads(lab(*words, "--step", "6,2,4")[1])["values"]
+    every = json.loads(lab(*words, "--step", "all")[1])["values"]
+    assert {row["step"] for row in several} == {2, 4, 6}
+    assert {row["step"] for row in every} == {0, 2, 4, 6}
+    assert [row for row in every if row["step"] > 0] == several
+    assert [row for row in every if row["step"] == 2] == rows
+    assert {row["step"] for row in json.loads(lab(*words)[1])["values"]} == {6}
+    _, out, _ = lab(*words[:-1], "--step", "all")
+    told = [line.split()[:4] for line in out.splitlines() if line.startswith("weight_norm")]
+    assert told == [["weight_norm", "norm", str(step), "3"] for step in (0, 2, 4, 6)]
+    assert "0 read now, 48 found in the store" in out
+
+
+def test_all_steps_are_those_of_each_run(store: Store, lab):
+    """A run that lacks a step is read at its others; to name that step is a mistake, and nothing is read."""
+    run = store.run_ids()[0]
+    for record in (store.path / "commits").glob("*.json"):
+        content = json.loads(record.read_text())
+        for entry in content["runs"]:
+            if entry["run_id"] == run:
+                entry["kept"].pop("4")
+        record.write_text(json.dumps(content))
+    status, _, err = lab("probe", "few", "--signals", "weight_norm", "--step", "2,4")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"step 4 of run {run} was not kept; kept are, nearest first: 2, 6 (the end), 0 (the initial" in err
+    assert not (store.path / "signals").exists()
+    rows = json.loads(lab("probe", "few", "--signals", "weight_norm", "--step", "all", "--json")[1])["values"]
+    assert {row["step"] for row in rows if row["run_id"] == run} == {0, 2, 6}
+    assert {row["step"] for row in rows if row["run_id"] != run} == {0, 2, 4, 6}
+
+
 def test_upkeep_knows_of_signals(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("genlab.probes.probing._BYTES", 0)
     probe(store, store.run_ids(), chosen(HEADS), null=False)
@@ -136,7 +186,11 @@ BAD = [
     (["probe", "few", "--grid", "few"], "lab probe takes runs, or --grid NAME"),
     (["probe", "fewer"], "did you mean 'few'?"),
     (["probe", "few", "--signals", "inductoin"], "unknown signal 'inductoin'; did you mean 'induction'?"),
-    (["probe", "few", "--step", "3"], "was not kept; kept are 0 (the initial weights) and 6 (the end)"),
+    (["probe", "few", "--step", "3"], "was not kept; kept are, nearest first: 2, 4, 0 (the initial weights), 6 (the"),
+    (["probe", "few", "--step", "7"], "was not kept; kept are, nearest first: 6 (the end), 4, 2, 0 (the initial"),
+    (["probe", "few", "--step", "-2"], "--step '-2' names nothing"),
+    (["probe", "few", "--step", "last"], "--step: 'last' is not a whole number"),
+    (["probe", "few", "--step", "all", "--figure", "x.png"], "--figure draws one step"),
     (["probe", "few", "--device", "tpu"], "allowed: auto, cpu, cuda"),
     (["probe", "few", "--figure", "x.xyz"], "--figure 'x.xyz' is not allowed"),
     (["signals", "haeds"], "did you mean 'heads'?"),

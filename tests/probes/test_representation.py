@@ -77,6 +77,50 @@ def test_curves():
     assert found["late_loss_variance"] == pytest.approx(0.04)
 
 
+GRADIENTS = ("late_gradient_norm", "late_gradient_variance", "largest_gradient_norm", "gradient_norm_ratio")
+
+
+def history_of(norms: list[float], **columns: list[float]) -> dict[str, np.ndarray]:
+    own = {
+        "step": [10, 20, 40, 95, 100],
+        "loss": [4.0, 2.0, 1.0, 0.5, 0.1],
+        "lr": [1.0] * 5,
+        "exact_match": [0.0] * 5,
+    }
+    given = {**own, "grad_norm": norms, "grad_norm_max": [2 * norm for norm in norms], **columns}
+    return {name: np.array(column) for name, column in given.items()}
+
+
+def gradients_of(*histories: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    spec = spec_of("sort", 5, n_layers=1)
+    model = Transformer(spec.model, initial(spec.model, [0] * len(histories)))
+    given = probe_input([spec] * len(histories), model, history=histories)
+    return {name: values(name, given)[name].tolist() for name in GRADIENTS}
+
+
+def test_curves_of_the_gradient():
+    found = gradients_of(history_of([4.0, 5.0, 2.0, 1.0, 3.0]))
+    assert found == {n: pytest.approx([v]) for n, v in zip(GRADIENTS, (2.0, 1.0, 10.0, 0.75), strict=True)}
+
+
+def test_gradients_that_are_not_known():
+    """Of a run that was trained before they were kept, of a part of a run, of a run that diverged, of no steps."""
+    nan = float("nan")
+    old = history_of([nan] * 5)
+    without = {name: column for name, column in old.items() if not name.startswith("grad")}
+    for history in (old, without):
+        with pytest.raises(NotApplicable, match="it was trained before they were kept"):
+            gradients_of(history)
+    resumed = history_of([nan, nan, 2.0, 1.0, 3.0])
+    assert gradients_of(resumed)["gradient_norm_ratio"] == [1.5]
+    mixed = gradients_of(resumed, old, without)
+    assert all(np.isfinite(found).tolist() == [True, False, False] for found in mixed.values())
+    diverged = history_of([nan] * 5, loss=[nan] * 5)
+    none = {name: column[:0] for name, column in old.items()}
+    for history in (diverged, none):
+        assert np.isnan(list(gradients_of(history).values())).all()
+
+
 def test_the_trace_of_the_hessian_is_that_of_the_hessian():
     """Against the exact trace by second derivatives, one parameter at a time; sign vectors leave a spread."""
     model = blank(shape(3, 4, extra=0, d_head=1, n_layers=1))

@@ -86,6 +86,13 @@ def test_evaluations_are_no_part_of_a_run(tmp_path: Path):
     assert (looked.evals.splits, looked.evals.n, looked.evals.test_len) == (("id", "low"), 9, 8)
 
 
+def test_steps_to_keep_are_no_part_of_a_run(tmp_path: Path):
+    texts = ["", "keep_steps = [2, 5]\n", 'keep_steps = "2:9:3"\n', "keep_steps = 10\n"]
+    plans = [read(tmp_path, BASE + "[evals]\n" + text).plans[0] for text in texts]
+    assert all(plan.specs == plans[0].specs for plan in plans)
+    assert [plan.evals.keep_steps for plan in plans] == [(), (2, 5), (2, 5, 8), (10,)]
+
+
 BAD = [
     ("colour = 3\n" + BASE, "line 1: unknown key 'colour'"),
     (BASE + "n_layer = 2\n", "line 6: unknown field 'n_layer'; did you mean 'n_layers'?"),
@@ -111,6 +118,14 @@ BAD = [
     (BASE + "[evals]\nm = 3\n", "line 7: unknown key 'm'"),
     (BASE + "[evals]\nn = 0\n", "line 7: n: 0 is not allowed (a whole number, 1 or more)"),
     (BASE + '[evals]\nsplits = ["lo"]\n', "did you mean 'low'?"),
+    (BASE + "[evals]\nkeep_steps = [3, 11]\n", "line 7: keep_steps 11 is beyond the 10 steps of training"),
+    (BASE + "[evals]\nkeep_steps = [-3]\n", "line 7: keep_steps [-3] is not allowed (a number, a list of numbers"),
+    (BASE + '[evals]\nkeep_steps = "x"\n', "line 7: keep_steps: 'x' is not a whole number"),
+    (BASE + "[evals]\nkeep_steps = 2.5\n", "line 7: keep_steps 2.5 is not allowed"),
+    (
+        BASE + "[sweep]\nsteps = [10, 4]\n[evals]\nkeep_steps = 5\n",
+        "beyond the 4 steps of training (in cell steps = 4)",
+    ),
     ('[base]\ntask = "srt"\ntrain_len = 3\n', "line 2: unknown task 'srt'; did you mean 'sort'?"),
     ('[base]\ntask = "sort"\n', "line 1: train_len is missing"),
     ("base = 3\n", "line 1: base is a table"),

@@ -181,7 +181,7 @@ def test_a_captured_step_is_the_step(graphs: list[FakeGraph], monkeypatch: pytes
             FakeGraph.recording.append(lambda: advance(batch, rates))
 
     changed = (captured._flat, captured._optimizer.exp_avg, captured._optimizer.exp_avg_sq)
-    captured._update = Captured(recordable, (*changed, captured._loss_sum, captured._alive))
+    captured._update = Captured(recordable, (*changed, *captured._sums.tensors(), captured._alive))
     for _ in range(15):
         plain.take_step()
         captured.take_step()

@@ -97,6 +97,85 @@ def late_loss_variance(given: ProbeInput) -> Tensor:
     return per_history(given, variance)
 
 
+def per_gradients(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], float]) -> Tensor:
+    """A number of each run's measurements at which the norm of its gradient is known; NaN where there are too few."""
+
+    def known(history: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.isfinite(history.get("grad_norm", np.full(len(history["step"]), np.nan)))
+
+    measured = any(np.isfinite(history["loss"]).any() for history in given.history)
+    if measured and not any(known(history).any() for history in given.history):
+        raise NotApplicable("the norms of its gradients are not known: it was trained before they were kept")
+    return per_history(given, lambda history: of({n: column[known(history)] for n, column in history.items()}))
+
+
+def late_gradients(history: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The mean norms measured in the last tenth of the steps."""
+    step = history["step"]
+    return history["grad_norm"][step >= 0.9 * step[-1]] if len(step) else np.empty(0)
+
+
+@signal(
+    "late_gradient_norm",
+    per="run",
+    about="how far from flat training ended: the gradient that is left",
+    formula="mean of g over the last tenth of the steps, g the mean norm of the batch gradient before clipping, "
+    "of the steps between two measurements",
+    unit="nats",
+    low=0,
+    high=_ANY,
+    source="ours",
+)
+def late_gradient_norm(given: ProbeInput) -> Tensor:
+    return per_gradients(given, lambda h: float(late.mean()) if len(late := late_gradients(h)) else float("nan"))
+
+
+@signal(
+    "late_gradient_variance",
+    per="run",
+    about="how restless the gradient was at the end",
+    formula="variance of g (see late_gradient_norm) in the last tenth of the steps, two measurements at least",
+    unit="nats^2",
+    low=0,
+    high=_ANY,
+    source="ours",
+)
+def late_gradient_variance(given: ProbeInput) -> Tensor:
+    return per_gradients(given, lambda h: float(late.var()) if len(late := late_gradients(h)) > 1 else float("nan"))
+
+
+@signal(
+    "largest_gradient_norm",
+    per="run",
+    about="the steepest step of training: a spike, where training was not smooth",
+    formula="the largest norm of the batch gradient before clipping, of all steps",
+    unit="nats",
+    low=0,
+    high=_ANY,
+    source="ours",
+)
+def largest_gradient_norm(given: ProbeInput) -> Tensor:
+    return per_gradients(given, lambda h: float(h["grad_norm_max"].max()) if len(h["step"]) else float("nan"))
+
+
+@signal(
+    "gradient_norm_ratio",
+    per="run",
+    about="how much of the first gradient is left at the end: small for a run that has settled",
+    formula="g of the last measurement over g of the first (see late_gradient_norm)",
+    unit="ratio",
+    low=0,
+    high=_ANY,
+    source="ours",
+)
+def gradient_norm_ratio(given: ProbeInput) -> Tensor:
+    def ratio(history: Mapping[str, np.ndarray]) -> float:
+        norms = history.get("grad_norm", ())
+        return float(norms[-1] / norms[0]) if len(norms) > 1 and norms[0] > 0 else float("nan")
+
+    return per_gradients(given, ratio)
+
+
 @signal(
     "hessian_trace",
     per="run",
