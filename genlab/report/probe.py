@@ -54,7 +54,7 @@ def probe_and_show(
     frame = Signals(kept.path).frame(ids)
     frame = frame[frame["signal"].isin([s.name for s in signals])]
     read = {(run, kept.steps(run)[-1] if step is None else step) for step, of_step in asked for run in of_step}
-    frame = frame[[pair in read for pair in zip(frame["run_id"], frame["step"], strict=True)]]
+    frame = frame[pd.Series(zip(frame["run_id"], frame["step"], strict=True), frame.index, object).isin(read)]
     if as_json:
         document = {"runs": ids, "skipped": done.skipped, "values": frame.drop(columns=["at"]).to_dict("records")}
         print(json.dumps(_numbers(document), indent=1))
@@ -99,7 +99,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Probing, stepwise: bool) -> None:
     families = {s.name: s.family for s in all_signals()}
-    shown = _step_by_step(frame) if stepwise else summary(frame)
+    shown = _step_by_step(frame) if stepwise and len(frame) else summary(frame)
     table, step = Table(box=None, padding=(0, 2, 0, 0), header_style="bold"), ["step"] if stepwise else []
     for name in ("signal", "unit", *step, "runs", "median", "lowest", "highest", "untrained"):
         table.add_column(name, justify="left" if name in ("signal", "unit") else "right")

@@ -162,7 +162,8 @@ class Store:
 
     def steps(self, run_id: str) -> list[int]:
         """The steps whose weights are known of a committed run: 0, those kept on the way, the last."""
-        return sorted({0, *self.index.kept(run_id), int(self.entry(run_id)["step"])})
+        last = int(self.entry(run_id)["step"])
+        return sorted({0, *self.index.kept(run_id), last})
 
     def weights(self, run_ids: Sequence[str], step: int | None = None) -> Tensor:
         """Weights, float[run, params], of runs of one shape.

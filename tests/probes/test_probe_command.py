@@ -181,6 +181,14 @@ def test_what_does_not_apply_is_listed_at_the_end(lab, store: Store):
     assert "skipped same_hint (3 of 3 runs): format 'plain' of parity has no index hints" in out
 
 
+@pytest.mark.parametrize("step", [(), ("--step", "0"), ("--step", "all")], ids=" ".join)
+def test_where_nothing_applies_there_is_nothing_to_show(lab, store: Store, step: tuple[str, ...]):
+    status, out, err = lab("probe", "few", "--signals", "same_hint", *step)
+    assert (status, err) == (0, "")
+    assert "skipped same_hint (3 of 3 runs)" in out
+    assert json.loads(lab("probe", "few", "--signals", "same_hint", *step, "--json")[1])["values"] == []
+
+
 BAD = [
     (["probe"], "lab probe takes runs, or --grid NAME"),
     (["probe", "few", "--grid", "few"], "lab probe takes runs, or --grid NAME"),

@@ -62,6 +62,8 @@ def test_they_are_no_part_of_a_run_and_come_back(store: Store):
     both = store.weights(store.run_ids(), 5)
     assert torch.equal(both[1:], store.weights(store.run_ids()[1:], 5))
     assert not torch.equal(both[0], both[1])
+    with pytest.raises(UserError, match="no run 'abc' in store"):
+        store.weights(["abc"], 5)
     with pytest.raises(UserError, match=r"step 6 of run .* was not kept; kept are, nearest first: 5, 8, 2, 0 \(the"):
         run.at(6)
 
