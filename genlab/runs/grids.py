@@ -170,7 +170,8 @@ def measured_kernel(spec: RunSpec) -> Kernel:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return fastest(rows, spec.model.d_model, spec.model.d_mlp)[0]
+        wide = spec.model.d_mlp or spec.model.d_model  # attention alone has products of this width
+        return fastest(rows, spec.model.d_model, wide)[0]
     finally:
         torch.set_num_threads(threads)
 

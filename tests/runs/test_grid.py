@@ -17,7 +17,7 @@ from genlab.runs import Store, grid
 from genlab.runs.drive import drive
 from genlab.runs.execute import Ended
 from genlab.runs.files import read_json
-from genlab.runs.grids import how_to_train, wanted_runs
+from genlab.runs.grids import how_to_train, measured_kernel, wanted_runs
 from genlab.runs.leases import lease
 from genlab.runs.leftovers import leftovers, tidy
 from genlab.runs.plan import Evals
@@ -118,6 +118,13 @@ def test_the_kernel_is_measured_once_kept_and_obeyed(tmp_path: Path, monkeypatch
     assert widths == [16, 64]
     assert how_to_train(store, "g", wanted, CPU, 3, "torch") == {"stack": 3, "kernel": "torch"}
     assert how_to_train(store, "g", wanted, CPU, 0, "auto") == {"stack": 3, "kernel": "torch"}
+
+
+def test_kernels_are_measured_for_models_of_attention_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genlab.runs.grids._TELLING", 0)
+    (spec,) = genlab.plan("parity", 4, 6, n_layers=1, d_model=16, attn_only=True, batch_size=8).specs
+    assert spec.model.d_mlp == 0
+    assert measured_kernel(spec) in available()
 
 
 @pytest.mark.skipif("onednn" not in available(), reason="this torch has no oneDNN")
