@@ -140,6 +140,8 @@ def plan(
     if model.d_values and train.loss == "all":
         raise UserError("loss 'all' is not allowed here: a set model gives one answer, so that its loss is 'scored'")
     made.check_lengths(train.train_split, [train.min_len, train.train_len])
+    if train.pool:
+        made.check_pool(train.train_split, train.min_len, train.train_len, train.pool)
     if train.mix:
         made.check_lengths(*train.mixed_in)
     if model.given_positions:

@@ -98,6 +98,28 @@ class Task(Family):
         self.check_lengths(chosen, wanted)
         return self.draw(rng, chosen, wanted)
 
+    def check_pool(self, split: str | Split, low: int, high: int, size: int) -> None:
+        """Raise `UserError` where `draw_pool` cannot make a pool of this size from lengths `low` to `high`."""
+        del size
+        self.length_law(split, low, high)
+
+    def draw_pool(
+        self,
+        shared: np.random.Generator,
+        own: np.random.Generator,
+        split: str | Split,
+        low: int,
+        high: int,
+        size: int,
+    ) -> Examples:
+        """A fixed pool of training examples of lengths `low` to `high`, lengths rising.
+
+        The lengths follow from `shared` alone, so that pools of several seeds have one shape; what stands in them
+        is drawn from `own`. Examples may come twice, unless a family says otherwise.
+        """
+        lengths, weights = self.length_law(split, low, high)
+        return self.sample(own, split, np.sort(shared.choice(lengths, size=size, p=weights)))
+
     @final
     def placed(self, examples: Examples, kind: str, width: int | None = None) -> Examples:
         """The examples with `position_ids` of a kind, for as many positions as they have, or for `width` of them.

@@ -1,18 +1,23 @@
-"""What the length of a bracket string says about its label, in a pool without duplicates.
+"""How long the strings of a pool of brackets without duplicates are, and what their length says about their label.
 
 Half of the strings of the pool are uniform nested words, half independent brackets without equal counts. Both have
-2 + 2 Binomial(longest / 2 - 1, 1/2) brackets; in place of a string with equal counts another one of another such
-length is drawn. Strings are drawn until each half holds `pool` / 2 different ones; `pool` 0 keeps duplicates.
+shortest + 2 Binomial((longest - shortest) / 2, 1/2) brackets; in place of a string with equal counts another one of
+another such length is drawn. Strings are drawn until each half holds `pool` / 2 different ones; `pool` 0 keeps
+duplicates.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from math import comb, expm1
 
-from genlab.errors import UserError
+import numpy as np
 
-__all__ = ["kept", "nested_share"]
+from genlab.errors import UserError
+from genlab.tasks.examples import Bools, Floats, Ints
+from genlab.tasks.words import different, nested, unequal
+
+__all__ = ["kept", "nested_share", "pool_words", "strings_held"]
 
 
 def nested_share(pool: int, longest: int, length: int) -> float:
@@ -27,40 +32,88 @@ def nested_share(pool: int, longest: int, length: int) -> float:
     return nested / (nested + others)
 
 
+def pool_words(rng: np.random.Generator, pool: int, longest: int, shortest: int = 2) -> tuple[Bools, Bools, Ints]:
+    """A pool, lengths rising: its words, bool[pool, longest], whether each is nested, bool[pool], and int[pool]."""
+    held = strings_held(pool, longest, shortest)
+    opens, is_nested = np.zeros((pool, longest), bool), np.zeros(pool, bool)
+    lengths = np.repeat(np.arange(shortest, longest + 1, 2), held.sum(axis=0))
+    end = 0
+    for length, (words, others) in zip(range(shortest, longest + 1, 2), held.T.tolist(), strict=True):
+        for count, draw in ((words, nested), (others, unequal)):
+            start, end = end, end + count
+            opens[start:end, :length] = different(partial(draw, rng), length, count)
+            is_nested[start:end] = draw is nested
+    return opens, is_nested, lengths
+
+
+def strings_held(pool: int, longest: int, shortest: int = 2) -> Ints:
+    """How many nested and other strings of each length the pool holds, int[2, length]: what is expected, rounded.
+
+    >>> strings_held(30, longest=8)               # of 2, 4, 6 and 8 brackets
+    array([[1, 2, 5, 7],
+           [1, 5, 7, 2]])
+
+    Raises:
+        UserError: there are too few strings of these lengths.
+    """
+    lengths = range(shortest, longest + 1, 2)
+    shares = np.array([_binomial(longest, length, shortest) for length in lengths])
+    held = shares[:, None] * np.array([kept(pool, longest, length, shortest) for length in lengths])
+    return np.stack(
+        [_rounded(half, count) for half, count in zip(held.T, (pool // 2, pool - pool // 2), strict=True)]
+    )
+
+
+def _rounded(expected: Floats, total: int) -> Ints:
+    """Whole numbers with this sum, each next to what is expected; the largest remainders are rounded up."""
+    floor = np.floor(expected * total / expected.sum()).astype(np.int64)
+    floor[np.argsort(floor - expected, kind="stable")[: total - int(floor.sum())]] += 1
+    return floor
+
+
 @cache
-def kept(pool: int, longest: int, length: int) -> tuple[float, float]:
+def kept(pool: int, longest: int, length: int, shortest: int = 2) -> tuple[float, float]:
     """Nested and other strings of a length that the pool is expected to hold, for each draw of that length."""
-    drawn = _draws(pool, longest)
-    return _kept(drawn[0], longest, length, nested=True), _kept(drawn[1], longest, length, nested=False)
+    law = (longest, shortest)
+    drawn = _draws(pool, *law)
+    return _kept(drawn[0], *law, length, nested=True), _kept(drawn[1], *law, length, nested=False)
 
 
-def _kept(draws: float, longest: int, length: int, nested: bool) -> float:
+def _kept(draws: float, longest: int, shortest: int, length: int, nested: bool) -> float:
     """Different strings among this many draws of all lengths, divided by the probability of the length."""
-    rate = draws if nested else draws * (1 - _equal(length)) / _accepted(longest)
+    rate = draws if nested else draws * (1 - _equal(length)) / _accepted(longest, shortest)
     if draws <= 1 or length > longest:
         return rate
-    strings = comb(length, length // 2)
-    strings = strings // (length // 2 + 1) if nested else 2**length - strings
-    often = rate * _binomial(longest, length) / strings  # draws of each string of this length
+    often = rate * _binomial(longest, length, shortest) / _strings(length, nested)  # draws of each string
     return rate * -expm1(-often) / often
 
 
+def _strings(length: int, nested: bool) -> int:
+    """Nested words of this length, or words without equal counts."""
+    equal = comb(length, length // 2)
+    return equal // (length // 2 + 1) if nested else 2**length - equal
+
+
 @cache
-def _draws(pool: int, longest: int) -> tuple[float, float]:
+def _draws(pool: int, longest: int, shortest: int) -> tuple[float, float]:
     """How many nested and other strings must be drawn until half of the pool each are different ones."""
-    return (_until(pool, longest, nested=True), _until(pool, longest, nested=False)) if pool else (1.0, 1.0)
+    law = (longest, shortest)
+    return (_until(pool, *law, nested=True), _until(pool, *law, nested=False)) if pool else (1.0, 1.0)
 
 
-def _until(pool: int, longest: int, nested: bool) -> float:
+def _until(pool: int, longest: int, shortest: int, nested: bool) -> float:
+    lengths = range(shortest, longest + 1, 2)
+
     def different(draws: float) -> float:
-        lengths = range(2, longest + 1, 2)
-        return sum(_binomial(longest, length) * _kept(draws, longest, length, nested) for length in lengths)
+        each = (_kept(draws, longest, shortest, length, nested) for length in lengths)
+        return sum(_binomial(longest, n, shortest) * count for n, count in zip(lengths, each, strict=True))
 
     low, high = pool / 2, pool / 2 * 1e6
     if different(high) < pool / 2:
+        half = "nested" if nested else "other"
         raise UserError(
-            f"a pool of {pool} different strings of at most {longest} brackets cannot be drawn: "
-            f"there are too few {'nested' if nested else 'other'} ones"
+            f"a pool of {pool} different strings of {shortest} to {longest} brackets cannot be drawn: of its {half} "
+            f"half there are only {sum(_strings(length, nested) for length in lengths)}"
         )
     for _ in range(100):
         middle = (low * high) ** 0.5
@@ -68,8 +121,9 @@ def _until(pool: int, longest: int, nested: bool) -> float:
     return high
 
 
-def _binomial(longest: int, length: int) -> float:
-    return comb(longest // 2 - 1, length // 2 - 1) / 2 ** (longest // 2 - 1)
+def _binomial(longest: int, length: int, shortest: int) -> float:
+    trials = (longest - shortest) // 2
+    return comb(trials, (length - shortest) // 2) / 2**trials
 
 
 def _equal(length: int) -> float:
@@ -77,5 +131,6 @@ def _equal(length: int) -> float:
     return comb(length, length // 2) / 2**length
 
 
-def _accepted(longest: int) -> float:
-    return sum(_binomial(longest, length) * (1 - _equal(length)) for length in range(2, longest + 1, 2))
+def _accepted(longest: int, shortest: int) -> float:
+    lengths = range(shortest, longest + 1, 2)
+    return sum(_binomial(longest, length, shortest) * (1 - _equal(length)) for length in lengths)

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from genlab.spec import Split
 from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.bracket_pool import kept, nested_share
-from genlab.tasks.words import arranged, equal_counts, independent, is_nested, redrawn, wrapped
+from genlab.tasks.bracket_pool import kept, nested_share, pool_words, strings_held
+from genlab.tasks.words import arranged, is_nested, redrawn, unequal, wrapped
 
 __all__ = ["Brackets"]
 
@@ -31,7 +31,8 @@ class Brackets(Task):
     `id` imitates a published pool of 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets without duplicates. There
     are few short nested words, so its short strings are mostly not nested and its long ones mostly are: the length
     alone gives the label of 63 % of them. `iid` keeps the duplicates; what is left is that short strings are more
-    often refused for their equal counts. In `length-matched` the length says nothing.
+    often refused for their equal counts. In `length-matched` the length says nothing. Training on a pool of `id`
+    (`pool`) draws the strings of the pool in the published way, none of them twice.
 
     The label is that of NESTED unless the parameter `rule` says EQUAL-COUNT: then strings of equal counts are True
     even where they are not nested. On `id` the two have the same examples, bit for bit; a share of
@@ -59,7 +60,7 @@ class Brackets(Task):
     splits = split_map(
         Split(
             name="id",
-            about="half nested, half without equal counts; a published pool without duplicates",
+            about="half nested, half without equal counts, as in a pool without duplicates (--pool holds none)",
             shift={"pool": 200_000, "longest": 40, "others": "unequal"},
         ),
         Split(name="iid", about="the same with duplicates", shift={"pool": 0, "longest": 40, "others": "unequal"}),
@@ -129,10 +130,31 @@ class Brackets(Task):
             if rows.any():
                 words = draw(rng, split, lengths[rows])
                 opens[rows, : words.shape[1]] = words
-        inside = np.arange(opens.shape[1]) < lengths[:, None]
-        string = Part(np.where(opens, _OPEN, _CLOSE), keep=None if inside.all() else inside)
-        answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
-        return assemble([Part(_START), string, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+        return _written(opens, label, lengths)
+
+    def check_pool(self, split: str | Split, low: int, high: int, size: int) -> None:
+        super().check_pool(split, low, high, size)
+        if self.split(split).shift.get("pool"):
+            strings_held(size, *self._ends(split, low, high))
+
+    def draw_pool(
+        self,
+        shared: np.random.Generator,
+        own: np.random.Generator,
+        split: str | Split,
+        low: int,
+        high: int,
+        size: int,
+    ) -> Examples:
+        """On `id` no string comes twice: half are nested, as many of each length as the published way leaves."""
+        if not self.split(split).shift.get("pool"):
+            return super().draw_pool(shared, own, split, low, high, size)
+        return _written(*pool_words(own, size, *self._ends(split, low, high)))
+
+    def _ends(self, split: str | Split, low: int, high: int) -> tuple[int, int]:
+        """The longest and the shortest string of a pool."""
+        lengths, _ = self.length_law(split, low, high)
+        return int(lengths[-1]), int(lengths[0])
 
     @property
     def _by_count(self) -> bool:
@@ -190,6 +212,13 @@ class Brackets(Task):
         return {"nested": ((depth.min(axis=1) >= 0) & (depth[:, -1] == 0)).astype(np.int64)}
 
 
+def _written(opens: Bools, label: Bools, lengths: Ints) -> Examples:
+    inside = np.arange(opens.shape[1]) < lengths[:, None]
+    string = Part(np.where(opens, _OPEN, _CLOSE), keep=None if inside.all() else inside)
+    answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
+    return assemble([Part(_START), string, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
+
+
 def _balanced(brackets: Sequence[str]) -> bool:
     height = 0
     for bracket in brackets:
@@ -210,7 +239,7 @@ def _nested(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
 def _unequal(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
     """Independent brackets, given that their counts differ."""
     del split
-    return redrawn(lambda lengths: independent(rng, lengths), equal_counts, lengths)
+    return unequal(rng, lengths)
 
 
 def _equal(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:

@@ -19,6 +19,7 @@ _N = TypeVar("_N", bound=np.generic)
 
 __all__ = [
     "arranged",
+    "different",
     "equal_counts",
     "heights",
     "independent",
@@ -28,6 +29,7 @@ __all__ = [
     "redrawn",
     "running",
     "small_ints",
+    "unequal",
     "wrapped",
 ]
 
@@ -103,6 +105,11 @@ def equal_counts(opens: Bools, lengths: Ints) -> Bools:
     return 2 * np.count_nonzero(opens & inside, axis=1) == lengths
 
 
+def unequal(rng: np.random.Generator, lengths: Ints) -> Bools:
+    """Words of independent brackets, given that their counts differ: bool[n, max(lengths)]."""
+    return redrawn(lambda lengths: independent(rng, lengths), equal_counts, lengths)
+
+
 def heights(opens: Bools) -> Ints:
     """Brackets still open after each place, negative where too many closed: int[n, width].
 
@@ -130,6 +137,20 @@ def partners(opens: Bools, lengths: Ints) -> Ints:
     level = heights(opens) + ~opens
     level[np.arange(opens.shape[1]) >= lengths[:, None]] = np.iinfo(level.dtype).max
     return np.argsort(level, axis=1, kind="stable")  # on one level brackets open and close by turns
+
+
+def different(draw: Callable[[Ints], Bools], length: int, count: int) -> Bools:
+    """The first `count` different words among those that `draw` gives at this length: bool[count, length].
+
+    Where all words are equally likely, each set of them is.
+    """
+    found = np.empty((0, length), bool)
+    while len(found) < count:
+        found = np.concatenate([found, draw(np.full(count, length))])
+        packed = np.packbits(found, axis=1)
+        first = np.unique(packed.view(f"S{packed.shape[1]}"), return_index=True)[1]
+        found = found[np.sort(first)[:count]]
+    return found
 
 
 def redrawn(

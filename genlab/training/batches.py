@@ -83,10 +83,8 @@ class Stream:
     def pool(self) -> Examples:
         """The fixed pool, lengths rising: lengths alike for all seeds, contents of (task, data_seed)."""
         train = self.train
-        lengths, weights = self.task.length_law(train.train_split, train.min_len, train.train_len)
-        drawn = np.random.default_rng([_LENGTHS, train.pool]).choice(lengths, size=train.pool, p=weights)
-        rng = np.random.default_rng([_POOL, train.data_seed])
-        return self.task.sample(rng, train.train_split, np.sort(drawn))
+        shared, own = np.random.default_rng([_LENGTHS, train.pool]), np.random.default_rng([_POOL, train.data_seed])
+        return self.task.draw_pool(shared, own, train.train_split, train.min_len, train.train_len, train.pool)
 
     def _pool_rows(self, step: int) -> Ints:
         """Rows of the pool at a step: every pass visits each example once, alike lengths together."""

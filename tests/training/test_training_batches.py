@@ -107,6 +107,13 @@ def test_a_pass_visits_each_example_of_the_pool_once(size: int) -> None:
     assert len({str(batches) for batches in passes}) == 4  # in another order each time
 
 
+def test_each_pass_over_a_pool_of_brackets_shows_each_string_once() -> None:
+    made = stream(make("brackets", max_len=10), pool=60, train_len=10, min_len=2, batch_size=8)
+    for epoch in range(2):
+        shown = [row for step in range(8) for row in rows_of(made.batch(8 * epoch + step))]
+        assert len(shown) == len(set(shown)) == 60
+
+
 def test_a_pool_batches_alike_lengths_and_pays_no_pads() -> None:
     made = stream(parity(max_len=30), pool=64, train_len=30, batch_size=4)
     assert (np.diff(made.pool.lengths) >= 0).all()
