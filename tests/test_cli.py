@@ -54,7 +54,7 @@ BAD = [
     (["eval", "last", "--lengths", "5"], "no last group yet"),
     (["eval", "abc", "--lengths", "5"], "no run or group 'abc'"),
     (["runs", "--task", "srt"], "did you mean 'sort'?"),
-    (["show", "parity", "--length", "0"], "allowed are 1 to 1 bits"),
+    (["show", "parity", "--length", "-3"], "length -3 on split 'id': its shortest has 1 bits"),
     (["show", "parity", "--split", "dens"], "did you mean 'dense'?"),
     (["show", "partiy"], "did you mean 'parity'?"),
     (["trian"], "Did you mean 'train'?"),

@@ -105,6 +105,11 @@ def test_mazes_are_drawn_and_kept_as_a_figure(lab, tmp_path: Path):
         (["show", "sort", "-n", "0"], "-n is at least 1"),
         (["show", "sort", "--seed", "-1"], "--seed at least 0"),
         (["show", "brackets", "--split", "longer", "--length", "8"], "its shortest has 42"),
+        (["show", "associative-recall", "--length", "0"], "length 0 on split 'id': its shortest has 1 pairs"),
+        (["show", "modular-icl", "--length", "-1"], "its shortest has 0 shots"),
+        (["show", "sort", "--max-len", "0"], "lengths are from 1 to 1,000,000"),
+        (["show", "parity", "--length", "9999999999"], "lengths are from 1 to 1,000,000"),
+        (["show", "needle", "--param", "keys=1000000000"], "less than or equal to 100000"),
     ],
     ids=lambda x: x if isinstance(x, str) else " ".join(x[-2:]),
 )

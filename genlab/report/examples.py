@@ -37,7 +37,8 @@ class Asked:
     def made(self, format: str | None = None) -> Task:
         """The task, in this format or the one asked for."""
         usual = task_class(self.task).shown_length
-        longest = self.max_len or max(usual if self.length is None else self.length, 1)
+        asked = usual if self.length is None or self.length < 1 else self.length
+        longest = asked if self.max_len is None else self.max_len
         return make(self.task, longest, format or self.format, self.params)
 
     def length_on(self, task: Task, split: str) -> int:
@@ -47,6 +48,12 @@ class Asked:
             UserError: the split makes no such length.
         """
         if self.length is not None:
+            shortest = task.min_len(task.split(split))
+            if self.length < shortest:  # the task's longest is no bound to tell: it is as long as what is asked for
+                raise UserError(
+                    f"task {task.name!r} cannot make length {self.length} on split {split!r}: "
+                    f"its shortest has {shortest} {task.length_unit}"
+                )
             task.check_lengths(split, [self.length])
             return self.length
         known = task.lengths_between(split, 0, task.max_len)

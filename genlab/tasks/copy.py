@@ -73,7 +73,10 @@ class Copy(Task):
 
     class Params(Task.Params):
         symbols: int = Field(
-            0, ge=0, description="size of the alphabet; 0: max_len + 4 for distinct symbols, 2 for repeats"
+            0,
+            ge=0,
+            le=100_000,
+            description="how many there are; 0: max_len + 4 for distinct ones, 2 for repeats",
         )
 
     params: Params

@@ -49,7 +49,7 @@ class Count(Task):
     )
 
     class Params(Task.Params):
-        numbers: int = Field(ge=2, description="numbers that exist, from 0 up; twice max_len unless given")
+        numbers: int = Field(ge=2, le=100_000, description="numbers there are, from 0 up; twice max_len unless given")
 
     params: Params
 

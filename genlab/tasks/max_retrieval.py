@@ -77,7 +77,7 @@ class MaxRetrieval(Task):
         """How fine the priorities are, and how many classes there are."""
 
         classes: int = Field(10, ge=2, le=26, description="different classes")
-        priorities: int = Field(0, ge=0, description="priorities of format tokens; 0: 2 max_len, at least 64")
+        priorities: int = Field(0, ge=0, le=100_000, description="priorities of tokens; 0: 2 max_len, at least 64")
 
     params: Params
 

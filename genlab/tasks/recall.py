@@ -60,8 +60,8 @@ class AssociativeRecall(Task):
     class Params(Task.Params):
         """Sizes of the two alphabets."""
 
-        keys: int = Field(0, ge=0, description="different keys; 0: max_len, at least 26")
-        values: int = Field(10, ge=2, description="different values")
+        keys: int = Field(0, ge=0, le=100_000, description="different keys; 0: max_len, at least 26")
+        values: int = Field(10, ge=2, le=100_000, description="different values")
 
     params: Params
 
@@ -186,8 +186,8 @@ class Needle(Task):
     class Params(Task.Params):
         """Sizes of the two alphabets."""
 
-        keys: int = Field(26, ge=4, description="different keys")
-        numbers: int = Field(10, ge=2, description="different numbers")
+        keys: int = Field(26, ge=4, le=100_000, description="different keys")
+        numbers: int = Field(10, ge=2, le=100_000, description="different numbers")
 
     params: Params
 

@@ -57,6 +57,9 @@ _BUILT_IN = MappingProxyType(
 )
 """Name -> where its class is, imported when it is asked for."""
 
+_LONGEST = 1_000_000
+"""No task is made for longer examples: a slip of the keyboard is told, not tried until memory ends."""
+
 _added: dict[str, type[Task]] = {}
 _plugins: list[str] = []
 
@@ -126,8 +129,8 @@ def spec(name: str, max_len: int, format: str | None = None, params: Mapping[str
     chosen = format or next(iter(cls.formats))
     if chosen not in cls.formats:
         raise unknown(f"format of task {name!r}:", chosen, cls.formats)
-    if max_len < 1:
-        raise UserError(f"max_len {max_len} is not allowed: a length is at least 1")
+    if not 1 <= max_len <= _LONGEST:
+        raise UserError(f"max_len {max_len} is not allowed: lengths are from 1 to {_LONGEST:,}")
     resolved = cls.resolve(chosen, max_len, params or {})
     return TaskSpec(name=name, version=cls.version, format=chosen, max_len=max_len, params=resolved)
 

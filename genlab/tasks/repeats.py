@@ -82,8 +82,8 @@ class Repeats(Task):
     class Params(Task.Params):
         """What the text is made of."""
 
-        symbols: int = Field(64, ge=8, description="different tokens of the text")
-        n_tokens: int = Field(64, ge=11, description="tokens of the text")
+        symbols: int = Field(64, ge=8, le=100_000, description="different tokens of the text")
+        n_tokens: int = Field(64, ge=11, le=100_000, description="tokens of the text")
 
     params: Params
 

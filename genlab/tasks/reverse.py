@@ -61,7 +61,9 @@ class Reverse(Task):
     )
 
     class Params(Task.Params):
-        symbols: int = Field(ge=2, description="symbols of the alphabet; unless given, 2, or max_len without repeats")
+        symbols: int = Field(
+            ge=2, le=100_000, description="how many there are; unless given, 2, or max_len if unique"
+        )
 
     params: Params
 

@@ -57,7 +57,7 @@ class Sort(Task):
     )
 
     class Params(Task.Params):
-        symbols: int = Field(0, ge=0, description="values that items are drawn from; 0: twice max_len")
+        symbols: int = Field(0, ge=0, le=100_000, description="values that items are drawn from; 0: twice max_len")
 
     params: Params
 
