@@ -19,7 +19,6 @@ __all__ = ["DyckNext"]
 
 _NONE = Vocab.first
 Depths = NDArray[np.int8]
-_END = Part(Vocab.end, scored=True)
 
 
 class DyckNext(Task):
@@ -98,11 +97,13 @@ class DyckNext(Task):
         left = depths[lengths - 1, np.arange(len(lengths))].astype(np.int64)[:, None]
         level = left - 1 - np.arange(1 if self.format == "next" else stack.shape[1])
         waiting = np.take_along_axis(stack, np.maximum(level, 0), axis=1)
-        keep = (level >= 0) | (np.arange(level.shape[1]) == 0)
-        answer = Part(
-            np.where(left > 0, _NONE + 1 + k + waiting, _NONE), scored=True, keep=None if keep.all() else keep
-        )
-        return assemble([prompt, Part(Vocab.sep), answer, _END], lengths)
+        # The end token stands in one part with the answer, so that no row has a gap to be closed.
+        answer = np.pad(np.where(left > 0, _NONE + 1 + k + waiting, _NONE), ((0, 0), (0, 1)))
+        size = np.clip(left, 1, level.shape[1])
+        np.put_along_axis(answer, size, Vocab.end, axis=1)
+        keep = np.arange(answer.shape[1]) <= size
+        part = Part(answer, scored=True, keep=None if keep.all() else keep)
+        return assemble([prompt, Part(Vocab.sep), part], lengths)
 
     def _depths(self, rng: np.random.Generator, kind: str, lengths: Ints) -> Depths:
         """Brackets open after each place, int[n, max(lengths)]."""

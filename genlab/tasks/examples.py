@@ -140,6 +140,9 @@ def _close_up(whole: Ints, marks: Bools, keep: Bools) -> tuple[Ints, Bools]:
     """Move the kept cells of each row to its left; pads fill the right."""
     counts = keep.sum(axis=1)
     place = np.arange(int(counts.max()))[None, :] < counts[:, None]
+    width = place.shape[1]
+    if np.array_equal(keep[:, :width], place):  # nothing has to move
+        return np.where(place, whole[:, :width], Vocab.pad), marks[:, :width] & place
     closed = np.full(place.shape, Vocab.pad, np.int64)
     closed_marks = np.zeros(place.shape, bool)
     closed[place] = whole[keep]
