@@ -12,7 +12,7 @@ from scipy import stats
 from genlab.errors import UserError
 from genlab.tasks import make
 from genlab.tasks.sentence_parser import Parser
-from genlab.tasks.sentences import AUX, NOUN, VI, VT, Choice, Grammar, Template
+from genlab.tasks.sentences import AUX, NOUN, VI, VT, Grammar
 
 QUESTION, TENSE = "question-formation", "tense-reinflection"
 GRAMMARS = {QUESTION: Grammar(auxiliaries=True), TENSE: Grammar(auxiliaries=False)}
@@ -319,35 +319,6 @@ def test_chance_is_the_sum_of_squared_probabilities(name, length):
         for (kinds, _), count in frames.items()
     )
     assert task.chance(length) == pytest.approx(expected, rel=0.08)
-
-
-def test_every_template_is_read_as_it_was_made():
-    for name, grammar in GRAMMARS.items():
-        rng = np.random.default_rng(0)
-        for number, template in enumerate(grammar.templates):
-            sentences = grammar.draw(rng, np.array([number]), len(template.slots))
-            words = [grammar.words[i] for i in grammar.ids(sentences)[0]]
-            parse = PARSERS[name].read(words)
-            assert parse.verb == template.verb
-            assert parse.nouns == tuple(template.places(NOUN))
-            assert {p: template.slots[p][1] for p in parse.subjects} == parse.subjects
-
-
-def test_words_that_are_no_sentence_are_not_read():
-    for text in ("my sing", "my otter does sing sing", "otter does sing", "my otter"):
-        with pytest.raises(ValueError, match=r"no (noun|sentence)"):
-            PARSERS[QUESTION].read(text.split())
-
-
-def test_templates_are_chosen_by_weight_among_those_of_a_length():
-    slots = [((0, 0),) * n for n in (2, 3, 2, 3, 2)]
-    templates = [Template(s, 1, "plain", 1.0) for s in slots]
-    choice = Choice(templates, np.array([0.2, 0.1, 0.6, 0.0, 0.0]))
-    assert choice.weights == pytest.approx({2: 0.8, 3: 0.1})
-    chosen = choice(np.random.default_rng(0), np.array([2, 3] * 3000))
-    assert set(chosen[1::2]) == {1}
-    assert stats.chisquare([np.sum(chosen[::2] == i) for i in (0, 2)], [750, 2250]).pvalue > 1e-3
-    assert choice.shares(2) == pytest.approx([0.25, 0, 0.75, 0, 0])
 
 
 def test_lengths_without_a_sentence_are_refused():
