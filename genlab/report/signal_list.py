@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from genlab.probes.signal import Signal
 
-__all__ = ["show_signals"]
+__all__ = ["paragraph", "show_signals"]
+
+_WIDEST, _NAMES = 100, 12
 
 
 def show_signals(signals: Sequence[Signal], as_json: bool) -> None:
-    """Print signals, family by family."""
+    """Print signals family by family, a paragraph each, no wider than the terminal (piped: 80 columns)."""
     if as_json:
         print(json.dumps([_as_json(s) for s in signals], indent=1))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("signal", "a", "measures", "formula", "unit", "range", "forecasts", "source"):
-        table.add_column(column, overflow="fold")
-    family = ""
-    for s in signals:
-        if s.family != family:
-            family = s.family
-            table.add_row(Text(family, style="bold"))
-        name = f"{s.name} (slow)" if s.slow else s.name
-        use = "yes" if s.admissible else f"no: {s.why_not}"
-        table.add_row(name, s.per, s.about, s.formula, s.unit, f"{_end(s.low)} to {_end(s.high)}", use, s.source)
-    Console().print(table)
-    print("slow ones are read when they are named: lab probe RUNS --signals NAME,FAMILY,...")
+    console = Console(highlight=False)
+    width = min(console.width, _WIDEST)
+    for family, members in groupby(signals, key=lambda s: s.family):
+        console.print(Text(family, style="bold underline"))
+        for s in members:
+            console.print()
+            console.print(Text(s.name, style="bold"))
+            for line in paragraph(s, width):
+                console.print(Text(line), soft_wrap=True)
+        console.print()
+    console.print(
+        Text("slow ones are read when they are named: lab probe RUNS --signals NAME,FAMILY,..."), soft_wrap=True
+    )
+
+
+def paragraph(s: Signal, width: int) -> list[str]:
+    """What there is to say of a signal below its name, in lines of at most `width` characters."""
+    entries = {
+        "measures": s.about,
+        "formula": s.formula,
+        "range": f"{_end(s.low)} to {_end(s.high)}",
+        "unit": s.unit,
+        "one a": f"{s.per} (slow: read when named)" if s.slow else s.per,
+        "source": s.source,
+        "admissible": "yes" if s.admissible else f"no: {s.why_not}",
+    }
+    found: list[str] = []
+    for name, text in entries.items():
+        start = f"  {name:<{_NAMES}}"
+        found += textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start))
+    return found
 
 
 def _as_json(s: Signal) -> dict[str, Any]:

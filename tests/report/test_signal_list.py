@@ -1,0 +1,24 @@
+"""`lab signals` on a terminal of eighty columns, which is also what a pipe is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from genlab.probes.signal import chosen
+
+
+def test_the_list_is_read_at_eighty_columns(lab, monkeypatch: pytest.MonkeyPatch):
+    """Families as headings, a paragraph a signal that says all that was declared, no line beyond the width."""
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = lab("signals", "copying,random_induction_prefix")
+    assert status == 0
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    names = ["copying", "copying_eigenvalues", "copying_logits", "induction", "random_induction_prefix"]
+    assert [line for line in lines if line and not line.startswith((" ", "slow"))] == names
+    said = " ".join(out.split())
+    for s in chosen(["copying", "random_induction_prefix"]):
+        for words in (s.about, s.formula, s.unit, s.source, s.why_not):
+            assert " ".join(words.split()) in said
+    assert "admissible yes" in said
+    assert "admissible no: reads repeated random tokens" in said
