@@ -1,7 +1,7 @@
 """Pairs of runs of one architecture, right in distribution, that differ by seed alone and split outside it.
 
 They are kept as a small store of their own, so that every command reads them: `lab probe pair-1 --store
-benchmarks/pairs`, `lab notebook RUN --store benchmarks/pairs`.
+benchmarks/pairs/store`, `lab notebook RUN --store benchmarks/pairs/store`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ def keep_pairs(store: Store, grids: Sequence[str], target: str, folder: Path) ->
     rows = pd.DataFrame({"exact_match": exact, "outside": values_of(about, parse_target(target)).value})
     order = rows[rows["exact_match"] >= FIT].sort_values("outside")
     pairs = list(zip(order.index[:_PAIRS], order.index[::-1][:_PAIRS], strict=True))
-    kept, found = Store(folder), []
+    kept, found = Store(folder / "store"), []
     kept.ready()
     for number, pair in enumerate(pairs, start=1):
         for run in map(str, pair):
             if run not in kept:
                 kept.commit([_state(store, run)], store.entry(run)["environment"])
-                kept.add_evals(store.evals([run], answers=True).to_dict("records"))
+                evals = store.evals([run], answers=True)
+                kept.add_evals(evals.astype(object).where(evals.notna(), None).to_dict("records"))
             seeds = store.spec(run).train
             seeds = {"init_seed": seeds.init_seed, "data_seed": seeds.data_seed}
             found.append({"pair": number, "run_id": run, **seeds, **rows.loc[run].round(4)})

@@ -91,7 +91,8 @@ def outcome_name(metric: str, split: str, length: int) -> str:
 def _settings(about: pd.DataFrame) -> pd.DataFrame:
     fields = {*ModelConfig.model_fields, *TrainConfig.model_fields, "task", "format", "max_len"}
     fields |= {name for name in about if name.startswith("params.")}
-    return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]]
+    # A column that none of the runs has is of other runs of the store.
+    return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]].dropna(axis=1, how="all")
 
 
 def _with_place(rows: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
