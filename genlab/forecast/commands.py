@@ -12,16 +12,17 @@ import pandas as pd
 
 from genlab.errors import UserError
 from genlab.forecast.causal import Kind, removal_lines, remove_head
+from genlab.forecast.conformal import SHARE
 from genlab.forecast.forecaster import load_forecaster
 from genlab.forecast.forecaster import save_forecaster as keep
 from genlab.forecast.judge import judge
 from genlab.forecast.learning import learning_curve
 from genlab.forecast.ledger import Ledger, check_not_fed_back, seen_at
-from genlab.forecast.predictors import Model
+from genlab.forecast.predictors import Model, main_predictor
 from genlab.forecast.rules import rules_learned
 from genlab.forecast.sealing import lock, score_lock, seal_plan
 from genlab.forecast.sentences import MEASURE, sentence
-from genlab.forecast.show import as_json, columns_of, learning_lines, lines
+from genlab.forecast.show import as_json, columns_of, interval_line, learning_lines, lines
 from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import parse_target
 from genlab.runs.store import Store
@@ -118,15 +119,18 @@ def lock_forecasts(store: Path | None, grid: str, name: str) -> Told:
     told.append(f"{len(entry['runs'])} runs of {grid}, target {entry['target']}, by forecaster {name}")
     if seen:
         told.append(f"left out: {seen} runs whose outcome was seen before")
-    mean = {run: said[1] for run, said in _main(entry).items()}
-    told += columns_of(("run", "forecast"), [(run, f"{value:.3f}") for run, value in mean.items()])
+    told += _forecast_lines(entry)
     return told, entry
 
 
-def _main(entry: dict[str, Any]) -> dict[str, list[float]]:
-    """The forecasts that stand for all: with the signal if one was named."""
-    wanted = f"baselines + {entry['signal']}" if entry["signal"] else "baselines"
-    return entry["forecasts"].get(wanted) or next(iter(entry["forecasts"].values()))
+def _forecast_lines(entry: dict[str, Any]) -> list[str]:
+    """A row a run: what is forecast, and between which numbers it is expected."""
+    said = entry["forecasts"][main_predictor(entry["forecasts"], entry["signal"])]
+    if not entry["intervals"]:
+        return columns_of(("run", "forecast"), [(run, f"{value:.3f}") for run, (_, value) in said.items()])
+    ends = entry["intervals"]["runs"]
+    rows = [(run, f"{value:.3f}", *map(_number, ends[run])) for run, (_, value) in said.items()]
+    return columns_of(("run", "forecast", f"{SHARE:.0%} from".replace("%", " %"), "to"), rows)
 
 
 def score_locks(store: Path | None, which: str | None) -> Told:
@@ -168,6 +172,7 @@ def _score(store: Store, ledger: Ledger, entry: dict[str, Any]) -> list[str]:
     names = list(next(iter(told["scores"].values())))
     head = ("predictor", f"{MEASURE[target.kind]} within settings", *names[1:])
     shown += columns_of(head, [(n, *(_number(one[k]) for k in names)) for n, one in told["scores"].items()])
+    shown += [interval_line(told["intervals"])] if "intervals" in told else []
     return [*shown, *(f"  {sentence(gap, target.kind, 'runs sealed before looking')}" for gap in gaps)]
 
 

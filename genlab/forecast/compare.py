@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from genlab.forecast.intervals import (
 from genlab.forecast.predictions import Predictions
 from genlab.forecast.scores import Block, influence, ranking
 
-__all__ = ["Difference", "difference", "overall", "per_setting"]
+__all__ = ["Difference", "difference", "over_runs", "overall", "per_setting"]
 
 _DRAWS = 2000
 
@@ -80,10 +81,22 @@ def difference(found: Predictions, of: str, over: str, across_settings: bool, rn
         interval = setting_interval(gaps, shared, len(np.unique(found.twins)))
         p = sign_flip(gaps, rng) if interval.low is not None and shared == 0 else None
     else:
-        drawn = multiplicities(found.twins, _DRAWS, rng)
-        draws = overall(found.blocks, first, drawn) - overall(found.blocks, second, drawn)
-        interval = bootstrap_interval(weighted, draws, _units(found))
+        interval = over_runs(
+            found, lambda drawn: overall(found.blocks, first, drawn) - overall(found.blocks, second, drawn), rng
+        )
     return Difference(of, over, interval, weighted, settings, p)
+
+
+def over_runs(
+    found: Predictions, score: Callable[[np.ndarray | None], np.ndarray], rng: np.random.Generator
+) -> Interval:
+    """A score with its bootstrap interval over runs, those that share seeds drawn together.
+
+    Args:
+        score: float[draw] from how often each draw holds each run (None: each once).
+    """
+    drawn = multiplicities(found.twins, _DRAWS, rng)
+    return bootstrap_interval(float(score(None)[0]), score(drawn), _units(found))
 
 
 def _units(found: Predictions) -> int:

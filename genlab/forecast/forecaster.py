@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow as pa
 
 from genlab.errors import UserError, unknown
+from genlab.forecast.conformal import prediction_intervals
 from genlab.forecast.judge import signal_column
 from genlab.forecast.population import choose
-from genlab.forecast.predictors import Model, fit, make_predictors, matrix
+from genlab.forecast.predictors import Model, Predictor, fit, main_predictor, make_predictors, matrix
 from genlab.forecast.roles import KNOWN_BEFORE, columns, frame_of, part
-from genlab.forecast.splits import twins_of
+from genlab.forecast.splits import Fold, settings_of, twins_of
 from genlab.forecast.tables import FIT
-from genlab.forecast.targets import Target, parse_target, values_of
+from genlab.forecast.targets import Target, Values, parse_target, values_of
 from genlab.runs.files import create_json, read_json, read_table, write_table
 from genlab.runs.store import Store, now
 
@@ -52,6 +53,33 @@ class Forecaster:
         Raises:
             UserError: a run that was trained on, or a column of the training runs that none of the new runs has.
         """
+        rows, values, fold, predictors = self._with(new)
+        twins, yes_no = twins_of(rows), self.target.kind == "yes/no"
+        found: dict[str, dict[str, list[float]]] = {}
+        for one in predictors:
+            said = fit(one, matrix(rows, one), values.value, fold.train, fold.test, twins, yes_no, self.seed)
+            pairs = zip(new.index, said.rank.tolist(), said.mean.tolist(), strict=True)
+            found[one.name] = {str(run): [rank, mean] for run, rank, mean in pairs}
+        return found
+
+    def intervals(self, new: pd.DataFrame) -> dict[str, Any]:
+        """Prediction intervals of the forecasts that stand for all: `of`, and run -> [low, high] (None: no end).
+
+        Empty for yes/no targets, whose forecasts are probabilities. Raises as `forecast`.
+        """
+        if self.target.kind == "yes/no":
+            return {}
+        rows, values, fold, predictors = self._with(new)
+        main = main_predictor([one.name for one in predictors], self.signal)
+        one = next(one for one in predictors if one.name == main)
+        setting, twins = settings_of(rows), twins_of(rows)
+        made = prediction_intervals(one, rows, matrix(rows, one), values, setting, twins, fold, self.seed)
+        ends = np.stack([made.low, made.high], axis=1)
+        finite: list[list[float | None]] = [[float(end) if np.isfinite(end) else None for end in p] for p in ends]
+        return {"of": main, "runs": dict(zip(map(str, new.index), finite, strict=True))}
+
+    def _with(self, new: pd.DataFrame) -> tuple[pd.DataFrame, Values, Fold, list[Predictor]]:
+        """Training runs and new ones in one table, outcomes of the former, which is which, and the predictors."""
         if both := set(new.index) & set(self.table.index):
             raise UserError(f"forecaster {self.name!r} was trained on {len(both)} of these runs ({min(both)}, ...)")
         for column in columns(self.table, KNOWN_BEFORE):
@@ -62,18 +90,13 @@ class Forecaster:
                 )
         count = len(self.table)
         known = [column for column in self.table.columns if column[0] in (*KNOWN_BEFORE, "seed")]
-        both_tables = pd.concat([self.table[known], new.reindex(columns=known)])
-        values = values_of(self.table, self.target)
-        target = np.concatenate([values.value, np.full(len(new), np.nan)])
-        train, test = np.arange(count), np.arange(count, count + len(new))
+        rows = pd.concat([self.table[known], new.reindex(columns=known)])
+        seen = values_of(self.table, self.target)
+        value = np.concatenate([seen.value, np.full(len(new), np.nan)])
+        values = Values(value, np.concatenate([seen.censored, np.zeros(len(new), bool)]))
         column = None if self.signal is None else signal_column(self.table, self.signal)
-        twins, yes_no = twins_of(both_tables), self.target.kind == "yes/no"
-        found: dict[str, dict[str, list[float]]] = {}
-        for one in make_predictors(both_tables, column, self.model):
-            said = fit(one, matrix(both_tables, one), target, train, test, twins, yes_no, self.seed)
-            pairs = zip(new.index, said.rank.tolist(), said.mean.tolist(), strict=True)
-            found[one.name] = {str(run): [rank, mean] for run, rank, mean in pairs}
-        return found
+        fold = Fold("new runs", np.arange(count), np.arange(count, count + len(new)))
+        return rows, values, fold, make_predictors(rows, column, self.model)
 
     @property
     def used(self) -> list[list[str]]:

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from genlab.errors import UserError, unknown
-from genlab.forecast.compare import Difference, difference, overall, per_setting
+from genlab.forecast.compare import Difference, difference, over_runs, overall, per_setting
 from genlab.forecast.intervals import Interval, setting_interval
 from genlab.forecast.lengths import by_length
 from genlab.forecast.permutation import Tried, try_all
 from genlab.forecast.population import Population, choose
 from genlab.forecast.predictions import Predictions, predict
-from genlab.forecast.predictors import Model, make_predictors
+from genlab.forecast.predictors import Model, main_predictor, make_predictors
 from genlab.forecast.roles import part
 from genlab.forecast.scores import mean_scores
 from genlab.forecast.splits import Fold, leave_one_out, random_runs, settings_of, small_to_large, twins_of
@@ -46,7 +46,7 @@ class Scored:
     Attributes:
         settings: setting -> (score within it, its pairs or runs).
         mean: over settings, each once, with its interval where settings were held out.
-        weighted: over settings, by pairs.
+        weighted: over settings, by pairs, with its interval over runs where settings were not held out.
         across: over all test runs of a fold, whatever their setting (often printed; mostly tells settings apart).
         means: Brier and log score, or R^2 and mean absolute error.
     """
@@ -54,7 +54,7 @@ class Scored:
     name: str
     settings: dict[str, tuple[float, float]]
     mean: Interval
-    weighted: float
+    weighted: Interval
     across: float
     means: dict[str, float]
 
@@ -128,7 +128,9 @@ def judge(
     predictors = make_predictors(chosen, column, model)
     twins = twins_of(chosen)
     kind = population.kind
-    found = predict(chosen, kind, values, predictors, folds, setting, twins, seed)
+    # Lengths beyond those trained on are unlike them, whatever is left out: no interval is honest there.
+    bounded = None if kind == "yes/no" or by == "length" else main_predictor([p.name for p in predictors], signal)
+    found = predict(chosen, kind, values, predictors, folds, setting, twins, seed, bounded)
     held_out = by in ("setting", "task")
     over = [name for name in OVER if name in found.rank]
     names = list(part(chosen, "signal").columns)
@@ -140,7 +142,7 @@ def judge(
         population,
         found,
         [name for name in found.settings if name not in found.scored],
-        [_scored(found, p.name, held_out) for p in predictors],
+        [_scored(found, p.name, held_out, rng) for p in predictors],
         _claims(found, signal, over, held_out, rng),
         try_all(names, read, kind, values.value, values.censored, setting, twins, rng) if names else [],
         population.ceiling(setting),
@@ -171,14 +173,17 @@ def _folds(
     return leave_one_out(table, setting, rng, keep_twins)
 
 
-def _scored(found: Predictions, name: str, held_out: bool) -> Scored:
+def _scored(found: Predictions, name: str, held_out: bool, rng: np.random.Generator) -> Scored:
     rank = found.rank[name]
     settings = per_setting(found.blocks, rank)
     values = np.array([value for value, _ in settings.values()])
     mean = setting_interval(values)
     if not held_out:
         mean = Interval(mean.value, None, None, "the settings were not held out")
-    weighted, across = float(overall(found.blocks, rank)[0]), float(overall(found.across(), rank)[0])
+    weighted = Interval(float(overall(found.blocks, rank)[0]), None, None, "settings were held out")
+    if not held_out:
+        weighted = over_runs(found, lambda drawn: overall(found.blocks, rank, drawn), rng)
+    across = float(overall(found.across(), rank)[0])
     means = mean_scores(found.kind, found.mean[name], found.value, found.censored)
     return Scored(name, settings, mean, weighted, across, means)
 

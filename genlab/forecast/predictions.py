@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from genlab.forecast.conformal import PredictionIntervals, prediction_intervals
 from genlab.forecast.predictors import Predictor, fit, matrix
 from genlab.forecast.scores import Block, blocks_of
 from genlab.forecast.splits import Fold
@@ -26,6 +27,7 @@ class Predictions:
         value, censored, twins: the outcome, and the group of runs with the same seeds, of each.
         rank, mean: predictor -> float[test], what it ranks by, and what it expects.
         blocks: rows that may be compared: of one setting and one fold.
+        intervals: of one predictor, where they were asked for.
     """
 
     kind: Kind
@@ -38,6 +40,7 @@ class Predictions:
     rank: dict[str, np.ndarray]
     mean: dict[str, np.ndarray]
     blocks: list[Block]
+    intervals: PredictionIntervals | None = None
 
     @property
     def settings(self) -> list[str]:
@@ -65,15 +68,18 @@ def predict(
     setting: np.ndarray,
     twins: np.ndarray,
     seed: int = 0,
+    bounded: str | None = None,
 ) -> Predictions:
     """Fit every predictor in every fold, and forecast its test rows.
 
     Args:
         setting, twins: of each run of the table.
         seed: of the trees.
+        bounded: the predictor that prediction intervals are made for too.
     """
     rank: dict[str, np.ndarray] = {}
     mean: dict[str, np.ndarray] = {}
+    intervals: PredictionIntervals | None = None
     for predictor in predictors:
         x = matrix(table, predictor)
         fitted = [
@@ -81,9 +87,13 @@ def predict(
         ]
         rank[predictor.name] = np.concatenate([one.rank for one in fitted])
         mean[predictor.name] = np.concatenate([one.mean for one in fitted])
+        if predictor.name == bounded:
+            made = [prediction_intervals(predictor, table, x, values, setting, twins, f, seed) for f in folds]
+            ends = [np.concatenate(side) for side in zip(*((one.low, one.high) for one in made), strict=True)]
+            intervals = PredictionIntervals(predictor.name, *ends)
     row = np.concatenate([fold.test for fold in folds])
     number = np.concatenate([np.full(len(fold.test), i) for i, fold in enumerate(folds)])
     value, censored = values.value[row], values.censored[row]
     blocks = blocks_of(kind, value, censored, setting[row], number)
     about = (row, number, setting[row], value, censored, twins[row])
-    return Predictions(kind, *about, rank, mean, blocks)
+    return Predictions(kind, *about, rank, mean, blocks, intervals)

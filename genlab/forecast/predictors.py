@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,7 @@ from genlab.forecast.roles import BASELINE, KNOWN_BEFORE, columns, part
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-__all__ = ["Model", "Predictor", "fit", "make_predictors", "matrix"]
+__all__ = ["Model", "Predictor", "fit", "main_predictor", "make_predictors", "matrix"]
 
 Model = Literal["linear", "forest", "boosting", "threshold"]
 _INNER_FOLDS = 3
@@ -87,6 +87,13 @@ def make_predictors(table: pd.DataFrame, signal: tuple[str, str] | None, model: 
         )
         wanted += [Predictor(name, every, kind) for name, kind in names]
     return [p for p in wanted if p.columns]
+
+
+def main_predictor(names: Iterable[str], signal: str | None) -> str:
+    """The predictor whose forecasts stand for all: baselines, with the signal where one was asked about."""
+    found = list(names)
+    wanted = "baselines" if signal is None else f"baselines + {signal}"
+    return wanted if wanted in found else found[0]
 
 
 def matrix(table: pd.DataFrame, predictor: Predictor) -> np.ndarray:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from genlab.errors import UserError
 from genlab.forecast.compare import Difference, difference, overall
+from genlab.forecast.conformal import PredictionIntervals
 from genlab.forecast.forecaster import Forecaster
 from genlab.forecast.judge import OVER
 from genlab.forecast.ledger import Entry, Ledger, inputs_hash, seen_at
@@ -78,6 +79,7 @@ def lock(ledger: Ledger, table: pd.DataFrame, grid: str, forecaster: Forecaster)
         "setting": dict(zip(map(str, new.index), settings[len(trained) :][unseen].tolist(), strict=True)),
         "trained_settings": sorted(set(settings[: len(trained)].tolist())),
         "forecasts": said,
+        "intervals": forecaster.intervals(new),
     }
     return ledger.append("forecasts", content), int(seen.notna().sum())
 
@@ -124,7 +126,17 @@ def _predictions(entry: Entry, target: Target, table: pd.DataFrame) -> Predictio
         {name: np.array([said[run][i] for run in runs]) for name, said in entry["forecasts"].items()} for i in (0, 1)
     )
     about = (np.arange(len(runs)), np.zeros(len(runs)), setting, values.value, values.censored, twins_of(table))
-    return Predictions(target.kind, *about, rank, mean, blocks)
+    return Predictions(target.kind, *about, rank, mean, blocks, _intervals(entry))
+
+
+def _intervals(entry: Entry) -> PredictionIntervals | None:
+    """Those that were sealed; none for yes/no targets."""
+    sealed = entry.get("intervals")  # locks made before there were any have none
+    if not sealed:
+        return None
+    ends = np.array([sealed["runs"][run] for run in entry["runs"]], float)
+    low, high = (np.where(np.isnan(end), none, end) for end, none in zip(ends.T, (-np.inf, np.inf), strict=True))
+    return PredictionIntervals(sealed["of"], low, high)
 
 
 def _told(entry: Entry, found: Predictions, across: bool, changed: str) -> tuple[Outcome, list[Difference]]:
@@ -143,6 +155,8 @@ def _told(entry: Entry, found: Predictions, across: bool, changed: str) -> tuple
     told = {"lock": entry["number"], "target": entry["target"], "runs": len(found.row), "changed": changed}
     told |= {"not_scored": [s for s in found.settings if s not in found.scored], "scores": scores}
     told["outcomes"] = dict(zip(entry["runs"], found.value.tolist(), strict=True))
+    if found.intervals is not None:
+        told["intervals"] = found.intervals.summary(found.value)
     told["claims"] = [
         {"of": g.of, "over": g.over, "difference": g.interval.value, "low": g.interval.low, "high": g.interval.high}
         for g in gaps

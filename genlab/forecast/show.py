@@ -7,14 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from genlab.forecast.intervals import words
+from genlab.forecast.conformal import FEWEST_RUNS
+from genlab.forecast.intervals import FEWEST, words
 from genlab.forecast.judge import Judgement, Scored
 from genlab.forecast.sentences import MEASURE, claim, suspects
 
-__all__ = ["as_json", "columns_of", "learning_lines", "lines"]
+__all__ = ["HELD_OUT", "as_json", "columns_of", "interval_line", "learning_lines", "lines"]
 
 _SHOWN = 12
-_HELD_OUT = ("setting", "task")
+HELD_OUT = ("setting", "task")
+"""What is held out where settings are the unit of intervals."""
 
 
 def lines(found: Judgement, sealed: str | None = None) -> list[str]:
@@ -24,6 +26,8 @@ def lines(found: Judgement, sealed: str | None = None) -> list[str]:
         sealed: when the plan of this analysis was sealed, or None: all of it is exploratory.
     """
     told = [*_about(found), "", *_scores(found)]
+    if (made := found.predictions.intervals) is not None:
+        told += ["", interval_line(made.summary(found.predictions.value))]
     if found.claims:
         kind = (
             f"sealed before looking, {sealed}" if sealed else "exploratory: not sealed before the outcomes were seen"
@@ -77,13 +81,13 @@ def _spread(found: Judgement) -> str:
 def _scores(found: Judgement) -> list[str]:
     measure = MEASURE[found.predictions.kind]
     head = ["predictor", f"{measure} within settings"]
-    held_out = found.by in _HELD_OUT
+    held_out = found.by in HELD_OUT
     picks: list[Callable[[Scored], str]] = [
-        lambda one: words(one.mean).replace("+", "") if held_out else f"{one.weighted:.3f}"
+        lambda one: words(one.mean if held_out else one.weighted).replace("+", "")
     ]
     if held_out:
         head.append("by pairs")
-        picks.append(lambda one: f"{one.weighted:.3f}")
+        picks.append(lambda one: f"{one.weighted.value:.3f}")
     else:
         head.append("across settings")
         picks.append(lambda one: f"{one.across:.3f}")
@@ -116,9 +120,23 @@ def learning_lines(curve: pd.DataFrame, measure: str) -> list[str]:
     return [f"{measure} within settings, mean and range over draws that overlap", *columns_of(head, rows)]
 
 
+def interval_line(made: dict[str, Any]) -> str:
+    """One line about prediction intervals, from their `summary`.
+
+    >>> interval_line({"of": "baselines", "share": 0.9, "inside": 0.88, "no_end": 0, "width": 0.31, "runs": 50})
+    '90 % prediction intervals of baselines hold 0.880 of 50 outcomes; median width 0.31'
+    """
+    what = f"{made['share']:.0%} prediction intervals of {made['of']}".replace("%", " %")
+    if made["no_end"] == made["runs"]:
+        return f"no {what}: they need {FEWEST_RUNS} training runs, of {FEWEST} settings where settings are new"
+    width = "no end" if made["width"] is None else f"median width {made['width']:.3g}"
+    without = f"; {made['no_end']} without an end" if made["no_end"] else ""
+    return f"{what} hold {made['inside']:.3f} of {made['runs']} outcomes; {width}{without}"
+
+
 def as_json(found: Judgement, sealed: str | None = None) -> dict[str, Any]:
     """A judgement as plain data."""
-    population = found.population
+    population, made = found.population, found.predictions.intervals
     return {
         "target": found.target.text,
         "kind": found.predictions.kind,
@@ -132,12 +150,14 @@ def as_json(found: Judgement, sealed: str | None = None) -> dict[str, Any]:
         "missing": population.missing,
         "ceiling": found.ceiling,
         "suspects": suspects(found),
+        "intervals": None if made is None else made.summary(found.predictions.value),
         "predictors": [
             {
                 "name": one.name,
                 "within": one.mean.value,
                 "interval": [one.mean.low, one.mean.high],
-                "by_pairs": one.weighted,
+                "by_pairs": one.weighted.value,
+                "by_pairs_interval": [one.weighted.low, one.weighted.high],
                 "across": one.across,
                 "settings": {name: value for name, (value, _) in one.settings.items()},
                 **one.means,

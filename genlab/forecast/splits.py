@@ -15,7 +15,7 @@ import pandas as pd
 from genlab.errors import UserError
 from genlab.forecast.roles import part, varying
 
-__all__ = ["Fold", "few_runs", "leave_one_out", "random_runs", "settings_of", "small_to_large", "twins_of"]
+__all__ = ["Fold", "dealt", "few_runs", "leave_one_out", "random_runs", "settings_of", "small_to_large", "twins_of"]
 
 _SEED_FOLDS = 2
 
@@ -73,7 +73,7 @@ def random_runs(table: pd.DataFrame, rng: np.random.Generator, folds: int = 5) -
         UserError: fewer than two groups of twins: nothing would be left to train on.
     """
     group = twins_of(table, folds)
-    part_of = _dealt(group, min(folds, len(np.unique(group))), rng)
+    part_of = dealt(group, min(folds, len(np.unique(group))), rng)
     if part_of.max() < 1:
         raise UserError("a random split over runs leaves nothing to train on: all runs share their seeds, or are one")
     return [Fold(f"fold {i}", *_both(part_of != i, part_of == i)) for i in range(part_of.max() + 1)]
@@ -98,7 +98,7 @@ def leave_one_out(
         raise UserError(f"leaving one setting out leaves nothing to train on: there is one setting ({names[0]})")
     group = twins_of(table, _SEED_FOLDS)
     shared = not keep_twins and any(len(set(held_out[group == g].tolist())) > 1 for g in np.unique(group))
-    part_of = _dealt(group, min(_SEED_FOLDS, len(np.unique(group))), rng) if shared else np.zeros(len(table), int)
+    part_of = dealt(group, min(_SEED_FOLDS, len(np.unique(group))), rng) if shared else np.zeros(len(table), int)
     if shared and part_of.max() < 1:
         raise UserError("leaving one setting out leaves nothing to train on: all runs share their seeds")
     return list(_held_out_folds(names, held_out, part_of, shared))
@@ -131,7 +131,7 @@ def small_to_large(
         between = f"{int(lengths.min())} to {int(lengths.max())}"
         raise UserError(f"no lengths on both sides of {longest}: lengths with an outcome are {between}")
     group = twins_of(table, folds)
-    part_of = _dealt(group, min(folds, len(np.unique(group))), rng)
+    part_of = dealt(group, min(folds, len(np.unique(group))), rng)
     if part_of.max() < 1:
         raise UserError("training on small lengths leaves nothing to train on: all runs share their seeds")
     both = [_both((part_of != i) & small, (part_of == i) & ~small) for i in range(part_of.max() + 1)]
@@ -162,7 +162,7 @@ def few_runs(
     return found
 
 
-def _dealt(group: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+def dealt(group: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
     """A fold for each row, whole groups at a time, the folds as even as the groups allow."""
     names, index, sizes = np.unique(group, return_inverse=True, return_counts=True)
     filled, fold = np.zeros(folds), np.zeros(len(names), int)

@@ -20,7 +20,7 @@ def patterns(data: ReportData) -> str:
     known = np.flatnonzero(~np.isnan(data.value))
     order = known[np.argsort(data.value[known], kind="stable")]
     picked = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
-    parts: list[str] = []
+    parts = ["<p>Rows are queries, columns are keys; dark is much attention. One example like those in training.</p>"]
     for name, row in picked.items():
         run = str(data.table.index[row])
         heading = f"{name}: run {run}, {data.measured} {data.value[row]:.3f}"

@@ -12,10 +12,12 @@ from html import escape
 
 import numpy as np
 
-__all__ = ["Series", "bars_of_intervals", "chart", "pattern_image"]
+__all__ = ["UNIT", "Series", "bars_of_intervals", "chart", "hue", "pattern_image"]
 
 _WIDTH, _HEIGHT = 560, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 50
+UNIT = (-0.03, 1.03)
+"""The axis of a share."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def chart(
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    pad = (high - low) * 0.03 or max(abs(high) * 0.05, 0.5)
+    pad = (high - low) * 0.03 or abs(high) * 0.05 or 0.5
     return low - pad, high + pad
 
 
@@ -80,12 +82,12 @@ def _axes(place: _Place, x_label: str, y_label: str) -> str:
         parts.append(f'<path class="grid" d="M{_LEFT} {y}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
     for tick in _ticks(*place.x_range):
-        parts.append(f'<text x="{place.x(tick)}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<text x="{place.x(tick)}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{tick:g}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
     centre = (_TOP + _HEIGHT - _BOTTOM) / 2
-    turned = f'transform="rotate(-90 12 {centre})"'
-    return "".join(parts) + f'<text x="12" y="{centre}" text-anchor="middle" {turned}>{escape(y_label)}</text>'
+    turned = f'transform="rotate(-90 15 {centre})"'
+    return "".join(parts) + f'<text x="15" y="{centre}" text-anchor="middle" {turned}>{escape(y_label)}</text>'
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -105,7 +107,7 @@ def _marks(one: Series, place: _Place) -> str:
     kept = [(place.x(x), place.y(y)) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(x + y)]
     told = f"<title>{escape(one.name)}</title>"
     cell = f'data-cell="{one.cell}" ' if one.cell >= 0 else ""
-    about = f'{cell}style="--hue:{_hue(abs(one.cell))}"'
+    about = f'{cell}style="--hue:{hue(abs(one.cell))}"'
     if one.kind == "point":
         dots = "".join(f'<circle cx="{x}" cy="{y}" r="4">{told}</circle>' for x, y in kept)
         return f'<g class="point" {about}>{dots}</g>'
@@ -113,30 +115,31 @@ def _marks(one: Series, place: _Place) -> str:
     return f'<path class="{one.kind}" {about} d="{path}">{told}</path>' if kept else ""
 
 
-def _hue(cell: int) -> int:
-    """Hues as far apart as can be, however many there are (golden angle)."""
+def hue(cell: int) -> int:
+    """The hue of a setting, in degrees: hues as far apart as can be, however many there are (golden angle)."""
     return round(205 + 137.5 * cell) % 360
 
 
 def bars_of_intervals(title: str, rows: Sequence[tuple[str, float, float | None, float | None]], zero: float) -> str:
-    """A row a name with its value, its interval and a line at `zero`."""
+    """A row a name, above its value and its interval, with a line at `zero`."""
     values = [v for _, *numbers in rows for v in (*numbers, zero) if v is not None and math.isfinite(v)]
     low, high = _padded(min(values), max(values))
-    height, left = 26 * len(rows) + 34, 230
+    row, left = 46, 16
+    height = row * len(rows) + 40
 
     def x(value: float) -> float:
-        return round(left + (value - low) / (high - low) * (_WIDTH - left - 16), 1)
+        return round(left + (value - low) / (high - low) * (_WIDTH - 2 * left), 1)
 
-    parts = [f'<path class="grid" d="M{x(zero)} 6V{height - 26}"/>']
+    parts = [f'<path class="grid" d="M{x(zero)} 6V{height - 32}"/>']
     for i, (name, value, least, most) in enumerate(rows):
-        y = 20 + 26 * i
-        parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
+        y = 32 + row * i
+        parts.append(f'<text x="{left}" y="{y - 13}">{escape(name)}</text>')
         if least is not None and most is not None:
             parts.append(f'<path class="median" style="--hue:205" d="M{x(least)} {y}H{x(most)}"/>')
         if math.isfinite(value):
             parts.append(f'<g class="point" style="--hue:205"><circle cx="{x(value)}" cy="{y}" r="5"/></g>')
     for tick in _ticks(low, high):
-        parts.append(f'<text x="{x(tick)}" y="{height - 8}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<text x="{x(tick)}" y="{height - 12}" text-anchor="middle">{tick:g}</text>')
     label = escape(title, quote=True)
     return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 

@@ -47,7 +47,7 @@ def test_a_signal_that_only_encodes_the_setting_adds_nothing():
     found = judge(table, TARGET, "random", signal="head")
     alone = next(s for s in found.scores if s.name == "head alone")
     assert alone.across > 0.75
-    assert abs(alone.weighted - 0.5) < 0.08
+    assert abs(alone.weighted.value - 0.5) < 0.08
     assert "does not add" in claim(found, found.claims[0])
 
 
@@ -143,9 +143,9 @@ def test_numbers_and_furthest_lengths_are_forecast_too():
         table[("outcome", f"exact_match@split=id,length={n}")] = row.astype(float)
     furthest = judge(table, parse_target("furthest@0.9"), "random", signal="head")
     assert furthest.population.values.censored.sum() == right[-1].sum()
-    assert furthest.scores[-1].weighted > 0.7
+    assert furthest.scores[-1].weighted.value > 0.7
     number = judge(table, parse_target("exact_match@split=id"), "random", signal="head")
-    assert number.scores[-1].weighted > 0.4
+    assert number.scores[-1].weighted.value > 0.4
     assert set(number.scores[0].means) == {"r2", "mae"}
     longer = judge(table, parse_target("exact_match@split=id>=0.5"), "length", signal="head", longest=20)
     assert {name.rpartition("length ")[2] for name in longer.predictions.settings} == {"30", "40"}
@@ -164,7 +164,7 @@ def test_every_predictor_is_fitted_and_a_seed_gives_the_same_again(monkeypatch: 
         *("everything, " + model for model in ("linear", "forest", "boosting")),
     }
     assert as_json(one) == as_json(two)
-    assert all(s.weighted > 0.7 for s in one.scores if s.name.startswith("everything"))
+    assert all(s.weighted.value > 0.7 for s in one.scores if s.name.startswith("everything"))
 
 
 def test_a_learning_curve_rises():

@@ -17,7 +17,7 @@ from genlab.runs import Evals, grid
 from genlab.runs.signals import SIGNAL_COLUMNS, Signals
 from genlab.runs.store import Store
 
-SECTIONS = ("trained", "lengths", "inside-outside", "signals", "forecast", "training", "attention")
+SECTIONS = ("trained", "lengths", "inside-outside", "signals", "forecast", "training", "runs", "attention")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,8 @@ def test_the_page_is_whole_and_every_drawing_has_a_name(text: str):
     assert checker.unnamed == []
     assert len(set(checker.ids)) == len(checker.ids)
     assert set(SECTIONS) <= set(checker.ids)
-    assert text.count("<svg") >= 7
+    # By length, in against out (2), a signal, the predictors, over training (loss, exact match in and out).
+    assert text.count("<svg") == 1 + 2 + 1 + 1 + 3
     assert text.count('class="pattern"') == 3 * 2
 
 
@@ -92,16 +93,39 @@ def test_each_setting_can_be_picked_and_its_marks_are_told_apart(text: str):
     assert "induction_prefix.max: z" in text
 
 
+def test_every_run_has_a_row_with_its_forecast_and_interval(text: str):
+    assert text.count('<th scope="row"><span class="swatch"></span>positions none') == 1 + 8 + text.count(
+        "none</th><td>id"
+    )
+    assert '<th scope="col">forecast (baselines + induction_prefix.max)</th>' in text
+    assert "no 90 % prediction intervals of baselines + induction_prefix.max" in text
+    assert text.count("<td>no end</td>") == 2 * 16
+
+
+def test_over_training_each_run_is_a_path_that_ends_in_its_point(text: str):
+    (drawn,) = re.findall(r'<svg[^>]*aria-label="in against out of distribution over training".*?</svg>', text)
+    assert len(re.findall(r'<path class="run"', drawn)) == 16
+    for path, x, y in re.findall(
+        r'd="M([^"]+)"><title>\w+</title></path><g[^>]*><circle cx="([\d.]+)" cy="([\d.]+)"', drawn
+    ):
+        assert path.split("L")[-1] == f"{x} {y}"
+
+
 def test_marks_stand_where_their_values_say():
     drawn = chart("t", "x", "y", [Series("one", [0.0, 10.0, float("nan")], [0.0, 1.0, 2.0])], (0.0, 1.0))
     (path,) = re.findall(r'class="run"[^>]* d="M([^"]+)"', drawn)
     (x0, y0), (x1, y1) = (tuple(map(float, point.split())) for point in path.split("L"))
-    assert (y0, y1) == (276.0, 12.0)
-    assert 52 < x0 < x1 < 546
+    assert (y0, y1) == (270.0, 12.0)
+    assert 64 < x0 < x1 < 546
     assert "nothing was measured" in chart("t", "x", "y", [], None)
     always = chart("x", "x", "y", [Series("one", [0.0], [0.0], cell=-1)], None)
     assert "data-cell" not in always
     assert "&lt;b&gt;" in chart("<b>", "x", "y", [Series("<b>", [0.0], [0.0], kind="point")], None)
+
+
+def test_one_value_alone_has_an_axis_near_it():
+    drawn = chart("t", "x", "y", [Series("all", [1.0, 1.0], [0.2, 0.4], kind="point")], None)
+    assert not re.findall(r">(0.5|0.6|1.5)</text>", drawn)
 
 
 def test_a_pattern_is_an_image_of_its_size():

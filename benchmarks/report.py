@@ -1,0 +1,175 @@
+"""The page of a large grid: how long `lab report` takes to make it, how large it is, how fast a browser shows it.
+
+    python benchmarks/report.py [--runs 500] [--browser chromium] [--keep DIR] [--save]
+
+The runs are synthetic and entered through the store's own commit: ten settings, three splits, forty looks while
+training, forty signals. Nothing is trained. The browser's seconds are those of its main thread, which parses, styles
+and lays out the page, and those until the page has loaded; a page with nothing in it is loaded in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import genlab
+from genlab.models import parameters
+from genlab.probes.signal import all_signals
+from genlab.report.html_report import write_report
+from genlab.runs import Store
+from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.runs.store import now
+from genlab.spec import RunSpec
+from genlab.training import RunState
+
+RESULTS = Path(__file__).parent / "results" / "report.json"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SETTINGS, LOOKS, STEPS, SIGNALS, LOADS = 10, 40, 4000, 40, 5
+LENGTHS = range(5, 51, 5)
+SPLITS = ("id", "window", "nearly-sorted")
+_TIMED = """<script>addEventListener("load", () => {
+  document.title = "laid out " + (document.body.offsetHeight && performance.now()); });</script>"""
+"""Asking for a height makes the browser lay the page out."""
+
+
+def fill(store: Store, runs: int) -> None:
+    """Commit runs of ten settings that all fit, and differ beyond the training lengths."""
+    rng = np.random.default_rng(0)
+    plan = genlab.plan("sort", 20, 50, steps=STEPS, n_layers=2, d_model=32, n_heads=2)
+    base, each = plan.specs[0], runs // SETTINGS
+    count, ids = parameters.count(base.model), list[str]()
+    for setting in range(SETTINGS):
+        change = {"weight_decay": 0.01 * (setting % 5), "lr": 1e-3 * (1 + setting // 5)}
+        config = base.model_copy(update={"train": base.train.model_copy(update=change)})
+        specs = [config.with_seeds(setting * each + i, setting * each + i) for i in range(each)]
+        skill = rng.normal(setting % 3 - 1, 1, len(specs))
+        states = []
+        for spec, own in zip(specs, skill, strict=True):
+            weights = torch.from_numpy(rng.normal(0, 0.1, count).astype(np.float32))
+            history, trace = _training(own, rng)
+            states.append(RunState(spec, STEPS, "finished", weights, weights, weights, history, trace=trace))
+        store.commit(states, {})
+        store.add_evals(_evaluations(specs, skill, rng))
+        _signals(store, specs, skill, rng)
+        ids += [spec.run_id for spec in specs]
+    store.save_group("big", ids, {})
+
+
+def _right(skill: float, length: int, share: float) -> float:
+    """Exact match: rises with training, falls beyond the training lengths unless the run is skilled."""
+    beyond = max(0, length - 20) / 10
+    return float(share / (1 + np.exp(beyond * (1 - skill) - 6 * share)))
+
+
+def _training(skill: float, rng: np.random.Generator) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    history, trace = [], []
+    for step in range(STEPS // LOOKS, STEPS + 1, STEPS // LOOKS):
+        share = 1 - np.exp(-6 * step / STEPS)
+        measured = {"loss": 2 * (1 - share) + 0.01 * rng.random(), "lr": 1e-3, "exact_match": min(1.0, share * 1.01)}
+        history.append({"step": step, **measured, "seconds": step / 100})
+        for length in (30, 40, 50):
+            value = min(1.0, _right(skill, length, share) + 0.05 * rng.random())
+            trace.append(
+                {"step": step, "split": "window", "length": length, "metric": "exact_match", "value": value, "n": 64}
+            )
+    return history, trace
+
+
+def _evaluations(specs: list[RunSpec], skill: np.ndarray, rng: np.random.Generator) -> list[dict[str, Any]]:
+    shared = {"step": STEPS, "metric": "exact_match", "n": 64, "seed": 0, "at": now()}
+    shared |= {"correct": bytes(8), "answers": bytes(512)}
+    return [
+        {
+            "run_id": spec.run_id,
+            "split": split,
+            "length": length,
+            "value": 1.0 if split == "id" and length <= 20 else _right(own + rng.normal(0, 0.2), length, 1.0),
+            **shared,
+        }
+        for spec, own in zip(specs, skill, strict=True)
+        for split in SPLITS
+        for length in LENGTHS
+    ]
+
+
+def _signals(store: Store, specs: list[RunSpec], skill: np.ndarray, rng: np.random.Generator) -> None:
+    columns: dict[str, list[Any]] = {name: [] for name in SIGNAL_COLUMNS}
+    for i, one in enumerate([s for s in all_signals() if s.admissible][:SIGNALS]):
+        values = skill * (i % 7 == 0) + rng.normal(size=len(specs))
+        for spec, value in zip(specs, values, strict=True):
+            row = (
+                spec.run_id,
+                STEPS,
+                one.name,
+                one.version,
+                f"{one.name}.max",
+                -1,
+                -1,
+                float(value),
+                one.unit,
+                now(),
+            )
+            for name, cell in zip(SIGNAL_COLUMNS, row, strict=True):
+                columns[name].append(cell)
+    Signals(store.path).add(columns, f"signals-{specs[0].train.init_seed}")
+
+
+def load_seconds(browser: str, page: Path, folder: Path) -> float:
+    """Seconds until a fresh browser has laid a page out."""
+    timed = folder / "timed.html"
+    timed.write_text(page.read_text().replace("<head>", f"<head>{_TIMED}"))
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,900")
+    profile = tempfile.mkdtemp(dir=folder)
+    command = [browser, *flags, f"--user-data-dir={profile}", "--dump-dom", timed.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    found = re.search(r"<title>laid out ([\d.]+)</title>", shown)
+    if found is None:
+        raise RuntimeError(f"{browser} did not lay the page out: {shown[:200]!r}")
+    return float(found[1]) / 1000
+
+
+def main() -> None:
+    """Fill a store, write its page, and load it in fresh browsers."""
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--runs", type=int, default=500)
+    asked.add_argument("--browser", default=next((b for b in BROWSERS if shutil.which(b)), None))
+    asked.add_argument("--keep", type=Path, help="keep store and page there")
+    asked.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    args = asked.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(args.keep or scratch)
+        store = Store(folder / "store")
+        if not store.groups():
+            store.ready()
+            fill(store, args.runs)
+        page, start = folder / "report.html", time.process_time()
+        print(write_report(store, "big", page, "exact_match@split=window>=0.9", None, "random"))
+        found: dict[str, Any] = {"runs": args.runs, "build_cpu_seconds": round(time.process_time() - start, 1)}
+        found["megabytes"] = round(page.stat().st_size / 1e6, 2)
+        if args.browser:
+            loads = [load_seconds(args.browser, page, Path(scratch)) for _ in range(LOADS)]
+            found["load_seconds"] = [round(seconds, 2) for seconds in sorted(loads)]
+            found["load_median"] = round(statistics.median(loads), 2)
+            version = subprocess.run([args.browser, "--version"], capture_output=True, text=True, check=True)
+            found["browser"] = version.stdout.strip()
+        print(json.dumps(found))
+        if args.save:
+            about = {"made": datetime.now(UTC).date().isoformat(), "machine": platform.machine()}
+            RESULTS.write_text(json.dumps(about | found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
