@@ -30,20 +30,28 @@ def test_the_separation_of_the_arms_follows_from_their_table():
 def test_what_was_forecast_ranks_the_sealed_runs_as_the_ledger_says():
     rows, told = pd.read_csv(STUDY / "sealed.csv"), json.loads((STUDY / "sealed.json").read_text())
     first = told["history"][0]
-    for column, name in (("baselines", "baselines"), ("forecast", "baselines + bracket_ambi.max")):
+    for column, name, row in (
+        ("baselines", "baselines", "| baselines (loss, "),
+        ("forecast", "baselines + bracket_ambi.max", "| baselines + `bracket_ambi.max` |"),
+    ):
         value = spearmanr(rows[column], rows["outcome"]).statistic
         assert first["scores"][name]["within"] == pytest.approx(value, abs=5e-3)
-        assert f"{value:.2f}".lstrip("0") in PAGE.replace("-0.", "-.").replace(" 0.", " .")
+        told_there = next(line for line in PAGE.splitlines() if line.startswith(row))
+        assert f"| {value:.2f} |" in told_there
 
 
 def test_many_tasks_are_as_many_as_the_page_says():
     rows = pd.read_csv(STUDY / "tasks.csv")
-    assert f"{len(rows)} runs" in PAGE
-    assert f"{int(rows['fits'].sum())} of them" in PAGE
+    assert f"\n{len(rows)} runs: sort" in PAGE
+    assert f" {int(rows['fits'].sum())} of them\nlearned" in PAGE
+    settings = rows[rows["fits"]].groupby(["task", "format", "positions", "rasp_expected"])["beyond"].mean()
+    expected, others = (settings.xs(said, level="rasp_expected") for said in (1.0, 0.0))
+    assert f"is .{expected.mean() * 100:.0f} over the {len(expected)} where" in PAGE
+    assert f".{others.mean() * 100:.0f} over the other {len(others)}" in PAGE
 
 
 def test_pairs_are_right_in_distribution_and_differ_outside():
-    kept, rows = Store(PAIRS), pd.read_csv(PAIRS / "pairs.csv")
+    kept, rows = Store(PAIRS / "store"), pd.read_csv(PAIRS / "pairs.csv")
     assert (rows["exact_match"] >= 0.99).all()
     for number, pair in rows.groupby("pair"):
         ids = list(pair["run_id"])
