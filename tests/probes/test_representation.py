@@ -82,7 +82,7 @@ GRADIENTS = ("late_gradient_norm", "late_gradient_variance", "largest_gradient_n
 
 def history_of(norms: list[float], **columns: list[float]) -> dict[str, np.ndarray]:
     own = {
-        "step": [10, 20, 40, 95, 100],
+        "step": [10, 20, 80, 95, 100],
         "loss": [4.0, 2.0, 1.0, 0.5, 0.1],
         "lr": [1.0] * 5,
         "exact_match": [0.0] * 5,
