@@ -3,8 +3,8 @@
     python benchmarks/report.py [--runs 500] [--browser chromium] [--keep DIR] [--save]
 
 The runs are synthetic and entered through the store's own commit: ten settings, three splits, forty looks while
-training, forty signals. Nothing is trained. The browser's seconds are those of its main thread, which parses, styles
-and lays out the page, and those until the page has loaded; a page with nothing in it is loaded in between.
+training, forty signals. Nothing is trained. Seconds of the browser are from the start of navigation until the whole
+page is parsed, styled and laid out, in fresh browsers: they count whatever else the machine is doing.
 """
 
 from __future__ import annotations
