@@ -25,7 +25,7 @@ from study_1_figures import draw_arms, draw_sealed, draw_tasks
 from study_1_pairs import keep_pairs
 
 import genlab.runs
-from genlab.forecast.causal import Kind, Removal, removal_lines, remove_head
+from genlab.forecast.causal import removal_lines, remove_head
 from genlab.forecast.commands import judge_lines, lock_forecasts, save_forecaster, score_locks
 from genlab.forecast.intervals import Interval, bootstrap_interval, multiplicities, words
 from genlab.forecast.ledger import Ledger
@@ -45,9 +45,8 @@ OUT = ROOT / "docs" / "study-1"
 SIGNALS = ("brackets", "heads", "copying", "selects", "sharpness", "confidence", "training", "weights")
 """Families that are read of every run; what does not apply to a task is left out."""
 SPLIT, SIGNAL = "matched-unnested", "bracket_ambi.max"
-"""The primary signal, chosen before any run was trained: the one that the literature reports (arXiv 2507.06445)."""
+"""The primary signal, chosen before any signal was read: the one that the literature reports (arXiv 2507.06445)."""
 TARGET = f"exact_match@split={SPLIT}"
-CUTS: tuple[Kind, ...] = ("uniform", "mean")
 FACTORS = ["task", "format", "positions"]
 
 
@@ -171,7 +170,7 @@ def sealed(store: Store, workers: int) -> None:
     write_text("sealed-exploratory.txt", exploratory)
     write(
         "sealed.json",
-        {"best of discovery": best, "history": history, "causal": [told_removal(one) for one in causal]},
+        {"best of discovery": best, "history": history, "causal": [one.as_json() for one in causal]},
     )
     draw_sealed(rows, values_of(known, target).value, OUT / "sealed.png")
 
@@ -267,11 +266,6 @@ def read_signals(store: Store, grid: str) -> list[str]:
 
 def told_interval(found: Interval) -> dict[str, Any]:
     return {"words": words(found), **asdict(found)}
-
-
-def told_removal(found: Removal) -> dict[str, Any]:
-    numbers = {name: asdict(getattr(found, name)) for name in ("change", "beyond", "inside")}
-    return {"kind": found.kind, "implied": found.implied, "verdict": found.verdict, **numbers}
 
 
 def spread(values: list[float]) -> dict[str, float]:

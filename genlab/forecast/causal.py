@@ -8,8 +8,8 @@ may matter, so that what counts is the change beyond that from taking out the ot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from genlab.forecast.compare import overall
 from genlab.forecast.intervals import Interval, bootstrap_interval, multiplicities, words
 from genlab.forecast.population import choose
 from genlab.forecast.scores import blocks_of
+from genlab.forecast.signals import read_at_the_end
 from genlab.forecast.splits import settings_of, twins_of
 from genlab.forecast.targets import Target, places_of
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from genlab.models.stacked import Tap
     from genlab.runs.store import Store
 
-__all__ = ["KINDS", "Kind", "Removal", "removal_lines", "remove_head"]
+__all__ = ["KINDS", "USUAL", "Kind", "Removal", "removal_lines", "remove_head"]
 
 Kind = Literal["uniform", "mean", "zero", "resample"]
-KINDS: tuple[Kind, ...] = ("uniform", "mean", "zero", "resample")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """Equal attention over all keys seen, or the head's output put at its mean over a batch, at zero, or at that of
 another example."""
+USUAL: tuple[Kind, ...] = ("uniform", "mean")
+"""Those that are looked at unless others are asked for."""
 _DRAWS, _RUNS = 2000, 16
 
 
@@ -70,6 +73,11 @@ class Removal:
             return "no more than taking out another head does"
         return "as the forecast implies" if (high < 0) == (self.implied > 0) else "against what the forecast implies"
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the rows of single runs, as plain data."""
+        about = {"kind": self.kind, "implied": self.implied, "verdict": self.verdict}
+        return about | {name: asdict(getattr(self, name)) for name in ("change", "beyond", "inside")}
+
 
 def remove_head(
     store: Store,
@@ -97,16 +105,17 @@ def remove_head(
     chosen = choose(table, target, fit_only).table
     heads = _heads(store, [str(run) for run in chosen.index], signal.removesuffix(".max"))
     lengths = tuple(places_of(chosen, target).values())
-    rows = pd.concat([_measured(store, runs, heads, target, lengths, kind) for runs in _alike(store, heads)])
+    rows = pd.concat([_measured(store, runs, heads, target, lengths, kind) for runs in _stacks(store, heads)])
     rows = rows.set_index("run_id").loc[chosen.index].reset_index()
-    draws = multiplicities(twins_of(chosen), _DRAWS, rng)
+    twins = twins_of(chosen)
+    draws = multiplicities(twins, _DRAWS, rng)
     setting, number = settings_of(chosen), rows["before"].to_numpy(float)
     blocks = blocks_of("number", number, np.zeros(len(rows), bool), setting, np.zeros(len(rows)))
     implied = float(overall(blocks, rows["signal"].to_numpy(float))[0]) if blocks else float("nan")
 
     def mean(of: str, less: str) -> Interval:
         gap = rows[of].to_numpy(float) - rows[less].to_numpy(float)
-        return bootstrap_interval(float(gap.mean()), draws @ gap / draws.sum(1), len(np.unique(twins_of(chosen))))
+        return bootstrap_interval(float(gap.mean()), draws @ gap / draws.sum(1), len(np.unique(twins)))
 
     change, beyond = mean("after", "before"), mean("after", "others")
     return Removal(kind, target, signal, rows, implied, change, beyond, mean("inside_after", "inside_before"))
@@ -127,11 +136,8 @@ def removal_lines(found: Sequence[Removal]) -> list[str]:
 
 def _heads(store: Store, runs: list[str], name: str) -> pd.DataFrame:
     """Run -> layer, head and value of its head with the largest value."""
-    from genlab.runs.signals import Signals
-
-    rows = Signals(store.path).frame(runs)
-    last = {run: store.entry(run)["step"] for run in runs}
-    of_heads = rows[(rows["head"] >= 0) & (rows["step"] == rows["run_id"].map(last))].dropna(subset=["value"])
+    rows = read_at_the_end(store, runs)
+    of_heads = rows[rows["head"] >= 0].dropna(subset=["value"])
     mine = of_heads[of_heads["name"] == name]
     if mine.empty:
         raise unknown("signal of heads", name, sorted(set(of_heads["name"])))
@@ -142,14 +148,11 @@ def _heads(store: Store, runs: list[str], name: str) -> pd.DataFrame:
     return mine.loc[mine.groupby("run_id")["value"].idxmax()].set_index("run_id")[["layer", "head", "value"]]
 
 
-def _alike(store: Store, heads: pd.DataFrame) -> list[list[str]]:
-    """Runs of one task and shape, in stacks."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for run in map(str, heads.index):
-        spec = store.spec(run)
-        key = (spec.task.model_dump_json(), spec.model.model_copy(update={"init_std": 1.0}).model_dump_json())
-        found.setdefault(key, []).append(run)
-    return [runs[i : i + _RUNS] for runs in found.values() for i in range(0, len(runs), _RUNS)]
+def _stacks(store: Store, heads: pd.DataFrame) -> list[list[str]]:
+    from genlab.probes.probing import alike
+
+    groups = alike({str(run): store.spec(str(run)) for run in heads.index})
+    return [runs[i : i + _RUNS] for runs in groups for i in range(0, len(runs), _RUNS)]
 
 
 def _measured(

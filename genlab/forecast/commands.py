@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from genlab.errors import UserError
-from genlab.forecast.causal import Kind, removal_lines, remove_head
+from genlab.forecast.causal import USUAL, removal_lines, remove_head
 from genlab.forecast.conformal import SHARE
 from genlab.forecast.forecaster import load_forecaster
 from genlab.forecast.forecaster import save_forecaster as keep
@@ -60,14 +59,9 @@ def causal_lines(store: Path | None, table: pd.DataFrame, text: str, asked: dict
     """Whether taking out the head that a signal reads moves the target as the forecast implies."""
     kept, target = Store(store), parse_target(text)
     check_not_fed_back(Ledger(kept), table, target)
-    kinds: tuple[Kind, ...] = ("uniform", "mean")
     rng = np.random.default_rng(asked["seed"])
-    found = [remove_head(kept, table, target, asked["signal"], kind, rng, asked["fit_only"]) for kind in kinds]
-    about = [
-        {"kind": one.kind, "implied": one.implied, "verdict": one.verdict, "runs": one.runs.to_dict("records")}
-        | {name: asdict(getattr(one, name)) for name in ("change", "beyond", "inside")}
-        for one in found
-    ]
+    found = [remove_head(kept, table, target, asked["signal"], kind, rng, asked["fit_only"]) for kind in USUAL]
+    about = [one.as_json() | {"runs": one.runs.to_dict("records")} for one in found]
     return removal_lines(found), about
 
 

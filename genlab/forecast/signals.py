@@ -12,7 +12,7 @@ from genlab.errors import UserError, unknown
 if TYPE_CHECKING:
     from genlab.runs.store import Store
 
-__all__ = ["SIGNAL_ROLES", "signal_parts", "stored_signals"]
+__all__ = ["SIGNAL_ROLES", "read_at_the_end", "signal_parts", "stored_signals"]
 
 SIGNAL_ROLES = ("metric", "confidence", "attention", "signal")
 """What a row of signals may be for a forecast; `signal` unless it says."""
@@ -21,18 +21,25 @@ _FAMILY_ROLES = {"confidence": "confidence", "sharpness": "attention", "training
 """Families of `genlab.probes` that a head signal has to add to -> their role; all others are signals."""
 
 
+def read_at_the_end(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
+    """Rows of the signals that a store holds of the last weights of runs."""
+    from genlab.runs.signals import Signals
+
+    rows = Signals(store.path).frame(run_ids)
+    last = {run: store.entry(run)["step"] for run in run_ids}
+    return rows[rows["step"] == rows["run_id"].map(last)]
+
+
 def stored_signals(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
     """The signals that a store holds of runs, at the ends of their training, as rows for `signal_parts`.
 
     Of a signal read a head only the maximum over heads is taken, as it was stored; its null is left out.
     """
     from genlab.probes.signal import all_signals
-    from genlab.runs.signals import Signals
 
-    rows = Signals(store.path).frame(run_ids)
-    last = {run: store.entry(run)["step"] for run in run_ids}
+    rows = read_at_the_end(store, run_ids)
     declared = {one.name: one for one in all_signals()} if len(rows) else {}
-    rows = rows[(rows["step"] == rows["run_id"].map(last)) & rows["signal"].isin(list(declared))]
+    rows = rows[rows["signal"].isin(list(declared))]
     null = rows["name"].str.endswith(".null") | rows["name"].str.endswith(".null_sd")
     rows = rows[~null & (rows["head"] < 0)]
     role = [_FAMILY_ROLES.get(declared[name].family, "signal") for name in rows["signal"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,7 @@ from genlab.spec import RunSpec
 from genlab.training.loop import stack_key
 from genlab.training.step import precision
 
-__all__ = ["Probing", "probe"]
+__all__ = ["Probing", "alike", "probe"]
 
 _BYTES = 400_000_000
 """Memory that what is kept of one stack may take."""
@@ -80,9 +80,9 @@ def probe(
     done = Signals(store.path).done(run_ids)
     result, ready = Probing(), 0
     with interruptible() as stop:
-        for alike in _alike(specs):
-            work = _Work(store, {run: specs[run] for run in alike}, steps, pick_device(device), null)
-            missing = {r: [s for s in signals if (r, steps[r], s.name, s.version) not in done] for r in alike}
+        for together in alike(specs):
+            work = _Work(store, {run: specs[run] for run in together}, steps, pick_device(device), null)
+            missing = {r: [s for s in signals if (r, steps[r], s.name, s.version) not in done] for r in together}
             result.found += sum(len(signals) - len(wanted) for wanted in missing.values())
             for runs, wanted in work.chunks(missing):
                 work.read(runs, wanted, result)
@@ -103,12 +103,17 @@ def _step(store: Store, run: str, step: int | None) -> int:
     return step
 
 
-def _alike(specs: dict[str, RunSpec]) -> list[list[str]]:
-    """Runs that can share a stack and its probe batches."""
+def alike(specs: Mapping[str, RunSpec]) -> list[list[str]]:
+    """Runs that can share a stack and its in-distribution examples.
+
+    Runs of other training lengths can be trained in one stack, and are not read in one: what is in distribution for
+    one of them is not for another.
+    """
     found: dict[str, list[str]] = {}
     for run, spec in specs.items():
-        key = stack_key(spec).model_copy(update={"model": spec.model})
-        found.setdefault(key.run_id, []).append(run)
+        key, lengths = stack_key(spec), {"min_len": spec.train.min_len, "train_len": spec.train.train_len}
+        train = key.train.model_copy(update=lengths)
+        found.setdefault(key.model_copy(update={"model": spec.model, "train": train}).run_id, []).append(run)
     return list(found.values())
 
 
@@ -126,11 +131,11 @@ class _Work:
 
     def chunks(self, missing: dict[str, list[Signal]]) -> list[tuple[list[str], list[Signal]]]:
         """Runs to read together, and what of them: each as many as fit in memory; comparisons take all runs."""
-        alike: dict[tuple[str, ...], list[str]] = {}
+        lacking: dict[tuple[str, ...], list[str]] = {}
         for run, wanted in missing.items():
-            alike.setdefault(tuple(s.name for s in wanted if not s.together), []).append(run)
+            lacking.setdefault(tuple(s.name for s in wanted if not s.together), []).append(run)
         found: list[tuple[list[str], list[Signal]]] = []
-        for names, runs in alike.items():
+        for names, runs in lacking.items():
             wanted = [s for s in missing[runs[0]] if s.name in names]
             size = self._size()
             found += [(runs[i : i + size], wanted) for i in range(0, len(runs), size) if wanted]

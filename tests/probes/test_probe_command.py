@@ -236,3 +236,19 @@ def test_a_signal_of_one_s_own_is_one_file(lab, store: Store, tmp_path: Path):
     values = {row["run_id"]: row["value"] for row in json.loads(out)["values"]}
     assert status == 0
     assert values == pytest.approx({r: float(store.weights([r]).norm()) for r in store.run_ids()}, rel=1e-6)
+
+
+def test_runs_of_other_training_lengths_are_each_read_within_their_own(tmp_path: Path):
+    """They are trained in one stack; read in one, the shorter one would be shown what it was not trained on."""
+    shape = {"steps": 0, "n_layers": 1, "d_model": 16}
+    plans = [genlab.plan("parity", length, 8, seeds=(0,), **shape) for length in (8, 3)]
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    ids = [run.run_id for run in genlab.runs.grid(plans, store=both, workers=1)]
+    genlab.runs.grid(plans[1:], store=alone, workers=1)
+    values = []
+    for path, wanted in ((both, ids), (alone, ids[1:])):
+        probe(Store(path), wanted, chosen(["start_token"]))
+        rows = Signals(path).frame([ids[1]])
+        values.append(rows.set_index(["name", "layer", "head"])["value"].sort_index())
+    assert len(values[0])
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
