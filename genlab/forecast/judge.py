@@ -35,6 +35,8 @@ OVER = (
 )
 """What a signal is held against."""
 _ASKABLE = ("signal", "attention", "confidence", "metric")
+_HELD_OUT = ("setting", "task")
+"""What is held out where settings are the unit of intervals."""
 TASKS = 10
 """Tasks below which leaving one out is a description."""
 
@@ -84,6 +86,11 @@ class Judgement:
     ceiling: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
+    def settings_held_out(self) -> bool:
+        """Whether settings are the unit of intervals, and not runs."""
+        return self.by in _HELD_OUT
+
+    @property
     def descriptive(self) -> bool:
         """Whether there are too few tasks for a claim."""
         return self.by == "task" and len(self.predictions.settings) < TASKS
@@ -131,7 +138,7 @@ def judge(
     # Lengths beyond those trained on are unlike them, whatever is left out: no interval is honest there.
     bounded = None if kind == "yes/no" or by == "length" else main_predictor([p.name for p in predictors], signal)
     found = predict(chosen, kind, values, predictors, folds, setting, twins, seed, bounded)
-    held_out = by in ("setting", "task")
+    held_out = by in _HELD_OUT
     over = [name for name in OVER if name in found.rank]
     names = list(part(chosen, "signal").columns)
     read = part(chosen, "signal").to_numpy(float)

@@ -12,11 +12,9 @@ from genlab.forecast.intervals import FEWEST, words
 from genlab.forecast.judge import Judgement, Scored
 from genlab.forecast.sentences import MEASURE, claim, suspects
 
-__all__ = ["HELD_OUT", "as_json", "columns_of", "interval_line", "learning_lines", "lines"]
+__all__ = ["as_json", "columns_of", "interval_line", "learning_lines", "lines"]
 
 _SHOWN = 12
-HELD_OUT = ("setting", "task")
-"""What is held out where settings are the unit of intervals."""
 
 
 def lines(found: Judgement, sealed: str | None = None) -> list[str]:
@@ -81,7 +79,7 @@ def _spread(found: Judgement) -> str:
 def _scores(found: Judgement) -> list[str]:
     measure = MEASURE[found.predictions.kind]
     head = ["predictor", f"{measure} within settings"]
-    held_out = found.by in HELD_OUT
+    held_out = found.settings_held_out
     picks: list[Callable[[Scored], str]] = [
         lambda one: words(one.mean if held_out else one.weighted).replace("+", "")
     ]

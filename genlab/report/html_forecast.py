@@ -10,7 +10,7 @@ from genlab.forecast.intervals import words
 from genlab.forecast.judge import Judgement
 from genlab.forecast.predictors import main_predictor
 from genlab.forecast.sentences import MEASURE, claim
-from genlab.forecast.show import HELD_OUT, interval_line
+from genlab.forecast.show import interval_line
 from genlab.forecast.show import lines as judgement_lines
 from genlab.report.html_data import ReportData
 from genlab.report.page import figure, table_of
@@ -27,7 +27,7 @@ def predictors(data: ReportData) -> str:
     if isinstance(found, str):
         return f"<p>Nothing can be forecast: {escape(found)}.</p>"
     told = "".join(f"<p>{escape(line)}</p>" for line in judgement_lines(found)[:3])
-    held_out = found.by in HELD_OUT
+    held_out = found.settings_held_out
     shown = {s.name: s.mean if held_out else s.weighted for s in found.scores}
     rows = [(name, one.value, one.low, one.high) for name, one in shown.items()]
     measure, zero = MEASURE[found.predictions.kind], 0.0 if found.predictions.kind == "number" else 0.5
