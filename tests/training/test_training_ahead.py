@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import parity, run, runs
+from small_runs import first, parity, run, runs
 
 from genlab.training import Stack, Stream, fresh
 from genlab.training.ahead import Batches
@@ -203,3 +203,14 @@ def test_more_shapes_than_graphs_are_stepped_without(graphs: list[FakeGraph], mo
     update(wider, torch.zeros(1, 3))
     assert len(graphs) == 1
     assert steps[-1] == 50
+
+
+def test_shapes_of_batches_recur_in_bfloat16() -> None:
+    """A product of a new shape costs more there than the product itself; the places added have weight 0."""
+    plain, rounded = (
+        Stack(first(), fresh([run(first(), 0, dtype=dtype)]), CPU).batch() for dtype in ("float32", "bfloat16")
+    )
+    count = plain.at.shape[1]
+    assert count % 8
+    assert rounded.at.shape[1] == -(-count // 8) * 8
+    assert rounded.weights.sum().item() == pytest.approx(1.0)

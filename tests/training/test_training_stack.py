@@ -325,39 +325,3 @@ def test_initial_weights_are_each_run_s_own() -> None:
     for spec, state in zip(specs, states, strict=True):
         assert torch.equal(state.weights, initial(spec.model, [0])[0])
     assert not torch.equal(states[0].weights, states[1].weights)
-
-
-def test_watched_splits_are_evaluated_at_every_measurement() -> None:
-    watched = first().split("id").at((7, 8), 16)
-    specs = runs(first(), [0, 1], steps=20, eval_every=8)
-    states = train_stack(first(), fresh(specs), CPU, watched=lambda _spec: [watched])
-    plain = train_stack(first(), fresh(specs), CPU)
-    for state, unwatched in zip(states, plain, strict=True):
-        assert torch.equal(state.weights, unwatched.weights)  # looking changes nothing
-        assert {row["step"] for row in state.trace} == {8, 16, 20}
-        beyond = [row for row in state.trace if row["n"] == 16]
-        assert len(beyond) == 3 * 2 * 4  # steps, lengths, metrics
-        last = Transformer(state.spec.model, state.weights[None])
-        for result in evaluate(last, first(), watched):
-            (row,) = (
-                r for r in beyond if (r["step"], r["length"], r["metric"]) == (20, result.length, "exact_match")
-            )
-            assert row["value"] == pytest.approx(float(result.metrics["exact_match"][0][0]))
-        for measured in state.history:
-            inside = [
-                row["value"]
-                for row in state.trace
-                if (row["step"], row["metric"]) == (measured["step"], "exact_match") and row["n"] != 16
-            ]
-            assert measured["exact_match"] == pytest.approx(np.mean(inside))
-
-
-def test_shapes_of_batches_recur_in_bfloat16() -> None:
-    """A product of a new shape costs more there than the product itself; the places added have weight 0."""
-    plain, rounded = (
-        Stack(first(), fresh([run(first(), 0, dtype=dtype)]), CPU).batch() for dtype in ("float32", "bfloat16")
-    )
-    count = plain.at.shape[1]
-    assert count % 8
-    assert rounded.at.shape[1] == -(-count // 8) * 8
-    assert rounded.weights.sum().item() == pytest.approx(1.0)
