@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from genlab.errors import UserError
+from genlab.global_random import kept_global_random
 from genlab.spec import Frozen
 from genlab.tasks.base import Bools, Ints
 from genlab.tasks.maze_grid import Cells, distances, open_sides, shortest_paths
@@ -193,15 +194,10 @@ def _options(recipe: Recipe) -> dict[str, Any]:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Global random state from `seed` inside, and as it was outside: the library draws from it, and seeds it."""
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a tokenizer's missing extra; `prim` being a variant of dfs
-            import maze_dataset  # noqa: F401  # seeds global state when it is first imported
+    with kept_global_random(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a tokenizer's missing extra; `prim` being a variant of dfs
+        import maze_dataset  # noqa: F401  # seeds global state when it is first imported
 
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        yield

@@ -29,7 +29,6 @@ def test_there_are_four():
     assert {path.stem for path in BOOKS} == names
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
 def test_it_executes(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("GENLAB_SMALL", "1")

@@ -1,0 +1,38 @@
+"""How degenerate the loss is around the weights that training reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genlab.probes.signal import NotApplicable, signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genlab.probes.inputs import ProbeInput
+
+
+@signal(
+    "local_learning_coefficient",
+    per="run",
+    about="how degenerate the loss is around the weights: small where many directions cost nothing",
+    formula="b (mean L(w) - L(w*)), b = 64 / ln 64, over 4 chains of 200 steps of SGLD from the weights w* (step "
+    "size 1e-4, pull to w* 100, batches of 64 in-distribution examples); L of an example: mean loss of its answer",
+    unit="parameters",
+    low=-float("inf"),
+    high=float("inf"),
+    source="Lau et al. 2023, The local learning coefficient, arXiv 2308.12108 (devinterp)",
+    slow=True,
+)
+def local_learning_coefficient(given: ProbeInput) -> Tensor:
+    import torch
+
+    from genlab.probes.local_learning import OneRun, coefficient, example_losses
+    from genlab.probes.model import Stacked
+
+    if not isinstance(given.model, Stacked):
+        raise NotApplicable("a model from elsewhere gives no flat weights to sample around")
+    stack, examples = given.model.model, sum(len(batch.tokens) for batch in given.batches)
+    losses = example_losses(given.batches)
+    found = [coefficient(OneRun(stack, run), losses, examples) for run in range(stack.n_runs)]
+    return torch.tensor(found, dtype=torch.float64)

@@ -1,0 +1,114 @@
+"""The local learning coefficient of models, by way of devinterp (an extra)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from genlab.global_random import kept_global_random
+from genlab.models import Transformer
+from genlab.probes.inputs import Batch
+from genlab.probes.signal import NotApplicable
+
+__all__ = ["BATCH", "BETA", "CHAINS", "DRAWS", "PULL", "STEP", "Losses", "OneRun", "coefficient", "example_losses"]
+
+CHAINS, DRAWS, BATCH = 4, 200, 64
+STEP, PULL = 1e-4, 100.0
+BETA = BATCH / math.log(BATCH)
+
+Losses = Callable[[nn.Module, Tensor], Tensor]
+"""(model, numbers of examples, int[batch]) -> the loss of each, float[batch]."""
+
+
+def coefficient(model: nn.Module, losses: Losses, examples: int) -> float:
+    """The local learning coefficient where the parameters of a model are: BETA (mean loss - loss there).
+
+    The mean is over CHAINS chains of DRAWS steps of stochastic gradient Langevin dynamics. devinterp draws rows of
+    token ids; the rows that it is given hold the number of an example alone, so that examples may have any form.
+
+    Args:
+        examples: how many there are, at least one.
+
+    Returns:
+        The coefficient, in parameters; NaN if a chain diverged.
+
+    Raises:
+        NotApplicable: devinterp is not installed.
+    """
+    with (
+        kept_global_random(),
+        torch.enable_grad(),  # signals are read without
+        contextlib.redirect_stderr(io.StringIO()),  # bars of each chain
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            from devinterp.slt.llc import llc
+        except ImportError as error:
+            raise NotApplicable(
+                f"it needs devinterp, which is an extra: pip install 'genlab[llc]' ({error})"
+            ) from None
+        # A chain that diverges is told by a warning, and the draws that it did not come to would count as zeros.
+        warnings.filterwarnings("error", message="Chain failed")
+        rows = [{"input_ids": torch.tensor([number, 0])} for number in range(examples)]
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = llc(
+                    model,
+                    rows,  # pyright: ignore[reportArgumentType] (anything that has a length and items will do)
+                    {},
+                    lr=STEP,
+                    n_beta=BETA,
+                    localization=PULL,
+                    num_chains=CHAINS,
+                    num_draws=DRAWS,
+                    batch_size=min(BATCH, examples),
+                    loss_fn=lambda one, rows: losses(one, rows[:, 0])[:, None],
+                    device=str(next(model.parameters()).device),
+                    output_path=Path(folder) / "draws.zarr",
+                )
+            except UserWarning:
+                return float("nan")
+            return float(found["llc_scalar"])
+
+
+class OneRun(nn.Module):
+    """One run of a stack, its flat weights as the only parameter."""
+
+    def __init__(self, stack: Transformer, run: int):
+        super().__init__()
+        self.flat = nn.Parameter(stack.flat[run : run + 1].detach().clone())
+        self.of = stack.cfg
+
+    def forward(self, tokens: Tensor, offsets: Tensor | None) -> Tensor:
+        """Logits `[1, batch, pos, d_vocab]`."""
+        model = Transformer(self.of, self.flat)
+        return model(tokens[None], None if offsets is None else offsets[None])
+
+
+def example_losses(batches: Sequence[Batch]) -> Losses:
+    """The mean loss of an answer's tokens, by the number of its example through all batches."""
+    ends = torch.tensor([len(batch.tokens) for batch in batches]).cumsum(0)
+
+    def of(model: nn.Module, numbers: Tensor) -> Tensor:
+        which = torch.searchsorted(ends, numbers.cpu(), right=True)
+        found = numbers.new_zeros(len(numbers), dtype=torch.float32)
+        for i in which.unique().tolist():
+            batch = batches[i]
+            rows = numbers[which == i] - (int(ends[i]) - len(batch.tokens))
+            offsets = None if batch.offsets is None else batch.offsets[rows]
+            losses = cross_entropy(model(batch.tokens[rows], offsets)[0].mT, batch.targets[rows], reduction="none")
+            scored = batch.scored[rows]
+            found[which == i] = (losses * scored).sum(1) / scored.sum(1)
+        return found
+
+    return of
