@@ -72,10 +72,10 @@ def fit_step(history: pd.DataFrame) -> int | None:
 def measured(name: str, format: str, given: Mapping[str, Any], seed: int, minutes: float, store: Store) -> Row:
     """Train one run, and describe it as a row."""
     train_len, test_len = default_lengths(name, given)
-    options = {k: v for k, v in given.items() if k not in ("train_len", "test_len")}
+    options = {k: v for k, v in given.items() if k not in ("train_len", "test_len", "params")}
     plan = genlab.plan(
-        name, train_len, test_len, format=format, seeds=[seed], evals=genlab.Evals(0, n=EXAMPLES),
-        **{"eval_every": CHECK_EVERY, "until": FIT, **options},
+        name, train_len, test_len, format=format, params=given.get("params"), seeds=[seed],
+        evals=genlab.Evals(0, n=EXAMPLES), **{"eval_every": CHECK_EVERY, "until": FIT, **options},
     )  # fmt: skip
     (spec,) = plan.specs
     row = {"task": name, "format": format, "options": text_of(given), "seed": seed}
@@ -110,6 +110,17 @@ def scores(run: Run, train_len: int, store: Store) -> Row:
     return {**found, "twice_len": 2 * train_len, "twice": float(values[2 * train_len])} if len(twice) else found
 
 
+def configuration(name: str, format: str, words: list[str]) -> dict[str, Any]:
+    """The task's defaults with NAME=VALUE in place of some, be they parameters of the task or options."""
+    given, own = defaults_of(name, format), task_class(name).Params.model_fields
+    for key, value in parse_params(words).items():
+        if key in own:
+            given["params"] = {**given.get("params", {}), key: value}
+        else:
+            given[key] = value
+    return given
+
+
 def keep(row: Mapping[str, Any]) -> None:
     """Add a row to the file, in place of an older one of the same run."""
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
@@ -124,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK[:FORMAT]")
     parser.add_argument("--seeds", default="0:1", help="0:3 is 0, 1, 2")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options in place of the defaults")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="in place of the defaults")
     parser.add_argument("--minutes", type=float, default=10.0, help="processor minutes a run")
     parser.add_argument("--store", type=Path, default=None)
     parser.add_argument("--table", action="store_true", help=f"write {TABLE.name} from the rows kept so far")
@@ -134,7 +145,7 @@ def main() -> None:
         for word in args.tasks:
             name, _, format = word.partition(":")
             format = format or next(iter(task_class(name).formats))
-            given = {**defaults_of(name, format), **parse_params(args.set)}
+            given = configuration(name, format, args.set)
             for seed in parse_range(args.seeds, "--seeds"):
                 row = measured(name, format, given, seed, args.minutes, Store(args.store))
                 keep(row)

@@ -50,12 +50,13 @@ RESULTS = {"stopped": "stopped before their end", "diverged": "diverged"}
 
 
 def text_of(options: Mapping[str, Any]) -> str:
-    """Options as one line: what a configuration is known by.
+    """Options and parameters of the task as one line: what a configuration is known by.
 
-    >>> text_of({"steps": 3000, "lr": 2e-3})
-    'lr=0.002 steps=3000'
+    >>> text_of({"steps": 3000, "lr": 2e-3, "params": {"p": 7}})
+    'lr=0.002 p=7 steps=3000'
     """
-    return " ".join(f"{name}={options[name]}" for name in sorted(options))
+    flat = {**options, **options.get("params", {})}
+    return " ".join(f"{name}={flat[name]}" for name in sorted(flat.keys() - {"params"}))
 
 
 def table() -> str:

@@ -63,8 +63,11 @@ class Plan:
     picked: str
 
 
-def defaults_of(task: str, format: str | None = None) -> dict[str, Scalar]:
-    """The options that a task is trained with where the user is silent, for one format (default: its first).
+def defaults_of(task: str, format: str | None = None) -> dict[str, Any]:
+    """What a task is trained with where the user is silent, for one format (default: its first).
+
+    Options of model and training and the two lengths, and under `params` parameters of the task, which may make it
+    smaller than the one that its paper describes.
 
     Raises:
         UserError: an unknown task or format.
@@ -75,7 +78,7 @@ def defaults_of(task: str, format: str | None = None) -> dict[str, Scalar]:
     return {**cls.defaults.get("*", {}), **cls.defaults.get(format or next(iter(cls.formats)), {})}
 
 
-def default_lengths(task: str, defaults: Mapping[str, Scalar]) -> tuple[int, int]:
+def default_lengths(task: str, defaults: Mapping[str, Any]) -> tuple[int, int]:
     """The lengths to train and to test on where the user names none: the task's own, and twice that to test.
 
     Raises:
@@ -106,18 +109,20 @@ def plan(
         test_len: longest length that will be tested, the training length unless given; `max_len` (vocabulary and
             context) follows it unless given.
         seeds: one run each; a pair is (init seed, data seed), a number is both.
+        params: parameters of the task; its defaults fill the rest of these too.
         options: fields of `ModelConfig` and `TrainConfig`; the task's defaults fill the rest.
 
     Raises:
         UserError: an option, a length or a split that cannot be.
     """
     defaults = defaults_of(task, format)
+    own_params = defaults.pop("params", {})
     if train_len is None:
         train_len, own = default_lengths(task, defaults)
         test_len = own if test_len is None else test_len
     test_len = train_len if test_len is None else test_len
     _check_lengths(train_len, test_len, max_len)
-    made = make(task_spec(task, max_len or test_len, format, params))
+    made = make(task_spec(task, max_len or test_len, format, own_params | dict(params or {})))
     given = {name: value for name, value in options.items() if value is not None}
     model_fields, train_fields = set(ModelConfig.model_fields), set(TrainConfig.model_fields)
     for name in given:
@@ -155,6 +160,7 @@ def plan(
     eval_splits(made, train, looked_at)  # so that a wrong split is found before training
     check_steps(train, looked_at)
     missing = [n for n in ("n_layers", "d_model", "positions", "lr") if n not in given]
+    missing += [f"{name} {value}" for name, value in own_params.items() if name not in (params or {})]
     picked = (picked + ", ".join(missing)).rstrip(", ")
     pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
     return Plan([base.with_seeds(*pair) for pair in pairs], made, looked_at, picked)

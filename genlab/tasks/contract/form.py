@@ -46,9 +46,11 @@ def describes_itself(task: Task) -> Iterator[str]:
             strange := options.keys()
             - ModelConfig.model_fields.keys()
             - TrainConfig.model_fields.keys()
-            - {"test_len"}
+            - {"test_len", "params"}
         ):
             yield f"defaults that are no option of a model or of training: {sorted(strange)}"
+        if strange := options.get("params", {}).keys() - task.Params.model_fields.keys():
+            yield f"defaults that are no parameter of the task: {sorted(strange)}"
     if task.resolve(task.format, task.max_len, task.spec.params) != task.spec.params:
         yield f"`resolve` makes other params of {task.spec.params}"
     for length in lengths_of(task, "id"):
