@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from models_page import FIGURE, PAGE, ROWS, WANTED, draw, label, page
+from models_page import FIGURE, PAGE, ROWS, draw, label, page, wanted
 
 import genlab.runs
 from genlab.runs.gridfile import Grid, read_grid
@@ -52,13 +52,14 @@ def collected(grid: Grid, store: Store) -> pd.DataFrame:
                 continue
             evals = store.evals([spec.run_id])
             exact = evals[(evals["metric"] == "exact_match") & (evals["split"] == "id")].set_index("length")["value"]
-            if not set(WANTED) <= set(exact.index):
+            lengths = wanted(spec.task.name).values()
+            if not set(lengths) <= set(exact.index):
                 continue  # trained, and not yet evaluated
             group, variant = label(spec.model)
             about = {"task": spec.task.name, "group": group, "variant": variant, "seed": spec.train.init_seed}
             rows += [
                 {**about, "length": n, "exact_match": float(exact[n]), "steps": spec.train.steps, "run": spec.run_id}
-                for n in WANTED
+                for n in lengths
             ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

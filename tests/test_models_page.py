@@ -35,9 +35,13 @@ def test_the_grid_has_every_encoding_under_softmax_and_every_normaliser_under_le
     assert set(encodings) <= set(models_page.ENCODINGS)
     assert set(normalisers) <= set(models_page.NORMALISERS)
     assert all([s.train.init_seed for s in plan.specs] == [0, 1, 2] for plan in grid.plans)
-    first = grid.plans[0]
-    looked_at = eval_splits(first.task, first.specs[0].train, first.evals)
-    assert set(models_page.WANTED) <= {length for split in looked_at for length in split.lengths}
+    for plan in grid.plans:
+        looked_at, lengths = (
+            eval_splits(plan.task, plan.specs[0].train, plan.evals),
+            models_page.wanted(plan.task.name),
+        )
+        assert set(lengths.values()) <= {length for split in looked_at for length in split.lengths}
+        assert plan.specs[0].train.train_len == lengths[1]
 
 
 def test_a_page_shows_every_seed_and_says_what_is_missing():
@@ -54,7 +58,7 @@ def test_a_page_shows_every_seed_and_says_what_is_missing():
                 "run": f"r{seed}",
             }
             for seed, value in ((0, 0.25), (2, 0.75))
-            for n in models_page.WANTED
+            for n in models_page.wanted("sort").values()
         ]
     )
     text = models_page.page(rows)
