@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -85,9 +86,9 @@ def measured(runs: int, alone: int, rounds: int) -> dict[str, Any]:
         store = Store(Path(folder) / "store")
         ids = committed(runs, store)
         timed(store, ids[:1], together=True)  # imports, caches
-        start = time.perf_counter()
+        load, start, spent = os.getloadavg()[0], time.perf_counter(), time.process_time()
         probe(store, ids, WANTED)
-        whole = time.perf_counter() - start
+        whole, spent = time.perf_counter() - start, time.process_time() - spent
         found: dict[str, list[float]] = {"with nulls": [], "without nulls": []}
         for i in range(rounds):
             some = ids[i * alone : (i + 1) * alone]
@@ -102,6 +103,8 @@ def measured(runs: int, alone: int, rounds: int) -> dict[str, Any]:
         "runs": runs,
         "signals": len(WANTED),
         "seconds": round(whole, 1),
+        "processor seconds": round(spent, 1),
+        "load before": round(load, 2),
         "threads": torch.get_num_threads(),
         "times a loop over runs": {name: round(statistics.median(ratios), 2) for name, ratios in found.items()},
         "shares": shares(spec),

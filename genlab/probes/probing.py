@@ -166,9 +166,9 @@ class _Work:
         steps = {self.steps[run] for run in runs}  # several only where each run is read at its own last one
         flat = self.store.weights(runs, steps.pop() if len(steps) == 1 else None)
         table = self.store.history(runs)
-        table = table[table["step"] <= table["run_id"].map(self.steps)]
         columns = ("step", "loss", "lr", "exact_match", "grad_norm", "grad_norm_max")
-        history = [{c: rows[c].to_numpy() for c in columns} for rows in (table[table["run_id"] == r] for r in runs)]
+        until = [table[(table["run_id"] == run) & (table["step"] <= self.steps[run])] for run in runs]
+        history = [{name: rows[name].to_numpy() for name in columns} for rows in until]
         return probe_input(specs, model_of(self.spec.model, flat.to(self.device)), self._batches, history)
 
     def _size(self) -> int:

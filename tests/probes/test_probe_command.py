@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import genlab
 from genlab.errors import Interrupted
 from genlab.probes import all_signals, chosen, probe
 from genlab.runs import Store
+from genlab.runs.environment import environment
 from genlab.runs.maintain import check_store, compact_store, delete_runs
 from genlab.runs.signals import Signals
+from genlab.training import fresh
 
 HEADS = ("previous_token", "start_token")
 
@@ -252,3 +256,14 @@ def test_runs_of_other_training_lengths_are_each_read_within_their_own(tmp_path:
         values.append(rows.set_index(["name", "layer", "head"])["value"].sort_index())
     assert len(values[0])
     np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
+
+
+def test_runs_without_a_history_are_read(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    store.ready()
+    specs = genlab.plan("parity", 4, seeds=(0, 1), steps=0, n_layers=1, d_model=16).specs
+    store.commit([replace(state, status="finished") for state in fresh(specs)], environment(torch.device("cpu")))
+    result = probe(store, store.run_ids(), chosen([*HEADS, "time_to_fit"]))
+    assert result.read == 6
+    frame = Signals(store.path).frame()
+    assert frame[frame["signal"] == "time_to_fit"]["value"].isna().all()
