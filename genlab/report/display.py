@@ -91,12 +91,15 @@ Baselines = Mapping[tuple[str, int], Mapping[str, float]]
 def print_lengths(console: Console, table: pd.DataFrame, unit: str, baselines: Baselines | None = None) -> None:
     """Exact match by length over all seeds, beside that of shortcuts; training lengths are marked."""
     for split, rows in table.groupby("split", sort=False):
-        shown = Table(title=f"exact match by length, split {split}", title_justify="left", box=None, padding=(0, 1))
+        title = f"exact match by length, split {split}"
+        shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
         at = {int(length): (baselines or {}).get((str(split), int(length)), {}) for length in rows["length"]}
         told = list(dict.fromkeys(name for own in at.values() for name in own))
         told = [name for name in told if max(own.get(name, 0.0) for own in at.values()) >= _NOTHING]
-        for name in (unit, "", "median", "lowest", "highest", "at 0.99+", "(95 %)", *told):
-            shown.add_column(name, justify="left" if name == "" else "right")
+        for name in (unit, "", "median", "lowest", "highest", "at 0.99+", "(95 %)"):
+            shown.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+        for name in told:
+            shown.add_column(name, justify="right", overflow="fold", min_width=len("0.000"))
         for row in rows.to_dict("records"):
             shown.add_row(
                 str(row["length"]),

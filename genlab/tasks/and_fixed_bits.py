@@ -63,7 +63,10 @@ class AndFixedBits(Task):
 
     def symbols(self) -> tuple[str, ...]:
         if self.max_len <= self.params.fixed:
-            raise UserError(f"max_len {self.max_len} leaves no free bit beside {self.params.fixed} fixed ones")
+            least = self.params.fixed + 1
+            raise UserError(
+                f"{self.max_len} bits leave none free beside {self.params.fixed} fixed ones (at least {least})"
+            )
         return ("0", "1")
 
     def width(self, length: int) -> int:

@@ -11,10 +11,10 @@ from genlab.report.display import print_lengths, print_rules
 from genlab.report.tables import by_length, by_rule
 
 
-def shown(print_table, *arguments) -> list[list[str]]:
+def shown(print_table, *arguments, width: int = 150) -> list[list[str]]:
     """The words of each line."""
     out = io.StringIO()
-    print_table(Console(file=out, width=150), *arguments)
+    print_table(Console(file=out, width=width), *arguments)
     return [line.split() for line in out.getvalue().splitlines()]
 
 
@@ -35,6 +35,14 @@ def test_baselines_stand_beside_each_length_of_their_split():
     assert inside[1][-4:] == ["(95", "%)", "copying", "late"]
     assert inside[2][-2:] == ["0.750", "-"]
     assert inside[3][-2:] == ["0.500", "0.100"]
+
+
+def test_four_baselines_leave_every_number_whole_in_80_columns():
+    table = by_length(evals("exact_match", {("id", 12): 0.9}), train_len=12)
+    known = {"query already shown": 0.2, "ratio matching": 0.3, "full regression": 0.4, "lookup of the tasks": 0.5}
+    last = shown(print_lengths, table, "shots", {("id", 12): known}, width=80)[-1]
+    whole = ["12", "trained", "0.900", "0.900", "0.900", "0/1", "(0.00-0.79)", "0.200", "0.300", "0.400", "0.500"]
+    assert last == whole
 
 
 def test_rules_are_a_line_each():
