@@ -92,3 +92,12 @@ def test_losses_of_examples_are_the_mean_over_their_answers():
         places = torch.nonzero(batch.scored[row])[:, 0]
         wanted = -log_p[places, batch.targets[row, places]].mean()
         assert float(found[number].detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+
+
+def test_the_formula_says_how_it_is_sampled():
+    formula = chosen(["local_learning_coefficient"])[0].formula
+    said = f"{local_learning.CHAINS} chains of {local_learning.DRAWS} steps"
+    beta = f"b = {local_learning.BATCH} / ln {local_learning.BATCH}"
+    for part in (said, beta, f"pull to w* {local_learning.PULL:g},"):
+        assert part in formula
+    assert f"step size {local_learning.STEP:.0e}".replace("e-04", "e-4") in formula

@@ -128,6 +128,18 @@ def test_a_tasks_own_configuration_gets_all_its_steps_and_a_dearer_one_as_many_a
     assert genlab.plan("modular", params={"p": 101}).specs[0].train.steps < own
 
 
+def test_the_defaults_of_a_task_may_make_it_smaller_and_say_so(monkeypatch: pytest.MonkeyPatch):
+    cls = task_class("modular-brackets")
+    monkeypatch.setattr(cls, "defaults", {"*": {**cls.defaults["*"], "params": {"modulus": 3}}})
+    own = genlab.plan("modular-brackets")
+    assert own.task.spec.params["modulus"] == 3
+    assert own.specs[0].train.steps == cls.defaults["*"]["steps"]
+    assert "modulus 3" in own.picked
+    given = genlab.plan("modular-brackets", params={"modulus": 7})
+    assert given.task.spec.params["modulus"] == 7
+    assert "modulus" not in given.picked
+
+
 def test_a_training_length_below_the_tasks_own_shortest_is_the_only_one():
     assert defaults_of("modular-icl")["min_len"] > 5
     (spec,) = genlab.plan("modular-icl", 5).specs

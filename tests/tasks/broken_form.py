@@ -44,6 +44,11 @@ class MisspeltDefault(Toy):
     defaults = {"*": {"step": 10}}
 
 
+@breaks("describes_itself", "no parameter of the task: ['modulo']")
+class MisspeltParameter(Toy):
+    defaults = {"*": {"params": {"modulo": 3}}}
+
+
 @breaks("describes_itself", "`resolve` makes other params")
 class UnresolvedParams(Toy):
     @classmethod
