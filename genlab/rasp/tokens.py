@@ -71,6 +71,7 @@ HINTS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("mode", "by-symbol"): "numerals",
         ("mode", "by-count"): "numerals",
         ("max-retrieval", "tokens"): "numerals",
+        ("associative-recall", "in-place"): "letters",
         ("associative-recall", "one-query"): "letters",
         ("associative-recall", "every-query"): "letters",
     }

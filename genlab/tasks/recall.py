@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -23,11 +24,15 @@ _ASK = "?"
 class AssociativeRecall(Task):
     """Pairs of a key and a value, then keys again: say their values.
 
-    All keys of an example differ. `one-query` asks for one of them, `every-query` for all of them in a new order.
-    A number of the prompt is a shortcut to the single answer (`baseline`: the most common one).
+    All keys of an example differ. `in-place` asks as many times as there are pairs, each time for any of them, and
+    the value comes right behind the key; training takes the loss at every one, the score is that of the last (there
+    is no end token). `one-query` asks once, at the end of the prompt, `every-query` for all keys in a new order. A
+    number of the prompt is a shortcut to a single answer (`baseline`: the most common one).
 
     >>> from genlab.tasks import make
-    >>> " ".join(make("associative-recall", max_len=8).solve("a 3 c 7 b 1 ? c >".split()))
+    >>> " ".join(make("associative-recall", max_len=8).solve("a 3 c 7 b 1 ? b 1 a 3 c".split()))
+    '7'
+    >>> " ".join(make("associative-recall", max_len=8, format="one-query").solve("a 3 c 7 b 1 ? c >".split()))
     '7'
     >>> " ".join(make("associative-recall", max_len=8, format="every-query").solve("a 3 c 7 ? c a >".split()))
     '7 3'
@@ -42,19 +47,39 @@ class AssociativeRecall(Task):
     length_unit = "pairs"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
+            "in-place": "pairs ? keys, each with its value behind it; the last value is the answer",
             "one-query": "pairs ? a key > its value",
             "every-query": "pairs ? all keys in a new order > their values",
         }
     )
     splits = split_map(
         Split(name="id", about="keys and values uniform, asked in random order", shift={}),
-        Split(name="in-order", about="asked as shown; a single query is the first pair's", shift={"order": "shown"}),
+        Split(name="in-order", about="asked as shown; one-query: the first pair", shift={"order": "shown"}),
         Split(name="backwards", about="asked last pair first", shift={"order": "backwards"}),
         Split(name="skewed-keys", about="key i of weight 1/(i + 2.7)", shift={"keys": "skewed"}),
         Split(name="few-values", about="only two different values", shift={"values": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 10, "lr": 0.002, "warmup": 100, "lengths_per_batch": 4, "curriculum": 0.7, "steps": 5000}}
+        {
+            "in-place": {
+                "train_len": 8,
+                "n_layers": 2,
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "lengths_per_batch": 4,
+                "curriculum": 0.0,
+                "steps": 4000,
+            },
+            "*": {
+                "train_len": 10,
+                "lr": 0.002,
+                "warmup": 100,
+                "lengths_per_batch": 4,
+                "curriculum": 0.7,
+                "steps": 5000,
+            },
+        }
     )
 
     class Params(Task.Params):
@@ -75,6 +100,8 @@ class AssociativeRecall(Task):
         return (*map(str, range(self.params.values)), _ASK, *hint_names(self.params.keys))
 
     def width(self, length: int) -> int:
+        if self.format == "in-place":
+            return 4 * length + 1
         queries = length if self.format == "every-query" else 1
         return 2 * length + 2 * queries + 3
 
@@ -88,10 +115,16 @@ class AssociativeRecall(Task):
         if self.format == "one-query":
             order, asked = order[:, :1], np.ones((n, 1), bool)
         first_key = Vocab.first + self.params.values + 1
-        pairs = np.stack([first_key + keys, Vocab.first + values], axis=2).reshape(n, -1)
-        parts = [
-            Part(pairs, keep=_unless_all(np.repeat(inside, 2, axis=1))),
+        pairs = np.stack([first_key + keys, Vocab.first + values], axis=2)
+        shown = [
+            Part(pairs.reshape(n, -1), keep=_unless_all(np.repeat(inside, 2, axis=1))),
             Part(first_key - 1),
+        ]
+        if self.format == "in-place":
+            again = np.take_along_axis(pairs, order[..., None], axis=1).reshape(n, -1)
+            return _each_value(assemble([*shown, Part(again, keep=shown[0].keep)], lengths))
+        parts = [
+            *shown,
             Part(first_key + np.take_along_axis(keys, order, axis=1), keep=_unless_all(asked)),
             Part(Vocab.sep),
             Part(Vocab.first + np.take_along_axis(values, order, axis=1), scored=True, keep=_unless_all(asked)),
@@ -109,6 +142,8 @@ class AssociativeRecall(Task):
                 return (lengths[:, None] - 1 - place) % longest
             case _ if self.format == "one-query":
                 return rng.integers(0, lengths)[:, None]
+            case _ if self.format == "in-place":
+                return rng.integers(0, lengths[:, None], (len(lengths), longest))
             case _:
                 return arrangements(rng, lengths, longest)
 
@@ -116,6 +151,8 @@ class AssociativeRecall(Task):
         words = list(prompt)
         ask = words.index(_ASK)
         value_of = dict(zip(words[0:ask:2], words[1:ask:2], strict=True))
+        if self.format == "in-place":
+            return (value_of[words[-1]],)
         return tuple(value_of[key] for key in words[ask + 1 : words.index(">")])
 
     def chance(self, length: int) -> float:
@@ -129,11 +166,12 @@ class AssociativeRecall(Task):
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         if split.shift.get("keys") == "skewed":
             return {}
-        queries = length if self.format == "every-query" else 1
-        total = 2 * length + queries + 2
-        used = int(split.shift.get("values", self.params.values))
+        in_place, used = self.format == "in-place", int(split.shift.get("values", self.params.values))
+        queries = 1 if self.format == "one-query" else length
+        total = 4 * length if in_place else 2 * length + queries + 2
         keys = dict.fromkeys(hint_names(self.params.keys), (length + queries) / self.params.keys / total)
-        return keys | {str(i): length / used / total for i in range(used)} | {_ASK: 1 / total, ">": 1 / total}
+        values = dict.fromkeys(map(str, range(used)), (2 * length - 1 if in_place else length) / used / total)
+        return keys | values | {_ASK: 1 / total} | ({} if in_place else {">": 1 / total})
 
 
 class Needle(Task):
@@ -248,6 +286,14 @@ class Needle(Task):
         keys = dict.fromkeys(hint_names(self.params.keys), (count + 1) / self.params.keys / total)
         numbers = {str(i): (length - count) / used / total for i in range(used)}
         return keys | numbers | {_ASK: 1 / total, ">": 1 / total}
+
+
+def _each_value(examples: Examples) -> Examples:
+    """Trained at every value behind the `?`, scored at the last one; see the format `in-place`."""
+    first = 2 * examples.lengths[:, None] + 1  # where the target is the first value that is asked for
+    place = np.arange(examples.tokens.shape[1])
+    trained = (place >= first) & ((place - first) % 2 == 0) & (place < 2 * first - 1)
+    return replace(examples, trained=trained, scored=trained & (place == 2 * first - 3))
 
 
 def _unless_all(keep: Bools) -> Bools | None:

@@ -126,7 +126,12 @@ def test_the_most_common_class_scores_its_baseline():
 
 @pytest.mark.parametrize(
     ("format", "prompt", "answer"),
-    [("one-query", "a 1 b 2 c 1 ? b >", "2"), ("every-query", "a 1 b 2 c 3 ? b c a >", "2 3 1")],
+    [
+        ("in-place", "a 1 b 2 c 3 ? b 2 b 2 a", "1"),
+        ("in-place", "a 1 ? a", "1"),
+        ("one-query", "a 1 b 2 c 1 ? b >", "2"),
+        ("every-query", "a 1 b 2 c 3 ? b c a >", "2 3 1"),
+    ],
 )
 def test_recall_by_hand(format, prompt, answer):
     assert make("associative-recall", 5, format).solve(prompt.split()) == tuple(answer.split())
@@ -155,7 +160,7 @@ def test_splits_of_recall(format, split):
 
 
 def test_queries_keys_and_values_are_uniform():
-    task = make("associative-recall", 4)
+    task = make("associative-recall", 4, "one-query")
     drawn = prompts(task, "id", [4] * 3000)
     place = np.bincount([prompt.index(prompt[-2]) // 2 for prompt, _ in drawn], minlength=4)
     key = np.unique([prompt[0] for prompt, _ in drawn], return_counts=True)[1]
@@ -166,8 +171,38 @@ def test_queries_keys_and_values_are_uniform():
         assert stats.chisquare(counts).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("split", ["id", "in-order", "backwards", "skewed-keys", "few-values"])
+def test_recall_in_place_trains_at_every_value_and_scores_the_last(split):
+    task, lengths = make("associative-recall", 9), np.array([9, 1, 4] * 40)
+    examples = task.sample(np.random.default_rng(0), split, lengths)
+    assert examples.trained is not None
+    asked_at = np.zeros((9, 9))
+    for row, length in enumerate(lengths.tolist()):
+        prompt, answer = task.read(examples, row)
+        keys, values = zip(*pairs_of(prompt[: 2 * length]), strict=True)
+        asked = (*prompt[2 * length + 1 :: 2],)
+        said = [values[keys.index(key)] for key in asked]
+        assert prompt[2 * length] == "?"
+        assert len(asked) == length
+        assert (*prompt[2 * length + 2 :: 2], *answer) == tuple(said)
+        trained = examples.targets[row][examples.trained[row]]
+        assert [task.vocab.tokens[token] for token in trained] == said
+        assert examples.scored[row].sum() == 1
+        if split == "in-order":
+            assert asked == keys
+        if split == "backwards":
+            assert asked == keys[::-1]
+        if split == "id" and length == 9:
+            asked_at[np.arange(9), [keys.index(key) for key in asked]] += 1
+    if split == "id":  # each time any of the pairs, so that the last one does not follow from the others
+        assert (asked_at > 0).sum() > 9 * 9 * 0.9
+        assert stats.chisquare(asked_at.sum(0)).pvalue > 1e-4
+
+
 def test_skewed_keys_are_drawn_by_weight():
-    first = [prompt[0] for prompt, _ in prompts(make("associative-recall", 4), "skewed-keys", [4] * 4000)]
+    first = [
+        prompt[0] for prompt, _ in prompts(make("associative-recall", 4, "one-query"), "skewed-keys", [4] * 4000)
+    ]
     weights = 1 / (np.arange(1, 27) + 2.7)
     counts = [first.count(key) for key in "abcdefghijklmnopqrstuvwxyz"]
     assert stats.chisquare(counts, 4000 * weights / weights.sum()).pvalue > 1e-4

@@ -66,6 +66,7 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("addition", "forward-hints", addition_hints.forward_hints),
     Entry("addition", "reversed-hints", addition_hints.reversed_hints),
     Entry("and-fixed-bits", "plain", single.and_of_bits),
+    Entry("associative-recall", "in-place", single.value_of_this_key),
     Entry("associative-recall", "one-query", single.value_of_key),
     Entry("associative-recall", "every-query", places.values_in_order, "library"),
     Entry("brackets", "plain", nesting.nested),

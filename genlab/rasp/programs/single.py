@@ -28,6 +28,7 @@ __all__ = [
     "next_of_context",
     "value_of_key",
     "value_of_largest",
+    "value_of_this_key",
 ]
 
 TRUE, FALSE, EVEN, ODD = (SPECIALS[token] for token in ("True", "False", "even", "odd"))
@@ -56,6 +57,11 @@ def value_of_key(x: Any) -> Any:
     """What stood behind the earlier copy of the last key. (Behind the last one stands `>`, below all values.)"""
     before = shift_right(x, 1)
     return said_once(x, look_up(before, before, x))
+
+
+def value_of_this_key(x: Any) -> Any:
+    """What stood behind the earlier copy of the key that is read."""
+    return look_up(shift_right(x, 1), x, x)
 
 
 def next_of_context(x: Any, symbols: int = 64) -> Any:
