@@ -140,7 +140,18 @@ class SolveEquation(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a bracketed expression with x = value > x"})
     splits = split_map(*BRACKET_SPLITS)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 3, "n_layers": 2, "positions": "rotary", "lr": 0.002, "warmup": 100, "steps": 6000}}
+        {
+            "*": {
+                "train_len": 3,
+                "n_layers": 3,
+                "d_model": 128,
+                "positions": "rotary",
+                "batch_size": 128,
+                "warmup": 100,
+                "lr": 0.001,
+                "steps": 14000,
+            }
+        }
     )
 
     class Params(Task.Params):

@@ -42,7 +42,7 @@ class ModularBrackets(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a fully bracketed expression > value"})
     splits = split_map(*BRACKET_SPLITS)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 3, "n_layers": 2, "positions": "rotary", "lr": 0.002, "warmup": 100, "steps": 6000}}
+        {"*": {"train_len": 3, "n_layers": 2, "positions": "rotary", "lr": 0.002, "warmup": 100, "steps": 15000}}
     )
 
     class Params(Task.Params):

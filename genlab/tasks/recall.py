@@ -68,7 +68,7 @@ class AssociativeRecall(Task):
                 "lr": 0.002,
                 "warmup": 100,
                 "lengths_per_batch": 4,
-                "curriculum": 0.0,
+                "curriculum": 0,
                 "steps": 4000,
             },
             "*": {
