@@ -58,7 +58,7 @@ attention weights under learned positions (not the product). Written by `python 
 file `recipes/models.toml`, which has every option; do not edit.
 
 **Budget of a run, `small`**: 2 layers, d_model 64, 4 heads, batches of 64; 800 steps for sort, 1500 for copy, 2500
-for addition; lr 0.002 with a cosine: 20 to 70 processor-seconds. Published comparisons spend a hundred times that. A
+for addition; lr 0.002 with a cosine: 20 to 80 processor-seconds. Published comparisons spend a hundred times that. A
 model that is not near 1 at the training length has not learned its task here, and says nothing about what it would do
 beyond. Each number is one seed, 256 examples; all seeds that are trained are shown, and `-` is one that is not.
 """
@@ -163,7 +163,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
             own = both[(both["group"] == group) & (both["task"] == task)]
             _panel(panel, own, list(names), wanted(task))
             if group == "positions":
-                panel.set_title(f"{told} (length {TRAINED[task]})", fontsize=11, loc="left")
+                panel.set_title(f"{told} (1 to {TRAINED[task]})", fontsize=11, loc="left")
             else:
                 panel.set_xlabel("exact match")
     handles, names = panels[0][0].get_legend_handles_labels()
