@@ -93,10 +93,8 @@ def train(
         raise UserError(f"--evals {evals!r} is not allowed (allowed: all, id)")
     if eval_n < 1 or eval_seed < 0 or workers < 0:
         raise UserError("--eval-n must be at least 1, --eval-seed and --workers at least 0")
-    if train_len is None:
-        train_len, own = default_lengths(task, defaults_of(task, format))
-        test_len = own if test_len is None else test_len
-    longest = train_len if test_len is None else test_len
+    own = default_lengths(task, defaults_of(task, format))[1] if train_len is None else train_len
+    longest = own if test_len is None else test_len
     kept = tuple(parse_range(keep_steps, "--keep-steps")) if keep_steps else ()
     looked_at = Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed, kept)
     made = plan(

@@ -66,8 +66,8 @@ class Plan:
 def defaults_of(task: str, format: str | None = None) -> dict[str, Any]:
     """What a task is trained with where the user is silent, for one format (default: its first).
 
-    Options of model and training and the two lengths, and under `params` parameters of the task, which may make it
-    smaller than the one that its paper describes.
+    Options of model and training and the two lengths, and under `params` parameters of the task that go with these
+    lengths, which may make it smaller than the one that its paper describes.
 
     Raises:
         UserError: an unknown task or format.
@@ -105,11 +105,12 @@ def plan(
     """Specs for one configuration at several seeds.
 
     Args:
-        train_len: longest training length; without it, both lengths are the task's own (`default_lengths`).
+        train_len: longest training length; without it, both lengths are the task's own (`default_lengths`), and so
+            are the parameters of the task that are not given.
         test_len: longest length that will be tested, the training length unless given; `max_len` (vocabulary and
             context) follows it unless given.
         seeds: one run each; a pair is (init seed, data seed), a number is both.
-        params: parameters of the task; its defaults fill the rest of these too.
+        params: parameters of the task.
         options: fields of `ModelConfig` and `TrainConfig`; the task's defaults fill the rest.
 
     Raises:
@@ -120,6 +121,8 @@ def plan(
     if train_len is None:
         train_len, own = default_lengths(task, defaults)
         test_len = own if test_len is None else test_len
+    else:  # parameters of the task's own go with its own lengths
+        own_params = {}
     test_len = train_len if test_len is None else test_len
     _check_lengths(train_len, test_len, max_len)
     made = make(task_spec(task, max_len or test_len, format, own_params | dict(params or {})))
@@ -160,7 +163,7 @@ def plan(
     eval_splits(made, train, looked_at)  # so that a wrong split is found before training
     check_steps(train, looked_at)
     missing = [n for n in ("n_layers", "d_model", "positions", "lr") if n not in given]
-    missing += [f"{name} {value}" for name, value in own_params.items() if name not in (params or {})]
+    missing += [f"--param {name}={value}" for name, value in own_params.items() if name not in (params or {})]
     picked = (picked + ", ".join(missing)).rstrip(", ")
     pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
     return Plan([base.with_seeds(*pair) for pair in pairs], made, looked_at, picked)

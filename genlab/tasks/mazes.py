@@ -85,7 +85,19 @@ class Maze(Task):
     train_split = "train"
     shown_length = 5
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 3, "n_layers": 4, "d_model": 128, "positions": "rotary", "steps": 5000}}
+        {
+            "*": {
+                "train_len": 3,
+                "min_len": 3,
+                "n_layers": 3,
+                "d_model": 64,
+                "positions": "rotary",
+                "lr": 0.002,
+                "warmup": 100,
+                "weight_decay": 0.1,
+                "steps": 12000,
+            }
+        }
     )
 
     class Params(Task.Params):

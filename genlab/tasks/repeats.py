@@ -67,14 +67,16 @@ class Repeats(Task):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             "*": {
-                "train_len": 19,
-                "test_len": 31,
-                "min_len": 10,
-                "loss": "all",
+                "train_len": 12,
+                "test_len": 15,
+                "min_len": 6,
+                "loss": "scored",
                 "positions": "rotary",
-                "lr": 0.002,
+                "batch_size": 128,
+                "lr": 0.003,
                 "warmup": 100,
-                "steps": 6000,
+                "steps": 9000,
+                "params": {"symbols": 32, "n_tokens": 32},
             }
         }
     )

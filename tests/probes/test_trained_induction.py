@@ -27,6 +27,8 @@ def trained(n_layers: int) -> ProbeInput:
         attn_only=True,
         loss="scored",
         lr=3e-3,
+        batch_size=64,
+        min_len=10,
         steps=250,
     )
     spec = plan.specs[0]

@@ -134,10 +134,13 @@ def test_the_defaults_of_a_task_may_make_it_smaller_and_say_so(monkeypatch: pyte
     own = genlab.plan("modular-brackets")
     assert own.task.spec.params["modulus"] == 3
     assert own.specs[0].train.steps == cls.defaults["*"]["steps"]
-    assert "modulus 3" in own.picked
+    assert "--param modulus=3" in own.picked
     given = genlab.plan("modular-brackets", params={"modulus": 7})
     assert given.task.spec.params["modulus"] == 7
     assert "modulus" not in given.picked
+    longer = genlab.plan("modular-brackets", 9)  # a length of the user's: the task as its paper has it
+    assert longer.task.spec.params["modulus"] == 5
+    assert "modulus" not in longer.picked
 
 
 def test_a_training_length_below_the_tasks_own_shortest_is_the_only_one():
