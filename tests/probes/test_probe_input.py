@@ -11,7 +11,7 @@ import torch
 
 import genlab
 from genlab.models import LSTM, Transformer, initial, model_of
-from genlab.probes import NotApplicable, ProbeInput, all_signals, probe_batches, probe_input, read
+from genlab.probes import NotApplicable, ProbeInput, all_signals, local_learning, probe_batches, probe_input, read
 from genlab.spec import RunSpec
 from genlab.tasks import make
 
@@ -75,8 +75,10 @@ def test_signals_of_other_lengths_are_not_admissible():
 
 
 @pytest.mark.parametrize("task", ["sort", "brackets", "modular", "question-formation", "repeats"])
-def test_every_signal_reads_or_says_why_not(task: str):
+def test_every_signal_reads_or_says_why_not(task: str, monkeypatch: pytest.MonkeyPatch):
     """Within its declared range, on small untrained models; what is slow or compares runs too."""
+    monkeypatch.setattr(local_learning, "CHAINS", 1)
+    monkeypatch.setattr(local_learning, "DRAWS", 2)
     sizes = {"question-formation": 12, "modular": 1, "brackets": 6, "repeats": 12}
     spec = spec_of(task, sizes.get(task, 5), sizes.get(task, 5), d_model=16, n_heads=2, n_layers=2)
     specs = [spec.with_seeds(seed, 0) for seed in range(2)]
