@@ -36,10 +36,8 @@ def test_the_grid_has_every_encoding_under_softmax_and_every_normaliser_under_le
     assert set(normalisers) <= set(models_page.NORMALISERS)
     assert all([s.train.init_seed for s in plan.specs] == [0, 1, 2] for plan in grid.plans)
     for plan in grid.plans:
-        looked_at, lengths = (
-            eval_splits(plan.task, plan.specs[0].train, plan.evals),
-            models_page.wanted(plan.task.name),
-        )
+        looked_at = eval_splits(plan.task, plan.specs[0].train, plan.evals)
+        lengths = models_page.wanted(plan.task.name)
         assert set(lengths.values()) <= {length for split in looked_at for length in split.lengths}
         assert plan.specs[0].train.train_len == lengths[1]
 

@@ -14,7 +14,7 @@ from genlab.models import Model, Transformer
 from genlab.probes.signal import NotApplicable
 from genlab.spec import ModelConfig
 
-__all__ = ["HeadWeights", "Hooked", "Probed", "Stacked", "check_readable"]
+__all__ = ["HeadWeights", "Hooked", "Probed", "Stacked", "check_readable", "stack_of"]
 
 Tap = Callable[[str, Tensor], Tensor]
 
@@ -112,6 +112,17 @@ class Stacked:
         gain = params.get("ln_final.w")
         unembed = unembed if gain is None else unembed * gain[..., None]
         return HeadWeights(*(torch.stack(p, dim=1) for p in parts), W_E=embed, W_U=unembed)
+
+
+def stack_of(model: Probed, to: str) -> Transformer:
+    """The stack of runs that is probed, for signals that need its flat weights `to` do something.
+
+    Raises:
+        NotApplicable: a model from elsewhere, which has none.
+    """
+    if not isinstance(model, Stacked):
+        raise NotApplicable(f"a model from elsewhere gives no flat weights to {to}")
+    return model.model
 
 
 def check_readable(cfg: ModelConfig) -> None:

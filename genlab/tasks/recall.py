@@ -100,10 +100,11 @@ class AssociativeRecall(Task):
         return (*map(str, range(self.params.values)), _ASK, *hint_names(self.params.keys))
 
     def width(self, length: int) -> int:
-        if self.format == "in-place":
-            return 4 * length + 1
-        queries = length if self.format == "every-query" else 1
-        return 2 * length + 2 * queries + 3
+        # pairs, `?`, keys and their values; then `>` and `<end>`, which `in-place` does without
+        return 2 * length + 1 + 2 * self._queries(length) + (0 if self.format == "in-place" else 2)
+
+    def _queries(self, length: int) -> int:
+        return 1 if self.format == "one-query" else length
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         n, longest = len(lengths), int(lengths.max())
@@ -167,7 +168,7 @@ class AssociativeRecall(Task):
         if split.shift.get("keys") == "skewed":
             return {}
         in_place, used = self.format == "in-place", int(split.shift.get("values", self.params.values))
-        queries = 1 if self.format == "one-query" else length
+        queries = self._queries(length)
         total = 4 * length if in_place else 2 * length + queries + 2
         keys = dict.fromkeys(hint_names(self.params.keys), (length + queries) / self.params.keys / total)
         values = dict.fromkeys(map(str, range(used)), (2 * length - 1 if in_place else length) / used / total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +28,9 @@ def local_learning_coefficient(given: ProbeInput) -> Tensor:
     import torch
 
     from genlab.probes.local_learning import OneRun, coefficient, example_losses
-    from genlab.probes.model import Stacked
+    from genlab.probes.model import stack_of
 
-    if not isinstance(given.model, Stacked):
-        raise NotApplicable("a model from elsewhere gives no flat weights to sample around")
-    stack, examples = given.model.model, sum(len(batch.tokens) for batch in given.batches)
-    losses = example_losses(given.batches)
+    stack = stack_of(given.model, "sample around")
+    losses, examples = example_losses(given.batches), sum(len(batch.tokens) for batch in given.batches)
     found = [coefficient(OneRun(stack, run), losses, examples) for run in range(stack.n_runs)]
     return torch.tensor(found, dtype=torch.float64)

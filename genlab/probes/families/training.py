@@ -191,11 +191,9 @@ def gradient_norm_ratio(given: ProbeInput) -> Tensor:
 def hessian_trace(given: ProbeInput) -> Tensor:
     import torch
 
-    from genlab.probes.model import Stacked
+    from genlab.probes.model import Stacked, stack_of
 
-    if not isinstance(given.model, Stacked):
-        raise NotApplicable("a model from elsewhere gives no flat weights to differentiate by")
-    stack = given.model.model
+    stack = stack_of(given.model, "differentiate by")
     generator = torch.Generator().manual_seed(_SEED)
     with torch.enable_grad():
         leaves = {name: view.detach().requires_grad_() for name, view in stack.params.items()}
