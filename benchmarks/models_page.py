@@ -52,10 +52,10 @@ GROUPS = {"positions": ENCODINGS, "weights": NORMALISERS}
 
 HEAD = f"""# Positions and attention weights beyond the training lengths
 
-Exact match of small transformers trained on lengths 1 to {TRAINED["sort"]} (addition: 1 to
-{TRAINED["addition"]}), at 1, 1.5, 2 and 3 times that: every position encoding under softmax, and every way of making
-attention weights under learned positions (not the product). Written by `python benchmarks/models.py` from the grid
-file `recipes/models.toml`, which has every option; do not edit.
+Exact match of small transformers trained on lengths 1 to {TRAINED["sort"]}, of addition 1 to {TRAINED["addition"]},
+at 1, 1.5, 2 and 3 times that: every position encoding under softmax, and every way of making attention weights under
+learned positions (not the product). Written by `python benchmarks/models.py` from the grid file
+`recipes/models.toml`, which has every option; do not edit.
 
 **Budget of a run, `small`**: 2 layers, d_model 64, 4 heads, batches of 64; 800 steps for sort, 1500 for copy, 2500
 for addition; lr 0.002 with a cosine: 20 to 80 processor-seconds. Published comparisons spend a hundred times that. A
@@ -129,9 +129,8 @@ def _table(rows: pd.DataFrame, group: str, task: str) -> list[str]:
     for variant in GROUPS[group]:
         if _gives(task, variant):
             found = own[own["variant"] == variant]
-            lines.append(
-                f"| {variant} | {' | '.join(_seeds(found[found['length'] == n]) for n in lengths.values())} |"
-            )
+            cells = [_seeds(found[found["length"] == n]) for n in lengths.values()]
+            lines.append(f"| {variant} | {' | '.join(cells)} |")
     return lines
 
 
