@@ -31,9 +31,7 @@ Written by `python benchmarks/learnability.py --table` from the rows of `tasks-l
 - **in distribution**, **at twice the length**: exact match of the last weights, 512 examples a length, median (lowest
   to highest); of a run that was stopped, its last check alone. The second is blank too where the task has no such
   length. Runs stop as soon as they fit, so it is what little training gives, not the most there is.
-- **not measured**: nothing is claimed for the configuration here. Sort and plain parity were measured before this
-  table, tested to length 50, at four seeds (README, decision 0006): sort fits within its 2500 steps in 4 of 4 runs,
-  plain parity in none, which is what the literature found (arXiv 2310.16028).
+- **not measured**: nothing is claimed for the configuration here.
 """
 
 TRIED = """

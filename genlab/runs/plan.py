@@ -67,7 +67,7 @@ def defaults_of(task: str, format: str | None = None) -> dict[str, Any]:
     """What a task is trained with where the user is silent, for one format (default: its first).
 
     Options of model and training and the two lengths, and under `params` parameters of the task that go with these
-    lengths, which may make it smaller than the one that its paper describes.
+    lengths and with each other, which may make it smaller than the one that its paper describes.
 
     Raises:
         UserError: an unknown task or format.
@@ -106,7 +106,7 @@ def plan(
 
     Args:
         train_len: longest training length; without it, both lengths are the task's own (`default_lengths`), and so
-            are the parameters of the task that are not given.
+            are parameters of the task, unless one of these is given.
         test_len: longest length that will be tested, the training length unless given; `max_len` (vocabulary and
             context) follows it unless given.
         seeds: one run each; a pair is (init seed, data seed), a number is both.
@@ -118,11 +118,11 @@ def plan(
     """
     defaults = defaults_of(task, format)
     own_params = defaults.pop("params", {})
+    if train_len is not None or own_params.keys() & (params or {}).keys():
+        own_params = {}  # they go with the task's own lengths, and with each other
     if train_len is None:
         train_len, own = default_lengths(task, defaults)
         test_len = own if test_len is None else test_len
-    else:  # parameters of the task's own go with its own lengths
-        own_params = {}
     test_len = train_len if test_len is None else test_len
     _check_lengths(train_len, test_len, max_len)
     made = make(task_spec(task, max_len or test_len, format, own_params | dict(params or {})))
@@ -163,7 +163,7 @@ def plan(
     eval_splits(made, train, looked_at)  # so that a wrong split is found before training
     check_steps(train, looked_at)
     missing = [n for n in ("n_layers", "d_model", "positions", "lr") if n not in given]
-    missing += [f"--param {name}={value}" for name, value in own_params.items() if name not in (params or {})]
+    missing += [f"--param {name}={value}" for name, value in own_params.items()]
     picked = (picked + ", ".join(missing)).rstrip(", ")
     pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
     return Plan([base.with_seeds(*pair) for pair in pairs], made, looked_at, picked)

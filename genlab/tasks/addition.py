@@ -59,15 +59,16 @@ class Addition(Task):
     id_kinds = ("abacus", "coupled")
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            "*": {"train_len": 5, "n_layers": 3, "steps": 5000},
-            "forward": {
-                "train_len": 2,
+            "*": {
+                "train_len": 4,
                 "n_layers": 2,
                 "positions": "rotary",
                 "batch_size": 128,
                 "lr": 0.002,
                 "warmup": 100,
+                "steps": 6000,
             },
+            "forward": {"train_len": 2, "steps": 5000},
         }
     )
 

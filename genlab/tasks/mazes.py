@@ -87,6 +87,8 @@ class Maze(Task):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             "*": {
+                # A grid of side 3 has 192 spanning trees, too few to learn from, and 4,096 sets of open passages.
+                "params": {"generator": "percolation", "p": 0.6, "train_blocks": 400},
                 "train_len": 3,
                 "min_len": 3,
                 "n_layers": 3,
@@ -95,7 +97,7 @@ class Maze(Task):
                 "lr": 0.002,
                 "warmup": 100,
                 "weight_decay": 0.1,
-                "steps": 12000,
+                "steps": 7000,
             }
         }
     )

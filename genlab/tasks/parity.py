@@ -54,9 +54,28 @@ class Parity(Task):
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            # One length a batch, the plain protocol; with several, runs learn more of it (docs/decisions/0006).
-            "plain": {"train_len": 20, "n_layers": 3, "steps": 3000, "lengths_per_batch": 1},
-            "running": {"train_len": 20, "n_layers": 2, "steps": 3000},
+            # Short strings first: without that, runs do not fit even their own lengths (decision 0141).
+            "plain": {
+                "train_len": 20,
+                "n_layers": 3,
+                "positions": "rotary",
+                "curriculum": 0.7,
+                "batch_size": 128,
+                "lr": 0.001,
+                "warmup": 100,
+                "steps": 8000,
+            },
+            # Large initial weights, as for recall: each hint is looked up where it stood (decision 0141).
+            "running": {
+                "train_len": 20,
+                "n_layers": 2,
+                "positions": "hard-alibi",
+                "init_std": 0.15,
+                "scale_residual_init": False,
+                "lr": 0.003,
+                "warmup": 100,
+                "steps": 3000,
+            },
             "scratchpad": {
                 "train_len": 10,
                 "n_layers": 2,

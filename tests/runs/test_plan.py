@@ -143,6 +143,17 @@ def test_the_defaults_of_a_task_may_make_it_smaller_and_say_so(monkeypatch: pyte
     assert "modulus" not in longer.picked
 
 
+def test_parameters_that_a_task_sets_together_are_dropped_together():
+    assert {"generator", "p"} <= set(defaults_of("maze")["params"])
+    assert "p=0.6" in genlab.plan("maze", params={"pool_seed": 1}).picked
+    for given in ({"generator": "dfs"}, {"generator": "wilson", "pool_seed": 1}):  # which know no p
+        made = genlab.plan("maze", params=given)
+        assert made.task.spec.params["generator"] == given["generator"]
+        assert "param" not in made.picked
+    with pytest.raises(UserError, match="p is for percolation and dfs-percolation; the generator is 'dfs'"):
+        genlab.plan("maze", params={"p": 0.3})
+
+
 def test_a_training_length_below_the_tasks_own_shortest_is_the_only_one():
     assert defaults_of("modular-icl")["min_len"] > 5
     (spec,) = genlab.plan("modular-icl", 5).specs
