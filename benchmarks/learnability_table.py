@@ -37,8 +37,9 @@ Written by `python benchmarks/learnability.py --table` from the rows of `tasks-l
 TRIED = """
 ## What was tried besides
 
-Configurations that are not a default. A task that is not at 0.99 in any row of this page has not been learned here,
-and that says no more than that these configurations did not learn it in these minutes.
+Configurations that are not a default. A task that is not at 0.99 in any row of this page has not been learned here.
+`lab tasks` says that it needs a GPU if three configurations took 20 processor minutes each and did not learn it,
+which says no more than that.
 """
 
 _COLUMNS = ("task", "configuration", "reached", "steps", "minutes", "in distribution", "at twice the length")

@@ -9,7 +9,7 @@ import pytest
 
 from genlab.runs import Store
 from genlab.spec import ModelConfig, TrainConfig
-from genlab.tasks import check_task, make
+from genlab.tasks import check_task, make, task_class
 
 TRAIN = ["train", "--task", "parity", "--train-len", "4", "--test-len", "8"]
 TINY = [
@@ -90,7 +90,7 @@ def test_train_then_everything_else(lab, tmp_path: Path):
     status, out, err = lab(*TINY)
     assert status == 0
     assert "2 runs: 1 layers, d_model 16" in err
-    assert "picked for you: positions, lr" in err
+    assert "picked for you: positions, lr, curriculum=0.7, warmup=100 (each has a flag" in err
     assert "fit in distribution" in out
     assert "0/2" in out
     store = Store(tmp_path / "store")
@@ -166,6 +166,16 @@ def test_tasks_lists_formats_and_splits(lab):
     parity = next(row for row in json.loads(out) if row["name"] == "parity")
     assert set(parity["formats"]) == {"plain", "running", "scratchpad"}
     assert "2310.16028" in parity["source"]
+
+
+def test_a_task_that_needs_a_gpu_says_so_where_it_is_listed_and_trained(lab, monkeypatch: pytest.MonkeyPatch):
+    told = "needs a GPU: not learned in ten minutes"
+    assert told not in lab(*TINY, "--device", "cpu")[2]
+    before = lab("tasks")[1].count(told)
+    monkeypatch.setattr(task_class("parity"), "needs_gpu", True)
+    assert f"parity {told}" in lab(*TINY, "--device", "cpu", "--again")[2]
+    assert lab("tasks")[1].count(told) == before + 1
+    assert next(row for row in json.loads(lab("tasks", "--json")[1]) if row["name"] == "parity")["needs_gpu"]
 
 
 def test_every_field_of_the_specs_is_a_flag(lab):

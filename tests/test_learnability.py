@@ -10,7 +10,7 @@ import pytest
 
 import genlab
 from genlab.runs.plan import defaults_of
-from genlab.tasks import names
+from genlab.tasks import names, task_class
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -39,3 +39,12 @@ def test_the_page_is_written_from_the_rows_and_the_defaults_as_they_are():
 def test_a_measured_task_trains_with_all_the_steps_of_its_defaults(name: str):
     (spec,) = genlab.plan(name).specs
     assert spec.train.steps == defaults_of(name)["steps"]  # the budget of a silent user cuts none of them
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_task_was_learned_or_says_that_it_needs_a_gpu(name: str):
+    rows = pd.read_csv(learnability_table.ROWS).query("task == @name")
+    tried = rows[rows["minutes"] >= 20]  # processor minutes: ten on two cores
+    learned, honest = bool((rows["result"] == "reached").any()), tried["options"].nunique()
+    assert learned or honest >= 3, f"{name}: {honest} configurations of ten minutes on two cores"
+    assert task_class(name).needs_gpu == (not learned)

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from genlab.models import model_of
+from genlab.runs.gridfile import read_grid
 from genlab.runs.store import Store
 from genlab.tasks import make
 from genlab.training import evaluate
@@ -67,3 +68,19 @@ def test_pairs_are_right_in_distribution_and_differ_outside():
         assert (found["id"] >= 0.98).all()
         assert found["matched-unnested"][1] - found["matched-unnested"][0] > 0.15
         assert found["matched-unnested"] == pytest.approx(pair["outside"], abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rows"),
+    [
+        ("study-1-implanted", "study-1/implanted.csv"),
+        ("study-1-sealed", "study-1/sealed.csv"),
+        ("study-1-tasks", "study-1/tasks.csv"),
+        ("models", "models.csv"),
+    ],
+)
+def test_a_recipe_still_stands_for_the_runs_that_were_measured(recipe: str, rows: str):
+    """A recipe that leaves an option to a task's defaults names other runs once these change."""
+    measured = pd.read_csv(ROOT / "docs" / rows).rename(columns={"run": "run_id"})["run_id"]
+    plans = read_grid(ROOT / "recipes" / f"{recipe}.toml").plans
+    assert {spec.run_id for plan in plans for spec in plan.specs} == set(measured)

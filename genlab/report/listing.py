@@ -12,7 +12,9 @@ from rich.text import Text
 
 from genlab.tasks import names, task_class
 
-__all__ = ["show_tasks"]
+__all__ = ["NEEDS_GPU", "show_tasks"]
+
+NEEDS_GPU = "needs a GPU: not learned in ten minutes on two cores (docs/tasks.md)"
 
 
 def show_tasks(as_json: bool) -> None:
@@ -27,8 +29,9 @@ def show_tasks(as_json: bool) -> None:
         for row in members:
             language = f" ({row['language_class']})" if row["language_class"] else ""
             console.print(Padding(Text.assemble((row["name"], "bold"), language, f"  {row['asks']}"), (0, 0, 0, 2)))
-            about = f"formats: {', '.join(row['formats'])}\nsplits: {', '.join(row['splits'])}\n{row['source']}"
-            console.print(Padding(Text(about), (0, 0, 0, 6)))
+            about = [f"formats: {', '.join(row['formats'])}", f"splits: {', '.join(row['splits'])}", row["source"]]
+            about += [NEEDS_GPU] * row["needs_gpu"]
+            console.print(Padding(Text("\n".join(about)), (0, 0, 0, 6)))
         console.print()
     console.print("lab show TASK prints examples of each format and split", style="dim")
 
@@ -44,4 +47,5 @@ def _task_row(name: str) -> dict[str, Any]:
         "formats": dict(cls.formats),
         "splits": {split.name: split.about for split in cls.splits.values()},
         "source": cls.source,
+        "needs_gpu": cls.needs_gpu,
     }

@@ -15,6 +15,7 @@ from rich.console import Console
 from genlab.errors import UserError
 from genlab.report.display import Display, print_factors, print_lengths, print_rules, print_unless_told
 from genlab.report.figures import exact_match_by_length
+from genlab.report.listing import NEEDS_GPU
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share
 from genlab.runs.api import evaluate, train
 from genlab.runs.devices import check_dtype, pick_device
@@ -140,10 +141,13 @@ def train_and_show(
     """Train a plan, then print tables, draw the figure and name the runs."""
     said = Console(stderr=True)
     spec, store = plan.specs[0], Store(store_path)
-    check_dtype(spec.train.dtype, pick_device(device).type)
+    kind = pick_device(device).type
+    check_dtype(spec.train.dtype, kind)
     said.print(describe(spec, len(plan.specs)), highlight=False)
     if plan.picked:
         said.print(f"picked for you: {plan.picked} (each has a flag; see lab train --help)", highlight=False)
+    if plan.task.needs_gpu and kind == "cpu":
+        said.print(f"{spec.task.name} {NEEDS_GPU}", highlight=False)
     names = {s.run_id: f"seed {s.train.init_seed}" for s in plan.specs}
     told = "" if again else print_unless_told(said, without_steps(store, wanted_runs([plan])))
     with Display(names, said) as display:

@@ -30,6 +30,11 @@ _FLOPS, _OVERHEAD = 50e9, 2.5e-3
 _SIZES = {*ModelConfig.model_fields, "batch_size", "lengths_per_batch", "min_len"}
 """Options that decide what a step costs."""
 
+_PICKED = ("steps", "n_layers", "d_model", "positions", "lr")
+"""Options that a user is told were picked, whoever picked them; of the others, those that the task's defaults set."""
+_DESCRIBED = ("train_len", "test_len", "min_len", "batch_size", "n_heads")
+"""Options whose values every description of a plan says anyway."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evals:
@@ -154,19 +159,18 @@ def plan(
         made.check_lengths(*train.mixed_in)
     if model.given_positions:
         made.check_ids(model.given_positions)
-    picked = "" if given.get("steps") is not None else "steps, "
     own = train_len == defaults.get("train_len") and not params and not _SIZES & set(given)
-    if given.get("steps") is None and not own:  # the steps of a task's own configuration are known to be few enough
+    if "steps" not in given and not own:  # the steps of a task's own configuration are known to be few enough
         train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})
     base = RunSpec(task=made.spec, model=model, train=train)
     looked_at = evals or Evals(test_len=test_len)
     eval_splits(made, train, looked_at)  # so that a wrong split is found before training
     check_steps(train, looked_at)
-    missing = [n for n in ("n_layers", "d_model", "positions", "lr") if n not in given]
-    missing += [f"--param {name}={value}" for name, value in own_params.items()]
-    picked = (picked + ", ".join(missing)).rstrip(", ")
+    picked = [name for name in _PICKED if name not in given]
+    picked += [f"{name}={defaults[name]}" for name in sorted(defaults.keys() - {*_PICKED, *_DESCRIBED, *given})]
+    picked += [f"--param {name}={value}" for name, value in own_params.items()]
     pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
-    return Plan([base.with_seeds(*pair) for pair in pairs], made, looked_at, picked)
+    return Plan([base.with_seeds(*pair) for pair in pairs], made, looked_at, ", ".join(picked))
 
 
 def _both(first: Callable[[], _A], second: Callable[[], _B]) -> tuple[_A, _B]:

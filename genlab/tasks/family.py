@@ -43,6 +43,8 @@ class Family(ABC):
     """The split that training draws from unless told (another one only where `id` is held out from training)."""
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """Format (or '*') -> options of model and training that learn it within minutes on two cores."""
+    needs_gpu: ClassVar[bool] = False
+    """Whether three honest configurations of ten minutes on two cores did not learn it (docs/tasks.md has them)."""
 
     id_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of position ids that the family gives (`ModelConfig.positions`), by `placed`."""

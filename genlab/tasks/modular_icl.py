@@ -70,6 +70,7 @@ class ModularIcl(Task):
             }
         }
     )
+    needs_gpu = True
     every_length = True
 
     class Params(Task.Params):

@@ -69,8 +69,8 @@ def test_they_are_no_part_of_a_run_and_come_back(store: Store):
 
 
 def test_a_run_that_is_trained_to_a_step_has_the_weights_kept_there(store: Store, tmp_path: Path):
-    shorter = planned((), steps=5, warmup=0, schedule="constant")
-    longer = planned((5,), warmup=0, schedule="constant")
+    alike = {"warmup": 0, "curriculum": 0.0, "schedule": "constant"}  # whatever the number of steps
+    shorter, longer = planned((), steps=5, **alike), planned((5,), **alike)
     for name, plan in (("shorter", shorter), ("longer", longer)):
         genlab.train(plan, store=tmp_path / name, workers=1, kernel="torch")
     ended = Store(tmp_path / "shorter").weights([s.run_id for s in shorter.specs])
