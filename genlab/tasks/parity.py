@@ -54,7 +54,7 @@ class Parity(Task):
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            # Short strings first: without that, runs do not fit even their own lengths (decision 0141).
+            # Fits its own lengths, as learned positions and one length a batch do not (decisions 0006 and 0141).
             "plain": {
                 "train_len": 20,
                 "n_layers": 3,
