@@ -77,6 +77,7 @@ class AssociativeRecall(Task):
             },
             # The paper's way of asking shows more in an example, and is learned at the task's own sizes.
             "in-place": {"params": {}, "train_len": 8, "min_len": 1, "batch_size": 128, "steps": 5000},
+            "every-query": {"positions": "rotary", "batch_size": 256, "steps": 8000},
         }
     )
 
