@@ -25,7 +25,7 @@ import genlab
 from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params
 from genlab.runs.api import Run, evaluate
-from genlab.runs.plan import default_lengths, defaults_of
+from genlab.runs.plan import default_lengths, defaults_of, own_params_beside
 from genlab.runs.progress import Progress
 from genlab.runs.ranges import parse_range
 from genlab.runs.store import Store
@@ -112,13 +112,10 @@ def scores(run: Run, train_len: int, store: Store) -> Row:
 
 def configuration(name: str, format: str, words: list[str]) -> dict[str, Any]:
     """The task's defaults with NAME=VALUE in place of some, be they parameters of the task or options."""
-    given, own = defaults_of(name, format), task_class(name).Params.model_fields
-    for key, value in parse_params(words).items():
-        if key in own:
-            given["params"] = {**given.get("params", {}), key: value}
-        else:
-            given[key] = value
-    return given
+    defaults, said = defaults_of(name, format), parse_params(words)
+    params = {key: said.pop(key) for key in said.keys() & task_class(name).Params.model_fields.keys()}
+    own = own_params_beside(defaults.pop("params", {}), params)
+    return {**defaults, "params": {**own, **params}, **said}
 
 
 def keep(row: Mapping[str, Any]) -> None:

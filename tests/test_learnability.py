@@ -41,6 +41,14 @@ def test_a_measured_task_trains_with_all_the_steps_of_its_defaults(name: str):
     assert spec.train.steps == defaults_of(name)["steps"]  # the budget of a silent user cuts none of them
 
 
+def test_another_configuration_drops_parameters_as_training_does():
+    defaults = defaults_of("maze")
+    assert learnability.configuration("maze", "cells", []) == defaults
+    kept = learnability.configuration("maze", "cells", ["pool_seed=1", "lr=0.5"])
+    assert kept == {**defaults, "lr": 0.5, "params": {**defaults["params"], "pool_seed": 1}}
+    assert learnability.configuration("maze", "cells", ["generator=dfs"])["params"] == {"generator": "dfs"}
+
+
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_task_was_learned_or_says_that_it_needs_a_gpu(name: str):
     rows = pd.read_csv(learnability_table.ROWS).query("task == @name")

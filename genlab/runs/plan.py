@@ -14,7 +14,17 @@ from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainCo
 from genlab.tasks import Task, in_distribution, make, spread, task_class
 from genlab.tasks import spec as task_spec
 
-__all__ = ["DERIVED", "Evals", "Plan", "check_steps", "default_lengths", "defaults_of", "eval_splits", "plan"]
+__all__ = [
+    "DERIVED",
+    "Evals",
+    "Plan",
+    "check_steps",
+    "default_lengths",
+    "defaults_of",
+    "eval_splits",
+    "own_params_beside",
+    "plan",
+]
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -83,6 +93,17 @@ def defaults_of(task: str, format: str | None = None) -> dict[str, Any]:
     return {**cls.defaults.get("*", {}), **cls.defaults.get(format or next(iter(cls.formats)), {})}
 
 
+def own_params_beside(own: Mapping[str, Scalar], given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """Those of a task's own parameters (`params` in its defaults) that hold beside given ones: all or none.
+
+    They go with each other, so that none holds where one of them is given.
+
+    >>> dict(own_params_beside({"generator": "percolation", "p": 0.6}, {"generator": "dfs"}))
+    {}
+    """
+    return {} if own.keys() & given.keys() else own
+
+
 def default_lengths(task: str, defaults: Mapping[str, Any]) -> tuple[int, int]:
     """The lengths to train and to test on where the user names none: the task's own, and twice that to test.
 
@@ -122,15 +143,15 @@ def plan(
         UserError: an option, a length or a split that cannot be.
     """
     defaults = defaults_of(task, format)
-    own_params = defaults.pop("params", {})
-    if train_len is not None or own_params.keys() & (params or {}).keys():
-        own_params = {}  # they go with the task's own lengths, and with each other
+    own_params: Mapping[str, Scalar] = own_params_beside(defaults.pop("params", {}), params or {})
     if train_len is None:
         train_len, own = default_lengths(task, defaults)
         test_len = own if test_len is None else test_len
+    else:  # parameters of the task's own go with its own lengths
+        own_params = {}
     test_len = train_len if test_len is None else test_len
     _check_lengths(train_len, test_len, max_len)
-    made = make(task_spec(task, max_len or test_len, format, own_params | dict(params or {})))
+    made = make(task_spec(task, max_len or test_len, format, {**own_params, **(params or {})}))
     given = {name: value for name, value in options.items() if value is not None}
     model_fields, train_fields = set(ModelConfig.model_fields), set(TrainConfig.model_fields)
     for name in given:
