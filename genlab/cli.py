@@ -123,6 +123,9 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="splits to test, apart by commas")] = "id",
     eval_n: Annotated[int, typer.Option("--eval-n", help="test examples a length")] = 512,
     eval_seed: Annotated[int, typer.Option("--eval-seed", help="seed of the test examples")] = 0,
+    offsets: Annotated[
+        str, typer.Option("--offsets", help="where examples stand: random, zero or batch (default: as in training)")
+    ] = "",
     store: Store = None,
     device: Device = "auto",
     figure: Annotated[Path | None, typer.Option("--figure", help="also draw exact match by length there")] = None,
@@ -139,7 +142,9 @@ def evaluate(
         raise UserError("lab eval takes a run, or --grid NAME")
     from genlab.report.train import evaluate_and_show
 
-    evaluate_and_show(which, split.split(","), wanted, eval_n, eval_seed, store, device, figure, as_json)
+    evaluate_and_show(
+        which, split.split(","), wanted, eval_n, eval_seed, store, device, figure, as_json, offsets=offsets
+    )
 
 
 @app.command()

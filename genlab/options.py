@@ -39,7 +39,9 @@ def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
     `command` takes `options: dict` as its last parameter, which the command line does not show.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
-    fields = [_flag(name, field, panel) for cls, panel in _PANELS for name, field in _fields(cls)]
+    fields = [
+        _flag(name, field, panel, cls.planned().get(name)) for cls, panel in _PANELS for name, field in _fields(cls)
+    ]
 
     def wrapped(**values: Any) -> None:
         names = [parameter.name for parameter in own]
@@ -57,11 +59,12 @@ def _fields(cls: type[Frozen]) -> list[tuple[str, FieldInfo]]:
     return [(name, field) for name, field in cls.model_fields.items() if name not in DERIVED]
 
 
-def _flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+def _flag(name: str, field: FieldInfo, panel: str, planned: Scalar | None) -> inspect.Parameter:
     kind, metavar = _kind(field.annotation)
     flag = name.replace("_", "-")
     spelled = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
-    told = "" if field.default in (None, "") else f" (default {_shown(field.default)})"
+    default = field.default if planned is None else planned
+    told = "" if default in (None, "") else f" (default {_shown(default)})"
     option = typer.Option(spelled, help=f"{field.description}{told}", metavar=metavar, rich_help_panel=panel)
     annotation = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

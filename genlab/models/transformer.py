@@ -25,6 +25,9 @@ from genlab.spec import ModelConfig
 
 __all__ = ["Drop", "Past", "Tap", "Transformer"]
 
+PAD = 0
+"""The id of `<pad>` in every vocabulary (`genlab.tasks.Vocab`)."""
+
 
 class Transformer(StackedModel):
     """R transformers of one shape over one flat parameter tensor."""
@@ -34,7 +37,7 @@ class Transformer(StackedModel):
         self.positions = encoding(cfg)
 
     def _logits(self, tokens: Int[Tensor, "run batch pos"], call: Call) -> Tensor:
-        ids, loops = self._ids(tokens.shape[-1], call), self._loops(call)
+        ids, loops = self._ids(tokens, call), self._loops(call)
         most = loops if isinstance(loops, int) else int(loops.max())
         # With dropout places are taken at the very end: a run's masks must not depend on how many another run has.
         early = call.at is not None and call.drop is None and self.cfg.n_layers > 0 and isinstance(loops, int)
@@ -54,9 +57,9 @@ class Transformer(StackedModel):
 
     # -- stages ----------------------------------------------------------------------------------------------
 
-    def _ids(self, count: int, call: Call) -> Tensor:
+    def _ids(self, tokens: Tensor, call: Call) -> Tensor:
         """Positions of the tokens, int[pos] or int[run, batch, pos]."""
-        end = call.start + count
+        end = call.start + tokens.shape[-1]
         if self.cfg.needs_ids:
             given = call.offsets
             if given is None or given.ndim < 3 or given.shape[-1] < end:
@@ -71,8 +74,11 @@ class Transformer(StackedModel):
         if call.offsets is None or not self.positions.offset_while_training:
             return ids
         ids = ids + call.offsets[..., None]
-        # In training only pads stand beyond the context, of a run beside which others have longer inputs.
-        return ids.clamp(max=reach - 1) if reach is not None and call.training else ids
+        if reach is None:
+            return ids
+        # Pads may stand beyond the context: those of a short example, offset in its own room, beside longer ones.
+        within = ids.clamp(max=reach - 1)
+        return within if call.training else torch.where(tokens == PAD, within, ids)
 
     def _loops(self, call: Call) -> int | Int[Tensor, "run batch"]:
         """How many times the blocks are applied: to all examples alike, or to each by its length."""

@@ -200,6 +200,7 @@ def evaluate_and_show(
     device: str,
     figure: Path | None,
     as_json: bool,
+    offsets: str = "",
 ) -> None:
     """Evaluate runs at lengths and splits, and print what came out."""
     store = Store(store_path)
@@ -209,12 +210,12 @@ def evaluate_and_show(
     by_configuration: dict[str, list[str]] = {}
     for run in runs:
         by_configuration.setdefault(store.spec(run).configuration.run_id, []).append(run)
-    asked = [make(store.spec(runs[0]).task).split(name).at(lengths, n, seed) for name in splits]
+    asked = [make(store.spec(runs[0]).task).split(name).at(lengths, n, seed, offsets) for name in splits]
     with Display({run: run for run in runs}, Console(stderr=True)) as display:
         evaluate(runs, asked, store, device, display)
     documents: list[dict[str, Any]] = []
     for ids in by_configuration.values():
-        evals = store.evals(ids)
+        evals = store.evals(ids, offsets=offsets)
         evals = evals[evals["split"].isin(splits) & evals["length"].isin(lengths) & (evals["seed"] == seed)]
         found = outcome(store, ids, evals)
         if figure:

@@ -171,7 +171,7 @@ def evaluate(
     with interruptible() as stop:
         for ids in alike.values():
             task = make(store.spec(ids[0]).task)
-            own = [task.split(s.name).at(s.lengths, s.n, s.seed) for s in splits]
+            own = [task.split(s.name).at(s.lengths, s.n, s.seed, s.offsets) for s in splits]
             for run in ids:
                 done = evaluate_runs(
                     store, [run], own, pick_device(device), lambda p: report(p) and not stop.is_set()

@@ -17,7 +17,7 @@ from genlab.training.step import precision
 
 __all__ = ["evaluate_runs", "missing_evals"]
 
-_KEYS = ("run_id", "step", "split", "length", "n", "seed")
+_KEYS = ("run_id", "step", "split", "length", "n", "seed", "offsets")
 
 
 def evaluate_runs(
@@ -61,7 +61,7 @@ def missing_evals(store: Store, run_ids: Sequence[str], splits: Sequence[Split])
         (split, length)
         for split in splits
         for length in split.lengths
-        if any((*run, split.name, length, split.n, split.seed) not in keys for run in runs)
+        if any((*run, split.name, length, split.n, split.seed, split.offsets) not in keys for run in runs)
     ]
 
 
@@ -69,13 +69,14 @@ def _eval_rows(
     model: Model, entries: Sequence[dict[str, object]], split: Split, task: Task, length: int
 ) -> list[dict[str, object]]:
     """One length of one split, as rows of the store: a row a run and metric."""
-    result = evaluate(model, task, split.at((length,), split.n, split.seed))[0]
+    result = evaluate(model, task, split.at((length,), split.n, split.seed, split.offsets))[0]
     at = now()
     rows: list[dict[str, object]] = []
     for i, entry in enumerate(entries):
         shared = {"run_id": entry["run_id"], "step": entry["step"], "split": split.name, "length": length}
         for metric, (values, n) in result.metrics.items():
-            row = {**shared, "metric": metric, "value": float(values[i]), "n": n, "seed": split.seed, "at": at}
+            row = {**shared, "metric": metric, "value": float(values[i]), "n": n}
+            row |= {"seed": split.seed, "offsets": split.offsets, "at": at}
             if metric == "exact_match":
                 row |= {"correct": np.packbits(result.correct[i]).tobytes(), "answers": result.answers[i].tobytes()}
             rows.append(row)

@@ -28,16 +28,18 @@ _SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("n", pa.int64()),
         ("seed", pa.int64()),
+        ("offsets", pa.string()),
         ("at", pa.string()),
         ("correct", pa.binary()),
         ("answers", pa.binary()),
     ]
 )
 EVAL_COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
-"""Columns of evaluations: those of `EvalRow`, the evaluation seed, when it was made, and, in the row of
+"""Columns of evaluations: those of `EvalRow`, the evaluation seed, where examples stood in the context if not as in
+training (`Split.offsets`), when it was made, and, in the row of
 `exact_match`, a bit an example (`correct`, packed) and a 64-bit hash of each answer (`answers`)."""
 _NUMBERS, _BLOBS = list(EVAL_COLUMNS[:-2]), list(EVAL_COLUMNS[-2:])
-_KEYS = ["run_id", "step", "split", "length", "metric", "n", "seed"]
+_KEYS = ["run_id", "step", "split", "length", "metric", "n", "seed", "offsets"]
 _SORTED = "compact"
 """How the name of a part begins whose rows are in order and stand there once."""
 
@@ -63,11 +65,22 @@ class Evaluations:
         return found if metric is None else found.filter(pc.equal(found["metric"], metric))
 
     def frame(
-        self, run_ids: Iterable[str] | None = None, answers: bool = False, metric: str | None = None
+        self,
+        run_ids: Iterable[str] | None = None,
+        answers: bool = False,
+        metric: str | None = None,
+        offsets: str | None = "",
     ) -> pd.DataFrame:
-        """Evaluations in order, the latest of each; with the columns `correct` and `answers` if asked for."""
+        """Evaluations in order, the latest of each; with the columns `correct` and `answers` if asked for.
+
+        Args:
+            offsets: only those where examples stood so; '': as in training, None: all.
+        """
         wanted = None if run_ids is None else list(run_ids)
-        found = self.table(wanted, metric).to_pandas()
+        table = self.table(wanted, metric)
+        if offsets is not None:
+            table = table.filter(pc.equal(table["offsets"], offsets))
+        found = table.to_pandas()
         if len(self._read) != 1 or not next(iter(self._read)).startswith(_SORTED):
             found = _latest(found)
         if not answers:
@@ -127,7 +140,7 @@ class Evaluations:
                 return
 
     def _numbers(self, name: str) -> pa.Table:
-        return read_table(self.parts / name, _NUMBERS)
+        return _with_offsets(read_table(self.parts / name, _NUMBERS)).select(_NUMBERS)
 
     def _blobs(self, run_ids: list[str] | None) -> pa.Table:
         """Keys, `at`, bits and hashes of the rows that have them."""
@@ -137,11 +150,19 @@ class Evaluations:
             table = read_table(path, columns)
             if "correct" not in table.column_names:
                 continue
-            table = table.filter(pc.is_valid(table["correct"]))
+            table = _with_offsets(table).select(columns).filter(pc.is_valid(table["correct"]))
             if run_ids is not None:
                 table = table.filter(pc.is_in(table["run_id"], pa.array(run_ids, pa.string())))
             found.append(table)
         return pa.concat_tables(found)
+
+
+def _with_offsets(table: pa.Table) -> pa.Table:
+    """Rows from before the column `offsets`, and those that leave it empty, are of the law of training."""
+    if "offsets" not in table.column_names:
+        return table.append_column(_SCHEMA.field("offsets"), pa.array([""] * table.num_rows, pa.string()))
+    index = table.column_names.index("offsets")
+    return table.set_column(index, _SCHEMA.field("offsets"), pc.fill_null(table["offsets"], ""))
 
 
 def _latest(found: pd.DataFrame) -> pd.DataFrame:

@@ -162,7 +162,8 @@ def plan(
         defaults = {k: v for k, v in defaults.items() if k not in ("lengths_per_batch", "curriculum")}
     if given.get("architecture") == "lstm":  # the task's defaults are a transformer's
         defaults = {k: v for k, v in defaults.items() if k not in LSTM_FIXED}
-    values = {"train_split": made.train_split, **defaults, **given}
+    planned = ModelConfig.planned() | TrainConfig.planned()
+    values = {"train_split": made.train_split, **planned, **defaults, **given}
     sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx, "d_values": made.d_values}
     shortest = made.min_len(made.split(values["train_split"]))
     chosen = {k: v for k, v in values.items() if k in train_fields}

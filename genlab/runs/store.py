@@ -207,15 +207,21 @@ class Store:
         self.evaluations.add(rows, stack_id({str(row["run_id"]) for row in rows}))
 
     def evals(
-        self, run_ids: Iterable[str] | None = None, answers: bool = False, metric: str | None = None
+        self,
+        run_ids: Iterable[str] | None = None,
+        answers: bool = False,
+        metric: str | None = None,
+        offsets: str | None = "",
     ) -> pd.DataFrame:
         """All evaluations of runs (all runs by default), one row a number.
 
         Args:
             answers: also the columns `correct` and `answers`.
             metric: only this one.
+            offsets: only those whose examples stood so in the context (`Split.offsets`); '': as in training,
+                None: all.
         """
-        return self.evaluations.frame(run_ids, answers, metric)
+        return self.evaluations.frame(run_ids, answers, metric, offsets)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ LSTM_FIXED: Mapping[str, Scalar] = {
 """What an LSTM has in the fields that are a transformer's: it reads in order, without positions or attention."""
 
 
+_RELATIVE = ("none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire")
+"""Position encodings without a table: an example always stands at the beginning, whatever `offsets` says."""
+
+
 class ModelConfig(Frozen):
     """A decoder-only transformer, or a set model; field names as in TransformerLens where it has the field."""
 
@@ -58,6 +62,12 @@ class ModelConfig(Frozen):
     ] = Field("learned", description="position encoding (abacus, coupled: of ids that the task gives)")
     random_positions: int = Field(
         0, ge=0, description="positions are random ones below this, in order; 0: as they are"
+    )
+    offsets: Literal["random", "zero", "batch"] = Field(
+        "batch",
+        description="where examples stand in the context (learned and given positions), in training, evaluation and "
+        "probes: random, each in its own room; zero; batch: in the room of the batch's widest, as runs made before",
+        json_schema_extra={"planned": "random"},
     )
     attn_weights: Literal[
         "softmax", "adaptive", "scalable", "entmax15", "scalable-entmax", "sigmoid", "stick-breaking", "selective"
@@ -83,6 +93,7 @@ class ModelConfig(Frozen):
     later: ClassVar[frozenset[str]] = frozenset(
         {
             "random_positions",
+            "offsets",
             "attn_temperature",
             "adaptive_training",
             "architecture",
@@ -113,6 +124,9 @@ class ModelConfig(Frozen):
             values = {**_SET_MODEL, **values}
         if values.get("architecture") == "lstm":
             values = {**LSTM_FIXED, **values}
+        positions = values.get("positions", "learned")
+        if positions in _RELATIVE and not values.get("random_positions"):
+            values.pop("offsets", None)  # these encodings are the same wherever an example stands
         width, heads = values.get("d_model", 64), values.get("n_heads", 4)
         if isinstance(width, int) and isinstance(heads, int) and width > 0 and heads > 0:
             if not values.get("d_head"):

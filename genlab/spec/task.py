@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from pydantic import Field
 
+from genlab.errors import unknown
 from genlab.spec.values import Frozen, Scalar
 
 __all__ = ["Split", "TaskSpec"]
@@ -30,7 +33,17 @@ class Split(Frozen):
     lengths: tuple[int, ...] = ()
     n: int = Field(default=0, ge=0, description="examples a length, for an evaluation set")
     seed: int = Field(default=0, ge=0, description="seed of an evaluation set")
+    offsets: Literal["", "random", "zero", "batch"] = Field(
+        default="", description="where the examples stand in the context; empty: as in training (ModelConfig.offsets)"
+    )
 
-    def at(self, lengths: tuple[int, ...], n: int, seed: int = 0) -> Split:
-        """This split as an evaluation set: `n` examples at each of `lengths`, drawn from `seed`."""
-        return self.model_copy(update={"lengths": tuple(lengths), "n": n, "seed": seed})
+    def at(self, lengths: tuple[int, ...], n: int, seed: int = 0, offsets: str = "") -> Split:
+        """This split as an evaluation set: `n` examples at each of `lengths`, drawn from `seed`.
+
+        Raises:
+            UserError: `offsets` is none of the laws that there are.
+        """
+        laws = get_args(Split.model_fields["offsets"].annotation)
+        if offsets not in laws:
+            raise unknown("offsets", offsets, laws[1:])
+        return self.model_copy(update={"lengths": tuple(lengths), "n": n, "seed": seed, "offsets": offsets})

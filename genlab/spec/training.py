@@ -21,7 +21,10 @@ class TrainConfig(Frozen):
     steps: int = Field(2500, ge=0, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="examples a step")
     lengths_per_batch: int = Field(
-        0, ge=0, description="lengths drawn for a batch; 0: 4 (1 for a pool, whose batches are of like lengths)"
+        0,
+        ge=0,
+        description="lengths drawn for a batch; 0: 4. From a pool: 1 (the default), like lengths together, or as "
+        "many as the batch size, lengths as they come",
     )
     pool: int = Field(0, ge=0, description="train on a fixed pool of N examples in shuffled passes; 0: fresh")
     curriculum: float = Field(
@@ -85,8 +88,13 @@ class TrainConfig(Frozen):
     def _check(self) -> TrainConfig:
         if self.min_len > self.train_len:
             raise ValueError(f"min_len {self.min_len} is above train_len {self.train_len}")
-        if self.pool and (self.curriculum or self.lengths_per_batch > 1):
-            raise ValueError("curriculum and lengths_per_batch are for fresh data, not for a pool")
+        if self.pool and self.curriculum:
+            raise ValueError("curriculum is for fresh data, not for a pool")
+        if self.pool and self.lengths_per_batch not in (1, self.batch_size):
+            raise ValueError(
+                f"lengths_per_batch {self.lengths_per_batch} is not for a pool: 1 puts like lengths together, "
+                f"{self.batch_size} (the batch size) draws them as they come"
+            )
         if self.lengths_per_batch > self.batch_size:
             raise ValueError(f"lengths_per_batch {self.lengths_per_batch} is above batch_size {self.batch_size}")
         if not all(0 <= b < 1 for b in self.betas):

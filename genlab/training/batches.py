@@ -16,9 +16,9 @@ from genlab.errors import UserError
 from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import Examples, Task
 from genlab.tasks.base import Ints, Vocab
-from genlab.training.placing import positions_of, widest
+from genlab.training.placing import positions_of, widest, widths
 
-__all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples", "widest"]
+__all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples", "widest", "widths"]
 
 _LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS, _ORDER, _NOISE = 1, 2, 3, 4, 5, 6, 9, 10
 _MIX_LENGTHS, _MIX_CONTENTS = 11, 12
@@ -45,14 +45,14 @@ class Stream:
     """The training examples of one run, by step."""
 
     def __init__(self, task: Task, train: TrainConfig, model: ModelConfig | None = None):
-        """`model`: which positions it is given (None: offsets at most).
+        """`model`: which positions it is given (None: `offsets` is not asked for).
 
         Raises `UserError` where the task cannot make the training lengths on the training split."""
         task.check_lengths(train.train_split, [train.min_len, train.train_len])
         if train.mix:
             task.check_lengths(*train.mixed_in)
         self.task, self.train, self.model = task, train, model
-        self._pass: tuple[int, Ints] | None = None
+        self._pass: tuple[int, list[Ints]] | None = None
 
     def batch(self, step: int) -> Examples:
         """The examples of a step (counted from 0)."""
@@ -77,6 +77,7 @@ class Stream:
 
     def offsets(self, step: int, batch: Examples) -> Ints:
         """Where each example stands: int[batch], or int[batch, pos] (see `positions_of`)."""
+        assert self.model is not None, "where examples stand is a matter of the model"
         return positions_of(self.task, batch, [_OFFSETS, self.train.data_seed, step], self.model)
 
     @cached_property
@@ -87,20 +88,29 @@ class Stream:
         return self.task.draw_pool(shared, own, train.train_split, train.min_len, train.train_len, train.pool)
 
     def _pool_rows(self, step: int) -> Ints:
-        """Rows of the pool at a step: every pass visits each example once, alike lengths together."""
-        size = self.train.batch_size
-        batches = -(-self.train.pool // size)
-        epoch, place = divmod(step, batches)
-        order = np.random.default_rng([_ORDER, epoch]).permutation(batches)  # alike for all seeds, as lengths are
-        start = order[place] * size
-        return self._shuffled(epoch)[start : start + size]
+        """Rows of the pool at a step: every pass visits each example once.
 
-    def _shuffled(self, epoch: int) -> Ints:
-        """All rows of the pool, shuffled among those of one length (kept: one pass serves many steps)."""
-        if self._pass is None or self._pass[0] != epoch:
-            shuffle = np.random.default_rng([_PASS, self.train.data_seed, epoch]).random(self.train.pool)
-            self._pass = (epoch, np.lexsort((shuffle, self.pool.lengths)))
-        return self._pass[1]
+        Batches hold like lengths (`lengths_per_batch` 1) or lengths in random order, mixed as the pool is.
+        """
+        epoch, place = divmod(step, -(-self.train.pool // self.train.batch_size))
+        if self._pass is None or self._pass[0] != epoch:  # one pass serves many steps
+            self._pass = (epoch, self._pass_over_pool(epoch))
+        return self._pass[1][place]
+
+    def _pass_over_pool(self, epoch: int) -> list[Ints]:
+        """The batches of a pass, as rows of the pool.
+
+        The order of the lengths is the same for all seeds; which example of a length comes when is each seed's own.
+        """
+        train, size = self.train, self.train.batch_size
+        shuffle = np.random.default_rng([_PASS, train.data_seed, epoch]).random(train.pool)
+        rows = np.lexsort((shuffle, self.pool.lengths))
+        shared, starts = np.random.default_rng([_ORDER, epoch]), np.arange(0, train.pool, size)
+        if train.lengths_per_batch > 1:
+            rows = rows[shared.permutation(train.pool)]
+        else:
+            starts = starts[shared.permutation(len(starts))]
+        return [rows[start : start + size] for start in starts]
 
 
 def _mix_lengths(task: Task, train: TrainConfig, step: int, count: int) -> Ints:
@@ -145,7 +155,7 @@ def _trimmed(batch: Examples) -> Examples:
     return batch.columns(width)
 
 
-def eval_offsets(task: Task, batch: Examples, seed: int, model: ModelConfig | None = None) -> Ints:
+def eval_offsets(task: Task, batch: Examples, seed: int, model: ModelConfig) -> Ints:
     """Where the examples of an evaluation stand: drawn like those of training, from a fixed seed."""
     return positions_of(task, batch, [_EVAL_OFFSETS, seed], model)
 

@@ -51,7 +51,7 @@ def greedy(
 
 
 def greedy_answers(
-    model: StackedModel, examples: Examples, offsets: np.ndarray, longest: int
+    model: StackedModel, examples: Examples, offsets: np.ndarray, longest: np.ndarray
 ) -> list[list[np.ndarray]]:
     """What each run writes after each prompt, up to its end token: `[run][example]` -> ids.
 
@@ -59,19 +59,19 @@ def greedy_answers(
     `<pad>` in it is one that the model chose.
 
     Args:
-        longest: positions of the longest input there may be, prompt and answer (`widest`).
+        longest: int[n], positions of the longest input of each example's length, prompt and answer (`widths`).
     """
     device = model.flat.device
     prompt_lens = examples.scored.argmax(axis=1) + 1
     answers: list[list[np.ndarray]] = [[np.empty(0, np.int64)] * len(examples) for _ in range(model.n_runs)]
-    for prompt_len in np.unique(prompt_lens):
-        rows = np.flatnonzero(prompt_lens == prompt_len)
+    for prompt_len, reach in np.unique(np.stack([prompt_lens, longest], axis=1), axis=0):
+        rows = np.flatnonzero((prompt_lens == prompt_len) & (longest == reach))
         prompts = torch.from_numpy(examples.tokens[rows, :prompt_len]).to(device)
         starts, lengths = (
             torch.from_numpy(x[rows]).to(device).expand(model.n_runs, *x[rows].shape)
             for x in (offsets, examples.lengths)
         )
-        written = greedy(model, prompts, int(longest - prompt_len) + 1, starts, lengths=lengths).cpu().numpy()
+        written = greedy(model, prompts, int(reach - prompt_len) + 1, starts, lengths=lengths).cpu().numpy()
         for run in range(model.n_runs):
             for row, ids in zip(rows, written[run], strict=True):
                 stop = np.flatnonzero(ids == Vocab.end)

@@ -20,7 +20,7 @@ from genlab.models.stacked import Tap
 from genlab.spec import Split
 from genlab.tasks import Examples, Task, Vocab
 from genlab.training.answers import is_read, judged, rules_followed
-from genlab.training.batches import eval_offsets, widest
+from genlab.training.batches import eval_offsets, widths
 from genlab.training.decode import greedy_answers
 
 __all__ = ["LengthResult", "eval_examples", "evaluate"]
@@ -63,9 +63,10 @@ def evaluate(
         tap: changes activations on the way (of a model that reads tokens); what is decoded freely is left alone.
     """
     results: list[LengthResult] = []
+    placed = model.cfg.model_copy(update={"offsets": split.offsets}) if split.offsets else model.cfg
     for length in split.lengths:
         examples = eval_examples(task, split, length)
-        offsets = eval_offsets(task, examples, split.seed, model.cfg)
+        offsets = eval_offsets(task, examples, split.seed, placed)
         scores = _teacher_forced(model, examples, offsets, tap)
         metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
         correct = scores.wrong == 0
@@ -161,9 +162,10 @@ def _read(
 ) -> dict[str, tuple[np.ndarray, int]]:
     """What the task says of the answers that a model writes when it decodes freely."""
     written: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
-    longest = widest(task, examples.lengths)
+    longest = widths(task, examples.lengths)
     for rows in _chunks(model, examples):
-        for kept, new in zip(written, greedy_answers(model, examples[rows], offsets[rows], longest), strict=True):
+        new_answers = greedy_answers(model, examples[rows], offsets[rows], longest[rows])
+        for kept, new in zip(written, new_answers, strict=True):
             kept += new
     prompts = [task.read(examples, row)[0] for row in range(len(examples))]
     answers = [[task.vocab.decode(ids) for ids in of_run] for of_run in written]

@@ -93,7 +93,8 @@ def same_examples(one: Examples, other: Examples) -> bool:
 
 def digest(task: Task, steps: Sequence[int]) -> str:
     """Of the batches and offsets of some steps, in that order."""
-    made, found = Stream(task, run(task, data_seed=3).train), hashlib.sha256()
+    spec = run(task, data_seed=3)
+    made, found = Stream(task, spec.train, spec.model), hashlib.sha256()
     for step in steps:
         batch = made.batch(step)
         for array in (batch.tokens, batch.targets, batch.scored, batch.lengths, made.offsets(step, batch)):

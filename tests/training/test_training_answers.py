@@ -11,7 +11,7 @@ from genlab.models import Transformer
 from genlab.tasks import make
 from genlab.training import eval_examples, evaluate, fresh
 from genlab.training.answers import is_read, judged, rules_followed
-from genlab.training.batches import eval_offsets, widest
+from genlab.training.batches import eval_offsets, widths
 from genlab.training.decode import greedy_answers
 
 BRACKETS = [f"<start> {string} >".split() for string in ("( ( ) )", "( ) ) (", ") ) ( (", "( ( ) )")]
@@ -59,8 +59,8 @@ def test_an_evaluation_tells_the_rules_that_models_follow(name: str, split: str,
     at = task.split(split).at((length,), 40)
     (result,) = evaluate(model, task, at)
     examples = eval_examples(task, at, length)
-    offsets = eval_offsets(task, examples, 0)
-    written = greedy_answers(model, examples, offsets, widest(task, examples.lengths))
+    offsets = eval_offsets(task, examples, 0, model.cfg)
+    written = greedy_answers(model, examples, offsets, widths(task, examples.lengths))
     for i, of_run in enumerate(written):
         followed = [
             task.rule_followed(task.read(examples, row)[0], task.vocab.decode(ids)) for row, ids in enumerate(of_run)

@@ -16,7 +16,8 @@ from genlab.training.batches import batch_lengths, eval_offsets, stack_examples
 
 
 def stream(task: Task, **train: object) -> Stream:
-    return Stream(task, run(task, **train).train)
+    spec = run(task, model={"offsets": "random"}, **train)
+    return Stream(task, spec.train, spec.model)
 
 
 @pytest.mark.parametrize("pool", [0, 10])
@@ -132,10 +133,36 @@ def test_a_pool_stays_what_it_is() -> None:
     assert not same_examples(one.pool, stream(parity("running"), pool=10, data_seed=1).pool)
 
 
-def test_a_pool_refuses_a_curriculum() -> None:
+def test_a_pool_refuses_a_curriculum_and_some_lengths_a_batch() -> None:
     for given in ({"curriculum": 0.5}, {"lengths_per_batch": 2}):
         with pytest.raises(ValueError, match="not for a pool"):
             TrainConfig(train_len=5, pool=10, **given)
+
+
+def mixed(**options: object) -> Stream:
+    return stream(
+        make("brackets", max_len=20), train_len=20, min_len=2, batch_size=16, lengths_per_batch=16, **options
+    )
+
+
+def test_a_mixed_pool_shows_each_string_once_a_pass_in_batches_of_all_lengths() -> None:
+    made = mixed(pool=200)
+    for epoch in range(2):
+        batches = [made.batch(13 * epoch + step) for step in range(13)]  # the last one has 8
+        assert [len(batch) for batch in batches] == [16] * 12 + [8]
+        shown = [row for batch in batches for row in rows_of(batch)]
+        assert len(shown) == len(set(shown)) == 200
+        assert np.mean([len(np.unique(batch.lengths)) for batch in batches]) > 5
+    passes = [np.concatenate([made.batch(13 * epoch + i).lengths for i in range(13)]) for epoch in range(2)]
+    assert not np.array_equal(*passes)
+    assert np.array_equal(*(np.sort(lengths) for lengths in passes))
+
+
+def test_mixed_pools_of_several_seeds_have_one_order_of_lengths_and_contents_of_their_own() -> None:
+    one, other = mixed(pool=96, data_seed=0), mixed(pool=96, data_seed=1)
+    for step in range(6):
+        assert np.array_equal(one.batch(step).lengths, other.batch(step).lengths)
+    assert rows_of(one.batch(0)) != rows_of(other.batch(0))
 
 
 # -- offsets ---------------------------------------------------------------------------------------------------
@@ -167,8 +194,9 @@ def test_offsets_leave_room_for_the_widest_input_of_a_stack() -> None:
 def test_offsets_of_an_evaluation_are_fixed_by_its_seed() -> None:
     task = first()
     batch = stream(task, batch_size=64, train_len=3).batch(0)
-    assert np.array_equal(eval_offsets(task, batch, 1), eval_offsets(task, batch, 1))
-    assert not np.array_equal(eval_offsets(task, batch, 1), eval_offsets(task, batch, 2))
+    cfg = run(task).model
+    assert np.array_equal(eval_offsets(task, batch, 1, cfg), eval_offsets(task, batch, 1, cfg))
+    assert not np.array_equal(eval_offsets(task, batch, 1, cfg), eval_offsets(task, batch, 2, cfg))
 
 
 # -- stacking and purity -----------------------------------------------------------------------------------------

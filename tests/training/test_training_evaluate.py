@@ -14,7 +14,7 @@ from genlab.models import Transformer
 from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import Examples, Task, Vocab, make
 from genlab.training import LengthResult, Stream, eval_examples, evaluate, fresh, train_stack
-from genlab.training.batches import eval_offsets, widest
+from genlab.training.batches import eval_offsets, widths
 from genlab.training.decode import greedy, greedy_answers
 
 evaluate_module = sys.modules["genlab.training.evaluate"]  # its name in the package is the function's
@@ -54,7 +54,7 @@ def subject(request: pytest.FixtureRequest) -> tuple[Task, Transformer, Examples
     task, model = MODELS[request.param]()
     split = task.split("id").at((2,), N, seed=5)
     examples = eval_examples(task, split, 2)
-    return task, model, examples, eval_offsets(task, examples, 5), evaluate(model, task, split)[0]
+    return task, model, examples, eval_offsets(task, examples, 5, model.cfg), evaluate(model, task, split)[0]
 
 
 def decoded(model: Transformer, examples: Examples, offsets: np.ndarray, may_end: bool) -> np.ndarray:
@@ -166,7 +166,7 @@ def test_greedy_decoding_is_the_full_forward_again_and_again(positions: str) -> 
     model = random_model(task, positions=positions)
     examples = eval_examples(task, task.split("id").at((3,), 5), 3)
     prompts = torch.from_numpy(examples.tokens[:, : examples.prompt_len(0)])
-    offsets = torch.from_numpy(eval_offsets(task, examples, 0)).expand(model.n_runs, -1)
+    offsets = torch.from_numpy(eval_offsets(task, examples, 0, model.cfg)).expand(model.n_runs, -1)
     for may_end in (True, False):
         read, ended = prompts.expand(model.n_runs, -1, -1), torch.zeros(model.n_runs, 5, dtype=torch.bool)
         for _ in range(7):
@@ -196,17 +196,17 @@ def test_an_answer_ends_at_the_end_token_alone() -> None:
     examples = eval_examples(task, task.split("id").at((3,), 4), 3)
     offsets = np.array([0, 1, 2, 3])
     for token, wanted in ((Vocab.end, []), (Vocab.pad, [Vocab.pad] * 7), (5, [5] * 7)):  # six and the end token
-        for answers in greedy_answers(saying(task, token), examples, offsets, widest(task, examples.lengths)):
+        for answers in greedy_answers(saying(task, token), examples, offsets, widths(task, examples.lengths)):
             assert [answer.tolist() for answer in answers] == [wanted] * 4
 
 
 def test_prompts_of_several_lengths_are_decoded_each_by_itself() -> None:
     task, model = first(), half_trained()
     examples = task.sample(np.random.default_rng(0), "id", [1, 5, 3, 5, 1, 2])
-    offsets, longest = np.array([0, 2, 1, 0, 2, 1]), widest(task, examples.lengths)
+    offsets, longest = np.array([0, 2, 1, 0, 2, 1]), widths(task, examples.lengths)
     together = greedy_answers(model, examples, offsets, longest)
     for row in range(6):
-        alone = greedy_answers(model, examples[row : row + 1], offsets[row : row + 1], longest)
+        alone = greedy_answers(model, examples[row : row + 1], offsets[row : row + 1], longest[row : row + 1])
         for run in range(3):
             assert together[run][row].tolist() == alone[run][0].tolist()
 
