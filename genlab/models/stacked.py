@@ -22,11 +22,43 @@ from genlab.models.kernels import Kernel, product, stacked_product
 from genlab.models.normalisers import Memory
 from genlab.spec import ModelConfig
 
-__all__ = ["Call", "Drop", "FlatModel", "Past", "StackedModel", "Tap", "dropped", "same", "take"]
+__all__ = ["Call", "Drop", "FlatModel", "Packing", "Past", "StackedModel", "Tap", "dropped", "same", "take"]
 
 Tap = Callable[[str, Tensor], Tensor]
 Drop = Callable[[Tensor], Tensor]
 _Same = TypeVar("_Same", bound="FlatModel")  # not `Self`, which cannot be checked method by method in the tests
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Where the tokens of a batch stand that are no padding: attention alone wants examples as rows.
+
+    Attributes:
+        places: int[run, token], in batch * pos; runs with fewer tokens repeat one.
+        rows: int[run, batch * pos], the packed token at each place; at padding any.
+        batch: the examples of a run.
+    """
+
+    places: Int[Tensor, "run token"]
+    rows: Int[Tensor, "run cell"]
+    batch: int
+
+    def pack(self, x: Float[Tensor, "run batch pos width"]) -> Float[Tensor, "run 1 token width"]:
+        """The tokens alone, as one batch a run."""
+        return take(x, self._of_all(self.places, self.rows.shape[1]))
+
+    def unpack(self, x: Float[Tensor, "run 1 token width"]) -> Float[Tensor, "run batch pos width"]:
+        """Examples as rows again; what stands at padding means nothing."""
+        found = take(x, self._of_all(self.rows, self.places.shape[1]))
+        return found.view(len(found), self.batch, -1, found.shape[-1])
+
+    def packed(self, at: Int[Tensor, "run place"]) -> Int[Tensor, "run place"]:
+        """Places in batch * pos as rows of the packed tokens of all runs."""
+        return self._of_all(self.rows.gather(1, at), self.places.shape[1])
+
+    @staticmethod
+    def _of_all(index: Tensor, each: int) -> Tensor:
+        return index + each * torch.arange(len(index), device=index.device)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +73,7 @@ class Call:
     past: Past | None
     lengths: Tensor | None
     training: bool
+    packing: Packing | None = None
 
     @property
     def start(self) -> int:
@@ -90,6 +123,7 @@ class StackedModel(FlatModel, ABC):
         past: Past | None = None,
         lengths: Int[Tensor, "run batch"] | None = None,
         training: bool = False,
+        packing: Packing | None = None,
     ) -> Float[Tensor, "..."]:
         """Logits `[run, batch, pos, d_vocab]`.
 
@@ -105,6 +139,8 @@ class StackedModel(FlatModel, ABC):
             past: what was kept of the tokens before these, which it takes up in turn (for decoding).
             lengths: each example's own length, where the number of loops grows with it.
             training: whether the weights are being trained, for what acts at inference alone.
+            packing: all but attention is computed at these tokens alone (logits at other places mean nothing); it
+                goes with `at`, and without a tap, dropout, a past or loops that grow.
 
         Raises:
             ValueError: the tokens reach beyond the context of learned positions; positions or lengths are not given
@@ -113,7 +149,7 @@ class StackedModel(FlatModel, ABC):
         single = tokens.ndim == 2 and self.n_runs == 1
         if tokens.ndim == 2:
             tokens = tokens.expand(self.n_runs, -1, -1)
-        call = Call(offsets, at, since, tap, drop, past, lengths, training)
+        call = Call(offsets, at, since, tap, drop, past, lengths, training, packing)
         logits = self._logits(tokens, call)
         if past is not None:
             past.length += tokens.shape[-1]

@@ -43,7 +43,7 @@ class Transformer(StackedModel):
         early = call.at is not None and call.drop is None and self.cfg.n_layers > 0 and isinstance(loops, int)
         since = call.since if early and call.tap is None else 0
         rest = None if call.at is None else self._rows(call.at, tokens.shape, since)
-        x = self._embed(tokens, ids, call)
+        x = self._embed(tokens, ids, call) if call.packing is None else self._embed_packed(tokens, ids, call)
         for loop in range(most):
             before = x
             for i in range(self.cfg.n_layers):
@@ -97,6 +97,12 @@ class Transformer(StackedModel):
             x = x + (added if look is same else look("hook_pos_embed", added.expand_as(x).clone()))
         return dropped(x, call.drop)
 
+    def _embed_packed(self, tokens: Tensor, ids: Tensor, call: Call) -> Tensor:
+        assert call.packing is not None
+        places = call.packing.places
+        flat = ids.expand(tokens.shape).flatten(1)
+        return self._embed(tokens.flatten(1).gather(1, places)[:, None], flat.gather(1, places)[:, None], call)
+
     def _block(
         self, i: int, loop: int, x: Tensor, ids: Tensor, call: Call, keep: Tensor | None, since: int
     ) -> Tensor:
@@ -105,8 +111,13 @@ class Transformer(StackedModel):
         look = tap or same
         x = look(f"{name}.hook_resid_pre", x)
         z = self._attend(name, loop, self._norm(f"{name}.ln1", x, look), ids, tap, call, since)
-        if keep is not None:
+        if keep is None:
+            z = z if call.packing is None else call.packing.pack(z)
+        elif call.packing is None:
             z, x = take(z, keep), take(x[..., since:, :], keep)
+        else:
+            assert call.at is not None
+            z, x = take(z, keep), take(x, call.packing.packed(call.at))
         out = look(f"{name}.hook_attn_out", self._linear(f"{name}.attn", "O", z))
         x = x + dropped(out, call.drop)
         if not self.cfg.attn_only:
@@ -120,7 +131,10 @@ class Transformer(StackedModel):
     ) -> Tensor:
         """z of all heads, joined, for the queries from `since` on: `[run, batch, pos, head * d_head]`."""
         cfg, place, look = self.cfg, f"{name}.attn", tap or same
-        qkv = self._linear(place, "QKV", x).unflatten(-1, (3, cfg.n_heads, cfg.d_head))  # [R, B, T, 3, H, K]
+        qkv = self._linear(place, "QKV", x)
+        if call.packing is not None:
+            qkv = call.packing.unpack(qkv)
+        qkv = qkv.unflatten(-1, (3, cfg.n_heads, cfg.d_head))  # [R, B, T, 3, H, K]
         q, k, v = qkv.unbind(-3)
         q, k, v = (look(f"{place}.hook_{n}", y).transpose(-3, -2) for n, y in zip("qkv", (q, k, v), strict=True))
         head_ids = ids if ids.ndim == 1 else ids[..., None, :]

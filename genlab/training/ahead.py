@@ -22,7 +22,7 @@ import numpy as np
 from genlab.spec import RunSpec
 from genlab.tasks import Task, load_plugin, make, plugins
 from genlab.training.batches import Stream, stack_examples
-from genlab.training.places import Arrays, arranged
+from genlab.training.places import Arrays, arranged, packed
 from genlab.training.placing import widest
 
 __all__ = ["Batches", "makers_needed"]
@@ -119,7 +119,10 @@ def _batch(task: Task, streams: Sequence[Stream], step: int, grain: int) -> Arra
     if grain > 1:
         longest = max(batch.tokens.shape[1] for batch in batches)
         width = min(room, -(-longest // grain) * grain)
-    return arranged(stack_examples(batches, width), offsets, train.loss, grain)
+    stacked = stack_examples(batches, width)
+    made = arranged(stacked, offsets, train.loss, grain)
+    # Masks, and graphs that are recorded a shape, want the shape that all batches have.
+    return made if train.dropout or grain > 1 else made | packed(stacked, streams[0].model)
 
 
 def _stacked(offsets: list[np.ndarray]) -> np.ndarray:

@@ -93,7 +93,7 @@ class Captured:
 
 
 def _tensors(batch: Places) -> list[str]:
-    return [field.name for field in fields(batch) if field.name != "since"]
+    return [field.name for field in fields(batch) if field.name not in ("since", "packing")]
 
 
 def _shape(batch: Places) -> tuple[object, ...]:

@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genlab.models.stacked import Packing
+from genlab.spec import ModelConfig
 from genlab.tasks import Examples, Vocab
 
-__all__ = ["Arrays", "Places", "arranged", "moved"]
+__all__ = ["Arrays", "Places", "arranged", "moved", "packed"]
 
 Arrays = dict[str, np.ndarray]
 """The fields of `Places` as numpy arrays: what can be made ahead, in another process."""
@@ -29,6 +31,7 @@ class Places:
         targets: int[run, place].
         weights: float[run, place]; those of a run add up to 1.
         since: the first position that any place stands at, or one before it.
+        packing: the tokens that are no padding, where there is much padding.
     """
 
     inputs: Int[Tensor, "run batch pos"] | Float[Tensor, "run batch pos d_values"]
@@ -38,6 +41,7 @@ class Places:
     targets: Int[Tensor, "run place"]
     weights: Float[Tensor, "run place"]
     since: int
+    packing: Packing | None = None
 
 
 def arranged(batch: Examples, offsets: np.ndarray, loss: str, grain: int = 1) -> Arrays:
@@ -66,6 +70,28 @@ def arranged(batch: Examples, offsets: np.ndarray, loss: str, grain: int = 1) ->
     }
 
 
+_WORTH = 0.87
+"""Batches of fewer tokens than this share of their places are packed: below it that pays (benchmarks/packing.py)."""
+
+
+def packed(batch: Examples, cfg: ModelConfig | None) -> Arrays:
+    """The fields of a `Packing` of a stacked batch, or nothing where it would save little.
+
+    A token that a model reads is any but the padding on the right. An LSTM, a model without blocks and one whose loops
+    grow with the length take no packed batch.
+    """
+    runs, rows, width = batch.tokens.shape
+    lens = width - (batch.tokens[..., ::-1] != Vocab.pad).argmax(axis=-1)
+    real = (np.arange(width) < lens[..., None]).reshape(runs, -1)
+    counts = real.sum(axis=1)
+    takes = cfg is not None and cfg.architecture == "transformer" and cfg.n_layers and not cfg.loop_growth
+    if not takes or batch.values is not None or counts.max() > _WORTH * rows * width:
+        return {}
+    places = np.tile(real.argmax(axis=1)[:, None], int(counts.max()))
+    places[np.arange(places.shape[1]) < counts[:, None]] = np.nonzero(real)[1]
+    return {"packed_places": places, "packed_rows": np.maximum(real.cumsum(axis=1) - 1, 0)}
+
+
 def moved(arrays: Arrays, like: Tensor) -> Places:
     """On the device and in the precision of `like`."""
 
@@ -76,4 +102,7 @@ def moved(arrays: Arrays, like: Tensor) -> Places:
         return tensor.to(like.device, non_blocking=True)
 
     whole = {name: there(name) for name in ("inputs", "offsets", "lengths", "at", "targets")}
-    return Places(**whole, weights=there("weights").to(like.dtype), since=int(arrays["since"]))
+    packing = None
+    if "packed_places" in arrays:
+        packing = Packing(there("packed_places"), there("packed_rows"), whole["lengths"].shape[1])
+    return Places(**whole, weights=there("weights").to(like.dtype), since=int(arrays["since"]), packing=packing)

@@ -31,6 +31,8 @@ def losses_and_gradients(
     """
     leaves = {name: view.detach().requires_grad_() for name, view in model.params.items()}
     read = {"at": batch.at, "since": batch.since, "lengths": batch.lengths, "training": True}
+    if batch.packing is not None:
+        read["packing"] = batch.packing
     logits = model.with_params(leaves)(batch.inputs, batch.offsets, drop=drop, **read)
     each = F.cross_entropy(logits.flatten(0, 1).to(batch.weights.dtype), batch.targets.flatten(), reduction="none")
     losses = (each.view_as(batch.weights) * batch.weights).sum(dim=1)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from genlab.models import Transformer
 from genlab.spec import RunSpec
-from genlab.tasks import Examples, Task, Vocab
+from genlab.tasks import Examples, Task, Vocab, make
 from genlab.training import Stream, fresh
 from genlab.training.batches import stack_examples
-from genlab.training.places import Places, arranged, moved
+from genlab.training.places import Places, arranged, moved, packed
 from genlab.training.step import dropout, losses_and_gradients, precision
 
 CPU = torch.device("cpu")
@@ -192,3 +192,54 @@ def test_float64_runs_start_from_the_same_weights() -> None:
     single, double = (fresh([run(first(), 7, dtype=dtype)])[0] for dtype in ("float32", "float64"))
     assert double.weights.dtype == torch.float64
     assert torch.equal(double.weights, single.weights.double())
+
+
+# -- packing -------------------------------------------------------------------------------------------------------
+
+PACKED = [
+    {},
+    {"attn_only": True},
+    {"n_layers": 1},
+    {"loops": 2},
+    {"positions": "rotary", "random_positions": 40},
+    {"attn_weights": "stick-breaking"},
+    {"attn_weights": "selective", "positions": "sinusoidal"},
+    {"attn_weights": "scalable-entmax"},
+    {"normalization_type": "RMS", "bias": False, "tie_word_embeddings": True},
+    *({"positions": name} for name in ("none", "rotary", "alibi", "hard-alibi", "t5", "fire", "coupled")),
+]
+
+
+@pytest.mark.parametrize("loss", ["scored", "all"])
+@pytest.mark.parametrize("options", PACKED, ids=lambda o: "-".join(map(str, o.values())) or "plain")
+def test_a_packed_batch_gives_the_loss_and_gradients_of_the_padded_one(options: dict[str, Any], loss: str) -> None:
+    """Of two runs whose examples differ in width, at offsets of their own."""
+    task = make("copy", 12, format="unique") if options.get("positions") == "coupled" else first(12)
+    shape = {"n_layers": 2, "offsets": "random", **options}
+    specs = runs(task, [0, 1], model=shape, batch_size=12, lengths_per_batch=12, train_len=10)
+    model = model_of(specs)
+    streams = [Stream(task, spec.train, spec.model) for spec in specs]
+    batches = [stream.batch(0) for stream in streams]
+    own = [stream.offsets(0, batch) for stream, batch in zip(streams, batches, strict=True)]
+    reach = max(a.shape[-1] for a in own)
+    offsets = np.stack([a if a.ndim == 1 else np.pad(a, ((0, 0), (0, reach - a.shape[1])), mode="edge") for a in own])
+    stacked = stack_examples(batches)
+    arrays, fields = arranged(stacked, offsets, loss), packed(stacked, specs[0].model)
+    assert 0 < fields["packed_places"].shape[1] < 0.87 * 12 * stacked.tokens.shape[-1]
+    (losses, gradients), (wanted, padded) = (
+        losses_and_gradients(model, moved(each, model.flat)) for each in (arrays | fields, arrays)
+    )
+    assert torch.allclose(losses, wanted, rtol=1e-10)
+    assert torch.allclose(gradients, padded, rtol=1e-8, atol=1e-12)
+    assert gradients.abs().max() > 1e-3
+
+
+def test_batches_with_little_padding_and_models_that_take_none_are_not_packed() -> None:
+    task = first(12)
+    even = stack_examples([task.sample(np.random.default_rng(0), "id", [9, 9, 9, 10])])
+    uneven = stack_examples([task.sample(np.random.default_rng(0), "id", [1, 2, 1, 10])])
+    cfg = run(task).model
+    assert packed(even, cfg) == {}
+    assert packed(uneven, cfg)
+    assert packed(uneven, run(task, model={"loop_growth": 0.5}).model) == {}
+    assert packed(uneven, run(task, model={"architecture": "lstm"}).model) == {}
