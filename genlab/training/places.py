@@ -77,8 +77,8 @@ _WORTH = 0.87
 def packed(batch: Examples, cfg: ModelConfig | None) -> Arrays:
     """The fields of a `Packing` of a stacked batch, or nothing where it would save little.
 
-    A token that a model reads is any but the padding on the right. An LSTM, a model without blocks and one whose loops
-    grow with the length take no packed batch.
+    A token that a model reads is any but the padding on the right. An LSTM, a model without blocks and one whose
+    loops grow with the length take no packed batch.
     """
     runs, rows, width = batch.tokens.shape
     lens = width - (batch.tokens[..., ::-1] != Vocab.pad).argmax(axis=-1)
