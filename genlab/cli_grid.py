@@ -1,4 +1,4 @@
-"""Commands for hundreds of runs: grid, compare, tag, delete, store check, store compact. Heavy imports are inside."""
+"""Commands for hundreds of runs: grid, compare, tag, delete, and those of a store. Heavy imports are inside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["add_to"]
 Where = StoreOption
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
 
-store_app = typer.Typer(help="Look after a store: check its files, make many small ones few.", no_args_is_help=True)
+store_app = typer.Typer(
+    help="Look after a store: check it, enter lost runs again, make many small files few.",
+    no_args_is_help=True,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -118,11 +121,19 @@ def delete(
 
 @store_app.command()
 def check(store: Where = None, as_json: AsJson = False) -> None:
-    """Read every file of a store: checksums, files that no commit names, half-written ones. Status 1 for damage."""
+    """Read every file of a store: checksums, lost records, files that no commit names. Status 1 for damage."""
     from genlab.report.grid import check_and_show
 
     if not check_and_show(store, as_json):
         raise typer.Exit(1)
+
+
+@store_app.command()
+def repair(store: Where = None, as_json: AsJson = False) -> None:
+    """Enter runs again whose record was lost, from their weights; put the rest of them aside. Deletes nothing."""
+    from genlab.report.grid import repair_and_show
+
+    repair_and_show(store, as_json)
 
 
 @store_app.command()

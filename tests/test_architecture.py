@@ -81,6 +81,18 @@ def test_numpy_rooms_stay_light():
             assert not heavy, f"{path} imports {heavy}"
 
 
+FED_BY_PYTHON = ("BufferReader", "PythonFile", "py_buffer", "read_feather", "read_parquet")
+"""Ways of handing Arrow's readers the memory, or a file, of Python. `pd.read_parquet` is one: it opens the file."""
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_reader_of_arrow_is_fed_by_python(path: Path):
+    """A thread of Arrow's may be the last to let go of it, while the interpreter ends: the process aborts (134)."""
+    names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    found = sorted(names & set(FED_BY_PYTHON))
+    assert not found, f"{path} reads through {found[0]}; runs.files.read_table and pyarrow's own read_table do not"
+
+
 @pytest.mark.parametrize(
     "command",
     [["--help"], ["tasks"], ["show", "parity"], ["train", "--help"], ["signals"]],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from genlab.errors import UserError, unknown
 from genlab.forecast.roles import ROLES, frame_of
@@ -50,7 +51,7 @@ def read_table(path: str | Path, columns: Mapping[str, Sequence[str]]) -> pd.Dat
 
 
 def _read(path: Path) -> pd.DataFrame:
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    readers = {".csv": pd.read_csv, ".parquet": _read_parquet}
     if path.suffix not in readers:
         raise UserError(f"table {path.name!r} is not allowed (a file that ends in .csv or .parquet)")
     if not path.is_file():
@@ -62,6 +63,11 @@ def _read(path: Path) -> pd.DataFrame:
     if rows.empty:
         raise UserError(f"table {str(path)!r} has no rows")
     return rows
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    # Not pd.read_parquet: it hands Arrow a Python file, whose bytes one of Arrow's threads may let go of too late.
+    return pq.read_table(path).to_pandas()
 
 
 def _part(rows: pd.DataFrame, role: str, names: Sequence[str]) -> pd.DataFrame:

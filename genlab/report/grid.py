@@ -15,12 +15,13 @@ from genlab.runs.api import grid
 from genlab.runs.devices import pick_device
 from genlab.runs.gridfile import Grid
 from genlab.runs.grids import wanted_runs, without_steps
-from genlab.runs.maintain import check_store
+from genlab.runs.leftovers import LOST, shown
+from genlab.runs.maintain import check_store, lost_runs, named_only
 from genlab.runs.progress import Progress
 from genlab.runs.status import grid_status
 from genlab.runs.store import Store
 
-__all__ = ["check_and_show", "dry_run_and_show", "grid_and_show", "show_status"]
+__all__ = ["check_and_show", "dry_run_and_show", "grid_and_show", "repair_and_show", "show_status"]
 
 _LOOK_SECONDS, _QUIET_SECONDS = 2.0, 10.0
 
@@ -145,16 +146,40 @@ def check_and_show(store_path: Path | None, as_json: bool) -> bool:
     """Check a store; whether all of its files are as they were written."""
     store = Store(store_path)
     damaged, left = check_store(store)
+    lost = lost_runs(store) if store.path / "commits" in damaged else {}
+    missing = {} if any(path.parent.name == "commits" for path in damaged) else named_only(store)
     if as_json:
         told = [{str(path): what for path, what in found.items()} for found in (damaged, left)]
-        print(json.dumps({"damaged": told[0], "leftovers": told[1], "runs": len(store.index.runs)}, indent=1))
+        where = {run: sorted(places) for run, places in sorted(lost.items())}
+        whole = {"damaged": told[0], "leftovers": told[1], "lost": where, "unrecorded": missing}
+        print(json.dumps({**whole, "runs": len(store.index.runs)}, indent=1))
         return not damaged
     for path, what in damaged.items():
         print(f"damaged: {path}: {what}")
     for path, what in left.items():
         print(f"left over (lab store compact takes it away): {path}: {what}")
+    for name, runs in missing.items():
+        print(f"not in this store (not trained yet, deleted, or lost without a trace): {shown(runs)} of {name}")
     if not damaged:
         print(
             f"clean: {len(store.index.runs)} runs, every file as it was written" + (", but leftovers" if left else "")
         )
     return not damaged
+
+
+def repair_and_show(store_path: Path | None, as_json: bool) -> None:
+    """Enter lost runs of a store again, and say which, and what became of the others."""
+    from genlab.runs.repair import repair_store
+
+    store = Store(store_path)
+    done = repair_store(store)
+    if as_json:
+        told = {"entered": done.entered, "aside": done.aside, "returned": [str(path) for path in done.returned]}
+        print(json.dumps(told, indent=1))
+        return
+    for path in done.returned:
+        print(f"back in its place: {path}")
+    for run, why in done.aside.items():
+        print(f"not entered: run {run}: {why}; what is left of it stands in {store.path / LOST}")
+    count = "no run" if not done.entered else shown(done.entered)
+    print(f"{count} entered again" + (f", {len(done.aside)} not" if done.aside else ""))

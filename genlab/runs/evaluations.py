@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genlab.runs.files import read_table, write_table
+from genlab.runs.files import read_all, read_table, write_table
 
-__all__ = ["EVAL_COLUMNS", "Evaluations"]
+__all__ = ["EVAL_COLUMNS", "Evaluations", "drop_rows"]
 
 _SCHEMA = pa.schema(
     [
@@ -88,15 +88,27 @@ class Evaluations:
         blobs = _latest(self._blobs(wanted).to_pandas())
         return found.merge(blobs, how="left", on=[*_KEYS, "at"]).astype(dict.fromkeys(_BLOBS, object))
 
-    def compact(self, keep: Iterable[str]) -> None:
-        """Make few parts of many: rows of the runs `keep`, each once and in order; their answers apart."""
-        names = sorted(path.name for path in self.parts.glob("*.parquet"))
-        if not names:
+    def files(self) -> list[Path]:
+        """All parts that are there now, answers first."""
+        return [path for folder in (self.answers, self.parts) for path in sorted(folder.glob("*.parquet"))]
+
+    def run_ids(self) -> set[str]:
+        """All runs of which there is a row."""
+        self._catch_up()
+        return set(self._table["run_id"].unique().to_pylist())
+
+    def compact(self) -> None:
+        """Make few parts of many: each row once and in order; their answers apart.
+
+        Rows of all runs, also of those that no record names: which runs there are changes while this goes on. What is
+        removed are the files that were read, no others.
+        """
+        old = self.files()
+        parts = [path for path in old if path.parent == self.parts]
+        if not parts:
             return
-        old = [self.parts / name for name in names] + sorted(self.answers.glob("*.parquet"))
-        wanted = set(keep)
-        numbers, blobs = (_latest(t.to_pandas()) for t in (self.table(), self._blobs(None)))
-        numbers, blobs = (t[t["run_id"].isin(wanted)] for t in (numbers, blobs))
+        read = pa.concat_tables([read_table(path, _NUMBERS) for path in parts])
+        numbers, blobs = (_latest(table.to_pandas()) for table in (read, self._blobs(None, old)))
         new: set[Path] = set()
         # Answers first: until the numbers are there, the old parts hold both.
         for folder, frame in ((self.answers, blobs), (self.parts, numbers)):
@@ -107,54 +119,63 @@ class Evaluations:
             if path not in new:
                 path.unlink(missing_ok=True)
 
-    def drop(self, run_ids: Iterable[str]) -> None:
-        """Take the rows of runs out of all parts."""
-        gone = pa.array(sorted(set(run_ids)), pa.string())
-        for path in [*self.answers.glob("*.parquet"), *self.parts.glob("*.parquet")]:
-            table = read_table(path)
-            kept = table.filter(pc.invert(pc.is_in(table["run_id"], gone)))
-            if kept.num_rows == table.num_rows:
-                continue
-            if kept.num_rows:
-                write_table(path.parent, path.stem.rpartition("-")[0], kept)
-            path.unlink()
-
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _catch_up(self) -> None:
         """Read the parts that are new; all of them anew if some have gone (`compact` has been here)."""
         while True:
             names = {path.name for path in self.parts.glob("*.parquet")}
+            if names == self._read:
+                return
             known = self._read if self._read <= names else set[str]()
             tables = [self._table] if known else []
             try:
                 tables += [self._numbers(name) for name in sorted(names - known)]
             except FileNotFoundError:
                 continue
-            if names != known:
-                self._table = pa.concat_tables(tables).combine_chunks()
-            elif not names:
-                self._table = _SCHEMA.empty_table().select(_NUMBERS)
-            self._read = names
-            if names <= {path.name for path in self.parts.glob("*.parquet")}:
-                return
+            empty = _SCHEMA.empty_table().select(_NUMBERS)
+            self._table, self._read = pa.concat_tables([empty, *tables]).combine_chunks(), names
 
     def _numbers(self, name: str) -> pa.Table:
         return _with_offsets(read_table(self.parts / name, _NUMBERS)).select(_NUMBERS)
 
-    def _blobs(self, run_ids: list[str] | None) -> pa.Table:
-        """Keys, `at`, bits and hashes of the rows that have them."""
+    def _blobs(self, run_ids: list[str] | None, files: Sequence[Path] | None = None) -> pa.Table:
+        """Keys, `at`, bits and hashes of the rows that have them, of some files or of all."""
         columns = [*_KEYS, "at", *_BLOBS]
-        found = [pa.schema([_SCHEMA.field(name) for name in columns]).empty_table()]
-        for path in [*self.parts.glob("*.parquet"), *self.answers.glob("*.parquet")]:
+        empty = pa.schema([_SCHEMA.field(name) for name in columns]).empty_table()
+
+        def read(path: Path) -> pa.Table:
             table = read_table(path, columns)
             if "correct" not in table.column_names:
-                continue
-            table = _with_offsets(table).select(columns).filter(pc.is_valid(table["correct"]))
+                return empty
+            table = _with_offsets(table).select(columns)
+            wanted = pc.is_valid(table["correct"])
             if run_ids is not None:
-                table = table.filter(pc.is_in(table["run_id"], pa.array(run_ids, pa.string())))
-            found.append(table)
-        return pa.concat_tables(found)
+                wanted = pc.and_(wanted, pc.is_in(table["run_id"], pa.array(run_ids, pa.string())))
+            return table.filter(wanted)
+
+        return pa.concat_tables([empty, *read_all(self.files if files is None else lambda: files, read)])
+
+
+def drop_rows(run_ids: Iterable[str], files: Iterable[Path], aside: Path | None = None) -> None:
+    """Take the rows of runs out of files; a file is written anew without them before it goes.
+
+    Args:
+        files: those that were listed before it was decided that the runs go. What is appended later stays.
+        aside: keep the rows that are taken out in a folder of this one, named like the file's.
+    """
+    gone = pa.array(sorted(set(run_ids)), pa.string())
+    for path in files:
+        table = read_table(path)
+        wanted = pc.invert(pc.is_in(table["run_id"], gone))
+        kept, stem = table.filter(wanted), path.stem.rpartition("-")[0]
+        if kept.num_rows == table.num_rows:
+            continue
+        if aside is not None:
+            write_table(aside / path.parent.name, stem, table.filter(pc.invert(wanted)))
+        if kept.num_rows:
+            write_table(path.parent, stem, kept)
+        path.unlink()
 
 
 def _with_offsets(table: pa.Table) -> pa.Table:

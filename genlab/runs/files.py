@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,11 +20,17 @@ from genlab.errors import DamagedFileError, UserError
 from genlab.runs.processes import born, host
 
 __all__ = [
+    "Seen",
     "StoreWriteError",
     "create_json",
+    "file_time",
     "half_written",
+    "move_seen",
+    "read_all",
     "read_json",
     "read_table",
+    "remove_seen",
+    "seen",
     "short_sha",
     "write",
     "write_json",
@@ -40,7 +48,7 @@ def write(path: Path, fill: Callable[[Path], object], place: Callable[[Path, Pat
     Raises:
         StoreWriteError: the disk is full, or read-only, or the like.
     """
-    beside = path.with_name(f".{path.name}.{host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fill(beside)
@@ -55,6 +63,69 @@ def write(path: Path, fill: Callable[[Path], object], place: Callable[[Path, Pat
     finally:
         with suppress(OSError):  # a disk that cannot be written cannot be tidied either
             beside.unlink(missing_ok=True)
+
+
+Seen = tuple[int, int]
+"""Which file of a name was seen: when it was changed, in nanoseconds, and its inode."""
+
+
+def seen(path: Path) -> Seen | None:
+    """What tells a file from a later one of its name; None if there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def remove_seen(path: Path, before: Seen | None) -> bool:
+    """Remove the file that was seen, and no other: what another process has put in its place since then stays.
+
+    Returns:
+        Whether it was removed.
+    """
+    return _take(path, before, lambda aside: aside.unlink())
+
+
+def move_seen(path: Path, before: Seen | None, folder: Path) -> bool:
+    """Move the file that was seen, and no other, into a folder of the same file system; whether it was moved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _take(path, before, lambda aside: aside.replace(folder / path.name))
+
+
+def _take(path: Path, before: Seen | None, then: Callable[[Path], object]) -> bool:
+    if before is None or seen(path) != before:
+        return False
+    # No system call removes a file only if it is a certain one. So it is renamed, looked at again, and given back if
+    # it was replaced between the look and the renaming.
+    aside = _beside(path)
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return False
+    if seen(aside) == before:
+        then(aside)
+        return True
+    with suppress(FileExistsError):  # a third one stands there by now
+        os.link(aside, path)
+    aside.unlink()
+    return False
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def file_time(folder: Path) -> float:
+    """The time now, in seconds since 1970, by the clock that the times of a folder's files are from.
+
+    Another machine may serve the files, and its clock may differ. Where nothing can be written, this machine's.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def half_written(path: Path) -> bool:
@@ -109,11 +180,30 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         DamagedFileError: its bytes are not those that its name promises.
     """
-    data = path.read_bytes()
+    # Into Arrow's own memory. A thread of Arrow's may be the last to let go of it, while the interpreter ends; of
+    # Python bytes it must not be, as that needs an interpreter (the process then aborts, with status 134).
+    with pa.OSFile(str(path)) as source:
+        data = source.read_buffer()
     if short_sha(data) != path.stem.rpartition("-")[2]:
         raise DamagedFileError(f"{path} is damaged: its checksum does not hold")
-    file = pq.ParquetFile(pa.BufferReader(data))
+    file = pq.ParquetFile(data)
     return file.read(columns=None if columns is None else [c for c in columns if c in file.schema_arrow.names])
+
+
+def read_all(listed: Callable[[], Sequence[Path]], read: Callable[[Path], pa.Table]) -> list[pa.Table]:
+    """Read every file of a list, as one moment had them.
+
+    Files may be merged meanwhile: new ones appear, then the old ones go. A list of a folder that changes while it is
+    listed may even hold neither. So all is read again until the list before and the list after are the same.
+    """
+    while True:
+        before = list(listed())
+        try:
+            tables = [read(path) for path in before]
+        except FileNotFoundError:
+            continue
+        if list(listed()) == before:
+            return tables
 
 
 def short_sha(data: Any) -> str:

@@ -38,7 +38,7 @@ from genlab.runs.plan import Plan
 from genlab.runs.ranges import parse_range
 from genlab.runs.toml_lines import Toml, read_toml
 
-__all__ = ["Grid", "read_grid"]
+__all__ = ["Grid", "parse_grid", "read_grid"]
 
 _EVALS = {"test_len": 0, "splits": None, "n": 1, "seed": 0, "keep_steps": None}
 """Keys of [evals], and the lowest number allowed."""
@@ -66,6 +66,11 @@ def read_grid(path: str | Path) -> Grid:
     """
     reader = _Reader(read_toml(Path(path)))
     return reader.grid(Path(path).stem)
+
+
+def parse_grid(text: str, name: str) -> Grid:
+    """The grid of the text of a grid file. Raises `UserError` as `read_grid` does."""
+    return _Reader(Toml(text, name)).grid(name)
 
 
 class _Reader:

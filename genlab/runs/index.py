@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,19 @@ import pandas as pd
 import pyarrow as pa
 
 from genlab.errors import DamagedFileError
-from genlab.runs.files import create_json, read_json, read_table, write_json, write_table
+from genlab.runs.files import Seen, create_json, read_json, read_table, remove_seen, write_json, write_table
 
-__all__ = ["Entry", "Index", "flat_spec"]
+__all__ = ["Commit", "Entry", "Index", "entries_of", "flat_spec", "prefer"]
 
 Entry = dict[str, Any]
 """What is known of a committed run: run_id, stack, status, step, at, history, weights, kept (step, as text -> the
 file of the weights then), again, environment, spec."""
 
+Commit = tuple[str, str, str]
+"""One commit of one run, of which there may be several: run_id, stack, at."""
+
 _PLAIN = ("run_id", "stack", "status", "step", "at", "history", "weights", "again")
+_NEEDED = ("stack", "history", "environment", "at", "runs")
 _FIELD = "field."
 """How the columns of a spec's fields begin in a compacted table."""
 
@@ -35,7 +39,7 @@ class Index:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._records: dict[tuple[str, int, int], list[Entry]] = {}
+        self._records: dict[tuple[str, Seen], list[Entry]] = {}
         self._tables: dict[str, _Table] = {}
         self._runs: dict[str, Entry | tuple[_Table, int]] | None = None
 
@@ -113,21 +117,24 @@ class Index:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def _read(self) -> dict[str, Entry | tuple[_Table, int]]:
-        # Records first: one that `compact` takes away after this is found missing, and all is read again.
-        records: dict[tuple[str, int, int], list[Entry]] = {}
+        # Records between two lists of the tables: `compact` writes a table before it takes records or tables away, so
+        # that where the two are alike nothing was moved past this reader.
+        names = {name for name, _ in _listed(self.folder, ".parquet")}
+        records: dict[tuple[str, Seen], list[Entry]] = {}
         for key in _listed(self.folder, ".json"):
             records[key] = self._records.get(key) or _entries(self.folder / key[0])
-        names = {key[0] for key in _listed(self.folder, ".parquet")}
+        if names != {name for name, _ in _listed(self.folder, ".parquet")}:
+            raise FileNotFoundError
         self._records = records
         self._tables = {name: self._tables.get(name) or _Table(self.folder / name) for name in sorted(names)}
         found: dict[str, Entry | tuple[_Table, int]] = {}
         best: dict[str, tuple[bool, str]] = {}
         for table in self._tables.values():
             for row, run_id in enumerate(table.column("run_id")):
-                _take(found, best, run_id, table.column("again")[row], table.column("at")[row], (table, row))
+                prefer(found, best, run_id, table.column("again")[row], table.column("at")[row], (table, row))
         for entries in records.values():
             for entry in entries:
-                _take(found, best, entry["run_id"], entry["again"], entry["at"], entry)
+                prefer(found, best, entry["run_id"], entry["again"], entry["at"], entry)
         return found
 
     # -- compaction --------------------------------------------------------------------------------------------
@@ -137,7 +144,9 @@ class Index:
         return sum(1 for _ in self.folder.glob("*.json"))
 
     def compact(self, moved: Mapping[str, str]) -> None:
-        """Write one table of all records and tables, then remove those.
+        """Write one table of all records and tables, then remove those that were read.
+
+        A record that was replaced meanwhile (a run trained again) stays.
 
         Args:
             moved: history file -> the file that holds it now.
@@ -146,29 +155,43 @@ class Index:
         entries = [self.entry(run) for run in sorted(self.runs)]
         if not entries:
             return
-        old = [self.folder / key[0] for key in self._records] + [self.folder / name for name in self._tables]
+        records, tables = list(self._records), list(self._tables)
         for entry in entries:
             entry["history"] = moved.get(entry["history"], entry["history"])
-        name = write_table(self.folder, "table", _as_table(entries))
-        for path in old:
-            if path.name != name:
-                path.unlink(missing_ok=True)
+        name = self.restore(entries)
+        for record, was in records:
+            remove_seen(self.folder / record, was)
+        for table in tables:
+            if table != name:
+                (self.folder / table).unlink(missing_ok=True)
         self.refresh()
 
-    def drop(self, run_ids: Iterable[str]) -> None:
-        """Take runs out of all records and tables."""
-        gone = set(run_ids)
+    def restore(self, entries: list[Entry]) -> str:
+        """Write a table of entries, beside what is there; returns its name."""
+        name = write_table(self.folder, "table", _as_table(entries))
         self.refresh()
-        for key, entries in list(self._records.items() if self.runs is not None else ()):
-            kept = [entry for entry in entries if entry["run_id"] not in gone]
-            path = self.folder / key[0]
-            if not kept:
-                path.unlink(missing_ok=True)
-            elif len(kept) < len(entries):
-                record = read_json(path)
-                write_json(path, {**record, "runs": [r for r in record["runs"] if r["run_id"] not in gone]})
+        return name
+
+    def commits(self, run_ids: Iterable[str]) -> set[Commit]:
+        """Every commit of some runs, those too that do not count."""
+        wanted, found = set(run_ids) & set(self.runs), set[Commit]()
+        for entries in self._records.values():
+            found |= {_commit(entry) for entry in entries if entry["run_id"] in wanted}
+        for table in self._tables.values():
+            found |= {commit for commit in table.commits() if commit[0] in wanted}
+        return found
+
+    def drop(self, commits: Collection[Commit]) -> None:
+        """Take commits out of all records and tables: those that were seen, not what was committed after that."""
+        self.refresh()
+        for (record, was), entries in list(self._records.items() if self.runs is not None else ()):
+            kept = [entry for entry in entries if _commit(entry) not in commits]
+            if len(kept) < len(entries):
+                if kept:
+                    write_table(self.folder, "table", _as_table(kept))
+                remove_seen(self.folder / record, was)
         for name, table in self._tables.items():
-            rows = [i for i, run in enumerate(table.column("run_id")) if run not in gone]
+            rows = [i for i, commit in enumerate(table.commits()) if commit not in commits]
             if len(rows) < len(table.column("run_id")):
                 if rows:
                     write_table(self.folder, "table", _as_table([table.entry(row) for row in rows]))
@@ -185,6 +208,9 @@ class _Table:
 
     def column(self, name: str) -> list[Any]:
         return self._columns[name]
+
+    def commits(self) -> list[Commit]:
+        return list(zip(*(self.column(name) for name in ("run_id", "stack", "at")), strict=True))
 
     def entry(self, row: int) -> Entry:
         entry = {name: values[row] for name, values in self._columns.items()}
@@ -236,12 +262,12 @@ def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in values.items()}
 
 
-def _listed(folder: Path, ending: str) -> list[tuple[str, int, int]]:
-    """Name, time and number of each file of a kind: a record that was written anew is another one."""
+def _listed(folder: Path, ending: str) -> list[tuple[str, Seen]]:
+    """Each file of a kind: a record that was written anew is another one."""
     try:
         with os.scandir(folder) as files:
             wanted = [f for f in files if f.name.endswith(ending) and not f.name.startswith(".")]
-            return sorted((f.name, s.st_mtime_ns, s.st_ino) for f in wanted for s in (f.stat(),))
+            return sorted((f.name, (s.st_mtime_ns, s.st_ino)) for f in wanted for s in (f.stat(),))
     except FileNotFoundError:
         if folder.exists():
             raise
@@ -250,10 +276,14 @@ def _listed(folder: Path, ending: str) -> list[tuple[str, int, int]]:
 
 def _entries(path: Path) -> list[Entry]:
     record = read_json(path)
-    needed = ("stack", "history", "environment", "at", "runs")
-    if missing := [key for key in needed if key not in record]:
+    if missing := [key for key in _NEEDED if key not in record]:
         raise DamagedFileError(f"{path} is damaged: it has no {missing[0]!r}")
-    shared = {key: record[key] for key in needed[:-1]}
+    return entries_of(record)
+
+
+def entries_of(record: Mapping[str, Any]) -> list[Entry]:
+    """The entries that a record holds, one a run."""
+    shared = {key: record[key] for key in _NEEDED[:-1]}
     # Records of the first version name no weights (the file is named after the stack alone) and kept no steps.
     shared |= {
         "again": record.get("again", False),
@@ -262,7 +292,11 @@ def _entries(path: Path) -> list[Entry]:
     return [{"kept": {}, **run, **shared} for run in record["runs"]]
 
 
-def _take(
+def _commit(entry: Entry) -> Commit:
+    return entry["run_id"], entry["stack"], entry["at"]
+
+
+def prefer(
     found: dict[str, Any], best: dict[str, tuple[bool, str]], run_id: str, again: bool, at: str, what: object
 ) -> None:
     """Let an entry count if none does yet, if it was trained again later, or if both are first and it is earlier."""

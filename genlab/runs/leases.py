@@ -8,9 +8,7 @@ not what keeps the store right: of two workers that train one stack all the same
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genlab.errors import DamagedFileError
-from genlab.runs.files import StoreWriteError, create_json, read_json, write_json
+from genlab.runs.files import StoreWriteError, create_json, file_time, read_json, write_json
 from genlab.runs.processes import born, host
 
 __all__ = ["SECONDS", "Lease", "active", "is_held", "lease", "remove_expired"]
@@ -44,7 +42,7 @@ class Lease:
     def release(self) -> None:
         self._done.set()
         if self._is_mine():
-            self._path.unlink(missing_ok=True)
+            _remove(self._path, self._content["owner"])
 
     def _renew(self) -> None:
         while not self._done.wait(SECONDS / 4):
@@ -97,17 +95,22 @@ def remove_expired(path: Path) -> bool:
     found = _read(path)
     if found and not _expired(path, found):
         return False
+    return _remove(path, found.get("owner"))
+
+
+def _remove(path: Path, owner: str | None) -> bool:
+    """Remove the lease of an owner, and no other's; whether the place is free now."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.rename(aside)
     except FileNotFoundError:
         return True
     taken = _read(aside)
-    if taken.get("owner") != found.get("owner"):  # somebody else was faster and holds a new one: give it back
+    if taken.get("owner") != owner:  # somebody else was faster and holds a new one: give it back
         with suppress(FileExistsError):
             os.link(aside, path)
     aside.unlink()
-    return taken.get("owner") == found.get("owner")
+    return taken.get("owner") == owner
 
 
 def _expired(path: Path, content: Mapping[str, Any]) -> bool:
@@ -117,8 +120,4 @@ def _expired(path: Path, content: Mapping[str, Any]) -> bool:
         touched = path.stat().st_mtime
     except FileNotFoundError:
         return True
-    try:  # The file system is asked for the time: its clock wrote the other one too.
-        with tempfile.TemporaryFile(dir=path.parent) as file:
-            return os.fstat(file.fileno()).st_mtime - touched > SECONDS
-    except OSError:  # nothing can be written there: the clock of this machine has to do
-        return time.time() - touched > SECONDS
+    return file_time(path.parent) - touched > SECONDS

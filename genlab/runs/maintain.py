@@ -1,35 +1,57 @@
-"""Upkeep of a store: check all of it, compact it, delete runs."""
+"""Upkeep of a store: check all of it, compact it, delete runs, enter runs again whose record was lost.
+
+What is removed was listed before it was decided which runs there are: what is committed meanwhile is never judged by
+an index that is older than it. One such process works at a time, under a lease; but nothing depends on that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from genlab.errors import DamagedFileError, UserError
-from genlab.runs.files import read_json, read_table, write_table
-from genlab.runs.leases import active, lease
-from genlab.runs.leftovers import leftovers, tidy
+from genlab.runs.evaluations import drop_rows
+from genlab.runs.files import read_json, read_table, remove_seen, seen, write_table
+from genlab.runs.leases import lease
+from genlab.runs.leftovers import FOLDERS, LOST, leftovers, shown, tidy, unnamed, working
 from genlab.runs.signals import Signals
-from genlab.runs.store import Store
+from genlab.runs.store import Store, histories
+from genlab.runs.weights import runs_of
 
-__all__ = ["check_store", "compact_store", "delete_runs"]
+__all__ = ["ROWS", "check_store", "compact_store", "delete_runs", "lost_runs", "named_only", "upkeep"]
 
+ROWS = ("evals", "answers", "signals")
+"""The folders of tables that are appended to, and that no record names."""
 _UPKEEP = "upkeep"
 """The lease under which files are made anew: one such process at a time."""
+
+
+@contextmanager
+def upkeep(store: Store) -> Iterator[None]:
+    """Hold the lease of upkeep. Raises `UserError` if another process holds it, or changes what is read here."""
+    busy = f"store {str(store.path)!r} is being compacted or changed by another process"
+    with lease(store.path / "leases", _UPKEEP) as held:
+        if held is None:
+            raise UserError(busy)
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError(f"{busy}; nothing is lost, do it again") from None
 
 
 def check_store(store: Store) -> tuple[dict[Path, str], dict[Path, str]]:
     """Read every file of a store.
 
     Returns:
-        Damaged or missing files, and harmless leftovers of killed processes, each with what it is.
+        Damage (files that are damaged or missing, and runs whose record is lost), and harmless leftovers of killed
+        processes: each a path, and what is wrong there.
     """
     damaged: dict[Path, str] = {}
     for path in sorted(store.path.rglob("[!.]*")):
-        if path.is_file() and (fault := _fault(path)):
+        if path.is_file() and path.relative_to(store.path).parts[0] != LOST and (fault := _fault(path)):
             damaged[path] = fault
     if any(path.parent.name == "commits" for path in damaged):
         return damaged, {}
@@ -37,7 +59,44 @@ def check_store(store: Store) -> tuple[dict[Path, str], dict[Path, str]]:
     for name in {name for run in store.index.runs for name in store.index.files(run)}:
         if not (store.path / name).exists():
             damaged[store.path / name] = "missing, though a commit names it"
-    return damaged, leftovers(store)
+    tables = any(path.parent.name in ROWS for path in damaged)
+    if not tables and (lost := lost_runs(store)):
+        places = ", ".join(sorted({place for named in lost.values() for place in named}))
+        damaged[store.path / "commits"] = f"no record of {shown(lost)}, which {places} hold: see `lab store repair`"
+    return damaged, {path: what for path, what in leftovers(store).items() if path not in damaged}
+
+
+def lost_runs(store: Store) -> dict[str, set[str]]:
+    """Run that no record has, though it was committed -> the folders that hold something of it.
+
+    A run was committed of which there are evaluations or signals: nobody makes them before. Files of weights,
+    histories and steps may be on their way to a record: they count when they are an hour old, or put aside.
+    Runs without a record in a file that some record names were deleted: they are no loss.
+    """
+    rows = {"evals": store.evaluations.run_ids(), "signals": Signals(store.path).run_ids()}
+    for u in [*unnamed(store), *unnamed(store, LOST)]:
+        name = str(u.path.parent.relative_to(store.path))
+        if u.old or name.startswith(LOST) or set(u.runs) & (rows["evals"] | rows["signals"]):
+            rows[name] = rows.get(name, set()) | set(u.unrecorded)
+    for path in (path for folder in ROWS for path in (store.path / LOST / folder).glob("[!.]*")):
+        rows.setdefault(f"{LOST}/{path.parent.name}", set()).update(runs_of(path))
+    _, at_work = working(store)
+    store.refresh()
+    found: dict[str, set[str]] = {}
+    for name, runs in rows.items():
+        for run in runs - at_work:
+            if run not in store:
+                found.setdefault(run, set()).add(name)
+    return found
+
+
+def named_only(store: Store) -> dict[str, list[str]]:
+    """Group or tag -> its runs that no record has: not trained yet, deleted, or lost without a trace."""
+    named = {f"group {name}": store.group(name)["run_ids"] for name in store.groups()}
+    named |= {f"tag {name}": runs for name, runs in store.named.tags().items()}
+    store.refresh()
+    missing = {name: [run for run in runs if run not in store] for name, runs in named.items()}
+    return {name: runs for name, runs in missing.items() if runs}
 
 
 def _fault(path: Path) -> str:
@@ -62,19 +121,17 @@ def compact_store(store: Store) -> tuple[int, int]:
     Raises:
         UserError: another process does so now.
     """
-    with lease(store.path / "leases", _UPKEEP) as held:
-        if held is None:
-            raise UserError(f"store {str(store.path)!r} is being compacted or changed by another process")
+    with upkeep(store):
         before = _parts(store)
+        store.evaluations.compact()
+        Signals(store.path).compact()
+        was = {path: seen(path) for path in (store.path / "history").glob("[!.]*")}
         store.refresh()
-        runs = list(store.index.runs)
-        moved = _compact_history(store, runs)
-        store.evaluations.compact(runs)
-        Signals(store.path).compact(runs)
+        moved = _compact_history(store)
         store.index.compact(moved)
-        for name, new in moved.items():
-            if name != new:
-                (store.path / "history" / name).unlink(missing_ok=True)
+        named = {store.index.history(run) for run in store.index.runs}
+        for name in moved.keys() - named:
+            remove_seen(store.path / "history" / name, was.get(store.path / "history" / name))
         tidy(store)
         return before, _parts(store)
 
@@ -87,37 +144,40 @@ def _parts(store: Store) -> int:
     )
 
 
-def _compact_history(store: Store, runs: Iterable[str]) -> dict[str, str]:
-    """Old file -> the one that holds its rows now."""
-    wanted = list(runs)
-    names = sorted({store.index.history(run) for run in wanted})
-    if len(names) < 2:
+def _compact_history(store: Store) -> dict[str, str]:
+    """Old file -> the one that holds its rows now: of each run, those of the file that its record names."""
+    runs: dict[str, list[str]] = {}
+    for run in store.index.runs:
+        runs.setdefault(store.index.history(run), []).append(run)
+    if len(runs) < 2:
         return {}
-    tables = [read_table(store.path / "history" / name) for name in names]
-    joined = pa.concat_tables(tables, promote_options="permissive")
-    keep = joined.filter(pc.is_in(joined["run_id"], pa.array(wanted, pa.string())))
-    new = write_table(store.path / "history", "compact", keep)
-    return dict.fromkeys(names, new)
+    tables = [histories(store.path / "history" / name, runs[name]) for name in sorted(runs)]
+    new = write_table(store.path / "history", "compact", pa.concat_tables(tables, promote_options="permissive"))
+    return {name: new for name in runs if name != new}
 
 
 def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
     """Delete runs: their evaluations, their records, then the weights that no run is left of.
 
+    What is committed or evaluated of them after this has begun stays.
+
     Raises:
         UserError: somebody trains one of them, or changes the store, now.
     """
     gone = set(run_ids)
-    for content in active(store.path / "leases").values():
-        if gone & set(content.get("runs", [])):
+    with upkeep(store):
+        parts = [*store.evaluations.files(), *Signals(store.path).files()]
+        files = {path: seen(path) for folder in FOLDERS for path in (store.path / folder).glob("[!.]*")}
+        _, at_work = working(store)
+        if gone & at_work:
             raise UserError("one of these runs is being trained or evaluated now; stop that first")
-    with lease(store.path / "leases", _UPKEEP) as held:
-        if held is None:
-            raise UserError(f"store {str(store.path)!r} is being compacted or changed by another process")
         store.refresh()
-        files = {name for run in gone for name in store.index.files(run)}
-        store.evaluations.drop(gone)
-        Signals(store.path).drop(gone)
-        store.index.drop(gone)
-        left = {name for run in store.index.runs for name in store.index.files(run)}
-        for name in files - left:
-            (store.path / name).unlink(missing_ok=True)
+        commits = store.index.commits(gone)
+        held = {store.path / name for run in gone & set(store.index.runs) for name in store.index.files(run)}
+        drop_rows(gone, parts)
+        store.index.drop(commits)
+        # Also files that no record names: they held these runs before they were trained again.
+        old = {u.path for u in unnamed(store) if u.runs and gone & set(u.runs) and gone >= set(u.unrecorded)}
+        left = {store.path / name for run in store.index.runs for name in store.index.files(run)}
+        for path in (held | old) - left:
+            remove_seen(path, files.get(path))

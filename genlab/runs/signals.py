@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genlab.runs.files import read_table, write_table
+from genlab.runs.files import read_all, read_table, write_table
 
 __all__ = ["SIGNAL_COLUMNS", "Signals"]
 
@@ -48,8 +48,7 @@ class Signals:
         """The (run_id, step, signal, version) that are there."""
         wanted = pa.array(list(run_ids), pa.string())
         found: set[tuple[str, int, str, int]] = set()
-        for path in self._files():
-            table = read_table(path, ["run_id", "step", "signal", "version"])
+        for table in read_all(self.files, lambda path: read_table(path, ["run_id", "step", "signal", "version"])):
             table = table.filter(pc.is_in(table["run_id"], wanted))
             keys = table.group_by(["run_id", "step", "signal", "version"]).aggregate([]).to_pylist()
             found |= {(k["run_id"], k["step"], k["signal"], k["version"]) for k in keys}
@@ -57,35 +56,31 @@ class Signals:
 
     def frame(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Signals in order, the latest of each."""
-        tables = [_SCHEMA.empty_table(), *(read_table(path) for path in self._files())]
-        found = pa.concat_tables(tables)
+        return self._frame(read_all(self.files, read_table), run_ids)
+
+    def run_ids(self) -> set[str]:
+        """All runs of which there is a row."""
+        tables = read_all(self.files, lambda path: read_table(path, ["run_id"]))
+        return {run for table in tables for run in table["run_id"].unique().to_pylist()}
+
+    def _frame(self, tables: Sequence[pa.Table], run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        found = pa.concat_tables([_SCHEMA.empty_table(), *tables])
         if run_ids is not None:
             found = found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), pa.string())))
         frame = found.to_pandas().sort_values([*_KEYS, "version", "at"], kind="stable")
         return frame.drop_duplicates(_KEYS, keep="last").reset_index(drop=True)
 
-    def compact(self, keep: Iterable[str]) -> None:
-        """Make one part of many: rows of the runs `keep`, each once."""
-        old = self._files()
+    def compact(self) -> None:
+        """Make one part of many, each row once. Rows of all runs, and of no other files than those that go."""
+        old = self.files()
         if len(old) < 2:
             return
-        frame = self.frame(keep)
+        frame = self._frame([read_table(path) for path in old])
         name = write_table(self.parts, "compact", pa.Table.from_pandas(frame, _SCHEMA, preserve_index=False))
         for path in old:
             if path.name != name:
                 path.unlink(missing_ok=True)
 
-    def drop(self, run_ids: Iterable[str]) -> None:
-        """Take the rows of runs out of all parts."""
-        gone = pa.array(sorted(set(run_ids)), pa.string())
-        for path in self._files():
-            table = read_table(path)
-            kept = table.filter(pc.invert(pc.is_in(table["run_id"], gone)))
-            if kept.num_rows == table.num_rows:
-                continue
-            if kept.num_rows:
-                write_table(self.parts, path.stem.rpartition("-")[0], kept)
-            path.unlink()
-
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """All parts that are there now."""
         return sorted(self.parts.glob("*.parquet"))

@@ -10,6 +10,7 @@
     answers/compact-SHA.parquet         bits and hashes of answers, of compacted evaluations
     checkpoints/STACK.safetensors       where unfinished runs stand, for a resume
     leases/STACK.json                   who works on a stack now
+    lost/FOLDER/...                     files of runs that no record names, put aside (`lab store repair`)
     groups/NAME/group.json              what one command asked for; groups/last names the latest; tags/NAME.json
 
 Every file appears by an atomic rename or link and never changes after. Readers see committed files only, so that many
@@ -27,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from genlab.errors import UserError, nearest
+from genlab.errors import DamagedFileError, UserError, nearest
 from genlab.runs.evaluations import EVAL_COLUMNS, Evaluations
-from genlab.runs.files import StoreWriteError, read_json, read_table, write_json, write_table
+from genlab.runs.files import StoreWriteError, read_json, read_table, remove_seen, seen, write_json, write_table
 from genlab.runs.groups import Groups
 from genlab.runs.index import Index
 from genlab.spec import RunSpec
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from genlab.training import RunState
 
-__all__ = ["EVAL_COLUMNS", "Store", "default_store", "now", "stack_id"]
+__all__ = ["EVAL_COLUMNS", "Store", "default_store", "histories", "no_history", "now", "stack_id"]
 
 _FORMAT = 1
 
@@ -58,6 +60,11 @@ _HISTORY = pa.schema(
     + [("n", pa.int64())]
 )
 """A row is a measurement (`split` is null) or one number of an evaluation made while training."""
+
+
+def no_history() -> pa.Table:
+    """A history of no rows."""
+    return _HISTORY.empty_table()
 
 
 class Store:
@@ -101,7 +108,9 @@ class Store:
     # -- committed stacks --------------------------------------------------------------------------------------
 
     def commit(self, states: Sequence[RunState], environment: Mapping[str, Any], again: bool = False) -> bool:
-        """Commit trained runs of one shape: weights (of steps that they kept too) and history first, the record last.
+        """Commit trained runs of one shape: weights of steps that they kept, history, final weights, then the record.
+
+        The final weights say what the record says, so that a record that is lost can be made anew.
 
         Args:
             again: in place of what is there.
@@ -109,10 +118,10 @@ class Store:
         Returns:
             Whether this commit counts: another worker may have been first, and what was written here is gone then.
         """
-        from genlab.runs.weights import write_weights
+        from genlab.runs.weights import write_kept, write_weights
 
         stack = stack_id(state.spec.run_id for state in states)
-        weights, steps = write_weights(self.path, stack, states)
+        steps = write_kept(self.path, stack, states)
         rows = [{"run_id": s.spec.run_id, **row} for s in states for row in [*s.history, *s.trace]]
         history = write_table(self.path / "history", stack, pa.Table.from_pylist(rows, schema=_HISTORY))
         runs = [
@@ -125,13 +134,15 @@ class Store:
             }
             for s in states
         ]
-        shared = {"history": history, "weights": weights, "environment": dict(environment), "at": now()}
-        won = self.index.commit(stack, runs, shared, again)
+        shared = {"history": history, "environment": dict(environment), "at": now()}
+        weights = write_weights(self.path, stack, states, {**shared, "stack": stack, "again": again, "runs": runs})
+        names = [f"weights/{weights}", f"history/{history}", *(f"steps/{name}" for name in steps.values())]
+        written = {name: seen(self.path / name) for name in names}
+        won = self.index.commit(stack, runs, {**shared, "weights": weights}, again)
         if not won:
             counted = {name for s in states for name in self.index.files(s.spec.run_id)}
-            written = {f"weights/{weights}", f"history/{history}", *(f"steps/{name}" for name in steps.values())}
-            for name in written - counted:
-                (self.path / name).unlink(missing_ok=True)
+            for name in written.keys() - counted:
+                remove_seen(self.path / name, written[name])
         self.checkpoint(stack).unlink(missing_ok=True)
         return won
 
@@ -194,11 +205,19 @@ class Store:
         return found.loc[found["split"].notna(), columns].astype({"length": int, "n": int}).reset_index(drop=True)
 
     def _history(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        files = sorted({self.index.history(run) for run in run_ids})
-        tables = [read_table(self.path / "history" / file) for file in files]
-        # The first version kept no norms of gradients: they are null in the rows of its files.
-        found = pa.concat_tables([_HISTORY.empty_table(), *tables], promote_options="permissive").to_pandas()
-        return found[found["run_id"].isin(list(run_ids))]
+        while True:
+            files: dict[str, list[str]] = {}
+            for run in run_ids:
+                files.setdefault(self.index.history(run), []).append(run)
+            try:  # each run from its own file: another may hold it as it was before it was trained again
+                tables = [histories(self.path / "history" / file, files[file]) for file in sorted(files)]
+            except FileNotFoundError as error:  # `compact` may have moved it meanwhile
+                self.refresh()
+                if all(self.index.history(run) == file for file, runs in files.items() for run in runs):
+                    raise DamagedFileError(f"{error.filename or 'a history'} is missing") from None
+                continue
+            # The first version kept no norms of gradients: they are null in the rows of its files.
+            return pa.concat_tables([_HISTORY.empty_table(), *tables], promote_options="permissive").to_pandas()
 
     # -- evaluations -------------------------------------------------------------------------------------------
 
@@ -276,6 +295,12 @@ class Store:
         near = nearest(text, [*self.groups(), *self.named.tags(), *self.run_ids()[-10_000:]])
         hint = f"did you mean {near!r}?" if near else "`lab runs` lists what is there"
         raise UserError(f"no run or group {text!r} in store {str(self.path)!r}; {hint}")
+
+
+def histories(path: Path, run_ids: Iterable[str]) -> pa.Table:
+    """The rows of some runs of a file of histories."""
+    table = read_table(path)
+    return table.filter(pc.is_in(table["run_id"], pa.array(list(run_ids), pa.string())))
 
 
 def _read_only(path: Path) -> bool:

@@ -5,39 +5,59 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from genlab.errors import UserError
+from genlab.errors import DamagedFileError, UserError
 from genlab.models import shapes, views
-from genlab.runs.tensor_files import load_tensors, save_tensors
+from genlab.runs.files import read_table
+from genlab.runs.tensor_files import load_tensors, read_meta, save_tensors
 from genlab.spec import ModelConfig, RunSpec
 from genlab.training import RunState, fresh
 
 if TYPE_CHECKING:
     from genlab.runs.store import Store
 
-__all__ = ["check_step", "read_weights", "steps_kept", "write_weights"]
+__all__ = ["check_step", "read_weights", "record_of", "runs_of", "steps_kept", "write_kept", "write_weights"]
 
 _SHOWN = 8
 """Steps that are named, at most, where one was asked for that is not there."""
 
 
-def write_weights(store: Path, stack: str, states: Sequence[RunState]) -> tuple[str, dict[int, str]]:
-    """Write the weights of a stack of one shape, `[run, ...]` a parameter.
+def write_weights(store: Path, stack: str, states: Sequence[RunState], record: Mapping[str, Any]) -> str:
+    """Write the final weights of a stack of one shape, `[run, ...]` a parameter; returns the name of the file.
 
-    Returns:
-        The name of the file of the final ones, and step -> the name of the file of those on the way, of the runs that
-        kept them.
+    Args:
+        record: what the commit record of the stack will say. The file says it too, so that it can replace a lost one.
     """
-    final = _write(store / "weights", stack, [(s.spec, s.weights) for s in states])
-    on_the_way = {
+    meta = {"record": json.dumps(dict(record), sort_keys=True)}
+    return _write(store / "weights", stack, [(s.spec, s.weights) for s in states], meta)
+
+
+def write_kept(store: Path, stack: str, states: Sequence[RunState]) -> dict[int, str]:
+    """Write the weights of steps on the way: step -> the name of the file of those of the runs that kept it."""
+    return {
         step: _write(store / "steps", f"{stack}-{step}", [(s.spec, s.kept[step]) for s in states if step in s.kept])
         for step in steps_kept(states)
     }
-    return final, on_the_way
+
+
+def record_of(meta: Mapping[str, str]) -> dict[str, Any]:
+    """What the commit record of a weights file said, from its metadata; {} for one that does not say it."""
+    return json.loads(meta.get("record", "{}"))
+
+
+def runs_of(path: Path) -> list[str]:
+    """The runs that a file of weights, histories, evaluations or signals holds; [] where it cannot be read."""
+    if path.suffix == ".safetensors":
+        return json.loads(read_meta(path).get("run_ids", "[]"))
+    try:
+        return read_table(path, ["run_id"])["run_id"].unique().to_pylist()
+    except (FileNotFoundError, DamagedFileError, KeyError, pa.ArrowException):
+        return []
 
 
 def steps_kept(states: Sequence[RunState]) -> list[int]:
@@ -45,10 +65,12 @@ def steps_kept(states: Sequence[RunState]) -> list[int]:
     return sorted({step for state in states for step in state.kept})
 
 
-def _write(folder: Path, stem: str, runs: Sequence[tuple[RunSpec, Tensor]]) -> str:
+def _write(
+    folder: Path, stem: str, runs: Sequence[tuple[RunSpec, Tensor]], more: Mapping[str, str] | None = None
+) -> str:
     named = views(torch.stack([weights for _, weights in runs]), runs[0][0].model)
     run_ids = [spec.run_id for spec, _ in runs]
-    return save_tensors(folder / f"{stem}-{{}}.safetensors", named, {"run_ids": json.dumps(run_ids)})
+    return save_tensors(folder / f"{stem}-{{}}.safetensors", named, {"run_ids": json.dumps(run_ids), **(more or {})})
 
 
 def read_weights(store: Store, run_ids: Sequence[str], step: int | None) -> Tensor:

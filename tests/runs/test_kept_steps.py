@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +107,10 @@ def test_compacted_they_are_still_there(store: Store, times: int):
 def test_check_knows_them_and_delete_leaves_none(store: Store):
     files = sorted((store.path / "steps").iterdir())
     assert len(files) == 3
-    (store.path / "steps" / f"{store.entry(store.run_ids()[0])['stack']}-3-0123456789abcdef.safetensors").touch()
-    assert list(leftovers(store).values()) == ["named by no commit"]
+    more = store.path / "steps" / f"{store.entry(store.run_ids()[0])['stack']}-3-0123456789abcdef.safetensors"
+    shutil.copy(files[0], more)
+    os.utime(more, (time.time() - 7200,) * 2)
+    assert leftovers(store) == {more: "named by no commit"}
     compact_store(store)
     data = bytearray(files[0].read_bytes())
     data[-1] ^= 1

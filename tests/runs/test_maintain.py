@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -105,13 +108,14 @@ def test_check_names_a_record_that_is_no_json(store: Store):
 
 
 def test_leftovers_of_killed_processes_are_named_and_taken_away(store: Store, small_plan: Plan):
-    stack = store.entry(store.run_ids()[0])["stack"]
-    left = {
-        store.path / "evals" / f".x.parquet.{host()}.999999999.ab.tmp": "half-written",
-        store.path / "weights" / f"{stack}-0123456789abcdef.safetensors": "named by no commit",
-    }
-    for path in left:
-        path.write_bytes(b"")
+    entry = store.entry(store.run_ids()[0])
+    half = store.path / "evals" / f".x.parquet.{host()}.999999999.ab.tmp"
+    more = store.path / "weights" / f"{entry['stack']}-0123456789abcdef.safetensors"
+    half.write_bytes(b"")
+    shutil.copy(store.path / "weights" / entry["weights"], more)
+    assert check_store(store) == ({}, {half: "half-written"})  # a young file may be on its way to a record
+    os.utime(more, (time.time() - 7200,) * 2)
+    left = {half: "half-written", more: "named by no commit"}
     mine = store.path / "evals" / f".x.parquet.elsewhere.{1}.ab.tmp"
     mine.write_bytes(b"")
     _, found = check_store(store)
@@ -119,6 +123,17 @@ def test_leftovers_of_killed_processes_are_named_and_taken_away(store: Store, sm
     compact_store(store)
     assert not any(path.exists() for path in left)
     assert mine.exists()
+
+
+def test_what_cannot_be_read_is_put_aside(store: Store):
+    """Nobody knows of which runs it is."""
+    path = store.path / "weights" / "0123456789abcdef-0123456789abcdef.safetensors"
+    path.write_bytes(b"")
+    os.utime(path, (time.time() - 7200,) * 2)
+    assert list(check_store(store)[0]) == [path]
+    compact_store(store)
+    assert (store.path / "lost" / "weights" / path.name).exists()
+    assert check_store(store) == ({}, {})
 
 
 def test_deleted_runs_leave_nothing_and_can_be_trained_anew(store: Store, small_plan: Plan):
