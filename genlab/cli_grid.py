@@ -38,9 +38,6 @@ def grid(
     stack: Annotated[
         int, typer.Option("--stack", min=0, help="runs a stack; 0: one on a CPU, by measuring on CUDA")
     ] = 0,
-    kernel: Annotated[
-        str, typer.Option("--kernel", help="matrix products on a CPU: torch, onednn, or auto (by measuring, once)")
-    ] = "auto",
     checkpoint_minutes: Annotated[
         float, typer.Option("--checkpoint-minutes", min=0, help="how often where a stack stands is kept")
     ] = 1.0,
@@ -70,7 +67,6 @@ def grid(
     else:
         where: Literal["local", "ray"] = "ray" if executor == "ray" else "local"
         options = {"device": device, "workers": workers, "stack": stack, "executor": where, "address": address}
-        options["kernel"] = kernel
         grid_and_show(found, store, as_json, **options, checkpoint_minutes=checkpoint_minutes, again=again)
 
 

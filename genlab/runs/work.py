@@ -14,7 +14,6 @@ import torch
 
 from genlab.errors import UserError
 from genlab.models import parameters
-from genlab.models.kernels import Kernel
 from genlab.runs.devices import cores
 from genlab.runs.environment import environment
 from genlab.runs.evaluating import evaluate_runs, missing_evals
@@ -46,14 +45,12 @@ class Job:
         evals: what to evaluate of each, and which steps of its training to keep.
         again: do it again, though it is there.
         checkpoint_seconds: how often where it stands is kept.
-        kernel: what multiplies its matrices on a CPU (`genlab.models.kernels`).
     """
 
     specs: list[RunSpec]
     evals: Evals
     again: bool = False
     checkpoint_seconds: float = 60.0
-    kernel: Kernel = "torch"
 
     @property
     def stack(self) -> str:
@@ -68,7 +65,6 @@ class Job:
             "evals": {**evals, "n": self.evals.n, "seed": self.evals.seed, "keep_steps": list(self.evals.keep_steps)},
             "again": self.again,
             "checkpoint_seconds": self.checkpoint_seconds,
-            "kernel": self.kernel,
         }
 
     @classmethod
@@ -78,7 +74,7 @@ class Job:
         numbers = (evals["n"], evals["seed"], tuple(evals.get("keep_steps", ())))
         evals = Evals(evals["test_len"], tuple(evals["splits"]), *numbers)
         specs = [RunSpec.model_validate(spec) for spec in given["specs"]]
-        return cls(specs, evals, given["again"], given["checkpoint_seconds"], given["kernel"])
+        return cls(specs, evals, given["again"], given["checkpoint_seconds"])
 
     def splits(self) -> list[tuple[list[RunSpec], list[Split]]]:
         """Runs with the splits that they are evaluated at (those depend on the training lengths)."""
@@ -145,7 +141,7 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
         task = make(states[0].spec.task)
         makers = cores() - 1 if device.type == "cuda" else 0  # a core that trains has nobody to wait for
         keep = job.evals.keep_steps
-        return train_stack(task, states, device, watch.after_step, job.watched, job.kernel, makers, keep)
+        return train_stack(task, states, device, watch.after_step, job.watched, makers, keep)
     except torch.OutOfMemoryError:
         if len(states) == 1:
             size = parameters.count(states[0].spec.model)

@@ -18,7 +18,7 @@ from genlab.runs.leases import active
 from genlab.runs.maintain import check_store
 from genlab.runs.store import Store
 
-TWO = ("--workers", "2", "--kernel", "torch")  # two stores measure a kernel each, and could choose two
+TWO = ("--workers", "2")
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
 
 
