@@ -101,6 +101,7 @@ def delete(
     store: Where = None,
 ) -> None:
     """Delete runs with their weights and evaluations."""
+    from genlab.runs.failures import forget
     from genlab.runs.maintain import delete_runs
     from genlab.runs.store import Store
 
@@ -109,6 +110,7 @@ def delete(
     if not yes and not typer.confirm(f"delete {len(ids)} runs for good?"):
         raise UserError("nothing was deleted")
     delete_runs(kept, ids)
+    forget(kept.path, [run for text in runs for run in kept.named.runs(text) or ()])  # those that never came to be
     print(f"deleted {len(ids)} runs")
 
 

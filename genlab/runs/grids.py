@@ -8,10 +8,11 @@ from typing import Any, Literal, TypedDict
 
 import torch
 
-from genlab.errors import Interrupted, UserError, unknown
+from genlab.errors import FailedRuns, Interrupted, UserError, unknown
 from genlab.runs.devices import check_dtype, cores, pick_device
 from genlab.runs.drive import drive, interruptible
 from genlab.runs.execute import Executor, InProcess, Processes
+from genlab.runs.failures import forget, read_failures, summarize
 from genlab.runs.gridfile import Grid
 from genlab.runs.leftovers import tidy
 from genlab.runs.plan import Evals, Plan, check_steps, eval_splits
@@ -99,7 +100,9 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     size = runs_a_stack(store, name, wanted, device, options.get("stack", 0))
     seconds, again = options.get("checkpoint_minutes", 1.0) * 60, options.get("again", False)
     jobs = pack(wanted, size, again=again, checkpoint_seconds=seconds)
-    jobs = [job for job in jobs if again or not is_complete(store, job)]
+    todo = [job for job in jobs if again or not is_complete(store, job)]
+    forget(store.path, {spec.run_id for job in jobs if job not in todo for spec in job.specs})
+    jobs = _doubtful_last(store, todo)
     report, tick = options.get("report", _unheard), options.get("tick", lambda: None)
     finished = True
     if jobs:
@@ -115,7 +118,29 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     tidy(store)
     if not finished:
         raise Interrupted
+    _raise_for_failures(store, wanted)
     return store
+
+
+def _doubtful_last(store: Store, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs in their order, but those that failed or whose worker was killed after the others.
+
+    Where the driver itself works, a stack that the system kills takes the driver along: at the next try the others
+    are done before it.
+    """
+    failed = {failure.stack for failure in read_failures(store.path)}
+    left = {path.stem for path in (store.path / "leases").glob("*.json")}
+    return sorted(jobs, key=lambda job: job.stack in failed or job.stack in left)
+
+
+def _raise_for_failures(store: Store, wanted: Wanted) -> None:
+    found = read_failures(store.path, [spec.run_id for spec, _ in wanted])
+    if not found:
+        return
+    reasons = {run: failure.reason for failure in found for run in failure.runs}
+    raise FailedRuns(
+        f"{len(reasons)} of {len(wanted)} runs failed: {summarize(found)}; the same command tries them again", reasons
+    )
 
 
 def without_steps(store: Store, wanted: Wanted) -> str:

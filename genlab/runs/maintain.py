@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genlab.errors import DamagedFileError, UserError
+from genlab.runs.failures import forget
 from genlab.runs.files import read_json, read_table, write_table
 from genlab.runs.leases import active, lease
 from genlab.runs.leftovers import leftovers, tidy
@@ -118,6 +119,7 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
         store.evaluations.drop(gone)
         Signals(store.path).drop(gone)
         store.index.drop(gone)
+        forget(store.path, gone)
         left = {name for run in store.index.runs for name in store.index.files(run)}
         for name in files - left:
             (store.path / name).unlink(missing_ok=True)

@@ -32,7 +32,10 @@ def best_size(most: int, seconds: Callable[[int], float]) -> int:
     3
     """
     size = 1
-    rate = 1 / seconds(1)
+    try:
+        rate = 1 / seconds(1)
+    except torch.OutOfMemoryError:  # its stack will fail, and say so
+        return size
     while size < most:
         larger = min(2 * size, most)
         try:

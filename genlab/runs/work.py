@@ -6,6 +6,7 @@ Every executor ends here. A stack is worked on under a lease: of several workers
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from genlab.models import parameters
 from genlab.runs.devices import cores
 from genlab.runs.environment import environment
 from genlab.runs.evaluating import evaluate_runs, missing_evals
+from genlab.runs.files import StoreWriteError
 from genlab.runs.leases import Lease, lease
 from genlab.runs.plan import Evals, eval_splits
 from genlab.runs.progress import Progress, Report
@@ -25,15 +27,20 @@ from genlab.spec import RunSpec, Split
 from genlab.tasks import make
 from genlab.training import RunState, Stack, fresh, train_stack
 
-__all__ = ["Job", "Outcome", "do", "is_complete"]
+__all__ = ["Job", "Outcome", "attempt", "do", "is_complete"]
 
 _TRACE_EXAMPLES = 64
 """Examples a length in an evaluation while training."""
 _REPORT_SECONDS = 0.5
+_REASON = 200
+"""Characters of an exception's message that a reason holds; the trace holds all."""
 _TELL_SECONDS = 2.0
 
 Outcome = Literal["done", "stopped", "busy"]
 """How work on a stack ended: `stopped` when asked to, with a checkpoint kept; `busy`: another works on it."""
+
+_NO_MEMORY = ("not enough memory", "can't allocate memory")
+"""What torch's allocator says on a CPU, in a plain RuntimeError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,25 @@ def do(store: Store, job: Job, device: torch.device, report: Report) -> Outcome:
     return "done"
 
 
+def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dict[str, Any]:
+    """`do`, whatever happens: the same for every executor, as text that another process can be sent.
+
+    Returns:
+        `how`: the outcome, `failed` (this stack cannot be done as it is; others may) or `fault` (no stack can: the
+        store cannot be written). For the last two also `reason`, one line, and `trace`.
+    """
+    try:
+        return {"how": do(store, job, device, report)}
+    except StoreWriteError as error:
+        return {"how": "fault", "reason": str(error)}
+    except UserError as error:
+        return {"how": "failed", "reason": str(error), "trace": traceback.format_exc()}
+    except Exception as error:
+        said = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {said[:_REASON]}" if said else type(error).__name__
+        return {"how": "failed", "reason": reason, "trace": traceback.format_exc()}
+
+
 def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) -> bool:
     missing = [spec for spec in job.specs if job.again or spec.run_id not in store]
     kept = {} if job.again else store.load_checkpoints(missing)
@@ -142,7 +168,9 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
         makers = cores() - 1 if device.type == "cuda" else 0  # a core that trains has nobody to wait for
         keep = job.evals.keep_steps
         return train_stack(task, states, device, watch.after_step, job.watched, makers, keep)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         if len(states) == 1:
             size = parameters.count(states[0].spec.model)
             raise UserError(f"one run of {size:,} parameters does not fit into the memory of {device}") from None
@@ -153,6 +181,11 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
     if any(state.status == "training" for state in first):  # asked to stop
         return [*first, *states[half:]]
     return [*first, *_train(states[half:], device, watch, job)]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a device's memory, or this machine's, has ended."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in _NO_MEMORY)
 
 
 class _Watch:

@@ -12,10 +12,11 @@ from small_grids import small_grid, start, times_committed
 
 import genlab
 from genlab import runs as lab_runs
-from genlab.errors import Interrupted, UserError
+from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.runs import Store, grid
 from genlab.runs.drive import drive
 from genlab.runs.execute import Ended
+from genlab.runs.failures import read_failures
 from genlab.runs.files import write_json
 from genlab.runs.grids import wanted_runs
 from genlab.runs.leases import lease
@@ -162,7 +163,7 @@ def test_a_stack_that_somebody_works_on_is_left_to_them(tmp_path: Path):
     assert do(store, job, CPU, lambda _p: True) == "done"
 
 
-def test_a_worker_that_dies_again_and_again_is_a_fault(tmp_path: Path):
+def test_a_worker_that_dies_again_and_again_fails_its_stack(tmp_path: Path):
     class Deadly:
         """Every job loses its worker."""
 
@@ -176,7 +177,7 @@ def test_a_worker_that_dies_again_and_again_is_a_fault(tmp_path: Path):
             self.jobs.append(job)
 
         def events(self, seconds: float):
-            return [Ended(self.jobs.pop(), "died")] if self.jobs else []
+            return [Ended(self.jobs.pop(), "died", "killed")] if self.jobs else []
 
         def stop(self) -> None: ...
 
@@ -187,8 +188,10 @@ def test_a_worker_that_dies_again_and_again_is_a_fault(tmp_path: Path):
     store = Store(tmp_path / "s")
     store.ready()
     jobs = pack(wanted_runs(plans(1)), 1)
-    with pytest.raises(UserError, match="was killed 10 times"):
-        drive(store, jobs, Deadly(), lambda _p: True, threading.Event())
+    assert drive(store, jobs, Deadly(), lambda _p: True, threading.Event())
+    found = read_failures(store.path)
+    assert sorted(failure.stack for failure in found) == sorted(job.stack for job in jobs)
+    assert {failure.reason for failure in found} == {"lost its worker 10 times: killed"}
 
 
 def test_out_of_memory_halves_the_stack_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -207,7 +210,7 @@ def test_out_of_memory_halves_the_stack_and_changes_nothing(tmp_path: Path, monk
     assert (sizes[0], set(sizes[1:])) == (4, {2})
     pd.testing.assert_series_equal(losses(tmp_path / "cramped", ids), losses(tmp_path / "room", ids), rtol=1e-4)
     monkeypatch.setattr(Stack, "take_step", lambda _stack: (_ for _ in ()).throw(torch.OutOfMemoryError("made up")))
-    with pytest.raises(UserError, match="does not fit into the memory"):
+    with pytest.raises(FailedRuns, match=r"4 of 4 runs failed: .* does not fit into the memory"):
         grid(made, store=tmp_path / "none", workers=1, stack=4)
 
 
