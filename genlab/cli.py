@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from genlab import cli_forecast, cli_grid, cli_probe, cli_rasp, cli_tasks
-from genlab.errors import Interrupted, UserError
+from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.options import StoreOption, parse_params, parse_range, spec_values, with_spec_flags
 
 __all__ = ["app", "main"]
@@ -34,7 +34,7 @@ _CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run a command; a user's mistake gets one line and exit status 2, Ctrl-C one line and 130."""
+    """Run a command; one line and exit status 2 for a user's mistake, 1 for runs that failed, 130 for Ctrl-C."""
     try:
         sys.exit(app(standalone_mode=False))
     except _CommandLineError as error:
@@ -44,6 +44,9 @@ def main() -> None:
     except UserError as error:
         print(f"lab: {error}", file=sys.stderr)
         sys.exit(2)
+    except FailedRuns as error:
+        print(f"lab: {error}", file=sys.stderr)
+        sys.exit(1)
     except Interrupted:
         print("lab: stopped; what was reached is kept, the same command goes on from there", file=sys.stderr)
         sys.exit(130)

@@ -41,9 +41,6 @@ def grid(
     stack: Annotated[
         int, typer.Option("--stack", min=0, help="runs a stack; 0: one on a CPU, by measuring on CUDA")
     ] = 0,
-    kernel: Annotated[
-        str, typer.Option("--kernel", help="matrix products on a CPU: torch, onednn, or auto (by measuring, once)")
-    ] = "auto",
     checkpoint_minutes: Annotated[
         float, typer.Option("--checkpoint-minutes", min=0, help="how often where a stack stands is kept")
     ] = 1.0,
@@ -73,7 +70,6 @@ def grid(
     else:
         where: Literal["local", "ray"] = "ray" if executor == "ray" else "local"
         options = {"device": device, "workers": workers, "stack": stack, "executor": where, "address": address}
-        options["kernel"] = kernel
         grid_and_show(found, store, as_json, **options, checkpoint_minutes=checkpoint_minutes, again=again)
 
 
@@ -108,6 +104,7 @@ def delete(
     store: Where = None,
 ) -> None:
     """Delete runs with their weights and evaluations."""
+    from genlab.runs.failures import forget
     from genlab.runs.maintain import delete_runs
     from genlab.runs.store import Store
 
@@ -116,6 +113,7 @@ def delete(
     if not yes and not typer.confirm(f"delete {len(ids)} runs for good?"):
         raise UserError("nothing was deleted")
     delete_runs(kept, ids)
+    forget(kept.path, [run for text in runs for run in kept.named.runs(text) or ()])  # those that never came to be
     print(f"deleted {len(ids)} runs")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-__all__ = ["DamagedFileError", "Interrupted", "UserError", "nearest", "unknown"]
+__all__ = ["DamagedFileError", "FailedRuns", "Interrupted", "UserError", "nearest", "unknown"]
 
 
 class UserError(ValueError):
@@ -21,6 +21,18 @@ class DamagedFileError(UserError):
 
 class Interrupted(Exception):
     """Work was asked to stop, by Ctrl-C or by its listener. What was reached is kept; the same call goes on."""
+
+
+class FailedRuns(Exception):
+    """Some runs of what was asked for failed; all others were done. The command line leaves with exit status 1.
+
+    Attributes:
+        reasons: run id -> why it failed, one line.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str]):
+        super().__init__(message)
+        self.reasons = dict(reasons)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from genlab.models.kernels import Kernel
 from genlab.models.lstm import LSTM
 from genlab.models.set_model import SetModel
 from genlab.models.transformer import Transformer
@@ -16,8 +15,8 @@ __all__ = ["Model", "model_of"]
 Model = Transformer | LSTM | SetModel
 
 
-def model_of(cfg: ModelConfig, flat: Float[Tensor, "run params"], kernel: Kernel = "torch") -> Model:
+def model_of(cfg: ModelConfig, flat: Float[Tensor, "run params"]) -> Model:
     """The stack of models that a configuration and its weights make."""
     if cfg.d_values:
-        return SetModel(cfg, flat, kernel)
-    return LSTM(cfg, flat, kernel) if cfg.architecture == "lstm" else Transformer(cfg, flat, kernel)
+        return SetModel(cfg, flat)
+    return LSTM(cfg, flat) if cfg.architecture == "lstm" else Transformer(cfg, flat)

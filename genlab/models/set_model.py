@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.models.attention import fused, written_out
-from genlab.models.kernels import stacked_product
 from genlab.models.normalisers import normaliser, weigher
-from genlab.models.stacked import Drop, FlatModel, Tap
+from genlab.models.stacked import Drop, FlatModel, Tap, stacked_product
 
 __all__ = ["SetModel"]
 
@@ -104,7 +103,7 @@ class SetModel(FlatModel):
 
     def _linear(self, place: str, name: str, x: Tensor) -> Tensor:
         weight, bias = self.params[f"{place}.W_{name}"], self.params.get(f"{place}.b_{name}")
-        return stacked_product(self._multiply, x, weight, bias)
+        return stacked_product(x, weight, bias)
 
 
 def _columns(at: Int[Tensor, "run place"], batch: int, pos: int) -> Int[Tensor, " batch"]:

@@ -18,11 +18,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genlab.models import parameters
-from genlab.models.kernels import Kernel, product, stacked_product
 from genlab.models.normalisers import Memory
 from genlab.spec import ModelConfig
 
-__all__ = ["Call", "Drop", "FlatModel", "Packing", "Past", "StackedModel", "Tap", "dropped", "same", "take"]
+__all__ = [
+    "Call",
+    "Drop",
+    "FlatModel",
+    "Packing",
+    "Past",
+    "StackedModel",
+    "Tap",
+    "dropped",
+    "same",
+    "stacked_product",
+    "take",
+]
 
 Tap = Callable[[str, Tensor], Tensor]
 Drop = Callable[[Tensor], Tensor]
@@ -89,14 +100,12 @@ class FlatModel:
         flat: float[run, params], all weights; `params` are named views into it.
     """
 
-    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"], kernel: Kernel = "torch"):
-        """`kernel`: what multiplies the matrices of a stack of one (see `genlab.models.kernels`)."""
+    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"]):
         if flat.shape[1] != parameters.count(cfg):
             raise ValueError(f"{flat.shape[1]} weights given, this configuration has {parameters.count(cfg)}")
         self.cfg = cfg
         self.flat = flat
         self.params = parameters.views(flat, cfg)
-        self._multiply = product(kernel)
 
     @property
     def n_runs(self) -> int:
@@ -167,8 +176,7 @@ class StackedModel(FlatModel, ABC):
         return self._product(x, self.params[f"{place}.W_{name}"], self.params.get(f"{place}.b_{name}"))
 
     def _product(self, x: Tensor, weight: Float[Tensor, "run d_in d_out"], bias: Tensor | None) -> Tensor:
-        """x W + b, each run with its own W and b."""
-        return stacked_product(self._multiply, x, weight, bias)
+        return stacked_product(x, weight, bias)
 
     def _unembed(self, x: Tensor) -> Tensor:
         """Logits. Under autocast they are not rounded: the loss and the choice of a token want their digits."""
@@ -199,6 +207,21 @@ class StackedModel(FlatModel, ABC):
         runs, batch, pos = shape
         before = since * (at // pos + 1)  # rows left out before a place, in its own example and those above it
         return at - before + batch * (pos - since) * torch.arange(runs, device=at.device)[:, None]
+
+
+def stacked_product(
+    x: Float[Tensor, "run *b d_in"],
+    weight: Float[Tensor, "run d_in d_out"],
+    bias: Float[Tensor, "run d_out"] | None,
+) -> Float[Tensor, "run *b d_out"]:
+    """x W + b, each run with its own W and b."""
+    if len(weight) == 1:  # views alone: indexing an activation would cost a copy of zeros in its backward
+        rows, only = x.reshape(-1, x.shape[-1]), weight.squeeze(0)
+        out = rows @ only if bias is None else torch.addmm(bias.squeeze(0), rows, only)
+    else:
+        rows = x.flatten(1, -2)  # [run, rows, d_in]
+        out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
+    return out.view(*x.shape[:-1], weight.shape[-1])
 
 
 class Past:

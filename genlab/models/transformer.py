@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from genlab.models.attention import fused, written_out
 from genlab.models.biases import encoding
-from genlab.models.kernels import Kernel
 from genlab.models.normalisers import ACROSS_QUERIES, normaliser, weigher
 from genlab.models.positions import stacked_embedding
 from genlab.models.stacked import Call, Drop, Past, StackedModel, Tap, dropped, same, take
@@ -32,8 +31,8 @@ PAD = 0
 class Transformer(StackedModel):
     """R transformers of one shape over one flat parameter tensor."""
 
-    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"], kernel: Kernel = "torch"):
-        super().__init__(cfg, flat, kernel)
+    def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"]):
+        super().__init__(cfg, flat)
         self.positions = encoding(cfg)
 
     def _logits(self, tokens: Int[Tensor, "run batch pos"], call: Call) -> Tensor:

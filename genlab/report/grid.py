@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
+from genlab.errors import FailedRuns
 from genlab.report.display import print_rows, print_unless_told
 from genlab.report.run_table import run_table, summary
-from genlab.runs.api import grid
+from genlab.runs.api import grid, load
 from genlab.runs.devices import pick_device
 from genlab.runs.gridfile import Grid
 from genlab.runs.grids import wanted_runs, without_steps
@@ -55,7 +56,7 @@ class GridDisplay:
 
 
 def grid_and_show(found: Grid, store_path: Path | None, as_json: bool, **options: Any) -> None:
-    """Train a grid, then say what became of it, by cell."""
+    """Train a grid, then say what became of it, by cell. Raises `FailedRuns` after that where some failed."""
     store, said = Store(store_path), Console(stderr=True)
     if options["executor"] == "local":
         pick_device(options["device"])  # one that is not there is told before anything else
@@ -64,15 +65,26 @@ def grid_and_show(found: Grid, store_path: Path | None, as_json: bool, **options
     said.print(f"grid {found.name}: {len(found.plans)} cells, {len(ids)} runs", highlight=False)
     told = "" if options["again"] else print_unless_told(said, without_steps(store, wanted))
     display = GridDisplay(store, ids, said)
+    failed: FailedRuns | None = None
     try:
-        runs = grid(found, store=store, report=display, tick=display.tick, request={"toml": found.text}, **options)
+        grid(found, store=store, report=display, tick=display.tick, request={"toml": found.text}, **options)
+    except FailedRuns as error:
+        failed = error
     finally:
         display.close()
     print_unless_told(said, without_steps(store, wanted), told)
+    _show_grid(found, store, ids, as_json)
+    if failed:
+        raise failed
+
+
+def _show_grid(found: Grid, store: Store, ids: list[str], as_json: bool) -> None:
+    """Cells and status of a grid that has ended."""
     status = grid_status(store, ids)
     if as_json:
-        told = [{"run_id": run.run_id, "status": run.status, "step": run.step} for run in runs]
-        print(json.dumps({"grid": found.name, **status.as_json(), "runs": told}, indent=1))
+        there = [load(run, store) for run in ids if run in store]
+        runs = [{"run_id": run.run_id, "status": run.status, "step": run.step} for run in there]
+        print(json.dumps({"grid": found.name, **status.as_json(), "runs": runs}, indent=1))
         return
     console = Console()
     table = run_table(store, ids)
@@ -95,13 +107,12 @@ def _swept(found: Grid) -> set[str]:
 
 
 def show_status(found: Grid, store_path: Path | None, as_json: bool) -> None:
-    """How far a grid is."""
+    """How far a grid is, and what failed of it."""
     status = grid_status(Store(store_path), [spec.run_id for spec, _ in wanted_runs(found)])
-    print(
-        json.dumps({"grid": found.name, **status.as_json()}, indent=1)
-        if as_json
-        else f"{found.name}: {status.line()}"
-    )
+    if as_json:
+        print(json.dumps({"grid": found.name, **status.as_json()}, indent=1))
+        return
+    print("\n".join([f"{found.name}: {status.line()}", *(failure.line() for failure in status.failures)]))
 
 
 def dry_run_and_show(

@@ -14,6 +14,7 @@ from rich.table import Table
 from genlab.errors import UserError
 from genlab.report.display import print_rows
 from genlab.report.run_table import filtered, run_table, summary
+from genlab.runs.failures import read_failures
 from genlab.runs.store import Store
 from genlab.tasks import task_class
 
@@ -39,6 +40,7 @@ def show_runs(
     if task is not None:
         task_class(task)  # an unknown name is an error, not an empty list
     store = Store(store_path)
+    _tell_failures(store, task, grid)
     runs = run_table(store, None if grid is None else store.find(grid))
     runs = filtered(runs if task is None else runs[runs["task"] == task], where)
     shown = runs if by is None else summary(runs, by.split(","))
@@ -60,6 +62,14 @@ def show_runs(
         print(f"figure: {drawn}", file=sys.stderr)
     elif figure:
         raise UserError("--figure is of cells; it goes with --by")
+
+
+def _tell_failures(store: Store, task: str | None, grid: str | None) -> None:
+    """Say on standard error which runs failed: they are not among those that a table can hold."""
+    wanted = None if grid is None else store.named.runs(grid)
+    for failure in read_failures(store.path, wanted):
+        if task in (None, failure.task):
+            print(failure.line(), file=sys.stderr)
 
 
 def _print_runs(runs: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from genlab.errors import UserError
+from genlab.errors import FailedRuns, UserError
 from genlab.report.display import Display, print_factors, print_lengths, print_rules, print_unless_told
 from genlab.report.figures import exact_match_by_length
 from genlab.report.listing import NEEDS_GPU
@@ -138,7 +138,7 @@ def train_and_show(
     figure: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a plan, then print tables, draw the figure and name the runs."""
+    """Train a plan, then print tables, draw the figure and name the runs. Raises `FailedRuns` after that."""
     said = Console(stderr=True)
     spec, store = plan.specs[0], Store(store_path)
     kind = pick_device(device).type
@@ -150,10 +150,23 @@ def train_and_show(
         said.print(f"{spec.task.name} {NEEDS_GPU}", highlight=False)
     names = {s.run_id: f"seed {s.train.init_seed}" for s in plan.specs}
     told = "" if again else print_unless_told(said, without_steps(store, wanted_runs([plan])))
-    with Display(names, said) as display:
-        runs = train(plan, store=store, device=device, workers=workers, again=again, report=display)
+    failed: FailedRuns | None = None
+    try:
+        with Display(names, said) as display:
+            train(plan, store=store, device=device, workers=workers, again=again, report=display)
+    except FailedRuns as error:
+        failed = error
     print_unless_told(said, without_steps(store, wanted_runs([plan])), told)
-    found = outcome(store, [run.run_id for run in runs])
+    ended = [run for run in names if run in store and not (failed and run in failed.reasons)]
+    if ended:
+        _show_outcome(store, ended, figure, as_json)
+    if failed:
+        raise failed
+
+
+def _show_outcome(store: Store, runs: Sequence[str], figure: Path | None, as_json: bool) -> None:
+    """Tables, figure and ids of the latest group."""
+    found = outcome(store, runs)
     folder = store.last_folder()
     drawn = figure or folder / FIGURE
     found.draw(drawn)

@@ -97,6 +97,7 @@ def train(
 
     Raises:
         UserError: specs of several configurations, a device that is not there, a store that cannot be written.
+        FailedRuns: some failed (an exception, a killed worker, no memory); all others are done and in the store.
         Interrupted: Ctrl-C, or `report` asked to stop; what was reached is kept.
     """
     specs = what.specs if isinstance(what, Plan) else [what] if isinstance(what, RunSpec) else list(what)
@@ -128,6 +129,7 @@ def grid(
 
     Raises:
         UserError: two runs of one id, a device that is not there, a store that cannot be written.
+        FailedRuns: some failed (an exception, a killed worker, no memory); all others are done and in the store.
         Interrupted: Ctrl-C, or `report` asked to stop; what was reached is kept.
     """
     wanted = wanted_runs(what, evals)

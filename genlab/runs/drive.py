@@ -11,9 +11,10 @@ from contextlib import contextmanager
 
 from genlab.errors import UserError
 from genlab.runs.execute import Ended, Executor
+from genlab.runs.failures import Failure, forget, record
 from genlab.runs.leases import is_held
 from genlab.runs.progress import Progress, Report
-from genlab.runs.store import Store
+from genlab.runs.store import Store, now
 from genlab.runs.work import Job, is_complete
 
 __all__ = ["drive", "interruptible"]
@@ -53,16 +54,18 @@ def drive(
 ) -> bool:
     """Have all jobs done. Those that another driver works on are left to it, and taken over if it dies.
 
+    A job that fails is recorded (`genlab.runs.failures`) and the others go on.
+
     Args:
         report: hears of every run; False asks to stop.
         stop: set from outside, it asks the same.
         tick: called again and again meanwhile.
 
     Returns:
-        Whether all is done; False where it was asked to stop.
+        Whether all jobs were done or failed; False where it was asked to stop.
 
     Raises:
-        UserError: a job that can never be done.
+        UserError: no job can be done: the store cannot be written, or workers cannot set themselves up.
     """
     run = _Drive(store, jobs, executor, report, stop)
     try:
@@ -123,14 +126,25 @@ class _Drive:
             return
         self._running -= 1
         job = event.job
-        if event.fault:
-            self.faults.append(event.fault)
+        if event.how == "fault":
+            self.faults.append(event.reason)
+        elif event.how == "failed":
+            self._failed(job, event.reason, event.trace)
+        elif event.how == "done":
+            forget(self._store.path, [spec.run_id for spec in job.specs])
         elif event.how == "stopped":
             self._stop.set()
         elif event.how == "busy":
             self._elsewhere.append(job)
         elif event.how == "died":
             self._deaths[job.stack] += 1
-            if self._deaths[job.stack] >= _DEATHS:
-                self.faults.append(f"the worker of stack {job.stack} was killed {_DEATHS} times (out of memory?)")
-            self._waiting.appendleft(job)
+            if self._deaths[job.stack] < _DEATHS:
+                self._waiting.appendleft(job)
+            else:
+                self._failed(job, f"lost its worker {_DEATHS} times: {event.reason}", "")
+
+    def _failed(self, job: Job, reason: str, trace: str) -> None:
+        ids, task = [spec.run_id for spec in job.specs], job.specs[0].task.name
+        record(self._store.path, Failure(job.stack, ids, task, reason, trace, now()))
+        for spec in job.specs:
+            self._hear(Progress(spec.run_id, "failed", 0, spec.train.steps))

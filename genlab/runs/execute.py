@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from genlab.runs.devices import cores
 from genlab.runs.progress import Progress, Report
 from genlab.runs.store import Store
-from genlab.runs.work import Job, Outcome, do
+from genlab.runs.work import Job, Outcome, attempt
 from genlab.tasks import plugins
 
 __all__ = ["Ended", "Executor", "InProcess", "Processes"]
@@ -39,13 +39,15 @@ class Ended:
     """What became of a job.
 
     Attributes:
-        how: `done`, `stopped`, `busy` (another works on it) or `died` (its worker is gone; it can be done again).
-        fault: why it can never be done, or ''.
+        how: an outcome; `died` (its worker was killed; it can be tried again); `failed` (trying again at once would
+            come to the same; other jobs may be done); or `fault` (no job can be done).
+        reason: of one that died, failed or is a fault, in one line; trace: the exception's traceback, or ''.
     """
 
     job: Job
-    how: Outcome | str
-    fault: str = ""
+    how: Outcome | Literal["died", "failed", "fault"]
+    reason: str = ""
+    trace: str = ""
 
 
 class Executor(Protocol):
@@ -83,7 +85,7 @@ class InProcess:
         return not self._ended
 
     def start(self, job: Job) -> None:
-        self._ended.append(Ended(job, do(self._store, job, self._device, self._report)))
+        self._ended.append(Ended(job, **attempt(self._store, job, self._device, self._report)))
 
     def events(self, seconds: float) -> Iterable[Ended]:
         del seconds
@@ -128,18 +130,29 @@ class Processes:
             return
         if message is None:
             yield from self._lost(worker)
+        elif "ready" in message:
+            worker.ready = True
         elif "progress" in message:
             yield Progress(**message["progress"])
+        elif "fault" in message:
+            worker.fault = message["fault"]
         else:
-            yield Ended(worker.give_back(), message.get("ended", "stopped"), message.get("error", ""))
+            yield Ended(worker.give_back(), **message)
 
     def _lost(self, worker: _Worker) -> Iterable[Ended]:
-        """A worker has ended. One that was killed is replaced; one that failed by itself would fail again."""
+        """A worker has ended. One that was killed is replaced; one that could not even begin is everybody's fault."""
         status = worker.wait()
         self._workers.remove(worker)
-        if not worker.idle:
-            own_fault = f"a worker process ended with status {status}; what it had kept is kept" if status > 0 else ""
-            yield Ended(worker.give_back(), "stopped" if self._stopping and status == 0 else "died", own_fault)
+        if worker.idle:
+            return
+        reason = worker.fault or f"a worker process ended with status {status}"
+        if worker.fault or (status > 0 and not worker.ready):
+            yield Ended(worker.give_back(), "fault", reason)
+        elif status > 0:
+            yield Ended(worker.give_back(), "failed", reason)
+        else:
+            reason = f"a worker process was ended by signal {-status} (out of memory?)" if status else reason
+            yield Ended(worker.give_back(), "stopped" if self._stopping and status == 0 else "died", reason)
 
     def stop(self) -> None:
         self._stopping = True
@@ -153,10 +166,15 @@ class Processes:
 
 
 class _Worker:
-    """A worker process and the thread that reads what it says into a common queue."""
+    """A worker process and the thread that reads what it says into a common queue.
+
+    Attributes:
+        ready: whether it has set itself up; fault: why it could not.
+    """
 
     def __init__(self, setup: dict[str, Any], heard: queue.Queue[tuple[_Worker, dict[str, Any] | None]]):
         self.setup, self._heard = setup, heard
+        self.ready, self.fault = False, ""
         self._job: Job | None = None
         threads = str(setup["threads"])
         self._process = subprocess.Popen(

@@ -8,11 +8,11 @@ from typing import Any, Literal, TypedDict
 
 import torch
 
-from genlab.errors import Interrupted, UserError, unknown
-from genlab.models.kernels import Kernel, available, fastest
+from genlab.errors import FailedRuns, Interrupted, UserError, unknown
 from genlab.runs.devices import check_dtype, cores, pick_device
 from genlab.runs.drive import drive, interruptible
 from genlab.runs.execute import Executor, InProcess, Processes
+from genlab.runs.failures import forget, read_failures, summarize
 from genlab.runs.gridfile import Grid
 from genlab.runs.leftovers import tidy
 from genlab.runs.plan import Evals, Plan, check_steps, eval_splits
@@ -24,13 +24,9 @@ from genlab.runs.work import Job, is_complete
 from genlab.spec import RunSpec
 from genlab.tasks import make
 
-__all__ = ["Options", "how_to_train", "run_grid", "wanted_runs", "without_steps"]
+__all__ = ["Options", "run_grid", "runs_a_stack", "wanted_runs", "without_steps"]
 
 Wanted = list[tuple[RunSpec, Evals]]
-
-_TELLING = 2**17
-"""Numbers in a batch's activations from which on the choice of a kernel is worth a measurement."""
-
 
 _SHOWN = 8
 """Steps that are named, at most, where runs lack some."""
@@ -46,7 +42,6 @@ class Options(TypedDict, total=False):
         address: of a Ray cluster; `auto` for the one that runs here.
         workers: processes on a CPU; 0 is one a core.
         stack: runs a stack; 0: one on a CPU, found by measuring on CUDA, and then kept with the grid.
-        kernel: what multiplies matrices on a CPU (`genlab.models.kernels`); `auto` is found by measuring, and kept.
         checkpoint_minutes: how often where a stack stands is kept.
         again: train even what is there.
         request: kept with the group, for whoever reads it later.
@@ -60,7 +55,6 @@ class Options(TypedDict, total=False):
     address: str | None
     workers: int
     stack: int
-    kernel: Literal["auto", "torch", "onednn"]
     checkpoint_minutes: float
     again: bool
     request: Mapping[str, Any]
@@ -90,11 +84,10 @@ def wanted_runs(what: Grid | Sequence[RunSpec] | Sequence[Plan], evals: Evals | 
 
 def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     """Have all runs trained and evaluated, under a group's name; gives the store. Raises as `genlab.runs.grid`."""
+    for option in options.keys() - Options.__annotations__.keys():
+        raise unknown("option", option, sorted(Options.__annotations__))
     executor, workers = options.get("executor", "local"), options.get("workers", 0)
     device = pick_device(options.get("device", "auto")) if executor == "local" else torch.device("cpu")
-    kernel = options.get("kernel", "auto")
-    if kernel not in ("auto", *available()):
-        raise unknown("kernel", kernel, ("auto", *available()))
     for dtype in {spec.train.dtype for spec, _ in wanted}:
         check_dtype(dtype, device.type)
     for specs, evals in alike(wanted):  # a wrong split or step is told before anything is written
@@ -104,10 +97,12 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     store = given if isinstance(given, Store) else Store(given)
     store.ready()
     store.save_group(name, [spec.run_id for spec, _ in wanted], options.get("request", {}))
-    how = how_to_train(store, name, wanted, device, options.get("stack", 0), kernel)
+    size = runs_a_stack(store, name, wanted, device, options.get("stack", 0))
     seconds, again = options.get("checkpoint_minutes", 1.0) * 60, options.get("again", False)
-    jobs = pack(wanted, how["stack"], again=again, checkpoint_seconds=seconds, kernel=how["kernel"])
-    jobs = [job for job in jobs if again or not is_complete(store, job)]
+    jobs = pack(wanted, size, again=again, checkpoint_seconds=seconds)
+    todo = [job for job in jobs if again or not is_complete(store, job)]
+    forget(store.path, {spec.run_id for job in jobs if job not in todo for spec in job.specs})
+    jobs = _doubtful_last(store, todo)
     report, tick = options.get("report", _unheard), options.get("tick", lambda: None)
     finished = True
     if jobs:
@@ -123,7 +118,29 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     tidy(store)
     if not finished:
         raise Interrupted
+    _raise_for_failures(store, wanted)
     return store
+
+
+def _doubtful_last(store: Store, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs in their order, but those that failed or whose worker was killed after the others.
+
+    Where the driver itself works, a stack that the system kills takes the driver along: at the next try the others
+    are done before it.
+    """
+    failed = {failure.stack for failure in read_failures(store.path)}
+    left = {path.stem for path in (store.path / "leases").glob("*.json")}
+    return sorted(jobs, key=lambda job: job.stack in failed or job.stack in left)
+
+
+def _raise_for_failures(store: Store, wanted: Wanted) -> None:
+    found = read_failures(store.path, [spec.run_id for spec, _ in wanted])
+    if not found:
+        return
+    reasons = {run: failure.reason for failure in found for run in failure.runs}
+    raise FailedRuns(
+        f"{len(reasons)} of {len(wanted)} runs failed: {summarize(found)}; the same command tries them again", reasons
+    )
 
 
 def without_steps(store: Store, wanted: Wanted) -> str:
@@ -147,33 +164,16 @@ def _unheard(_progress: Progress) -> bool:
     return True
 
 
-def how_to_train(
-    store: Store, name: str, wanted: Wanted, device: torch.device, stack: int, kernel: str
-) -> dict[str, Any]:
-    """`stack` (runs a stack) and `kernel`: as asked, as the grid has them from before, or as measured."""
-    known = (store.named.folder(name) / "how.json").exists()
-    chosen: dict[str, Any] = {"stack": 1, "kernel": "torch"}
-    largest = max(alike(wanted), key=lambda group: len(group[0]))[0]
-    if device.type == "cuda" and not known and not stack:
-        chosen["stack"] = measured_size(largest, device)
-    if device.type == "cpu" and not known and kernel == "auto":
-        chosen["kernel"] = measured_kernel(largest[0])
-    asked = ({"stack": stack} if stack else {}) | ({"kernel": kernel} if kernel != "auto" else {})
-    return agreed(store, name, chosen, asked)
+def runs_a_stack(store: Store, name: str, wanted: Wanted, device: torch.device, asked: int) -> int:
+    """Runs a stack: as asked, as the grid has them from before, or (on an accelerator) as measured.
 
-
-def measured_kernel(spec: RunSpec) -> Kernel:
-    """The kernel for runs of a shape on one core here; models too small to tell take torch's."""
-    rows = spec.train.batch_size * make(spec.task).width(spec.train.train_len)
-    if rows * spec.model.d_model < _TELLING or spec.train.dtype != "float32":
-        return "torch"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        wide = spec.model.d_mlp or spec.model.d_model  # attention alone has products of this width
-        return fastest(rows, spec.model.d_model, wide)[0]
-    finally:
-        torch.set_num_threads(threads)
+    Args:
+        asked: 0 leaves it open.
+    """
+    known, size = (store.named.folder(name) / "how.json").exists(), 1
+    if device.type == "cuda" and not known and not asked:
+        size = measured_size(max(alike(wanted), key=lambda group: len(group[0]))[0], device)
+    return agreed(store, name, {"stack": size}, {"stack": asked} if asked else {})["stack"]
 
 
 def _executor(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from genlab.errors import DamagedFileError, UserError
 from genlab.runs.evaluations import drop_rows
+from genlab.runs.failures import forget
 from genlab.runs.files import read_json, read_table, remove_seen, seen, write_table
 from genlab.runs.leases import lease
 from genlab.runs.leftovers import FOLDERS, LOST, leftovers, shown, tidy, unnamed, working
@@ -181,3 +182,4 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
         left = {store.path / name for run in store.index.runs for name in store.index.files(run)}
         for path in (held | old) - left:
             remove_seen(path, files.get(path))
+        forget(store.path, gone)

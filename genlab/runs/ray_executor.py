@@ -65,14 +65,13 @@ class RayTasks:
     def _ended(self, task: Any, job: Job) -> Ended:
         faults = self._ray.exceptions
         try:
-            told = self._ray.get(task)
+            return Ended(job, **self._ray.get(task))
         except faults.TaskCancelledError:
             return Ended(job, "stopped")
-        except faults.RayTaskError as error:
-            return Ended(job, "died", f"a task failed: {str(error).strip().splitlines()[-1]}")
-        except faults.RayError:  # its worker or its node is gone
-            return Ended(job, "died")
-        return Ended(job, told.get("ended", "stopped"), told.get("error", ""))
+        except faults.RayTaskError as error:  # before or after the work itself, which raises nothing
+            return Ended(job, "failed", f"a Ray task failed: {_last_line(error)}", str(error))
+        except faults.RayError as error:  # its worker or its node is gone
+            return Ended(job, "died", f"a Ray worker was lost: {_last_line(error)}")
 
     def stop(self) -> None:
         for task in self._running:
@@ -85,20 +84,24 @@ class RayTasks:
         self._ray.shutdown()
 
 
-def _do(job: dict[str, Any], store: str, device: str, plugin_files: list[str]) -> dict[str, str]:
+def _do(job: dict[str, Any], store: str, device: str, plugin_files: list[str]) -> dict[str, Any]:
     """A task. Being cancelled is a Ctrl-C to it: what was reached is kept."""
     import torch
 
     from genlab.runs.drive import interruptible
-    from genlab.runs.work import do
+    from genlab.runs.work import attempt
     from genlab.tasks import load_plugin
 
     torch.set_num_threads(1)
     try:
         for file in plugin_files:
             load_plugin(file)
-        with interruptible() as stop:
-            work = Job.from_json(job)
-            return {"ended": do(Store(store), work, torch.device(device), lambda _progress: not stop.is_set())}
+        kept, work = Store(store), Job.from_json(job)
     except UserError as error:
-        return {"error": str(error)}
+        return {"how": "fault", "reason": str(error)}
+    with interruptible() as stop:
+        return attempt(kept, work, torch.device(device), lambda _progress: not stop.is_set())
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from genlab.models.kernels import Kernel
 from genlab.spec import RunSpec
 from genlab.tasks import make
 from genlab.training import Stack, fresh
@@ -33,7 +32,10 @@ def best_size(most: int, seconds: Callable[[int], float]) -> int:
     3
     """
     size = 1
-    rate = 1 / seconds(1)
+    try:
+        rate = 1 / seconds(1)
+    except torch.OutOfMemoryError:  # its stack will fail, and say so
+        return size
     while size < most:
         larger = min(2 * size, most)
         try:
@@ -47,11 +49,9 @@ def best_size(most: int, seconds: Callable[[int], float]) -> int:
     return size
 
 
-def seconds_a_step(
-    specs: Sequence[RunSpec], device: torch.device, steps: int = _TIMED, kernel: Kernel = "torch"
-) -> float:
+def seconds_a_step(specs: Sequence[RunSpec], device: torch.device, steps: int = _TIMED) -> float:
     """Seconds that a step of a fresh stack takes. On an accelerator without its batch: those are made ahead."""
-    stack = Stack(make(specs[0].task), fresh(specs), device, kernel=kernel)
+    stack = Stack(make(specs[0].task), fresh(specs), device)
     batch = stack.batch() if device.type == "cuda" else None
     for _ in range(_WARM):
         stack.advance(batch or stack.batch())

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from genlab.runs.failures import Failure, read_failures
 from genlab.runs.leases import active
 from genlab.runs.store import Store
 
@@ -19,19 +20,24 @@ class GridStatus:
 
     Attributes:
         finished, reached, diverged: runs that have ended, by how (`reached`: by `until`).
+        failed: runs of stacks that failed and that nobody works on now; one that is trained and lacks its
+            evaluations counts here, not above.
         running: runs that somebody works on; waiting: the others that have not ended.
         per_hour: runs that ended an hour, over the last ones; None before there are two.
         hours_left: at that rate.
+        failures: why runs failed, a stack each.
     """
 
     runs: int
     finished: int
     reached: int
     diverged: int
+    failed: int
     running: int
     waiting: int
     per_hour: float | None
     hours_left: float | None
+    failures: list[Failure]
 
     @property
     def done(self) -> int:
@@ -40,8 +46,9 @@ class GridStatus:
     def line(self) -> str:
         """All of it in one line."""
         ended = [f"{self.done} of {self.runs} runs done"]
-        ended += [f"{n} {what}" for n, what in ((self.reached, "reached"), (self.diverged, "diverged")) if n]
-        now = [f"{self.running} running", f"{self.waiting} waiting"] if self.done < self.runs else []
+        ways = ((self.reached, "reached"), (self.diverged, "diverged"), (self.failed, "failed"))
+        ended += [f"{n} {what}" for n, what in ways if n]
+        now = [f"{self.running} running", f"{self.waiting} waiting"] if self.running or self.waiting else []
         rate = [f"{self.per_hour:,.0f} seeds an hour"] if self.per_hour else []
         left = [f"{_spoken(self.hours_left)} left"] if self.hours_left else []
         return ", ".join([*ended, *now, *rate, *left])
@@ -54,15 +61,24 @@ def grid_status(store: Store, run_ids: Sequence[str], last: int = 50) -> GridSta
     """The status of a grid's runs; the rate is that of the `last` runs that ended."""
     store.refresh()
     there = [run for run in run_ids if run in store]
-    by_status = [store.index.status(run) for run in there]
-    counts = {name: by_status.count(name) for name in ("finished", "reached", "diverged")}
     worked_on = {run for content in active(store.path / "leases").values() for run in content.get("runs", [])}
+    failures = read_failures(store.path, set(run_ids) - worked_on)
+    failed = {run for failure in failures for run in failure.runs}
+    by_status = [store.index.status(run) for run in there if run not in failed]
+    counts = {name: by_status.count(name) for name in ("finished", "reached", "diverged")}
     running = sum(run in worked_on and run not in store for run in run_ids)
-    waiting = len(run_ids) - len(there) - running
+    waiting = len(run_ids) - len(by_status) - len(failed) - running
     per_hour = _rate(sorted(store.index.at(run) for run in there)[-last:]) if running else None
     hours_left = (running + waiting) / per_hour if per_hour else None
     return GridStatus(
-        len(run_ids), **counts, running=running, waiting=waiting, per_hour=per_hour, hours_left=hours_left
+        len(run_ids),
+        **counts,
+        failed=len(failed),
+        running=running,
+        waiting=waiting,
+        per_hour=per_hour,
+        hours_left=hours_left,
+        failures=failures,
     )
 
 

@@ -6,6 +6,7 @@ Every executor ends here. A stack is worked on under a lease: of several workers
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,10 +15,10 @@ import torch
 
 from genlab.errors import UserError
 from genlab.models import parameters
-from genlab.models.kernels import Kernel
 from genlab.runs.devices import cores
 from genlab.runs.environment import environment
 from genlab.runs.evaluating import evaluate_runs, missing_evals
+from genlab.runs.files import StoreWriteError
 from genlab.runs.leases import Lease, lease
 from genlab.runs.plan import Evals, eval_splits
 from genlab.runs.progress import Progress, Report
@@ -26,15 +27,20 @@ from genlab.spec import RunSpec, Split
 from genlab.tasks import make
 from genlab.training import RunState, Stack, fresh, train_stack
 
-__all__ = ["Job", "Outcome", "do", "is_complete"]
+__all__ = ["Job", "Outcome", "attempt", "do", "is_complete"]
 
 _TRACE_EXAMPLES = 64
 """Examples a length in an evaluation while training."""
 _REPORT_SECONDS = 0.5
+_REASON = 200
+"""Characters of an exception's message that a reason holds; the trace holds all."""
 _TELL_SECONDS = 2.0
 
 Outcome = Literal["done", "stopped", "busy"]
 """How work on a stack ended: `stopped` when asked to, with a checkpoint kept; `busy`: another works on it."""
+
+_NO_MEMORY = ("not enough memory", "can't allocate memory")
+"""What torch's allocator says on a CPU, in a plain RuntimeError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +52,12 @@ class Job:
         evals: what to evaluate of each, and which steps of its training to keep.
         again: do it again, though it is there.
         checkpoint_seconds: how often where it stands is kept.
-        kernel: what multiplies its matrices on a CPU (`genlab.models.kernels`).
     """
 
     specs: list[RunSpec]
     evals: Evals
     again: bool = False
     checkpoint_seconds: float = 60.0
-    kernel: Kernel = "torch"
 
     @property
     def stack(self) -> str:
@@ -68,7 +72,6 @@ class Job:
             "evals": {**evals, "n": self.evals.n, "seed": self.evals.seed, "keep_steps": list(self.evals.keep_steps)},
             "again": self.again,
             "checkpoint_seconds": self.checkpoint_seconds,
-            "kernel": self.kernel,
         }
 
     @classmethod
@@ -78,7 +81,7 @@ class Job:
         numbers = (evals["n"], evals["seed"], tuple(evals.get("keep_steps", ())))
         evals = Evals(evals["test_len"], tuple(evals["splits"]), *numbers)
         specs = [RunSpec.model_validate(spec) for spec in given["specs"]]
-        return cls(specs, evals, given["again"], given["checkpoint_seconds"], given["kernel"])
+        return cls(specs, evals, given["again"], given["checkpoint_seconds"])
 
     def splits(self) -> list[tuple[list[RunSpec], list[Split]]]:
         """Runs with the splits that they are evaluated at (those depend on the training lengths)."""
@@ -122,6 +125,25 @@ def do(store: Store, job: Job, device: torch.device, report: Report) -> Outcome:
     return "done"
 
 
+def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dict[str, Any]:
+    """`do`, whatever happens: the same for every executor, as text that another process can be sent.
+
+    Returns:
+        `how`: the outcome, `failed` (this stack cannot be done as it is; others may) or `fault` (no stack can: the
+        store cannot be written). For the last two also `reason`, one line, and `trace`.
+    """
+    try:
+        return {"how": do(store, job, device, report)}
+    except StoreWriteError as error:
+        return {"how": "fault", "reason": str(error)}
+    except UserError as error:
+        return {"how": "failed", "reason": str(error), "trace": traceback.format_exc()}
+    except Exception as error:
+        said = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {said[:_REASON]}" if said else type(error).__name__
+        return {"how": "failed", "reason": reason, "trace": traceback.format_exc()}
+
+
 def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) -> bool:
     missing = [spec for spec in job.specs if job.again or spec.run_id not in store]
     kept = {} if job.again else store.load_checkpoints(missing)
@@ -145,8 +167,10 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
         task = make(states[0].spec.task)
         makers = cores() - 1 if device.type == "cuda" else 0  # a core that trains has nobody to wait for
         keep = job.evals.keep_steps
-        return train_stack(task, states, device, watch.after_step, job.watched, job.kernel, makers, keep)
-    except torch.OutOfMemoryError:
+        return train_stack(task, states, device, watch.after_step, job.watched, makers, keep)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         if len(states) == 1:
             size = parameters.count(states[0].spec.model)
             raise UserError(f"one run of {size:,} parameters does not fit into the memory of {device}") from None
@@ -157,6 +181,11 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
     if any(state.status == "training" for state in first):  # asked to stop
         return [*first, *states[half:]]
     return [*first, *_train(states[half:], device, watch, job)]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a device's memory, or this machine's, has ended."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in _NO_MEMORY)
 
 
 class _Watch:

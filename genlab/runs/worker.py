@@ -1,7 +1,8 @@
 """A worker process: reads stacks to train from standard input, writes what happens to standard output.
 
-One JSON document a line. In: a `setup`, then a job at a time. Out: `progress`, and at the end of a job `ended`
-or `error`. When its input ends (the driver stopped, or died), a worker keeps what it reached and leaves.
+One JSON document a line. In: a `setup`, then a job at a time. Out: `ready` or why it cannot work (`fault`), then
+`progress`, and at the end of a job what became of it (`genlab.runs.work.attempt`). When its input ends (the driver
+stopped, or died), a worker keeps what it reached and leaves.
 """
 
 from __future__ import annotations
@@ -29,9 +30,17 @@ def main() -> None:
     setup = jobs.get()
     if setup is None:
         return
-    _set_up(setup)
+    try:
+        _set_up(setup)
+    except UserError as error:
+        _say(out, {"fault": str(error)})
+        return
+    _say(out, {"ready": True})
     while (job := jobs.get()) is not None:
-        _say(out, _do(job, setup, out, stop))
+        told = _do(job, setup, out, stop)
+        _say(out, told)
+        if told["how"] == "failed" and setup["device"] != "cpu":
+            return  # an accelerator may be left in any state: the next stack gets a new process
 
 
 def _listen(jobs: queue.Queue[dict[str, Any] | None], stop: threading.Event) -> None:
@@ -56,17 +65,14 @@ def _do(job: dict[str, Any], setup: dict[str, Any], out: TextIO, stop: threading
     import torch
 
     from genlab.runs.store import Store
-    from genlab.runs.work import Job, do
+    from genlab.runs.work import Job, attempt
 
     def report(progress: Progress) -> bool:
         _say(out, {"progress": asdict(progress)})
         return not stop.is_set()
 
-    try:
-        store = _STORES.setdefault(setup["store"], Store(setup["store"]))
-        return {"ended": do(store, Job.from_json(job), torch.device(setup["device"]), report)}
-    except UserError as error:
-        return {"error": str(error)}
+    store = _STORES.setdefault(setup["store"], Store(setup["store"]))
+    return attempt(store, Job.from_json(job), torch.device(setup["device"]), report)
 
 
 _STORES: dict[str, Any] = {}

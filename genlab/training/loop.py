@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from genlab.models import model_of
-from genlab.models.kernels import Kernel
 from genlab.spec import RunSpec, Split
 from genlab.tasks import Task
 from genlab.training.ahead import Batches
@@ -44,14 +43,12 @@ class Stack:
         states: Sequence[RunState],
         device: torch.device,
         watched: Watched = _nothing,
-        kernel: Kernel = "torch",
         makers: int = 0,
         keep: Collection[int] = (),
     ):
         """
         Args:
             watched: what is evaluated at every measurement, beside the check.
-            kernel: what multiplies the matrices of a stack of one (see `genlab.models.kernels`).
             makers: processes that may make batches ahead, at most.
             keep: steps whose weights each run keeps in its state, beside those that it ends with.
 
@@ -65,7 +62,6 @@ class Stack:
         self.train = self.specs[0].train
         self.step = states[0].step
         self.ended: list[RunState] = []
-        self._kernel: Kernel = kernel
         self._history = [list(s.history) for s in states]
         self._trace = [list(s.trace) for s in states]
         self._keep = frozenset(keep)
@@ -156,7 +152,7 @@ class Stack:
         return inside
 
     def _set_up(self, exp_avg: Tensor, exp_avg_sq: Tensor, sums: Sums) -> None:
-        self._model = model_of(self.specs[0].model, self._flat, self._kernel)
+        self._model = model_of(self.specs[0].model, self._flat)
         self._optimizer = Adam(self.specs[0].model, [s.train for s in self.specs], exp_avg, exp_avg_sq)
         self._sums = sums
         self._alive = sums.loss_sum.isfinite()
@@ -245,7 +241,6 @@ def train_stack(
     device: torch.device,
     after_step: Callable[[Stack], bool] = lambda _stack: True,
     watched: Watched = _nothing,
-    kernel: Kernel = "torch",
     makers: int = 0,
     keep: Collection[int] = (),
 ) -> list[RunState]:
@@ -253,12 +248,12 @@ def train_stack(
 
     Args:
         after_step: called after every step (with the stack, to read its step, history and states); False stops.
-        watched, kernel, makers, keep: see `Stack`.
+        watched, makers, keep: see `Stack`.
 
     Returns:
         The state of every run, in the order given; those not ended are `training`.
     """
-    stack = Stack(task, states, device, watched, kernel, makers, keep)
+    stack = Stack(task, states, device, watched, makers, keep)
     try:
         _to_the_end(stack, after_step)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,13 +12,13 @@ from small_grids import small_grid, start, times_committed
 
 import genlab
 from genlab import runs as lab_runs
-from genlab.errors import Interrupted, UserError
-from genlab.models.kernels import available
+from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.runs import Store, grid
 from genlab.runs.drive import drive
 from genlab.runs.execute import Ended
-from genlab.runs.files import read_json
-from genlab.runs.grids import how_to_train, measured_kernel, wanted_runs
+from genlab.runs.failures import read_failures
+from genlab.runs.files import write_json
+from genlab.runs.grids import wanted_runs
 from genlab.runs.leases import lease
 from genlab.runs.leftovers import leftovers, tidy
 from genlab.runs.plan import Evals
@@ -30,7 +31,7 @@ from genlab.training import Stack
 CPU = torch.device("cpu")
 
 
-def plans(seeds: int = 4, **options: object) -> list[lab_runs.Plan]:
+def plans(seeds: int = 4, **options: Any) -> list[lab_runs.Plan]:
     shared = {"steps": 12, "eval_every": 4, "n_layers": 1, "d_model": 16, "n_heads": 2, "batch_size": 8}
     return [
         genlab.plan("parity", 4, 6, seeds=range(seeds), evals=Evals(6, n=16), weight_decay=decay, **shared | options)
@@ -88,6 +89,12 @@ def test_two_runs_of_one_id_are_refused(tmp_path: Path):
     assert not (tmp_path / "s").exists()
 
 
+def test_a_misspelt_option_is_told(tmp_path: Path):
+    with pytest.raises(UserError, match=r"unknown option 'worker'.*did you mean 'workers'"):
+        grid(plans(1), store=tmp_path / "s", worker=1)  # pyright: ignore[reportCallIssue]
+    assert not (tmp_path / "s").exists()
+
+
 def test_packs_hold_what_can_be_stacked_and_do_not_depend_on_what_is_done():
     wanted = wanted_runs(
         [*plans(4), *plans(2, n_layers=2), *plans(1, grad_clip=0.0, lr=1e-2, until=0.9, label_noise=0.1)]
@@ -107,38 +114,16 @@ def test_how_a_grid_is_trained_is_agreed_once(tmp_path: Path):
     assert agreed(store, "g", {"stack": 128}, {}) == {"stack": 8}
 
 
-def test_the_kernel_is_measured_once_kept_and_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    wanted = wanted_runs(plans(1))
-    monkeypatch.setattr("genlab.runs.grids._TELLING", 0)
-    store, asked = Store(tmp_path), []
-    monkeypatch.setattr("genlab.runs.grids.fastest", lambda *sizes: (asked.append(sizes), ("onednn", {}))[1])
-    for _ in range(2):  # the second time it is known
-        assert how_to_train(store, "g", wanted, CPU, 0, "auto") == {"stack": 1, "kernel": "onednn"}
-    ((_, *widths),) = asked
-    assert widths == [16, 64]
-    assert how_to_train(store, "g", wanted, CPU, 3, "torch") == {"stack": 3, "kernel": "torch"}
-    assert how_to_train(store, "g", wanted, CPU, 0, "auto") == {"stack": 3, "kernel": "torch"}
-
-
-def test_kernels_are_measured_for_models_of_attention_alone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("genlab.runs.grids._TELLING", 0)
-    (spec,) = genlab.plan("parity", 4, 6, n_layers=1, d_model=16, attn_only=True, batch_size=8).specs
-    assert spec.model.d_mlp == 0
-    assert measured_kernel(spec) in available()
-
-
-@pytest.mark.skipif("onednn" not in available(), reason="this torch has no oneDNN")
-def test_kernels_come_to_the_same_to_float_tolerance(tmp_path: Path):
-    made = plans(1)
-    ids = [run.run_id for run in grid(made, store=tmp_path / "torch", workers=1, kernel="torch")]
-    grid(made, store=tmp_path / "onednn", name="g", workers=1, kernel="onednn")
-    assert read_json(tmp_path / "onednn" / "groups" / "g" / "how.json")["kernel"] == "onednn"
-    one, other = (losses(tmp_path / name, ids) for name in ("torch", "onednn"))
-    pd.testing.assert_series_equal(one, other, rtol=1e-4)
-    assert not torch.equal(weights(tmp_path / "torch", ids), weights(tmp_path / "onednn", ids))
-    with pytest.raises(UserError, match="did you mean 'onednn'"):
-        grid(made, store=tmp_path / "x", kernel="onednnn")  # pyright: ignore[reportArgumentType]
-    assert not (tmp_path / "x").exists()
+def test_a_grid_of_a_time_when_kernels_were_chosen_goes_on(tmp_path: Path):
+    """Its `how.json`, and jobs of a driver of that time, name a kernel: ignored, the rest is obeyed."""
+    made, store = plans(3)[:1], Store(tmp_path / "s")
+    store.ready()
+    write_json(store.named.folder("g") / "how.json", {"stack": 3, "kernel": "onednn"})
+    ids = [run.run_id for run in grid(made, name="g", store=store, workers=1)]
+    assert len(store.index.stacks()) == 1
+    assert set(store.run_ids()) == set(ids)
+    (job,) = pack(wanted_runs(made), 3)
+    assert Job.from_json({**job.as_json(), "kernel": "onednn"}) == job
 
 
 def test_two_drivers_of_one_file_share_the_work(tmp_path: Path):
@@ -178,7 +163,7 @@ def test_a_stack_that_somebody_works_on_is_left_to_them(tmp_path: Path):
     assert do(store, job, CPU, lambda _p: True) == "done"
 
 
-def test_a_worker_that_dies_again_and_again_is_a_fault(tmp_path: Path):
+def test_a_worker_that_dies_again_and_again_fails_its_stack(tmp_path: Path):
     class Deadly:
         """Every job loses its worker."""
 
@@ -192,7 +177,7 @@ def test_a_worker_that_dies_again_and_again_is_a_fault(tmp_path: Path):
             self.jobs.append(job)
 
         def events(self, seconds: float):
-            return [Ended(self.jobs.pop(), "died")] if self.jobs else []
+            return [Ended(self.jobs.pop(), "died", "killed")] if self.jobs else []
 
         def stop(self) -> None: ...
 
@@ -203,8 +188,10 @@ def test_a_worker_that_dies_again_and_again_is_a_fault(tmp_path: Path):
     store = Store(tmp_path / "s")
     store.ready()
     jobs = pack(wanted_runs(plans(1)), 1)
-    with pytest.raises(UserError, match="was killed 10 times"):
-        drive(store, jobs, Deadly(), lambda _p: True, threading.Event())
+    assert drive(store, jobs, Deadly(), lambda _p: True, threading.Event())
+    found = read_failures(store.path)
+    assert sorted(failure.stack for failure in found) == sorted(job.stack for job in jobs)
+    assert {failure.reason for failure in found} == {"lost its worker 10 times: killed"}
 
 
 def test_out_of_memory_halves_the_stack_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -223,7 +210,7 @@ def test_out_of_memory_halves_the_stack_and_changes_nothing(tmp_path: Path, monk
     assert (sizes[0], set(sizes[1:])) == (4, {2})
     pd.testing.assert_series_equal(losses(tmp_path / "cramped", ids), losses(tmp_path / "room", ids), rtol=1e-4)
     monkeypatch.setattr(Stack, "take_step", lambda _stack: (_ for _ in ()).throw(torch.OutOfMemoryError("made up")))
-    with pytest.raises(UserError, match="does not fit into the memory"):
+    with pytest.raises(FailedRuns, match=r"4 of 4 runs failed: .* does not fit into the memory"):
         grid(made, store=tmp_path / "none", workers=1, stack=4)
 
 

@@ -74,7 +74,7 @@ def test_a_run_that_is_trained_to_a_step_has_the_weights_kept_there(store: Store
     alike = {"warmup": 0, "curriculum": 0.0, "schedule": "constant"}  # whatever the number of steps
     shorter, longer = planned((), steps=5, **alike), planned((5,), **alike)
     for name, plan in (("shorter", shorter), ("longer", longer)):
-        genlab.train(plan, store=tmp_path / name, workers=1, kernel="torch")
+        genlab.train(plan, store=tmp_path / name, workers=1)
     ended = Store(tmp_path / "shorter").weights([s.run_id for s in shorter.specs])
     assert torch.equal(ended, Store(tmp_path / "longer").weights([s.run_id for s in longer.specs], 5))
 

@@ -64,7 +64,7 @@ def test_sixteen_runs_come_to_the_same_however_they_are_trained(cluster, tmp_pat
     losses = {}
     for name, options in ways.items():
         specs = plan.specs[::-1] if name == "order" else plan.specs
-        grid(specs, plan.evals, store=tmp_path / name, kernel="torch", **options)
+        grid(specs, plan.evals, store=tmp_path / name, **options)
         history = Store(tmp_path / name).history([spec.run_id for spec in plan.specs])
         losses[name] = history[history["step"] == 200].set_index("run_id")["loss"].sort_index()
     for name, found in losses.items():
