@@ -12,8 +12,8 @@ from genlab.forecast.compare import overall
 from genlab.forecast.lengths import LENGTH_OUTCOME, at_length
 from genlab.forecast.roles import KNOWN_BEFORE, columns, part
 from genlab.forecast.scores import blocks_of
-from genlab.forecast.tables import FIT
 from genlab.forecast.targets import Kind, Target, Values, values_of
+from genlab.tasks import FIT, fitted
 
 __all__ = ["Population", "choose"]
 
@@ -65,7 +65,7 @@ def choose(table: pd.DataFrame, target: Target, fit_only: bool = True) -> Popula
     asked = at_length(target) if ("outcome", LENGTH_OUTCOME) in table.columns else target
     values_of(table, asked)  # no evaluation at all is told first
     exact = part(table, "metric").get("exact_match")
-    fits = exact.to_numpy(float) >= FIT if fit_only and exact is not None else np.ones(runs, bool)
+    fits = fitted(exact) if fit_only and exact is not None else np.ones(runs, bool)
     if not fits.any():
         raise UserError(f"none of {runs} runs learned its task (exact match {FIT} in distribution); see --all-runs")
     known = values_of(table, asked).known
