@@ -12,7 +12,7 @@ from genlab.forecast.compare import overall
 from genlab.forecast.lengths import LENGTH_OUTCOME, at_length
 from genlab.forecast.roles import KNOWN_BEFORE, columns, part
 from genlab.forecast.scores import blocks_of
-from genlab.forecast.targets import Kind, Target, Values, values_of
+from genlab.forecast.targets import Kind, Target, Values, target_in_words, values_of
 from genlab.tasks import FIT, fitted
 
 __all__ = ["Population", "choose"]
@@ -71,11 +71,13 @@ def choose(table: pd.DataFrame, target: Target, fit_only: bool = True) -> Popula
     known = values_of(table, asked).known
     chosen = table[fits & known]
     if chosen.empty:
-        raise UserError(f"target {target.text!r} has no evaluation yet of the {int(fits.sum())} runs that fit")
+        said = target_in_words(target, table)
+        raise UserError(f"target ({said}) has no evaluation yet of the {int(fits.sum())} runs that fit")
     values = values_of(chosen, asked)
     if len(np.unique(values.value)) < 2:
+        said = target_in_words(target, table)
         raise UserError(
-            f"target {target.text!r} is {values.value[0]:g} for all {len(chosen)} runs: there is nothing to forecast"
+            f"target ({said}) is {values.value[0]:g} for all {len(chosen)} runs: there is nothing to forecast"
         )
     used = chosen[columns(chosen, KNOWN_BEFORE)]
     missing = {name: int(n) for (_, name), n in used.isna().sum().items() if n}
