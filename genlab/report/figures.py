@@ -48,6 +48,8 @@ def exact_match_by_length(evals: pd.DataFrame, task: Task, law: TrainingLaw, tit
 
 
 def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     lengths = lines.index.to_numpy()
     ends = (law.min_len - 0.5, law.train_len + 0.5)
     panel.axvspan(*ends, color=_SHADE, zorder=0, label="training lengths")
@@ -59,9 +61,13 @@ def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> No
     panel.plot(lengths, median, color=_INK, lw=2.4, marker="o", ms=3.5, zorder=3, label=label)
     chance = [task.chance(int(length)) for length in lengths]
     panel.plot(lengths, chance, color=_CHANCE, lw=1.2, ls="--", zorder=1, label="chance")
+    low, high = min(lengths.min(), law.min_len) - 0.5, max(lengths.max(), law.train_len) + 0.5
     if lengths.max() > 100 and lengths.max() >= 16 * lengths.min():
         panel.set_xscale("log")
-    panel.set_xlim(min(lengths.min(), law.min_len) - 0.5, max(lengths.max(), law.train_len) + 0.5)
+        low = max(low, 0.5)
+    else:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.set_xlim(low, high)
     panel.set_ylim(-0.03, 1.03)
     panel.set_yticks(np.linspace(0, 1, 6))
     panel.set_xlabel(f"length ({task.length_unit})")
