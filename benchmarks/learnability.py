@@ -25,14 +25,15 @@ import genlab
 from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params
 from genlab.runs.api import Run, evaluate
+from genlab.runs.laws import means_by, placed
 from genlab.runs.plan import default_lengths, defaults_of, own_params_beside
 from genlab.runs.progress import Progress
 from genlab.runs.ranges import parse_range
 from genlab.runs.store import Store
 from genlab.spec import Split
-from genlab.tasks import task_class
+from genlab.tasks import FIT, fitted, task_class
 
-FIT, CHECK_EVERY, EXAMPLES = 0.99, 100, 512
+CHECK_EVERY, EXAMPLES = 100, 512
 
 Row = dict[str, Any]
 
@@ -62,7 +63,7 @@ class Watch:
 
 def fit_step(history: pd.DataFrame) -> int | None:
     """The first check at which exact match was 0.99 and stayed there at the next (or the last check, if it was)."""
-    fits = list(history["exact_match"] >= FIT)
+    fits = fitted(history["exact_match"]).tolist()
     for i, step in enumerate(history["step"]):
         if fits[i] and all(fits[i : i + 2]):
             return int(step)
@@ -105,8 +106,9 @@ def scores(run: Run, train_len: int, store: Store) -> Row:
     twice = run.task.lengths_between("id", 2 * train_len, 2 * train_len)
     if len(twice):
         evaluate([run.run_id], [Split(name="id", lengths=(2 * train_len,), n=EXAMPLES)], store, "cpu")
-    values = run.evals().query("split == 'id' and metric == 'exact_match'").groupby("length")["value"].last()
-    found = {"exact": float(values[values.index <= train_len].mean())}
+    rows = placed(run.evals().query("metric == 'exact_match'"), {run.run_id: store.law(run.run_id)})
+    found = {"exact": float(means_by(rows[rows["inside"]], ["run_id"])[run.run_id])}
+    values = rows.query("split == 'id'").groupby("length")["value"].last()
     return {**found, "twice_len": 2 * train_len, "twice": float(values[2 * train_len])} if len(twice) else found
 
 

@@ -21,6 +21,7 @@ import torch
 import genlab
 from genlab import Evals
 from genlab.runs.environment import environment
+from genlab.runs.laws import means_by, placed
 
 TASKS = {"sort": 1000, "copy": 1000}
 """Task -> steps."""
@@ -36,11 +37,11 @@ def rows_of(task: str, seeds: int, store: Path) -> list[dict[str, Any]]:
         options = {"steps": TASKS[task], "dtype": dtype, "max_len": 2 * TRAINED}
         plan = genlab.plan(task, TRAINED, TESTED, seeds=range(seeds), evals=Evals(TESTED, n=EXAMPLES), **options)
         for run in genlab.train(plan, store=store, workers=1):
-            values = run.evals().query("split == 'id'")
+            values = placed(run.evals(), {run.run_id: run.store.law(run.run_id)})
             row: dict[str, Any] = {"task": task, "dtype": dtype, "seed": run.spec.train.init_seed}
-            for where, some in (("inside", values["length"] <= TRAINED), ("beyond", values["length"] > TRAINED)):
-                for metric in ("loss", "exact_match"):
-                    row[f"{metric}_{where}"] = float(values[some & (values["metric"] == metric)]["value"].mean())
+            for where, side in (("inside", "inside"), ("beyond", "outside")):
+                means = means_by(values[values[side]], ["metric"])
+                row |= {f"{metric}_{where}": float(means[metric]) for metric in ("loss", "exact_match")}
             found.append(row)
             print(row)
     return found

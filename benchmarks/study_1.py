@@ -33,12 +33,13 @@ from genlab.forecast.permutation import try_all
 from genlab.forecast.roles import part
 from genlab.forecast.rules import rules_learned
 from genlab.forecast.scores import blocks_of, ranking
-from genlab.forecast.tables import FIT, table
+from genlab.forecast.tables import table
 from genlab.forecast.targets import parse_target, values_of
 from genlab.probes import chosen, probe
 from genlab.runs.api import evaluate
 from genlab.runs.gridfile import read_grid
 from genlab.runs.store import Store
+from genlab.tasks import fitted
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "study-1"
@@ -97,7 +98,7 @@ def arm_rows(store: Store, about: pd.DataFrame) -> pd.DataFrame:
     by_count = [run for run, spec in zip(ids, specs, strict=True) if spec.task.params]
     follows = pd.concat([rules_learned(store, some, SPLIT).runs["rule|NESTED"] for some in (by_rule, by_count)])
     exact = part(about, "metric")["exact_match"]
-    columns = {"arm": arm, "seed": [s.train.init_seed for s in specs], "exact_match": exact, "fits": exact >= FIT}
+    columns = {"arm": arm, "seed": [s.train.init_seed for s in specs], "exact_match": exact, "fits": fitted(exact)}
     heads = part(about, "signal")
     shown = heads[[name for name in heads if str(name).startswith("bracket_")]]
     return pd.DataFrame(columns, index=about.index).assign(follows_nested=follows).join(shown)
@@ -177,7 +178,7 @@ def sealed(store: Store, workers: int) -> None:
 
 def best_signal(known: pd.DataFrame) -> str:
     """The signal of heads or weights that goes most with the target among the runs to learn from."""
-    inside = known[part(known, "metric")["exact_match"] >= FIT]
+    inside = known[fitted(part(known, "metric")["exact_match"])]
     read = part(inside, "signal")
     read = read.loc[:, read.nunique() > 1]
     value = values_of(inside, parse_target(TARGET)).value
@@ -230,7 +231,9 @@ def task_rows(about: pd.DataFrame, target: str, signal: str) -> pd.DataFrame:
     exact = part(about, "metric")["exact_match"]
     beyond = pd.Series(values_of(about, parse_target(target)).value, index=about.index)
     facts = part(about, "fact")
-    found = setting.assign(seed=part(about, "seed")["init_seed"], exact_match=exact, fits=exact >= FIT, beyond=beyond)
+    found = setting.assign(
+        seed=part(about, "seed")["init_seed"], exact_match=exact, fits=fitted(exact), beyond=beyond
+    )
     found = found.join(facts)
     return found.assign(signal=part(about, "signal").get(signal))
 

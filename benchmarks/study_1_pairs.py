@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 
 from genlab.forecast.roles import part
-from genlab.forecast.tables import FIT, table
+from genlab.forecast.tables import table
 from genlab.forecast.targets import parse_target, values_of
 from genlab.runs.store import Store
+from genlab.tasks import fitted
 from genlab.training import RunState
 
 __all__ = ["keep_pairs"]
@@ -32,7 +33,7 @@ def keep_pairs(store: Store, grids: Sequence[str], target: str, folder: Path) ->
     about = table(store, [run for grid in grids for run in store.find(grid)])
     exact = part(about, "metric")["exact_match"]
     rows = pd.DataFrame({"exact_match": exact, "outside": values_of(about, parse_target(target)).value})
-    order = rows[rows["exact_match"] >= FIT].sort_values("outside")
+    order = rows[fitted(rows["exact_match"])].sort_values("outside")
     pairs = list(zip(order.index[:_PAIRS], order.index[::-1][:_PAIRS], strict=True))
     kept, found = Store(folder / "store"), []
     kept.ready()

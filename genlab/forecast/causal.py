@@ -21,7 +21,7 @@ from genlab.forecast.population import choose
 from genlab.forecast.scores import blocks_of
 from genlab.forecast.signals import read_at_the_end
 from genlab.forecast.splits import settings_of, twins_of
-from genlab.forecast.targets import Target, places_of
+from genlab.forecast.targets import Target, places_of, target_in_words
 
 if TYPE_CHECKING:
     from genlab.models.stacked import Tap
@@ -52,6 +52,7 @@ class Removal:
         change: mean of `after` - `before`.
         beyond: mean of `after` - `others`.
         inside: mean of `inside_after` - `inside_before`.
+        said: the target as a reader is told it.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Removal:
     change: Interval
     beyond: Interval
     inside: Interval
+    said: str
 
     @property
     def verdict(self) -> str:
@@ -118,14 +120,15 @@ def remove_head(
         return bootstrap_interval(float(gap.mean()), draws @ gap / draws.sum(1), len(np.unique(twins)))
 
     change, beyond = mean("after", "before"), mean("after", "others")
-    return Removal(kind, target, signal, rows, implied, change, beyond, mean("inside_after", "inside_before"))
+    inside = mean("inside_after", "inside_before")
+    return Removal(kind, target, signal, rows, implied, change, beyond, inside, target_in_words(target, chosen))
 
 
 def removal_lines(found: Sequence[Removal]) -> list[str]:
     """What ablations say, in words."""
     first = found[0]
     told = [f"causal check: in each of {len(first.runs)} runs the head with the largest {first.signal} is taken out"]
-    told.append(f"  {first.signal} and {first.target.text}: correlation {first.implied:+.3f} within settings")
+    told.append(f"  {first.signal} and {first.said}: correlation {first.implied:+.3f} within settings")
     for one in found:
         told.append(
             f"  {one.kind}: the target changes by {words(one.change)}, beyond other heads by {words(one.beyond)}: "
@@ -162,20 +165,25 @@ def _measured(
     from genlab.models import model_of
     from genlab.probes.families.ablations import head_tap
     from genlab.probes.model import check_readable
-    from genlab.tasks import make
+    from genlab.tasks import make, mean_over_lengths
     from genlab.training import evaluate
     from genlab.training.looks import check_of
 
     spec = store.spec(runs[0])
     check_readable(spec.model)
     model, task = model_of(spec.model, store.weights(runs)), make(spec.task)
+    law = store.law(runs[0])
     n, seed = _asked(store, runs[0], target)
     outside = task.split(cast(str, target.split)).at(lengths, n, seed)
 
     def looked(tap: Tap | None) -> tuple[np.ndarray, np.ndarray]:
         parts = [(outside, target.metric), (check_of(task, spec), "exact_match")]
         results = [[r.metrics[m][0] for r in evaluate(model, task, s, judge=False, tap=tap)] for s, m in parts]
-        return np.mean(results[0], axis=0), np.mean(results[1], axis=0)
+        means = [
+            mean_over_lengths(np.stack(r, axis=-1), law.relative(s.lengths))
+            for r, (s, _) in zip(results, parts, strict=True)
+        ]
+        return means[0], means[1]
 
     own = heads.loc[runs]
     at = own["layer"].to_numpy(int) * spec.model.n_heads + own["head"].to_numpy(int)

@@ -19,12 +19,13 @@ from genlab.forecast.learning import learning_curve
 from genlab.forecast.ledger import Ledger, check_not_fed_back, seen_at
 from genlab.forecast.predictors import Model, main_predictor
 from genlab.forecast.rules import rules_learned
-from genlab.forecast.sealing import lock, score_lock, seal_plan
+from genlab.forecast.sealing import lock, score_lock, seal_plan, words_of
 from genlab.forecast.sentences import MEASURE, sentence
 from genlab.forecast.show import as_json, columns_of, interval_line, learning_lines, lines
 from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import parse_target
 from genlab.runs.store import Store
+from genlab.tasks import place_in_words
 
 __all__ = [
     "causal_lines",
@@ -110,7 +111,7 @@ def lock_forecasts(store: Path | None, grid: str, name: str) -> Told:
     forecaster = load_forecaster(kept, name)
     entry, seen = lock(Ledger(kept), grid_table(kept, grid), grid, forecaster)
     told = [f"lock {entry['number']} sealed at {entry['at']}, SHA-256 {entry['hash']}"]
-    told.append(f"{len(entry['runs'])} runs of {grid}, target {entry['target']}, by forecaster {name}")
+    told.append(f"{len(entry['runs'])} runs of {grid}, target: {words_of(entry)}; by forecaster {name}")
     if seen:
         told.append(f"left out: {seen} runs whose outcome was seen before")
     told += _forecast_lines(entry)
@@ -147,7 +148,7 @@ def score_locks(store: Path | None, which: str | None) -> Told:
                 raise
             told.append(str(error))
     history = ledger.entries("score")
-    rows = [(str(e["lock"]), e["at"][:19], str(e["runs"]), e["target"], _best(e)) for e in history]
+    rows = [(str(e["lock"]), e["at"][:19], str(e["runs"]), words_of(e), _best(e)) for e in history]
     told += ["", "history", *columns_of(("lock", "scored at", "runs", "target", "within settings"), rows)]
     return told, [{k: v for k, v in e.items() if k != "outcomes"} for e in history]
 
@@ -161,7 +162,7 @@ def _score(store: Store, ledger: Ledger, entry: dict[str, Any]) -> list[str]:
     told, gaps = score_lock(entry, table)
     if all(old["outcomes"] != told["outcomes"] for old in ledger.entries("score") if old["lock"] == entry["number"]):
         ledger.append("score", told)
-    shown = [f"lock {entry['number']} of {entry['at'][:19]}, {len(entry['runs'])} runs, target {target.text}"]
+    shown = [f"lock {entry['number']} of {entry['at'][:19]}, {len(entry['runs'])} runs, target: {words_of(entry)}"]
     shown += [told["changed"]] if told["changed"] else []
     names = list(next(iter(told["scores"].values())))
     head = ("predictor", f"{MEASURE[target.kind]} within settings", *names[1:])
@@ -190,7 +191,14 @@ def rule_lines(store: Path | None, grid: str, split: str, cut: float) -> Told:
         (str(row["cluster"]), str(row["runs"]), *(_number(row[name]) for name in shown))
         for row in table.to_dict("records")
     ]
-    told = [f"{len(found.runs)} runs, {found.examples} examples of split {split}: mean share of answers a rule gives"]
+    where = place_in_words(split, found.lengths, found.laws).removeprefix(",")
+    told = [f"{len(found.runs)} runs, {found.examples} examples{where}: mean share of answers a rule gives"]
     told += columns_of(("cluster", "runs", *(name.removeprefix("rule|") for name in shown)), rows)
     runs = found.runs.reset_index().to_dict("records")
-    return told, {"split": split, "examples": found.examples, "clusters": table.to_dict("records"), "runs": runs}
+    return told, {
+        "split": split,
+        "examples": found.examples,
+        "lengths": list(found.lengths),
+        "clusters": table.to_dict("records"),
+        "runs": runs,
+    }

@@ -18,10 +18,10 @@ from genlab.forecast.population import choose
 from genlab.forecast.predictors import Model, Predictor, fit, main_predictor, make_predictors, matrix
 from genlab.forecast.roles import KNOWN_BEFORE, columns, frame_of, part
 from genlab.forecast.splits import Fold, settings_of, twins_of
-from genlab.forecast.tables import FIT
 from genlab.forecast.targets import Target, Values, parse_target, values_of
 from genlab.runs.files import create_json, read_json, read_table, write_table
 from genlab.runs.store import Store, now
+from genlab.tasks import fitted
 
 __all__ = ["Forecaster", "load_forecaster", "save_forecaster"]
 
@@ -106,7 +106,7 @@ class Forecaster:
     def fits(self, table: pd.DataFrame) -> pd.DataFrame:
         """The runs that it is for: those that learned their task, unless it was trained on all."""
         exact = part(table, "metric").get("exact_match")
-        return table[exact.to_numpy(float) >= FIT] if self.fit_only and exact is not None else table
+        return table[fitted(exact)] if self.fit_only and exact is not None else table
 
 
 def save_forecaster(

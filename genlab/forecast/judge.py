@@ -20,7 +20,7 @@ from genlab.forecast.predictors import Model, main_predictor, make_predictors
 from genlab.forecast.roles import part
 from genlab.forecast.scores import mean_scores
 from genlab.forecast.splits import Fold, leave_one_out, random_runs, settings_of, small_to_large, twins_of
-from genlab.forecast.targets import Target
+from genlab.forecast.targets import Target, target_in_words
 
 __all__ = ["OVER", "By", "Judgement", "Scored", "judge", "signal_column"]
 
@@ -86,6 +86,11 @@ class Judgement:
     ceiling: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
+    def said(self) -> str:
+        """The target as a reader is told it."""
+        return target_in_words(self.target, self.population.table)
+
+    @property
     def settings_held_out(self) -> bool:
         """Whether settings are the unit of intervals, and not runs."""
         return self.by in _HELD_OUT
@@ -116,7 +121,7 @@ def judge(
         signal: the one that is asked about; all others are exploratory.
         factors: the settings that make a setting (default: all that vary).
         model: what `baselines` and `baselines + signal` are fitted with: `linear`, `forest` or `boosting`.
-        fit_only: only runs that learned their task, where the table says so (`FIT`).
+        fit_only: only runs that learned their task, where the table says so (`genlab.tasks.fitted`).
         keep_twins: train on runs that share seeds with test runs, as is done in print.
         seed: of the splits, the trees, the bootstrap and the permutations.
 

@@ -16,6 +16,9 @@ __all__ = ["LENGTH_OUTCOME", "by_length"]
 LENGTH_OUTCOME = "outcome at the length"
 
 
+_OF_PLACES = ("outcome", "second", "earlier", "seen_at", "weight")
+
+
 def by_length(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     """The table once for each length of the target's metric and split, with the setting `length`.
 
@@ -39,7 +42,7 @@ def by_length(table: pd.DataFrame, target: Target) -> pd.DataFrame:
 
 def _at(table: pd.DataFrame, length: int, outcome: pd.Series) -> pd.DataFrame:
     roles = dict.fromkeys(table.columns.get_level_values(0))
-    parts = {role: part(table, role) for role in roles if role not in ("outcome", "second", "earlier", "seen_at")}
+    parts = {role: part(table, role) for role in roles if role not in _OF_PLACES}
     parts["setting"] = part(table, "setting").assign(length=length)
     parts["outcome"] = pd.DataFrame({LENGTH_OUTCOME: outcome})
     found = frame_of(parts)

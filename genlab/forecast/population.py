@@ -12,8 +12,8 @@ from genlab.forecast.compare import overall
 from genlab.forecast.lengths import LENGTH_OUTCOME, at_length
 from genlab.forecast.roles import KNOWN_BEFORE, columns, part
 from genlab.forecast.scores import blocks_of
-from genlab.forecast.tables import FIT
-from genlab.forecast.targets import Kind, Target, Values, values_of
+from genlab.forecast.targets import Kind, Target, Values, target_in_words, values_of
+from genlab.tasks import FIT, fitted
 
 __all__ = ["Population", "choose"]
 
@@ -65,17 +65,19 @@ def choose(table: pd.DataFrame, target: Target, fit_only: bool = True) -> Popula
     asked = at_length(target) if ("outcome", LENGTH_OUTCOME) in table.columns else target
     values_of(table, asked)  # no evaluation at all is told first
     exact = part(table, "metric").get("exact_match")
-    fits = exact.to_numpy(float) >= FIT if fit_only and exact is not None else np.ones(runs, bool)
+    fits = fitted(exact) if fit_only and exact is not None else np.ones(runs, bool)
     if not fits.any():
         raise UserError(f"none of {runs} runs learned its task (exact match {FIT} in distribution); see --all-runs")
     known = values_of(table, asked).known
     chosen = table[fits & known]
     if chosen.empty:
-        raise UserError(f"target {target.text!r} has no evaluation yet of the {int(fits.sum())} runs that fit")
+        said = target_in_words(target, table)
+        raise UserError(f"target ({said}) has no evaluation yet of the {int(fits.sum())} runs that fit")
     values = values_of(chosen, asked)
     if len(np.unique(values.value)) < 2:
+        said = target_in_words(target, table)
         raise UserError(
-            f"target {target.text!r} is {values.value[0]:g} for all {len(chosen)} runs: there is nothing to forecast"
+            f"target ({said}) is {values.value[0]:g} for all {len(chosen)} runs: there is nothing to forecast"
         )
     used = chosen[columns(chosen, KNOWN_BEFORE)]
     missing = {name: int(n) for (_, name), n in used.isna().sum().items() if n}

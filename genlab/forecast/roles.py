@@ -22,6 +22,7 @@ ROLES = {
     "second": "the same outcome on a second evaluation set",
     "earlier": "the same outcome at the checkpoint before",
     "seen_at": "when an outcome was first measured (UTC, ISO 8601)",
+    "weight": "how often training draws a length of a shifted split, the likeliest being 1: for means over lengths",
 }
 """Role -> what it means."""
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from genlab.errors import UserError
+from genlab.runs.laws import lengths_weighed, means_by, placed
 from genlab.runs.store import Store
-from genlab.tasks import task_class
+from genlab.tasks import TrainingLaw
 
 __all__ = ["Rules", "agreement", "clusters", "in_and_out", "rules_learned"]
 
@@ -28,12 +29,16 @@ class Rules:
             `exact_match` on the split.
         same: float[run, run], the share of examples on which two runs give the same answer.
         examples: how many examples that is over.
+        lengths: those of the examples; training lengths count in `runs` as training draws them.
+        laws: of the training lengths of the runs.
     """
 
     split: str
     runs: pd.DataFrame
     same: np.ndarray
     examples: int
+    lengths: tuple[int, ...]
+    laws: tuple[TrainingLaw, ...]
 
     def by_cluster(self) -> pd.DataFrame:
         """A row a cluster, the largest first: runs, and the mean of each column over them."""
@@ -57,7 +62,8 @@ def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float =
     if any(spec != specs[0] for spec in specs):
         names = sorted({f"{spec.name} ({spec.format}, max_len {spec.max_len})" for spec in specs})
         raise UserError(f"rules are of one task; these runs are of {len(names)}: {', '.join(names)}")
-    rows = store.evals(run_ids, answers=True)
+    laws = {run: store.law(run) for run in run_ids}
+    rows = placed(store.evals(run_ids, answers=True), laws)
     rows = rows[rows["split"] == split]
     answers = _answers(rows, run_ids)
     if answers is None:
@@ -66,9 +72,12 @@ def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float =
     same = agreement(answers)
     found = pd.DataFrame({"cluster": clusters(same, cut)}, index=pd.Index(run_ids, name="run_id"))
     shares = rows[rows["metric"].str.startswith(_RULE) | (rows["metric"] == "exact_match")]
-    weighted = shares.assign(hits=shares["value"] * shares["n"]).groupby(["run_id", "metric"])[["hits", "n"]].sum()
+    n = shares["n"] * lengths_weighed(shares, ["run_id", "metric"])["weight"]
+    weighted = shares.assign(hits=shares["value"] * n, n=n).groupby(["run_id", "metric"])[["hits", "n"]].sum()
     table = (weighted["hits"] / weighted["n"]).unstack("metric")
-    return Rules(split, found.join(table).rename_axis(columns=None), same, answers.shape[1])
+    lengths = tuple(sorted(int(length) for length in shares["length"].unique()))
+    about = found.join(table).rename_axis(columns=None)
+    return Rules(split, about, same, answers.shape[1], lengths, tuple(laws.values()))
 
 
 def _answers(rows: pd.DataFrame, run_ids: Sequence[str]) -> np.ndarray | None:
@@ -112,20 +121,13 @@ def clusters(same: np.ndarray, cut: float = _CUT) -> np.ndarray:
 def in_and_out(store: Store, run_ids: Sequence[str], split: str) -> pd.DataFrame:
     """Exact match in and out of distribution over training: rows of (run_id, step, inside, outside).
 
-    `outside` is the mean over the lengths of `split` that the run was not trained on (all lengths, where the split is
-    another one than that of training), at the few examples that were looked at while training.
+    `outside` is the mean over the lengths of `split` that are out of distribution for the run, at the few examples
+    that were looked at while training; those lengths are in `attrs["lengths"]`.
     """
-    trace = store.trace(run_ids)
-    trace = trace[(trace["metric"] == "exact_match") & (trace["split"] == split)]
-    if trace.empty:
-        return pd.DataFrame(columns=["run_id", "step", "inside", "outside"])
-    train = {run: store.spec(run) for run in run_ids}
-    home = {
-        run: "id" if s.train.train_split == task_class(s.task.name).train_split else s.train.train_split
-        for run, s in train.items()
-    }
-    longest = trace["run_id"].map({run: spec.train.train_len for run, spec in train.items()})
-    trace = trace[(trace["run_id"].map(home) != split) | (trace["length"] > longest)]
-    outside = trace.groupby(["run_id", "step"])["value"].mean().rename("outside").reset_index()
+    trace = placed(store.trace(run_ids), {run: store.law(run) for run in run_ids})
+    trace = trace[(trace["metric"] == "exact_match") & (trace["split"] == split) & trace["outside"]]
+    outside = means_by(trace, ["run_id", "step"]).rename("outside").reset_index()
     inside = store.history(run_ids)[["run_id", "step", "exact_match"]].rename(columns={"exact_match": "inside"})
-    return inside.merge(outside, on=["run_id", "step"]).reset_index(drop=True)
+    found = inside.merge(outside, on=["run_id", "step"]).reset_index(drop=True)
+    found.attrs["lengths"] = sorted(int(length) for length in trace["length"].unique())
+    return found

@@ -17,10 +17,12 @@ from genlab.forecast.predictions import Predictions
 from genlab.forecast.roles import frame_of, part
 from genlab.forecast.scores import blocks_of, mean_scores
 from genlab.forecast.splits import settings_of, twins_of
-from genlab.forecast.targets import Target, parse_target, values_of
+from genlab.forecast.targets import Target, parse_target, target_in_words, values_of
 
-__all__ = ["Outcome", "lock", "score_lock", "seal_plan"]
+__all__ = ["Outcome", "lock", "score_lock", "seal_plan", "words_of"]
 
+_LAW = "training"
+"""How means over training lengths of a shifted split are weighed. Locks without a word of it weigh them alike."""
 _OVERDUE = "its outcomes were seen before it was sealed"
 
 
@@ -71,6 +73,8 @@ def lock(ledger: Ledger, table: pd.DataFrame, grid: str, forecaster: Forecaster)
     content = {
         "grid": grid,
         "target": forecaster.target.text,
+        "target_in_words": target_in_words(forecaster.target, forecaster.table),
+        "lengths_weighed_by": _LAW,
         "signal": forecaster.signal,
         "forecaster": {"name": forecaster.name, "hash": forecaster.hash},
         "columns": used,
@@ -82,6 +86,11 @@ def lock(ledger: Ledger, table: pd.DataFrame, grid: str, forecaster: Forecaster)
         "intervals": forecaster.intervals(new),
     }
     return ledger.append("forecasts", content), int(seen.notna().sum())
+
+
+def words_of(entry: Entry) -> str:
+    """The target of an entry as a reader is told it."""
+    return str(entry.get("target_in_words") or target_in_words(parse_target(entry["target"])))
 
 
 Outcome = dict[str, Any]
@@ -102,6 +111,8 @@ def score_lock(entry: Entry, table: pd.DataFrame) -> tuple[Outcome, list[Differe
     early = [run for run, at in now_seen.items() if at is not None and at == at and at <= entry["at"]]
     if early:
         raise UserError(f"lock {entry['number']}: {len(early)} runs ({early[0]}, ...) cannot be scored: {_OVERDUE}")
+    if entry.get("lengths_weighed_by") != _LAW:
+        table = table.drop(columns="weight", level=0, errors="ignore")
     values = values_of(table.loc[runs], target)
     if not values.known.all():
         missing = int((~values.known).sum())
@@ -152,7 +163,8 @@ def _told(entry: Entry, found: Predictions, across: bool, changed: str) -> tuple
         }
         for name in found.rank
     }
-    told = {"lock": entry["number"], "target": entry["target"], "runs": len(found.row), "changed": changed}
+    told = {"lock": entry["number"], "target": entry["target"], "target_in_words": words_of(entry)}
+    told |= {"runs": len(found.row), "changed": changed}
     told |= {"not_scored": [s for s in found.settings if s not in found.scored], "scores": scores}
     told["outcomes"] = dict(zip(entry["runs"], found.value.tolist(), strict=True))
     if found.intervals is not None:

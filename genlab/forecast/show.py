@@ -49,7 +49,7 @@ def _about(found: Judgement) -> list[str]:
     left = [f"{runs.unfit} did not fit in distribution"] if runs.unfit else []
     left += [f"{runs.unseen} without an evaluation"] if runs.unseen else []
     told = [f"{len(runs.table)} of {runs.runs} runs" + (f" ({', '.join(left)})" if left else "")]
-    told.append(f"target {found.target.text}: {_spread(found)}")
+    told.append(f"target: {found.said}; {_spread(found)}")
     new = {"random": "runs", "setting": "a setting", "task": "a task", "length": "larger lengths of other runs"}
     told.append(f"held out: {new[found.by]}; compared within {len(scored)} settings with a pair of known order")
     if not scored:
@@ -137,6 +137,7 @@ def as_json(found: Judgement, sealed: str | None = None) -> dict[str, Any]:
     population, made = found.population, found.predictions.intervals
     return {
         "target": found.target.text,
+        "target_in_words": found.said,
         "kind": found.predictions.kind,
         "by": found.by,
         "signal": found.signal,

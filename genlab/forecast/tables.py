@@ -12,18 +12,17 @@ from genlab.errors import UserError
 from genlab.forecast.facts import rasp_facts
 from genlab.forecast.roles import frame_of
 from genlab.forecast.signals import signal_parts, stored_signals
+from genlab.runs.laws import laws_of, means_by, placed
 from genlab.spec import ModelConfig, TrainConfig
-from genlab.tasks import task_class
+from genlab.tasks import fitted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from genlab.runs.store import Store
 
-__all__ = ["FIT", "outcome_name", "place_name", "table"]
+__all__ = ["outcome_name", "place_name", "table"]
 
-FIT = 0.99
-"""In-distribution exact match from which a run counts as having learned its task."""
 _SEEDS = ("init_seed", "data_seed")
 _FOLLOWS = ("d_vocab", "n_ctx", "eval_every")
 """Fields that follow from others, or do not change what is learned."""
@@ -41,7 +40,8 @@ def table(
     Columns are pairs (role, name); `genlab.forecast.roles.ROLES` says what each role is. An outcome is named
     `METRIC@split=S,length=L`; it is in the role `outcome` (the first evaluation set), `second` (another one) and
     `earlier` (the last evaluation while training before the end). `seen_at` holds, for each `split=S,length=L`, when
-    it was first looked at, while training included.
+    it was first looked at, while training included; `weight` how often training draws the length, the likeliest being
+    1, missing where it is no training length: what means over lengths go by.
 
     Args:
         runs: a grid, group, tag or run id, or run ids.
@@ -58,9 +58,11 @@ def table(
     ids = kept.find(runs) if isinstance(runs, str) else list(runs)
     if not ids:
         raise UserError(f"{runs!r} has no runs that have ended")
-    about = kept.runs().set_index("run_id").loc[ids]
-    evals = _with_place(kept.evals(ids), about)
-    trace = _with_place(kept.trace(ids), about)
+    about = kept.runs()
+    laws = laws_of(kept, about[about["run_id"].isin(set(ids))])
+    about = about.set_index("run_id").loc[ids]
+    evals, trace = placed(kept.evals(ids), laws), placed(kept.trace(ids), laws)
+    looked = placed(kept.evaluations.table(ids).to_pandas(), laws)
     rows = stored_signals(kept, ids) if signals is None else signals
     read = signal_parts(rows, about.index, inadmissible)
     metrics = _metrics(about, evals, kept.history(ids))
@@ -73,7 +75,8 @@ def table(
             **read,
             "fact": rasp_facts(about),
             **_outcomes(about, evals, trace),
-            "seen_at": _seen_at(about, kept, trace),
+            "seen_at": _seen_at(about, looked, trace),
+            "weight": _weights(pd.concat([evals, trace]), about.index),
         }
     )
 
@@ -95,35 +98,22 @@ def _settings(about: pd.DataFrame) -> pd.DataFrame:
     return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]].dropna(axis=1, how="all")
 
 
-def _with_place(rows: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
-    """Rows with `inside`: whether they are in distribution for their run."""
-    own = {name: task_class(name).train_split for name in about["task"].unique()}
-    pairs = zip(about["task"], about["train_split"], strict=True)
-    home = pd.Series(["id" if drawn == own[task] else drawn for task, drawn in pairs], index=about.index)
-    run = rows["run_id"]
-    length = rows["length"].to_numpy()
-    inside = (rows["split"].to_numpy() == home.loc[run].to_numpy()) & (
-        length <= about["train_len"].loc[run].to_numpy()
-    )
-    return rows.assign(inside=inside & (length >= about["min_len"].loc[run].to_numpy()))
-
-
 def _metrics(about: pd.DataFrame, evals: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     """In distribution: mean of each metric over the tested lengths; last loss, and when the run first fitted."""
     inside = evals[evals["inside"] & ~evals["metric"].str.contains("|", regex=False)]
-    means = inside.pivot_table(index="run_id", columns="metric", values="value").reindex(about.index)
+    means = means_by(inside, ["run_id", "metric"]).unstack("metric").reindex(about.index)
     ordered = history.sort_values(["run_id", "step"])
-    fitted = ordered[ordered["exact_match"] >= FIT].groupby("run_id")["step"].min()
+    fit_step = ordered[fitted(ordered["exact_match"])].groupby("run_id")["step"].min()
     last = ordered.dropna(subset=["loss"]).groupby("run_id")["loss"].last()
     means["training_loss"] = last.reindex(about.index)
-    means["fit_step"] = fitted.reindex(about.index).astype(float)
+    means["fit_step"] = fit_step.reindex(about.index).astype(float)
     return means.rename_axis(columns=None)
 
 
 def _outcomes(about: pd.DataFrame, evals: pd.DataFrame, trace: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    beyond = evals[~evals["inside"] & ~evals["metric"].str.contains("|", regex=False)]
+    beyond = evals[evals["outside"] & ~evals["metric"].str.contains("|", regex=False)]
     order = beyond.groupby(["run_id", *_PLACE, "metric"])["seed"].rank(method="dense")
-    before = trace[~trace["inside"] & (trace["step"] < about["step"].loc[trace["run_id"]].to_numpy())]
+    before = trace[trace["outside"] & (trace["step"] < about["step"].loc[trace["run_id"]].to_numpy())]
     before = before[before["step"] == before.groupby("run_id")["step"].transform("max")]
     rows = {"outcome": beyond[order == 1], "second": beyond[order == 2], "earlier": before}
     return {role: _wide(found, about.index) for role, found in rows.items()}
@@ -136,12 +126,19 @@ def _wide(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
     return wide.reindex(index)
 
 
-def _seen_at(about: pd.DataFrame, store: Store, trace: pd.DataFrame) -> pd.DataFrame:
+def _weights(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
+    """How often training draws the lengths at which shifted splits were tested."""
+    rows = rows[rows["outside"] & rows["relative"].notna()]
+    wide = rows.pivot_table(index="run_id", columns=_PLACE, values="relative", aggfunc="first").sort_index(axis=1)
+    wide.columns = [place_name(str(split), int(length)) for split, length in wide.columns]
+    return wide.reindex(index)
+
+
+def _seen_at(about: pd.DataFrame, made: pd.DataFrame, trace: pd.DataFrame) -> pd.DataFrame:
     """When each place out of distribution was first looked at: an evaluation, or a look while training."""
-    made = store.evaluations.table(about.index).to_pandas()
     looked = trace.assign(at=about["at"].loc[trace["run_id"]].to_numpy())
-    rows = pd.concat([_with_place(made, about), looked])
-    rows = rows[~rows["inside"]]
+    rows = pd.concat([made, looked])
+    rows = rows[rows["outside"]]
     wide = rows.pivot_table(index="run_id", columns=_PLACE, values="at", aggfunc="min").sort_index(axis=1)
     wide.columns = [place_name(str(split), int(length)) for split, length in wide.columns]
     return wide.reindex(about.index).replace({np.nan: None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +12,9 @@ import pandas as pd
 
 from genlab.errors import UserError, nearest
 from genlab.forecast.roles import part
+from genlab.tasks import lengths_in_words, mean_over_lengths
 
-__all__ = ["Kind", "Target", "Values", "parse_target", "places_of", "values_of"]
+__all__ = ["Kind", "Target", "Values", "parse_target", "places_of", "target_in_words", "values_of"]
 
 Kind = Literal["yes/no", "number", "furthest"]
 _NUMBER = r"[0-9]*\.?[0-9]+"
@@ -30,7 +32,8 @@ class Target:
         text: as it was written.
         metric: the metric, or the name of a column of a user's own table.
         split: the split, `id` unless given; None: a column of a user's own table.
-        length: one length, or None: the mean over all lengths beyond the training data.
+        length: one length, or None: the mean over all lengths tested out of distribution, training lengths of a
+            shifted split weighed as training draws them (`genlab.tasks.mean_over_lengths`).
         least: yes or no: is the value this or more; None: the value itself.
         furthest: the furthest length up to which exact match is at least this, or None.
     """
@@ -118,15 +121,57 @@ def values_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> Val
     if target.furthest is not None:
         value, censored = _furthest(found, list(places.values()), target.furthest)
     else:
-        tested = ~np.isnan(found)
-        sums, counts = np.nansum(found, axis=1), tested.sum(axis=1)
-        value = np.divide(sums, counts, out=np.full(len(table), np.nan), where=counts > 0)
+        value = mean_over_lengths(found, _weights(table, target, places))
     if target.least is not None:
         # A furthest length that is censored below the threshold may be a yes or a no: it is not known.
         unclear = np.isnan(value) | (censored & (value < target.least))
         value = np.where(unclear, np.nan, value >= target.least)
         censored = np.zeros(len(table), bool)
     return Values(value, censored)
+
+
+def _weights(table: pd.DataFrame, target: Target, places: Iterable[str]) -> np.ndarray:
+    """float[run, place]: how often training draws the length of each place; NaN where it is no training length."""
+    known = part(table, "weight")
+    names = [place.removeprefix(f"{target.metric}@") for place in places]
+    return known.reindex(columns=names).to_numpy(float)
+
+
+def target_in_words(target: Target, table: pd.DataFrame | None = None) -> str:
+    """A target as a reader is told it: what is measured, and at which lengths.
+
+    >>> outcomes = pd.DataFrame({f"exact_match@split=id,length={n}": [0.5] for n in (21, 35, 50)})
+    >>> target_in_words(parse_target("exact_match@split=id>=0.5"), pd.concat({"outcome": outcomes}, axis=1))
+    'exact match, lengths 21 to 50, at least 0.5'
+    >>> target_in_words(parse_target("furthest@0.9,split=deeper"))
+    'furthest length with exact match 0.9 or more on split deeper'
+    """
+    if target.split is None:
+        return target.text
+    name = target.metric.replace("_", " ")
+    said = f"furthest length with {name} {target.furthest:g} or more" if target.furthest is not None else name
+    lengths = [] if target.length is None else [target.length]
+    shifted, trained = target.split != "id", list[tuple[int, int]]()
+    if table is not None:
+        lengths = lengths or _lengths(table, target)
+        settings = part(table, "setting")
+        if {"min_len", "train_len"} <= set(settings):
+            trained = list(zip(settings["min_len"], settings["train_len"], strict=True))
+        # Where `id` is no training distribution, it was tested at training lengths too.
+        own = [name for name in part(table, "weight") if name.startswith("split=id,")]
+        said += " on the task's own split" if own and not shifted else ""
+    said += f" on split {target.split}" if shifted else ""
+    if lengths:
+        said += f", {lengths_in_words(lengths, trained)}"
+    elif target.furthest is None:
+        said += ", all lengths" if shifted else " beyond the training lengths"
+    return said if target.least is None else f"{said}, at least {target.least:g}"
+
+
+def _lengths(table: pd.DataFrame, target: Target) -> list[int]:
+    """The lengths that a target is about: of its outcomes, or of the rows where each is of one length."""
+    settings = part(table, "setting")
+    return list(places_of(table, target).values()) or (list(settings["length"]) if "length" in settings else [])
 
 
 def places_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> dict[str, int]:

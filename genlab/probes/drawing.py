@@ -13,7 +13,7 @@ from genlab.models import Transformer
 from genlab.probes.inputs import as_batch
 from genlab.probes.model import Stacked
 from genlab.runs.store import Store
-from genlab.tasks import make, spread
+from genlab.tasks import TrainingLaw, make, spread
 from genlab.training.batches import eval_offsets
 
 __all__ = ["draw_attention", "top_weights"]
@@ -34,13 +34,13 @@ def draw_attention(store: Store, run: str, path: Path, step: int | None = None) 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels, trained_to, unit = _panels(store, run, step)
+    panels, law, unit = _panels(store, run, step)
     shown = Figure(figsize=(2.2 * len(panels) + 1.4, 0.28 * len(next(iter(panels.values()))[0]) + 1.8))
     FigureCanvasAgg(shown)
     axes = shown.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (length, (heads, weights)) in zip(axes, panels.items(), strict=True):
         axis.imshow(weights, vmin=0, vmax=1, cmap="viridis", aspect="auto", interpolation="nearest")
-        beyond = "" if length <= trained_to else "\n(beyond training)"
+        beyond = "" if law.trains(length) else "\n(beyond training)"
         axis.set_title(f"{length} {unit}{beyond}", fontsize=9)
         axis.set_xlabel("key, by weight", fontsize=8)
         axis.set_xticks([0, 7, 15], ["1", "8", "16"], fontsize=7)
@@ -55,7 +55,9 @@ def draw_attention(store: Store, run: str, path: Path, step: int | None = None) 
         raise UserError(f"--figure {str(path)!r} cannot be written: {error}") from None
 
 
-def _panels(store: Store, run: str, step: int | None) -> tuple[dict[int, tuple[list[str], np.ndarray]], int, str]:
+def _panels(
+    store: Store, run: str, step: int | None
+) -> tuple[dict[int, tuple[list[str], np.ndarray]], TrainingLaw, str]:
     spec = store.spec(run)
     task, train = make(spec.task), spec.train
     model = Stacked(Transformer(spec.model, store.weights([run], step)))
@@ -66,7 +68,7 @@ def _panels(store: Store, run: str, step: int | None) -> tuple[dict[int, tuple[l
         offsets = torch.from_numpy(eval_offsets(task, examples, 0, spec.model))
         batch = as_batch(examples, length, torch.device("cpu"), offsets)
         found[length] = top_weights(model, batch.tokens, batch.scored, offsets)
-    return found, train.train_len, task.length_unit
+    return found, store.law(run), task.length_unit
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from genlab.runs.progress import Progress
+from genlab.tasks import TrainingLaw, place_in_words, split_in_words
 
 __all__ = ["Display", "print_factors", "print_lengths", "print_rows", "print_rules", "print_unless_told"]
 
@@ -88,10 +89,15 @@ Baselines = Mapping[tuple[str, int], Mapping[str, float]]
 """(split, length) -> exact match of each shortcut there."""
 
 
-def print_lengths(console: Console, table: pd.DataFrame, unit: str, baselines: Baselines | None = None) -> None:
-    """Exact match by length over all seeds, beside that of shortcuts; training lengths are marked."""
+def print_lengths(
+    console: Console, table: pd.DataFrame, law: TrainingLaw, unit: str, baselines: Baselines | None = None
+) -> None:
+    """Exact match by length over all seeds, beside that of shortcuts; training lengths are marked.
+
+    On a shifted split these were not trained: there they are marked as training lengths alone.
+    """
     for split, rows in table.groupby("split", sort=False):
-        title = f"exact match by length, split {split}"
+        title = f"exact match{place_in_words(str(split), rows['length'].to_numpy(), [law])}"
         shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
         at = {int(length): (baselines or {}).get((str(split), int(length)), {}) for length in rows["length"]}
         told = list(dict.fromkeys(name for own in at.values() for name in own))
@@ -103,7 +109,7 @@ def print_lengths(console: Console, table: pd.DataFrame, unit: str, baselines: B
         for row in rows.to_dict("records"):
             shown.add_row(
                 str(row["length"]),
-                "trained" if row["trained"] else "",
+                "trained" if row["in_distribution"] else "training length" if row["trained"] else "",
                 *(f"{row[name]:.3f}" for name in ("median", "low", "high")),
                 f"{round(row['share'] * row['runs'])}/{row['runs']}",
                 f"({row['share_low']:.2f}-{row['share_high']:.2f})",
@@ -112,10 +118,12 @@ def print_lengths(console: Console, table: pd.DataFrame, unit: str, baselines: B
         console.print(shown)
 
 
-def print_factors(console: Console, table: pd.DataFrame) -> None:
+def print_factors(console: Console, table: pd.DataFrame, law: TrainingLaw) -> None:
     """Exact match by a property of the examples, within and beyond the training lengths."""
-    for factor, rows in table.groupby("factor"):
-        title = f"exact match by {str(factor).replace('_', ' ')} (median run)"
+    for place, rows in table.groupby(["factor", "split"], sort=False):
+        factor, split = place  # pyright: ignore[reportGeneralTypeIssues]
+        where = place_in_words(str(split), [], [law])
+        title = f"exact match{where} by {str(factor).replace('_', ' ')} (median run)"
         shown = Table(title=title, title_justify="left", box=None, padding=(0, 2))
         for name in (str(factor).replace("_", " "), "within training lengths", "examples", "beyond", "examples"):
             shown.add_column(name, justify="right")
@@ -129,7 +137,7 @@ def print_factors(console: Console, table: pd.DataFrame) -> None:
         console.print(shown)
 
 
-def print_rules(console: Console, table: pd.DataFrame) -> None:
+def print_rules(console: Console, table: pd.DataFrame, law: TrainingLaw) -> None:
     """Which rule answers follow, where a task knows several; an answer that two rules give counts for both."""
     if table.empty:
         return
@@ -144,7 +152,7 @@ def print_rules(console: Console, table: pd.DataFrame) -> None:
             else f"{row[part]:.3f} ({row[f'{part}_low']:.3f}-{row[f'{part}_high']:.3f})"
             for part in ("within", "beyond")
         ]
-        shown.add_row(str(row["split"]), str(row["rule"]), *cells)
+        shown.add_row(split_in_words(str(row["split"]), [law]), str(row["rule"]), *cells)
     console.print(shown)
 
 

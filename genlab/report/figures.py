@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from genlab.report.tables import per_seed
-from genlab.tasks import Task
+from genlab.tasks import Task, TrainingLaw, split_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +19,10 @@ __all__ = ["exact_match_by_length"]
 _INK, _SEED, _SHADE, _CHANCE = "#1b4965", "#7fb2d1", "#eef3f6", "#b3541e"
 
 
-def exact_match_by_length(evals: pd.DataFrame, task: Task, train_len: int, title: str, path: Path) -> None:
+def exact_match_by_length(evals: pd.DataFrame, task: Task, law: TrainingLaw, title: str, path: Path) -> None:
     """Exact match against length, a panel a split: one thin line a seed, the median bold, training lengths shaded.
+
+    The shade goes from half a length below the shortest training length to half a length above the longest.
 
     Chance is drawn as a dashed line. The length axis is logarithmic where the longest length is 16 times the shortest
     or more and beyond 100. The format follows the ending of `path` (png, svg, pdf).
@@ -34,8 +36,9 @@ def exact_match_by_length(evals: pd.DataFrame, task: Task, train_len: int, title
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
     for panel, split in zip(panels, splits, strict=True):
-        _panel(panel, table.loc[split], task, train_len)
-        panel.set_title(title if len(splits) == 1 else f"split {split}", fontsize=11, loc="left")
+        _panel(panel, table.loc[split], task, law)
+        name = f"split: {split_in_words(str(split), [law])}"
+        panel.set_title(title if len(splits) == 1 else name, fontsize=11, loc="left")
     if len(splits) > 1:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     panels[0].set_ylabel("exact match")
@@ -44,9 +47,12 @@ def exact_match_by_length(evals: pd.DataFrame, task: Task, train_len: int, title
     figure.savefig(path, dpi=150)
 
 
-def _panel(panel: Axes, lines: pd.DataFrame, task: Task, train_len: int) -> None:
+def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     lengths = lines.index.to_numpy()
-    panel.axvspan(min(lengths.min(), 1) - 0.5, train_len + 0.5, color=_SHADE, zorder=0, label="training lengths")
+    ends = (law.min_len - 0.5, law.train_len + 0.5)
+    panel.axvspan(*ends, color=_SHADE, zorder=0, label="training lengths")
     for i, run in enumerate(lines.columns):
         seed = lines[run].dropna()
         panel.plot(seed.index, seed, color=_SEED, lw=0.9, zorder=2, label="one seed" if i == 0 else None)
@@ -55,9 +61,13 @@ def _panel(panel: Axes, lines: pd.DataFrame, task: Task, train_len: int) -> None
     panel.plot(lengths, median, color=_INK, lw=2.4, marker="o", ms=3.5, zorder=3, label=label)
     chance = [task.chance(int(length)) for length in lengths]
     panel.plot(lengths, chance, color=_CHANCE, lw=1.2, ls="--", zorder=1, label="chance")
+    low, high = min(lengths.min(), law.min_len) - 0.5, max(lengths.max(), law.train_len) + 0.5
     if lengths.max() > 100 and lengths.max() >= 16 * lengths.min():
         panel.set_xscale("log")
-    panel.set_xlim(left=min(lengths.min(), 1) - 0.5)
+        low = max(low, 0.5)
+    else:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.set_xlim(low, high)
     panel.set_ylim(-0.03, 1.03)
     panel.set_yticks(np.linspace(0, 1, 6))
     panel.set_xlabel(f"length ({task.length_unit})")

@@ -16,7 +16,7 @@ from genlab.report.display import print_rows
 from genlab.report.run_table import filtered, run_table, summary
 from genlab.runs.failures import read_failures
 from genlab.runs.store import Store
-from genlab.tasks import task_class
+from genlab.tasks import split_in_words, task_class
 
 __all__ = ["show_comparison", "show_runs"]
 
@@ -144,7 +144,8 @@ def show_comparison(which: Sequence[str], store_path: Path | None, as_json: bool
     print_rows(console, ["", *which], [[name, *row.values()] for name, row in settings.items()])
     console.print("\nexact match, median over runs")
     rows = zip(medians.index, medians.to_numpy(), strict=True)
-    shown = [[split, length, *map(_cell, values)] for (split, length), values in rows]
+    laws = [store.law(run) for runs in sets.values() for run in runs["run_id"]]
+    shown = [[split_in_words(split, laws), length, *map(_cell, values)] for (split, length), values in rows]
     print_rows(console, ["split", "length", *which], shown)
 
 

@@ -14,8 +14,9 @@ from genlab.forecast.roles import part
 from genlab.forecast.rules import in_and_out
 from genlab.forecast.splits import settings_of
 from genlab.forecast.tables import table as grid_table
-from genlab.forecast.targets import Target, parse_target, values_of
+from genlab.forecast.targets import Target, parse_target, target_in_words, values_of
 from genlab.runs.store import Store
+from genlab.tasks import TrainingLaw, place_in_words
 
 __all__ = ["ReportData", "read_report"]
 
@@ -46,8 +47,18 @@ class ReportData:
 
     @property
     def measured(self) -> str:
-        """What `value` is, in the words of the target."""
-        return self.target.text.partition(">=")[0]
+        """What `value` is, in words."""
+        return target_in_words(replace(self.target, least=None), self.table)
+
+    @property
+    def laws(self) -> list[TrainingLaw]:
+        """Of the training lengths of the runs."""
+        return [self.store.law(str(run)) for run in self.table.index]
+
+    @property
+    def traced(self) -> str:
+        """What `trace` has of the runs while they trained, out of distribution, in words."""
+        return f"exact match{place_in_words(self.target.split or 'id', self.trace.attrs['lengths'], self.laws)}"
 
     @property
     def inside(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genlab.errors import UserError
 from genlab.forecast.judge import By
+from genlab.forecast.targets import target_in_words
 from genlab.report.html_data import ReportData, read_report
 from genlab.report.html_forecast import each_run, predictors
 from genlab.report.html_patterns import patterns
@@ -40,7 +41,8 @@ def write_report(
         ("runs", "Each run", each_run),
         ("attention", "Attention of the best, median and worst run", patterns),
     ]
-    intro = f"<p>{len(data.table)} runs, {len(data.cells)} settings; target {escape(data.target.text)}</p>"
+    said = target_in_words(data.target, data.table)
+    intro = f"<p>{len(data.table)} runs, {len(data.cells)} settings; target: {escape(said)}</p>"
     made = [(name, heading, draw(data)) for name, heading, draw in sections]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(f"Report of {grid}", intro, made, data.cells), encoding="utf-8")

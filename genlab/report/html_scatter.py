@@ -20,10 +20,8 @@ def in_against_out(data: ReportData) -> str:
     ends = chart("in against out of distribution", "exact match in distribution", data.measured, points, None)
     drawn = figure(ends, "a point a run, when it had been trained: the target above its in-distribution exact match")
     if len(data.trace):
-        outside = f"exact match on {data.target.split or 'id'}"
-        paths = chart(
-            "in against out of distribution over training", "exact match in distribution", outside, _paths(data), UNIT
-        )
+        name = "in against out of distribution over training"
+        paths = chart(name, "exact match in distribution", data.traced, _paths(data), UNIT)
         drawn += figure(paths, "over training: a path a run, from its first look to its last, where the point is")
     return f'<div class="figures">{drawn}</div>'
 

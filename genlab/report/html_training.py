@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -11,9 +12,13 @@ from genlab.forecast.roles import part
 from genlab.report.html_data import ReportData
 from genlab.report.page import figure, table_of
 from genlab.report.svg import UNIT, Series, chart
-from genlab.report.tables import FIT, wilson
+from genlab.report.tables import wilson
+from genlab.tasks import FIT, TrainingLaw, fitted, place_in_words, split_in_words
 
 __all__ = ["by_length", "over_training", "trained"]
+
+_SHOWN = 4
+"""Ranges of training lengths that a caption names."""
 
 
 def trained(data: ReportData) -> str:
@@ -22,7 +27,7 @@ def trained(data: ReportData) -> str:
     rows: list[tuple[str, ...]] = []
     for i, name in enumerate(data.cells):
         inside, value = data.inside[cell == i], data.value[cell == i]
-        hits = int((inside >= FIT).sum())
+        hits = int(fitted(inside).sum())
         low, high = wilson(hits, len(inside))
         known = value[~np.isnan(value)]
         spread = [f"{q:.3f}" for q in np.quantile(known, [0, 0.5, 1])] if len(known) else ["-"] * 3
@@ -31,14 +36,15 @@ def trained(data: ReportData) -> str:
     same = [f"{n} {settings[n].iloc[0]}" for n in settings if settings[n].nunique(dropna=False) == 1]
     head = ("setting", "runs", "fit (95 % of the share)", f"{data.measured}, median", "lowest", "highest")
     about = f'<details><summary>the same in all runs</summary><p class="dim">{escape(", ".join(same))}</p></details>'
-    caption = "fit: exact match 0.99 or more in distribution"
+    caption = f"fit: exact match {FIT:g} or more in distribution, lengths weighed as training draws them"
     return table_of(head, rows, caption, range(len(data.cells))) + about
 
 
 def by_length(data: ReportData) -> str:
     """A chart a split: a thin line a run, the median of each setting bold; the medians as a table."""
     figures: list[str] = []
-    longest = float(part(data.table, "setting")["train_len"].max())
+    laws = data.laws
+    trained = _lengths_trained(laws)
     rows, of_rows = list[tuple[str, ...]](), list[int]()
     for split, of_split in data.exact.groupby("split", sort=False):
         series = [
@@ -50,13 +56,21 @@ def by_length(data: ReportData) -> str:
             middle = of_cell.groupby("length")["value"].median()
             name = f"median, {data.cells[int(str(number))]}"
             series.append(Series(name, middle.index.tolist(), middle.tolist(), int(str(number)), "median"))
-            rows += [(data.cells[int(str(number))], str(split), str(n), f"{v:.3f}") for n, v in middle.items()]
+            cell = (data.cells[int(str(number))], split_in_words(str(split), laws))
+            rows += [(*cell, str(n), f"{v:.3f}") for n, v in middle.items()]
             of_rows += [int(str(number))] * len(middle)
-        drawn = chart(f"exact match by length, split {split}", "length", "exact match", series, UNIT)
-        caption = f"split {split}; trained up to {longest:g}; thin: a run, bold: the median of a setting"
-        figures.append(figure(drawn, caption))
+        said = f"exact match{place_in_words(str(split), of_split['length'].unique(), laws)}"
+        drawn = chart(said, "length", "exact match", series, UNIT)
+        figures.append(figure(drawn, f"{said}; {trained}; thin: a run, bold: the median of a setting"))
     numbers = table_of(("setting", "split", "length", "median"), rows, "medians over runs", of_rows)
     return f'<div class="figures">{"".join(figures)}</div><details><summary>as numbers</summary>{numbers}</details>'
+
+
+def _lengths_trained(laws: Sequence[TrainingLaw]) -> str:
+    """The training lengths of runs, in words."""
+    ends = sorted({law.ends for law in laws})
+    told = ", ".join(f"{low} to {high}" for low, high in ends[:_SHOWN]) + (", ..." if len(ends) > _SHOWN else "")
+    return f"training lengths {told}"
 
 
 def over_training(data: ReportData) -> str:
@@ -69,7 +83,7 @@ def over_training(data: ReportData) -> str:
 
 
 def _by_step(data: ReportData, rows: pd.DataFrame, column: str, y_range: tuple[float, float] | None) -> str:
-    names = {"exact_match": "exact match in distribution", "outside": f"exact match on {data.target.split or 'id'}"}
+    names = {"exact_match": "exact match in distribution", "outside": data.traced}
     name = names.get(column, column)
     series = [
         Series(str(run), own["step"].tolist(), own[column].tolist(), data.cell[str(run)])

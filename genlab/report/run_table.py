@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from genlab.errors import UserError, unknown
-from genlab.report.tables import FIT, wilson
+from genlab.report.tables import wilson
+from genlab.runs.laws import laws_of, means_by, placed
 from genlab.runs.store import Store
-from genlab.tasks import task_class
+from genlab.tasks import fitted
 
 __all__ = ["filtered", "run_table", "summary"]
 
@@ -28,36 +28,28 @@ _OPERATORS = {
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.+?)\s*")
 _FEW = 10_000
 """Runs below which evaluations are picked out rather than all taken."""
-_HIDDEN = ("history", "weights", "again")
+_HIDDEN = ("history", "weights", "again", "law")
 
 
 def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFrame:
-    """A row a run, oldest first. The first column is `run_id`; `exact_match_in` is the mean of exact match over the
-    tested lengths within the training lengths, on the in-distribution split; `exact_match_out` that of all else."""
-    runs = store.runs().drop(columns=list(_HIDDEN))
+    """A row a run, oldest first. The first column is `run_id`; `exact_match_in` is the mean of exact match in
+    distribution, lengths weighed as training draws them; `exact_match_out` that of all that was tested out of it."""
+    runs = store.runs()
     if run_ids is not None:
         wanted = pc.is_in(pa.array(runs["run_id"]), pa.array(list(run_ids), pa.string()))
         runs = runs[wanted.to_numpy(zero_copy_only=False)].reset_index(drop=True)
+    shown = runs.drop(columns=list(_HIDDEN))
     if runs.empty:
-        return runs.assign(exact_match_in=[], exact_match_out=[])
+        return shown.assign(exact_match_in=[], exact_match_out=[])
     few = run_ids is not None and len(runs) < _FEW
     exact = store.evals(runs["run_id"] if few else None, metric="exact_match")
-    row = pd.Index(runs["run_id"]).get_indexer(exact["run_id"])  # -1: of a run that is not asked for
-    inside = exact["length"].to_numpy() <= runs["train_len"].to_numpy()[row]
-    inside &= exact["split"].to_numpy() == _home_splits(runs)[row]
-    values = exact["value"].to_numpy()
-    for column, chosen in (("exact_match_in", inside & (row >= 0)), ("exact_match_out", ~inside & (row >= 0))):
-        counts = np.bincount(row[chosen], minlength=len(runs))
-        sums = np.bincount(row[chosen], weights=values[chosen], minlength=len(runs))
-        runs[column] = np.divide(sums, counts, out=np.full(len(runs), np.nan), where=counts > 0)
-    return runs
-
-
-def _home_splits(runs: pd.DataFrame) -> np.ndarray:
-    """The split that is in distribution, for each run (as `genlab.tasks.in_distribution` has it)."""
-    own = {name: task_class(name).train_split for name in runs["task"].unique()}
-    pairs = zip(runs["task"], runs["train_split"], strict=True)
-    return np.array(["id" if drawn == own[task] else drawn for task, drawn in pairs], dtype=object)
+    if not few:
+        exact = exact[exact["run_id"].isin(set(runs["run_id"]))]
+    rows = placed(exact, laws_of(store, runs))
+    for column, side in (("exact_match_in", "inside"), ("exact_match_out", "outside")):
+        means = means_by(rows[rows[side]], ["run_id"])
+        shown[column] = means.reindex(runs["run_id"]).to_numpy()
+    return shown
 
 
 def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
@@ -108,7 +100,7 @@ def summary(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for values, cell in runs.groupby(list(by), dropna=False):
         inside, beyond = cell["exact_match_in"].dropna(), cell["exact_match_out"].dropna()
-        hits = int((inside >= FIT).sum())
+        hits = int(fitted(inside).sum())
         low, high = wilson(hits, len(inside)) if len(inside) else (None, None)
         row: dict[str, object] = dict(zip(by, values if isinstance(values, tuple) else (values,), strict=True))
         row |= {"runs": len(cell), "diverged": int((cell["status"] == "diverged").sum())}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-__all__ = ["FIT", "by_factor", "by_length", "by_rule", "fit_share", "per_seed", "wilson"]
+from genlab.tasks import TrainingLaw, fitted, mean_over_lengths
 
-FIT = 0.99
-"""Exact match from which a run counts as right."""
+__all__ = ["by_factor", "by_length", "by_rule", "fit_share", "per_seed", "wilson"]
 
 _RULE = "rule|"
 """How the name of a metric begins that is the share of answers a rule gives."""
@@ -27,22 +27,24 @@ def per_seed(evals: pd.DataFrame, metric: str = "exact_match") -> pd.DataFrame:
     return chosen.pivot_table(index=["split", "length"], columns="run_id", values="value", aggfunc="last")
 
 
-def by_length(evals: pd.DataFrame, train_len: int, metric: str = "exact_match") -> pd.DataFrame:
+def by_length(evals: pd.DataFrame, law: TrainingLaw, metric: str = "exact_match") -> pd.DataFrame:
     """A row a (split, length): median, low and high over runs, share of runs at 0.99 or more with its interval.
 
-    Columns: split, length, trained (a training length), runs, median, low, high, share, share_low, share_high.
+    Columns: split, length, trained (a training length), in_distribution, runs, median, low, high, share, share_low,
+    share_high.
     """
     rows: list[dict[str, object]] = []
     for place, values in per_seed(evals, metric).iterrows():
         split, length = place  # pyright: ignore[reportGeneralTypeIssues]
         values = values.dropna()
-        hits = int((values >= FIT).sum())
+        hits = int(fitted(values).sum())
         low, high = wilson(hits, len(values))
         rows.append(
             {
                 "split": split,
                 "length": int(length),
-                "trained": int(length) <= train_len,
+                "trained": bool(law.trains(int(length))),
+                "in_distribution": not law.outside(split, int(length)),
                 "runs": len(values),
                 "median": float(values.median()),
                 "low": float(values.min()),
@@ -55,65 +57,82 @@ def by_length(evals: pd.DataFrame, train_len: int, metric: str = "exact_match") 
     return pd.DataFrame(rows)
 
 
-def fit_share(evals: pd.DataFrame, split: str, train_len: int) -> dict[str, float]:
-    """How many runs learned what they were trained on: mean exact match 0.99 or more within the training lengths.
+def fit_share(evals: pd.DataFrame, law: TrainingLaw) -> dict[str, float] | None:
+    """How many runs learned what they were trained on: mean exact match in distribution is 0.99 or more.
 
-    Returns `runs`, `share` of them, and `low` and `high` of its interval.
+    Training lengths are weighed as training draws them.
+
+    Returns:
+        `runs`, `share` of them, and `low` and `high` of its interval; None where none was evaluated in distribution.
     """
-    inside = per_seed(evals).loc[split]
-    means = inside[inside.index <= train_len].mean()
-    hits = int((means >= FIT).sum())
-    low, high = wilson(hits, len(means))
-    return {"runs": len(means), "share": hits / len(means), "low": low, "high": high}
+    table = per_seed(evals)
+    places = table.index.to_frame()
+    inside = table[law.inside(places["split"], places["length"])]
+    if inside.empty:
+        return None
+    lengths = inside.index.get_level_values("length").to_numpy(np.int64)
+    means = mean_over_lengths(inside.to_numpy(float).T, law.relative(lengths))
+    hits, runs = int(fitted(means).sum()), int((~np.isnan(means)).sum())
+    low, high = wilson(hits, runs)
+    return {"runs": runs, "share": hits / runs, "low": low, "high": high}
 
 
-def by_factor(evals: pd.DataFrame, train_len: int) -> pd.DataFrame:
+def by_factor(evals: pd.DataFrame, law: TrainingLaw) -> pd.DataFrame:
     """Exact match by a property of the example (longest carry chain), within and beyond the training lengths.
 
-    Columns: factor, value, within, beyond (medians over runs), n_within, n_beyond (examples a run).
+    Examples of a training length count as often as training draws it; beyond, all count alike.
+
+    Columns: split, factor, value, within, beyond (medians over runs), n_within, n_beyond (examples a run).
     """
-    chosen = evals[evals["metric"].str.startswith("exact_match|")].copy()
+    chosen = evals[evals["metric"].str.startswith("exact_match|")]
     if chosen.empty:
-        return pd.DataFrame(columns=["factor", "value", "within", "n_within", "beyond", "n_beyond"])
+        return pd.DataFrame(columns=["split", "factor", "value", "within", "n_within", "beyond", "n_beyond"])
     named = chosen["metric"].str.extract(r"\|(?P<factor>[^=]+)=(?P<level>.+)")
     chosen = chosen.assign(factor=named["factor"], level=named["level"].astype(int))
-    chosen["hits"] = chosen["value"] * chosen["n"]
     rows: list[dict[str, object]] = []
-    for (factor, level), group in chosen.groupby(["factor", "level"]):
-        row: dict[str, object] = {"factor": factor, "value": int(level)}
-        for name, part in (
-            ("within", group[group["length"] <= train_len]),
-            ("beyond", group[group["length"] > train_len]),
-        ):
-            sums = part.groupby("run_id")[["hits", "n"]].sum()
-            row[name] = float((sums["hits"] / sums["n"]).median()) if len(sums) else None
-            row[f"n_{name}"] = int(sums["n"].max()) if len(sums) else 0
+    for place, group in chosen.groupby(["split", "factor", "level"], sort=False):
+        split, factor, level = place  # pyright: ignore[reportGeneralTypeIssues]
+        row: dict[str, object] = {"split": split, "factor": factor, "value": int(level)}
+        for name, part in _within_and_beyond(group, law):
+            shares = _shares(part, law)
+            row[name] = float(shares.median()) if len(shares) else None
+            row[f"n_{name}"] = int(part.groupby("run_id")["n"].sum().max()) if len(part) else 0
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).sort_values(["split", "factor", "value"], ignore_index=True)
 
 
-def by_rule(evals: pd.DataFrame, train_len: int) -> pd.DataFrame:
+def by_rule(evals: pd.DataFrame, law: TrainingLaw) -> pd.DataFrame:
     """The share of answers that each rule gives, a row a (split, rule), within and beyond the training lengths.
+
+    Answers at a training length count as often as training draws it; beyond, all count alike.
 
     Columns: split, rule, and for `within` and `beyond` the median, lowest and highest run (`within`, `within_low`,
     `within_high`; None where there are no such lengths).
     """
-    chosen = evals[evals["metric"].str.startswith(_RULE)].copy()
+    chosen = evals[evals["metric"].str.startswith(_RULE)]
     if chosen.empty:
         return pd.DataFrame(columns=["split", "rule", "within", "beyond"])
-    chosen["rule"] = chosen["metric"].str.removeprefix(_RULE)
-    chosen["hits"] = chosen["value"] * chosen["n"]
+    chosen = chosen.assign(rule=chosen["metric"].str.removeprefix(_RULE))
     rows: list[dict[str, object]] = []
     for place, group in chosen.groupby(["split", "rule"], sort=False):
         split, rule = place  # pyright: ignore[reportGeneralTypeIssues]
         row: dict[str, object] = {"split": split, "rule": rule}
-        for name, part in (
-            ("within", group[group["length"] <= train_len]),
-            ("beyond", group[group["length"] > train_len]),
-        ):
-            sums = part.groupby("run_id")[["hits", "n"]].sum()
-            shares = sums["hits"] / sums["n"]
+        for name, part in _within_and_beyond(group, law):
+            shares = _shares(part, law)
             kinds = {name: shares.median(), f"{name}_low": shares.min(), f"{name}_high": shares.max()}
             row |= {kind: float(value) if len(shares) else None for kind, value in kinds.items()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _within_and_beyond(rows: pd.DataFrame, law: TrainingLaw) -> list[tuple[str, pd.DataFrame]]:
+    trained = law.trains(rows["length"].to_numpy(np.int64))
+    return [("within", rows[trained]), ("beyond", rows[~trained])]
+
+
+def _shares(rows: pd.DataFrame, law: TrainingLaw) -> pd.Series:
+    """The value of each run over all of its examples, those of a training length as often as training draws it."""
+    relative = law.relative(rows["length"].to_numpy(np.int64))
+    n = rows["n"] * np.where(np.isnan(relative), 1.0, relative)
+    sums = pd.DataFrame({"run_id": rows["run_id"], "hits": rows["value"] * n, "n": n}).groupby("run_id").sum()
+    return sums["hits"] / sums["n"]

@@ -23,7 +23,7 @@ from genlab.runs.grids import wanted_runs, without_steps
 from genlab.runs.plan import Plan
 from genlab.runs.store import Store
 from genlab.spec import ModelConfig, RunSpec
-from genlab.tasks import Task, in_distribution, make
+from genlab.tasks import FIT, Task, TrainingLaw, make
 
 __all__ = ["Outcome", "evaluate_and_show", "outcome", "train_and_show"]
 
@@ -35,6 +35,7 @@ class Outcome:
     """What a group of runs of one configuration did, from the store.
 
     Attributes:
+        law: of their training lengths.
         lengths: `tables.by_length`; factors: `tables.by_factor`; rules: `tables.by_rule`.
         judged: metric -> `tables.by_length` of it.
         fit: share of runs that fit in distribution, or None where that was not evaluated.
@@ -44,6 +45,7 @@ class Outcome:
     runs: list[str]
     statuses: list[str]
     evals: pd.DataFrame
+    law: TrainingLaw
     lengths: pd.DataFrame
     factors: pd.DataFrame
     rules: pd.DataFrame
@@ -66,7 +68,7 @@ class Outcome:
         task, model = self.spec.task, self.spec.model
         shape = f"{model.n_layers} layers, d_model {model.d_model}, {model.positions} positions"
         title = f"{task.name} ({task.format}), {shape}"
-        exact_match_by_length(self.evals, self.task, self.spec.train.train_len, title, path)
+        exact_match_by_length(self.evals, self.task, self.law, title, path)
 
     def as_json(self) -> dict[str, Any]:
         """All of it as one JSON document."""
@@ -87,16 +89,16 @@ class Outcome:
 
     def print(self, console: Console) -> None:
         """Tables, the share that fit, and the ids."""
-        print_lengths(console, self.lengths, self.task.length_unit, self.baselines)
+        print_lengths(console, self.lengths, self.law, self.task.length_unit, self.baselines)
         for name, table in self.judged.items():
             console.print(f"\nscored by {name} (free decoding):")
-            print_lengths(console, table, self.task.length_unit)
-        print_factors(console, self.factors)
-        print_rules(console, self.rules)
+            print_lengths(console, table, self.law, self.task.length_unit)
+        print_factors(console, self.factors, self.law)
+        print_rules(console, self.rules, self.law)
         if self.fit:
             hits, runs = round(self.fit["share"] * self.fit["runs"]), self.fit["runs"]
             interval = f"{self.fit['low']:.2f} to {self.fit['high']:.2f}"
-            console.print(f"fit in distribution (0.99 or more): {hits} of {runs} runs, 95 % interval {interval}")
+            console.print(f"fit in distribution ({FIT:g} or more): {hits} of {runs} runs, 95 % interval {interval}")
         for status in sorted({s for s in self.statuses if s != "finished"}):
             console.print(f"{self.statuses.count(status)} of {len(self.runs)} runs {status}")
 
@@ -109,22 +111,19 @@ def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None
     """
     spec = store.spec(runs[0])
     found = store.evals(runs) if evals is None else evals
-    train, task = spec.train, make(spec.task)
-    inside = in_distribution(task, train).name
-    has_inside = ((found["split"] == inside) & (found["length"] <= train.train_len)).any()
-    judged = {
-        name: by_length(found, train.train_len, name) for name in task.judges if (found["metric"] == name).any()
-    }
+    task, law = make(spec.task), store.law(runs[0])
+    judged = {name: by_length(found, law, name) for name in task.judges if (found["metric"] == name).any()}
     return Outcome(
         spec,
         list(runs),
         [store.entry(run)["status"] for run in runs],
         found,
-        by_length(found, train.train_len),
-        by_factor(found, train.train_len),
-        by_rule(found, train.train_len),
+        law,
+        by_length(found, law),
+        by_factor(found, law),
+        by_rule(found, law),
         judged,
-        fit_share(found, inside, train.train_len) if has_inside else None,
+        fit_share(found, law),
     )
 
 

@@ -23,12 +23,13 @@ __all__ = ["Commit", "Entry", "Index", "entries_of", "flat_spec", "prefer"]
 
 Entry = dict[str, Any]
 """What is known of a committed run: run_id, stack, status, step, at, history, weights, kept (step, as text -> the
-file of the weights then), again, environment, spec."""
+file of the weights then), again, law (of its training lengths, as text; None in records without one), environment,
+spec."""
 
 Commit = tuple[str, str, str]
 """One commit of one run, of which there may be several: run_id, stack, at."""
 
-_PLAIN = ("run_id", "stack", "status", "step", "at", "history", "weights", "again")
+_PLAIN = ("run_id", "stack", "status", "step", "at", "history", "weights", "again", "law")
 _NEEDED = ("stack", "history", "environment", "at", "runs")
 _FIELD = "field."
 """How the columns of a spec's fields begin in a compacted table."""
@@ -86,6 +87,10 @@ class Index:
         kept = found[0].kept[found[1]] if isinstance(found, tuple) else found["kept"]
         return dict(sorted((int(step), name) for step, name in kept.items()))
 
+    def law(self, run_id: str) -> str | None:
+        """The law of a run's training lengths, as text; None where its record has none."""
+        return self._field(run_id, "law")
+
     def history(self, run_id: str) -> str:
         """The file that holds the history of a run."""
         return self._field(run_id, "history")
@@ -112,7 +117,8 @@ class Index:
             frames.append(table.fields(rows))
         if not frames:
             return pd.DataFrame(columns=list(_PLAIN))
-        return pd.concat(frames, ignore_index=True).sort_values(["at", "run_id"], ignore_index=True)
+        frame = pd.concat(frames, ignore_index=True).sort_values(["at", "run_id"], ignore_index=True)
+        return frame if "law" in frame else frame.assign(law=None)  # old tables alone
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -204,7 +210,8 @@ class _Table:
 
     def __init__(self, path: Path):
         self._path = path
-        self._columns: dict[str, list[Any]] = read_table(path, [*_PLAIN, "environment"]).to_pydict()
+        table = read_table(path, [*_PLAIN, "environment"])
+        self._columns: dict[str, list[Any]] = {"law": [None] * table.num_rows, **table.to_pydict()}
 
     def column(self, name: str) -> list[Any]:
         return self._columns[name]
@@ -289,7 +296,7 @@ def entries_of(record: Mapping[str, Any]) -> list[Entry]:
         "again": record.get("again", False),
         "weights": record.get("weights", f"{record['stack']}.safetensors"),
     }
-    return [{"kept": {}, **run, **shared} for run in record["runs"]]
+    return [{"kept": {}, "law": None, **run, **shared} for run in record["runs"]]
 
 
 def _commit(entry: Entry) -> Commit:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from genlab.errors import UserError, nearest, unknown
 from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
-from genlab.tasks import Task, in_distribution, make, spread, task_class
+from genlab.tasks import Task, in_distribution, make, spread, task_class, training_law
 from genlab.tasks import spec as task_spec
 
 __all__ = [
@@ -179,6 +179,8 @@ def plan(
         made.check_pool(train.train_split, train.min_len, train.train_len, train.pool)
     if train.mix:
         made.check_lengths(*train.mixed_in)
+    if train.until is not None and "until_weights" not in values and not training_law(made, train).uniform:
+        train = build(TrainConfig, {**train.model_dump(), "until_weights": "law"})
     if model.given_positions:
         made.check_ids(model.given_positions)
     own = train_len == defaults.get("train_len") and not params and not _SIZES & set(given)

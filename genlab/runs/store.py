@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,7 +36,9 @@ from genlab.runs.evaluations import EVAL_COLUMNS, Evaluations
 from genlab.runs.files import StoreWriteError, read_json, read_table, remove_seen, seen, write_json, write_table
 from genlab.runs.groups import Groups
 from genlab.runs.index import Index
+from genlab.runs.laws import law_of, means_by, placed
 from genlab.spec import RunSpec
+from genlab.tasks import TrainingLaw
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,6 +134,7 @@ class Store:
                 "step": s.step,
                 "spec": s.spec.model_dump(mode="json"),
                 "kept": {str(step): name for step, name in steps.items() if step in s.kept},
+                "law": law_of(s.spec).as_text(),
             }
             for s in states
         ]
@@ -167,6 +171,11 @@ class Store:
         """The spec of a committed run."""
         return RunSpec.model_validate(self.entry(run_id)["spec"])
 
+    def law(self, run_id: str) -> TrainingLaw:
+        """The law of the training lengths of a committed run."""
+        text = self.index.law(run_id)
+        return law_of(self.spec(run_id)) if text is None else TrainingLaw.from_text(text)
+
     def runs(self) -> pd.DataFrame:
         """A row a committed run: run_id, status, step, at and every field of its spec; oldest first."""
         return self.index.frame()
@@ -193,10 +202,21 @@ class Store:
     def history(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Rows of (run_id, step, loss, lr, exact_match, seconds, grad_norm, grad_norm_max), one a measurement.
 
-        Exact match is in distribution; gradient norms, which are before clipping, are NaN where they were not kept.
+        Exact match is in distribution, lengths weighed as training draws them, whatever `until` went by; gradient
+        norms, which are before clipping, are NaN where they were not kept.
         """
         found = self._history(run_ids)
-        return found[found["split"].isna()].drop(columns=_TRACE).reset_index(drop=True)
+        measured = found[found["split"].isna()].drop(columns=_TRACE).reset_index(drop=True)
+        return measured.assign(exact_match=self._weighed(measured, found[found["metric"] == "exact_match"]))
+
+    def _weighed(self, measured: pd.DataFrame, traced: pd.DataFrame) -> pd.Series:
+        """Exact match of each measurement, weighed anew from its lengths where all of them did not count alike."""
+        laws = {run: self.law(run) for run in measured["run_id"].unique()}
+        traced = traced[traced["run_id"].map({run: not law.uniform for run, law in laws.items()}).astype(bool)]
+        rows = placed(traced, laws)
+        means = means_by(rows[rows["inside"]], ["run_id", "step"])
+        again = means.reindex(pd.MultiIndex.from_frame(measured[["run_id", "step"]])).to_numpy()
+        return measured["exact_match"].where(np.isnan(again), again)
 
     def trace(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Evaluations made while training: rows of (run_id, step, split, length, metric, value, n)."""

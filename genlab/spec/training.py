@@ -55,6 +55,9 @@ class TrainConfig(Frozen):
     )
     average_steps: int = Field(0, ge=0, description="final weights are the mean after each of the last N steps")
     until: float | None = Field(None, gt=0, le=1, description="stop once in-distribution exact match stays at this")
+    until_weights: Literal["equal", "law"] = Field(
+        "equal", description="how until's exact match weighs training lengths: alike, or as training draws them (law)"
+    )
     eval_every: int = Field(250, ge=1, description="steps between in-distribution evaluations")
     dtype: Literal["float32", "tf32", "bfloat16", "float64"] = Field(
         "float32", description="precision of the matrix products (weights stay float32 or float64)"
@@ -63,7 +66,7 @@ class TrainConfig(Frozen):
     data_seed: int = Field(0, ge=0, description="seed of the training examples")
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"mix", "mix_split", "mix_len", "spectral_decoupling", "average_steps"}
+        {"mix", "mix_split", "mix_len", "spectral_decoupling", "average_steps", "until_weights"}
     )
 
     @property
@@ -97,6 +100,8 @@ class TrainConfig(Frozen):
             )
         if self.lengths_per_batch > self.batch_size:
             raise ValueError(f"lengths_per_batch {self.lengths_per_batch} is above batch_size {self.batch_size}")
+        if self.until is None and self.until_weights != "equal":
+            raise ValueError("until_weights says what until goes by; give until")
         if not all(0 <= b < 1 for b in self.betas):
             raise ValueError(f"betas {self.betas} must lie in [0, 1)")
         self._check_interventions()

@@ -3,25 +3,44 @@
 from genlab.tasks.base import Examples, Part, Task, Vocab, assemble, hint_names, split_map
 from genlab.tasks.check import ContractError, check_task
 from genlab.tasks.registry import load_plugin, make, names, plugins, register, spec, task_class
-from genlab.tasks.splits import in_distribution, spread
+from genlab.tasks.splits import (
+    FIT,
+    TrainingLaw,
+    fitted,
+    in_distribution,
+    lengths_in_words,
+    mean_over_lengths,
+    place_in_words,
+    split_in_words,
+    spread,
+    training_law,
+)
 
 __all__ = [
+    "FIT",
     "ContractError",
     "Examples",
     "Part",
     "Task",
+    "TrainingLaw",
     "Vocab",
     "assemble",
     "check_task",
+    "fitted",
     "hint_names",
     "in_distribution",
+    "lengths_in_words",
     "load_plugin",
     "make",
+    "mean_over_lengths",
     "names",
+    "place_in_words",
     "plugins",
     "register",
     "spec",
+    "split_in_words",
     "split_map",
     "spread",
     "task_class",
+    "training_law",
 ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from genlab.models import Model
 from genlab.spec import RunSpec, Split
-from genlab.tasks import Task, in_distribution, spread
+from genlab.tasks import Task, TrainingLaw, in_distribution, spread, training_law
 from genlab.training.evaluate import evaluate
 
-__all__ = ["check_of", "looked_at"]
+__all__ = ["check_law", "check_of", "looked_at"]
 
 _ID_LENGTHS, _ID_EXAMPLES = 8, 64
 """The in-distribution check while training: how many lengths, examples at each."""
@@ -28,12 +26,27 @@ def check_of(task: Task, spec: RunSpec) -> Split:
     return inside.at(spread(lengths, _ID_LENGTHS), _ID_EXAMPLES)
 
 
+def check_law(task: Task, spec: RunSpec) -> TrainingLaw:
+    """How the check of a run weighs its lengths: as training draws them.
+
+    Only where `until` ends the run is that part of what the run is, and its spec says which: runs from before there
+    was a choice weighed all lengths alike, and end at the same step again.
+    """
+    law = training_law(task, spec.train)
+    if spec.train.until is None or spec.train.until_weights == "law":
+        return law
+    return law.flat()
+
+
 def looked_at(
-    model: Model, task: Task, splits: Sequence[Sequence[Split]]
+    model: Model, task: Task, splits: Sequence[Sequence[Split]], laws: Sequence[TrainingLaw]
 ) -> tuple[list[float], list[list[TraceRow]]]:
     """Evaluate each run of a stack at its own splits, the first of which is its check.
 
     Runs whose splits differ in lengths alone share the passes.
+
+    Args:
+        laws: how the check of each run weighs its lengths (`check_law`).
 
     Returns:
         Mean exact match of each run's check, and rows (split, length, n, metric, value) for each run.
@@ -51,7 +64,8 @@ def looked_at(
                     rows[run] += [{**about, "metric": name, "value": value} for name, value in values.items()]
                     if number == 0:
                         inside[run].append(values["exact_match"])
-    return [float(np.mean(values)) for values in inside], rows
+    checks = zip(laws, inside, (own[0].lengths for own in splits), strict=True)
+    return [law.mean(values, lengths) for law, values, lengths in checks], rows
 
 
 def _alike(splits: Sequence[Split | None]) -> list[tuple[Split, list[int]]]:

@@ -13,7 +13,7 @@ from genlab.spec import RunSpec, Split
 from genlab.tasks import Task
 from genlab.training.ahead import Batches
 from genlab.training.capture import GRAIN, Captured, can_capture
-from genlab.training.looks import check_of, looked_at
+from genlab.training.looks import check_law, check_of, looked_at
 from genlab.training.optimizer import Adam, learning_rate
 from genlab.training.places import Places, moved
 from genlab.training.state import RunState, Status, stack_key
@@ -67,6 +67,7 @@ class Stack:
         self._keep = frozenset(keep)
         self._kept = [dict(s.kept) for s in states]
         self._splits = [[check_of(task, spec), *watched(spec)] for spec in self.specs]
+        self._laws = [check_law(task, spec) for spec in self.specs]
         self._captures = device.type == "cuda" and can_capture(self.specs[0])
         recur = self._captures or self.train.dtype == "bfloat16"  # oneDNN too makes a program for each new shape
         self._batches = Batches(task, self.specs, GRAIN if recur else 1, makers)
@@ -146,7 +147,7 @@ class Stack:
     def _evaluate(self) -> list[float]:
         """Add to each run's trace; the exact match of each in distribution."""
         with precision(self.train.dtype, self.device):
-            inside, rows = looked_at(self._model, self.task, self._splits)
+            inside, rows = looked_at(self._model, self.task, self._splits, self._laws)
         for trace, new in zip(self._trace, rows, strict=True):
             trace += [{"step": self.step, **row} for row in new]
         return inside
@@ -225,6 +226,7 @@ class Stack:
         self.specs = [self.specs[i] for i in stay]
         self._batches.keep(stay)
         self._splits = [self._splits[i] for i in stay]
+        self._laws = [self._laws[i] for i in stay]
         self._history = [self._history[i] for i in stay]
         self._trace = [self._trace[i] for i in stay]
         self._kept = [self._kept[i] for i in stay]

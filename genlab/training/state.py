@@ -66,7 +66,7 @@ def stack_key(spec: RunSpec) -> RunSpec:
     """
     model = spec.model.model_copy(update={"init_std": 1.0, "scale_residual_init": True})
     own = {"lr": 1.0, "warmup": 0, "schedule": "constant", "final_lr": 0.0, "weight_decay": 0.0, "grad_clip": 0.0}
-    own |= {"until": None, "label_noise": 0.0, "init_seed": 0, "data_seed": 0}
+    own |= {"until": None, "until_weights": "equal", "label_noise": 0.0, "init_seed": 0, "data_seed": 0}
     own |= {} if spec.train.dropout else {"min_len": 1, "train_len": 1}
     train = spec.train.model_copy(update=own)
     return spec.model_copy(update={"model": model, "train": train})

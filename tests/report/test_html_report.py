@@ -95,7 +95,7 @@ def test_each_setting_can_be_picked_and_its_marks_are_told_apart(text: str):
 
 def test_every_run_has_a_row_with_its_forecast_and_interval(text: str):
     assert text.count('<th scope="row"><span class="swatch"></span>positions none') == 1 + 8 + text.count(
-        "none</th><td>id"
+        "none</th><td>unshifted"
     )
     assert '<th scope="col">forecast (baselines + induction_prefix.max)</th>' in text
     assert "no 90 % prediction intervals of baselines + induction_prefix.max" in text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genlab.probes.signal import NotApplicable, signal
+from genlab.tasks import FIT, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from genlab.probes.inputs import ProbeInput
 
 _ANY = float("inf")
-_FIT, _VECTORS, _SEED = 0.99, 8, 14
+_VECTORS, _SEED = 8, 14
 
 
 def per_history(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], float]) -> Tensor:
@@ -32,7 +33,7 @@ def per_history(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], floa
     "time_to_fit",
     per="run",
     about="when a run had learned what it was trained on",
-    formula=f"first measured step with in-distribution exact match >= {_FIT}; not a number if there is none",
+    formula=f"first measured step with in-distribution exact match >= {FIT}; not a number if there is none",
     unit="steps",
     low=0,
     high=_ANY,
@@ -40,7 +41,7 @@ def per_history(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], floa
 )
 def time_to_fit(given: ProbeInput) -> Tensor:
     def first(history: Mapping[str, np.ndarray]) -> float:
-        there = np.flatnonzero(history["exact_match"] >= _FIT)
+        there = np.flatnonzero(fitted(history["exact_match"]))
         return float(history["step"][there[0]]) if len(there) else float("nan")
 
     return per_history(given, first)
