@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from genlab.spec import Split
+from genlab.spec import Scalar, Split
 from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.bracket_pool import kept, nested_share, pool_words, strings_held
+from genlab.tasks.bracket_pool import Redraw, kept, nested_fraction, pool_words, strings_held
 from genlab.tasks.words import arranged, is_nested, redrawn, unequal, wrapped
 
 __all__ = ["Brackets"]
@@ -28,14 +28,17 @@ class Brackets(Task):
     nested words, negatives independent brackets without equal counts. `matched-unnested` tells the two rules apart.
     Where the published models have two logits the label is a token here, and the end token after it is scored too.
 
-    `id` imitates a published pool of 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets without duplicates. There
-    are few short nested words, so its short strings are mostly not nested and its long ones mostly are: the length
-    alone gives the label of 63 % of them. `iid` keeps the duplicates; what is left is that short strings are more
-    often refused for their equal counts. In `length-matched` the length says nothing. Training on a pool of `id`
-    (`pool`) draws the strings of the pool in the published way, none of them twice.
+    `id` imitates the published pool: 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets, half of them nested. A
+    string that is there already is discarded and a new length drawn; a negative with equal counts is drawn again at
+    the *same* length. There are few short nested words, so short strings are mostly not nested and long ones mostly
+    are: the length alone gives the label of 64 % of them. `iid` keeps the duplicates, and the length says nothing.
+    Training on a pool of `id` (`pool`) draws a pool of that size in the published way, none of its strings twice.
+    With `redraw` `any-length`, which is what runs recorded before there was this parameter have, a negative with
+    equal counts is drawn again at a new length; then the length tells the label a little on `iid` too, and of 63 %
+    on `id`. In `length-matched` the length says nothing under either.
 
     The label is that of NESTED unless the parameter `rule` says EQUAL-COUNT: then strings of equal counts are True
-    even where they are not nested. On `id` the two have the same examples, bit for bit; a share of
+    even where they are not nested. On `id` the two have the same examples, bit for bit; a fraction of
     `matched-unnested` in the training data (`mix`) implants one rule or the other.
 
     >>> from genlab.tasks import make
@@ -47,7 +50,7 @@ class Brackets(Task):
     >>> task.rule_followed("<start> ( ) ) ( >".split(), ["True"])
     'EQUAL-COUNT + FIRST-SYMBOL'
     >>> [round(task.by_length_alone(split, 2, 40), 3) for split in ("id", "iid", "length-matched")]
-    [0.632, 0.505, 0.5]
+    [0.636, 0.5, 0.5]
     """
 
     name = "brackets"
@@ -91,11 +94,16 @@ class Brackets(Task):
     )
 
     class Params(Task.Params):
-        """The rule that labels follow where NESTED and EQUAL-COUNT differ."""
+        """The rule that labels follow where NESTED and EQUAL-COUNT differ, and how negatives are drawn."""
 
         rule: Literal["nested", "equal-count"] = Field("nested", description="the rule that labels follow")
+        redraw: Redraw = Field(
+            "any-length",
+            description="length drawn in place of a negative with equal counts, on `id` and `iid` (published: the same)",
+        )
 
-        later: ClassVar[frozenset[str]] = frozenset({"rule"})
+        later: ClassVar[frozenset[str]] = frozenset({"rule", "redraw"})
+        picked: ClassVar[Mapping[str, Scalar]] = MappingProxyType({"redraw": "same-length"})
 
     params: Params
 
@@ -117,12 +125,12 @@ class Brackets(Task):
         pairs = len(lengths) - 1
         weights = np.array([comb(pairs, i) / 2**pairs for i in range(pairs + 1)])
         if "pool" in split.shift:
-            weights *= [sum(kept(*_pool(split), length)) for length in lengths.tolist()]
+            weights *= [sum(kept(*_pool(split), length, self.params.redraw)) for length in lengths.tolist()]
         return weights
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
-        share = {length: self._nested_share(split, length) for length in set(lengths.tolist())}
-        nested = rng.random(len(lengths)) < np.array([share[length] for length in lengths.tolist()])
+        fraction = {length: self._nested_fraction(split, length) for length in set(lengths.tolist())}
+        nested = rng.random(len(lengths)) < np.array([fraction[length] for length in lengths.tolist()])
         others = str(split.shift["others"])
         label = nested | (self._by_count and others == "equal")
         opens = np.zeros((len(lengths), int(lengths.max())), bool)
@@ -135,7 +143,8 @@ class Brackets(Task):
     def check_pool(self, split: str | Split, low: int, high: int, size: int) -> None:
         super().check_pool(split, low, high, size)
         if self.split(split).shift.get("pool"):
-            strings_held(size, *self._ends(split, low, high))
+            longest, shortest = self._ends(split, low, high)
+            strings_held(size, longest, self.params.redraw, shortest)
 
     def draw_pool(
         self,
@@ -149,7 +158,8 @@ class Brackets(Task):
         """On `id` no string comes twice: half are nested, as many of each length as the published way leaves."""
         if not self.split(split).shift.get("pool"):
             return super().draw_pool(shared, own, split, low, high, size)
-        return _written(*pool_words(own, size, *self._ends(split, low, high)))
+        longest, shortest = self._ends(split, low, high)
+        return _written(*pool_words(own, size, longest, self.params.redraw, shortest))
 
     def _ends(self, split: str | Split, low: int, high: int) -> tuple[int, int]:
         """The longest and the shortest string of a pool."""
@@ -160,10 +170,10 @@ class Brackets(Task):
     def _by_count(self) -> bool:
         return self.params.rule == "equal-count"
 
-    def _nested_share(self, split: Split, length: int) -> float:
+    def _nested_fraction(self, split: Split, length: int) -> float:
         if "nested" in split.shift:
             return float(split.shift["nested"])
-        return nested_share(*_pool(split), length)
+        return nested_fraction(*_pool(split), length, self.params.redraw)
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         return self.rules(prompt)["EQUAL-COUNT" if self._by_count else "NESTED"]
@@ -178,29 +188,29 @@ class Brackets(Task):
         }
 
     def chance(self, length: int) -> float:
-        share = self._nested_share(self.splits["id"], length)
-        return share**2 + (1 - share) ** 2
+        fraction = self._nested_fraction(self.splits["id"], length)
+        return fraction**2 + (1 - fraction) ** 2
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        share = self._nested_share(self.splits["id"], length)
+        fraction = self._nested_fraction(self.splits["id"], length)
         # Unequal counts have no preferred first bracket.
         return {
-            "length alone": max(share, 1 - share),
+            "length alone": max(fraction, 1 - fraction),
             "EQUAL-COUNT": 1.0,
-            "FIRST-SYMBOL": share + (1 - share) / 2,
+            "FIRST-SYMBOL": fraction + (1 - fraction) / 2,
         }
 
     def baseline_on(self, split: Split, length: int) -> Mapping[str, float]:
         if split.name == "id":
             return self.baseline(length)
-        share = self._nested_share(split, length)
-        return {"length alone": max(share, 1 - share)} if 0 < share < 1 else {}
+        fraction = self._nested_fraction(split, length)
+        return {"length alone": max(fraction, 1 - fraction)} if 0 < fraction < 1 else {}
 
     def by_length_alone(self, split: str | Split, low: int, high: int) -> float:
         """Exact match of the likelier label of each length, over the lengths that the task draws."""
         lengths, law = self.length_law(split, low, high)
-        shares = np.array([self._nested_share(self.split(split), length) for length in lengths.tolist()])
-        return float(law @ np.maximum(shares, 1 - shares))
+        nested = np.array([self._nested_fraction(self.split(split), length) for length in lengths.tolist()])
+        return float(law @ np.maximum(nested, 1 - nested))
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         del split  # in all of them half of the brackets open

@@ -11,7 +11,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.tasks import make, words
-from genlab.tasks.bracket_pool import nested_share
+from genlab.tasks.bracket_pool import nested_fraction
 
 BY_HAND = [
     # string, NESTED, EQUAL-COUNT, FIRST-SYMBOL
@@ -56,8 +56,9 @@ def test_the_two_rules_have_the_same_examples_where_they_agree():
 
 
 def test_runs_from_before_there_was_a_rule_keep_their_spec():
-    assert make("brackets", 40, params={"rule": "nested"}).spec.params == {}
-    assert make("brackets", 40, params={"rule": "equal-count"}).spec.params == {"rule": "equal-count"}
+    old = {"redraw": "any-length"}
+    assert make("brackets", 40, params={"rule": "nested", **old}).spec.params == {}
+    assert make("brackets", 40, params={"rule": "equal-count", **old}).spec.params == {"rule": "equal-count"}
 
 
 def test_the_rule_that_an_answer_follows():
@@ -171,7 +172,7 @@ def test_lengths_follow_the_binomial_law():
 def test_id_draws_labels_by_length():
     _, labels = drawn("id", [8, 30] * 2000)
     for start, length in enumerate((8, 30)):
-        share = nested_share(200_000, 40, length)
+        share = nested_fraction(200_000, 40, length, "same-length")
         assert stats.binomtest(sum(labels[start::2]), 2000, share).pvalue > 1e-3
 
 
@@ -182,7 +183,7 @@ def test_baselines_are_what_the_rules_score():
     scores = task.baseline(12)
     assert abs(firsts - scores["FIRST-SYMBOL"]) < 0.03
     assert scores["EQUAL-COUNT"] == 1
-    assert scores["length alone"] == pytest.approx(1 - nested_share(200_000, 40, 12))
+    assert scores["length alone"] == pytest.approx(1 - nested_fraction(200_000, 40, 12, "same-length"))
     assert task.chance(12) == pytest.approx(scores["length alone"] ** 2 + (1 - scores["length alone"]) ** 2)
 
 
