@@ -26,7 +26,9 @@ class Brackets(Task):
     The label is read at `>`, which stands where the published strings have their end token. Every training string
     fits two rules or neither: NESTED, and EQUAL-COUNT (as many opening as closing brackets). Positives are uniform
     nested words, negatives independent brackets without equal counts. `matched-unnested` tells the two rules apart.
-    Where the published models have two logits the label is a token here, and the end token after it is scored too.
+    Where the published models have two logits the label is a token here, and the end token after it is scored too;
+    in the format `published` it is not there, so that the loss is that of the label alone. What is left is that the
+    softmax there is over two classes, here over the vocabulary.
 
     `id` imitates the published pool: 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets, half of them nested. A
     string that is there already is discarded and a new length drawn; a negative with equal counts is drawn again at
@@ -59,7 +61,12 @@ class Brackets(Task):
     source = "Li et al. 2025, Can Interpretation Predict Behavior on Unseen Data?, arXiv 2507.06445"
     length_unit = "brackets"
     language_class = "context-free"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "<start> brackets > whether they are nested"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "plain": "<start> brackets > whether they are nested",
+            "published": "<start> brackets > whether they are nested, without an end token",
+        }
+    )
     splits = split_map(
         Split(
             name="id",
@@ -99,7 +106,7 @@ class Brackets(Task):
         rule: Literal["nested", "equal-count"] = Field("nested", description="the rule that labels follow")
         redraw: Redraw = Field(
             "any-length",
-            description="length drawn in place of a negative with equal counts, on `id` and `iid` (published: the same)",
+            description="length of what replaces a negative with equal counts, on `id` and `iid` (published: same)",
         )
 
         later: ClassVar[frozenset[str]] = frozenset({"rule", "redraw"})
@@ -111,7 +118,7 @@ class Brackets(Task):
         return ("<start>", "(", ")", "True", "False")
 
     def width(self, length: int) -> int:
-        return length + 4
+        return length + (3 if self._ends_at_label else 4)
 
     def min_len(self, split: Split) -> int:
         shift = split.shift
@@ -138,7 +145,7 @@ class Brackets(Task):
             if rows.any():
                 words = draw(rng, split, lengths[rows])
                 opens[rows, : words.shape[1]] = words
-        return _written(opens, label, lengths)
+        return self._written(opens, label, lengths)
 
     def check_pool(self, split: str | Split, low: int, high: int, size: int) -> None:
         super().check_pool(split, low, high, size)
@@ -159,7 +166,18 @@ class Brackets(Task):
         if not self.split(split).shift.get("pool"):
             return super().draw_pool(shared, own, split, low, high, size)
         longest, shortest = self._ends(split, low, high)
-        return _written(*pool_words(own, size, longest, self.params.redraw, shortest))
+        return self._written(*pool_words(own, size, longest, self.params.redraw, shortest))
+
+    def _written(self, opens: Bools, label: Bools, lengths: Ints) -> Examples:
+        inside = np.arange(opens.shape[1]) < lengths[:, None]
+        string = Part(np.where(opens, _OPEN, _CLOSE), keep=None if inside.all() else inside)
+        answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
+        end = [] if self._ends_at_label else [Part(Vocab.end, scored=True)]
+        return assemble([Part(_START), string, Part(Vocab.sep), answer, *end], lengths)
+
+    @property
+    def _ends_at_label(self) -> bool:
+        return self.format == "published"
 
     def _ends(self, split: str | Split, low: int, high: int) -> tuple[int, int]:
         """The longest and the shortest string of a pool."""
@@ -220,13 +238,6 @@ class Brackets(Task):
     def factors(self, examples: Examples) -> dict[str, Ints]:
         depth = np.cumsum((examples.tokens == _OPEN).astype(int) - (examples.tokens == _CLOSE), axis=1)
         return {"nested": ((depth.min(axis=1) >= 0) & (depth[:, -1] == 0)).astype(np.int64)}
-
-
-def _written(opens: Bools, label: Bools, lengths: Ints) -> Examples:
-    inside = np.arange(opens.shape[1]) < lengths[:, None]
-    string = Part(np.where(opens, _OPEN, _CLOSE), keep=None if inside.all() else inside)
-    answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
-    return assemble([Part(_START), string, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
 
 
 def _balanced(brackets: Sequence[str]) -> bool:

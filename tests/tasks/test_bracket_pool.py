@@ -139,9 +139,7 @@ def pool_of(split, low, high, size, own=0, shared=0, redraw="same-length"):
 
 
 @settings(max_examples=20, deadline=None)
-@given(
-    st.integers(1, 6), st.integers(5, 7), st.integers(1, 60), st.integers(0, 2**32), st.sampled_from(REDRAWS)
-)
+@given(st.integers(1, 6), st.integers(5, 7), st.integers(1, 60), st.integers(0, 2**32), st.sampled_from(REDRAWS))
 def test_a_pool_holds_different_strings_half_of_them_nested(low, half, size, seed, redraw):
     strings, labels = pool_of("id", low, 2 * half, size, own=seed, redraw=redraw)
     assert len(set(strings)) == size

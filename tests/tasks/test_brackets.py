@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from genlab.errors import UserError
-from genlab.tasks import make, words
+from genlab.tasks import Vocab, make, words
 from genlab.tasks.bracket_pool import nested_fraction
 
 BY_HAND = [
@@ -59,6 +59,17 @@ def test_runs_from_before_there_was_a_rule_keep_their_spec():
     old = {"redraw": "any-length"}
     assert make("brackets", 40, params={"rule": "nested", **old}).spec.params == {}
     assert make("brackets", 40, params={"rule": "equal-count", **old}).spec.params == {"rule": "equal-count"}
+
+
+def test_the_published_format_ends_at_the_label_and_is_else_the_same():
+    """The label stands where it is read at the published models' `<end>`, of 42 positions for 40 brackets."""
+    plain, published = (make("brackets", 40, format) for format in ("plain", "published"))
+    one, other = (task.sample(np.random.default_rng(0), "id", [20, 40] * 50) for task in (plain, published))
+    assert published.n_ctx == 42
+    assert [published.read(other, i) for i in range(100)] == [plain.read(one, i) for i in range(100)]
+    assert (other.scored.sum(axis=1) == 1).all()
+    assert (other.targets[other.scored] == one.targets[one.scored].reshape(-1, 2)[:, 0]).all()
+    assert not (other.targets == Vocab.end).any()
 
 
 def test_the_rule_that_an_answer_follows():
