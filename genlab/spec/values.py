@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +21,17 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     later: ClassVar[frozenset[str]] = frozenset()
-    """Fields that came after runs had been kept: at its default such a field is not part of canonical JSON."""
+    """Fields that came after runs had been kept: at its default such a field is not part of canonical JSON.
+
+    So the default of such a field is what the records before it mean, and never changes. Where new runs are to have
+    another value, the field names it as `planned` (`json_schema_extra`), and plans fill it in.
+    """
+
+    @classmethod
+    def planned(cls) -> dict[str, Scalar]:
+        """What a new plan has, where the user is silent, in fields whose default is what old records mean."""
+        extras = {name: cast(Mapping[str, Scalar], f.json_schema_extra or {}) for name, f in cls.model_fields.items()}
+        return {name: extra["planned"] for name, extra in extras.items() if "planned" in extra}
 
 
 def canonical_json(spec: BaseModel) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from genlab.spec import Scalar, Split
+from genlab.spec import Split
 from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
 from genlab.tasks.bracket_pool import Redraw, kept, nested_fraction, pool_words, strings_held
 from genlab.tasks.words import arranged, is_nested, redrawn, unequal, wrapped
@@ -107,10 +107,10 @@ class Brackets(Task):
         redraw: Redraw = Field(
             "any-length",
             description="length of what replaces a negative with equal counts, on `id` and `iid` (published: same)",
+            json_schema_extra={"planned": "same-length"},
         )
 
         later: ClassVar[frozenset[str]] = frozenset({"rule", "redraw"})
-        picked: ClassVar[Mapping[str, Scalar]] = MappingProxyType({"redraw": "same-length"})
 
     params: Params
 

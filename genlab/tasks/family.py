@@ -57,9 +57,6 @@ class Family(ABC):
     class Params(Frozen):
         """Parameters of the family beside its format; a subclass declares its own."""
 
-        picked: ClassVar[Mapping[str, Scalar]] = MappingProxyType({})
-        """What new specs take for parameters that came `later`, where their default is what older records mean."""
-
     def __init__(self, spec: TaskSpec):
         """Raises `UserError` where the spec asks for what the family cannot make."""
         if spec.format not in self.formats:
@@ -111,10 +108,10 @@ class Family(ABC):
         """All parameters of a new spec, those not given filled in (a vocabulary that fits `max_len`, for example).
 
         Those that came `later` are left out at their defaults, so that a task that was there before keeps its spec;
-        where nothing is given, a new spec may take another value than older ones (`Params.picked`).
+        where nothing is given, a new spec may take another value than they mean (`Params.planned`).
         """
         del format, max_len
-        filled = build(cls.Params, {**cls.Params.picked, **params}).model_dump()
+        filled = build(cls.Params, {**cls.Params.planned(), **params}).model_dump()
         later = {name for name in cls.Params.later if filled[name] == cls.Params.model_fields[name].default}
         return {name: value for name, value in filled.items() if name not in later}
 
