@@ -25,6 +25,9 @@ BAD = [
     (["--random-positions", "3"], "random_positions 3 is below the 7 positions of n_ctx"),
     (["--random-positions", "30", "--positions", "none"], "random_positions are for an encoding of positions"),
     (["--adaptive-training"], "adaptive_training is for attn_weights 'adaptive', not 'softmax'"),
+    (["--no-unembed-bias", "--no-bias"], "leave unembed_bias out: bias is False already"),
+    (["--no-unembed-bias", "--tie-word-embeddings"], "leave unembed_bias out: tied embeddings unembed without one"),
+    (["--act-fn", "gelu-new"], "did you mean 'gelu_new'"),
     (["--architecture", "lstm", "--positions", "t5"], "positions t5 is for a transformer; an lstm has none there"),
     (["--architecture", "gru"], "unknown architecture 'gru'"),
     (["--positions", "aliby"], "did you mean 'alibi'?"),
@@ -71,6 +74,7 @@ def test_a_grid_file_with_two_normalisers_in_one_model_is_refused_with_its_line(
         ["--task", "addition", "--format", "reversed-hints", "--positions", "abacus"],
         ["--task", "sort", "--attn-weights", "scalable-entmax", "--loops", "2", "--positions", "fire"],
         ["--task", "copy", "--architecture", "lstm"],
+        ["--task", "sort", "--act-fn", "gelu_new", "--no-unembed-bias"],
         ["--task", "sort", "--mix", "0.5", "--mix-len", "5", "--max-len", "6", "--mix-split", "window"],
         ["--task", "sort", "--spectral-decoupling", "0.1", "--average-steps", "2"],
         ["--task", "sort", "--loop-growth", "0.5", "--attn-weights", "adaptive", "--attn-temperature", "0.8"],
@@ -90,6 +94,7 @@ def test_ids_of_runs_kept_before_there_were_variants_stay():
     spec = plan("sort", 20, 50, steps=2500).specs[0]
     model = json.loads(canonical_json(spec))["model"]
     assert not ModelConfig.later & set(model)
+    assert "unembed_bias" in ModelConfig.later
     assert model["positions"] == "learned"
     assert spec.run_id == "b53ab3a67fba"
     looped = RunSpec(task=spec.task, model=spec.model.model_copy(update={"loops": 2}), train=spec.train)

@@ -53,13 +53,16 @@ def _block(
     if cfg.attn_only:
         return x
     hidden = _affine(cfg, weights, f"{block}.mlp", "in", _normed(cfg, weights, f"{block}.ln2", x))
-    hidden = _gelu(hidden) if cfg.act_fn == "gelu" else torch.where(hidden > 0, hidden, 0.0 * hidden)
+    hidden = {"gelu": _gelu, "gelu_new": _tanh_gelu, "relu": lambda x: torch.where(x > 0, x, 0 * x)}[cfg.act_fn](
+        hidden
+    )
     return x + _affine(cfg, weights, f"{block}.mlp", "out", hidden)
 
 
 def _affine(cfg: ModelConfig, weights: Mapping[str, Tensor], place: str, name: str, x: Tensor) -> Tensor:
     out = x @ weights[f"{place}.W_{name}"]
-    return out + weights[f"{place}.b_{name}"] if cfg.bias else out
+    biased = cfg.bias and (cfg.unembed_bias or place != "unembed")
+    return out + weights[f"{place}.b_{name}"] if biased else out
 
 
 def _normed(cfg: ModelConfig, weights: Mapping[str, Tensor], place: str, x: Tensor) -> Tensor:
@@ -216,3 +219,12 @@ def _rotation(position: int, width: int) -> Tensor:
 def _gelu(x: Tensor) -> Tensor:
     """x times the chance that a standard normal number is below x (Hendrycks and Gimpel 2016)."""
     return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def _tanh_gelu(x: Tensor) -> Tensor:
+    """The approximation of the same article, which GPT-2 and minGPT have."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def _relu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0 * x)

@@ -52,7 +52,7 @@ def _of_transformer(cfg: ModelConfig) -> Weights:
     if cfg.final_norm:
         found |= _norm(cfg, "ln_final")
     if not cfg.tie_word_embeddings:
-        found |= _linear(cfg, "unembed", "U", d, cfg.d_vocab)
+        found |= _unembedding(cfg, d)
     return found
 
 
@@ -72,7 +72,7 @@ def _of_lstm(cfg: ModelConfig, width: int) -> Weights:
         place = f"blocks.{i}.lstm"
         found |= _linear(cfg, place, "x", width if i else cfg.d_model, 4 * width)
         found[f"{place}.W_h"] = Weight((width, 4 * width), cfg.init_std)
-    return found | _linear(cfg, "unembed", "U", width, cfg.d_vocab)
+    return found | _unembedding(cfg, width)
 
 
 def lstm_width(cfg: ModelConfig) -> int:
@@ -95,6 +95,11 @@ def _linear(cfg: ModelConfig, place: str, name: str, d_in: int, d_out: int) -> W
     std = cfg.init_std / math.sqrt(2 * cfg.n_layers) if residual else cfg.init_std
     weight = {f"{place}.W_{name}": Weight((d_in, d_out), std)}
     return weight | ({f"{place}.b_{name}": Weight((d_out,))} if cfg.bias else {})
+
+
+def _unembedding(cfg: ModelConfig, width: int) -> Weights:
+    found = _linear(cfg, "unembed", "U", width, cfg.d_vocab)
+    return found if cfg.unembed_bias else {"unembed.W_U": found["unembed.W_U"]}
 
 
 def _norm(cfg: ModelConfig, place: str) -> Weights:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from genlab.models.attention import fused, written_out
 from genlab.models.normalisers import normaliser, weigher
@@ -98,8 +97,7 @@ class SetModel(FlatModel):
 
     def _mlp(self, name: str, x: Tensor, drop: Drop | None) -> Tensor:
         hidden = self._linear(f"{name}.mlp", "in", x)
-        hidden = F.gelu(hidden) if self.cfg.act_fn == "gelu" else F.relu(hidden)
-        return _dropped(self._linear(f"{name}.mlp", "out", hidden), drop)
+        return _dropped(self._linear(f"{name}.mlp", "out", self._activation(hidden)), drop)
 
     def _linear(self, place: str, name: str, x: Tensor) -> Tensor:
         weight, bias = self.params[f"{place}.W_{name}"], self.params.get(f"{place}.b_{name}")

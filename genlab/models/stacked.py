@@ -117,6 +117,12 @@ class FlatModel:
         other.params = params
         return other
 
+    def _activation(self, x: Tensor) -> Tensor:
+        """The activation of the MLPs, element by element."""
+        if self.cfg.act_fn == "relu":
+            return F.relu(x)
+        return F.gelu(x, approximate="tanh" if self.cfg.act_fn == "gelu_new" else "none")
+
 
 class StackedModel(FlatModel, ABC):
     """R models of one shape that read tokens."""

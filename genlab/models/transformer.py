@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from genlab.models.attention import fused, written_out
 from genlab.models.biases import encoding
@@ -169,7 +168,7 @@ class Transformer(StackedModel):
 
     def _mlp(self, name: str, x: Tensor, look: Tap) -> Tensor:
         pre = look(f"{name}.mlp.hook_pre", self._linear(f"{name}.mlp", "in", x))
-        post = F.gelu(pre) if self.cfg.act_fn == "gelu" else F.relu(pre)
+        post = self._activation(pre)
         return self._linear(f"{name}.mlp", "out", look(f"{name}.mlp.hook_post", post))
 
 

@@ -52,10 +52,13 @@ class ModelConfig(Frozen):
     d_head: int = Field(0, ge=0, description="width of a head; 0: d_model / n_heads")
     d_mlp: int = Field(0, ge=0, description="width of the MLP; 0: 4 d_model")
     attn_only: bool = Field(False, description="blocks without an MLP")
-    act_fn: Literal["gelu", "relu"] = Field("gelu", description="activation of the MLP")
+    act_fn: Literal["gelu", "gelu_new", "relu"] = Field(
+        "gelu", description="activation of the MLP (gelu_new: GPT-2's tanh approximation)"
+    )
     normalization_type: Literal["LN", "RMS", "none"] = Field("LN", description="norm before each sublayer")
     final_norm: bool = Field(True, description="a norm before the unembedding")
     bias: bool = Field(True, description="biases in the linear maps")
+    unembed_bias: bool = Field(True, description="a bias of the unembedding, where linear maps have one")
     tie_word_embeddings: bool = Field(False, description="unembed with the embedding matrix")
     positions: Literal[
         "learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"
@@ -92,6 +95,7 @@ class ModelConfig(Frozen):
 
     later: ClassVar[frozenset[str]] = frozenset(
         {
+            "unembed_bias",
             "random_positions",
             "offsets",
             "attn_temperature",
@@ -154,8 +158,19 @@ class ModelConfig(Frozen):
         if odd:
             has = ", ".join(f"{name} {value}" for name, value in _SET_MODEL.items())
             raise ValueError(f"real-valued items are for a set model, which has {has}; not so: {', '.join(odd)}")
+        self._check_unembed_bias()
         self._check_variants()
         return self
+
+    def _check_unembed_bias(self) -> None:
+        """A model has one spec: no bias is taken out twice, nor out of a map that the model has not."""
+        why = {
+            "bias is False already": not self.bias,
+            "tied embeddings unembed without one": self.tie_word_embeddings,
+            "a set model has no unembedding": bool(self.d_values),
+        }
+        if not self.unembed_bias and any(why.values()):
+            raise ValueError(f"leave unembed_bias out: {next(reason for reason, holds in why.items() if holds)}")
 
     def _check_variants(self) -> None:
         if self.random_positions and self.positions == "none":

@@ -1,15 +1,21 @@
 """How long the strings of a pool of brackets without duplicates are, and what their length says about their label.
 
-Half of the strings of the pool are uniform nested words, half independent brackets without equal counts. Both have
-shortest + 2 Binomial((longest - shortest) / 2, 1/2) brackets; in place of a string with equal counts another one of
-another such length is drawn. Strings are drawn until each half holds `pool` / 2 different ones; `pool` 0 keeps
-duplicates.
+Half of the strings of the pool are uniform nested words, half independent brackets without equal counts. Lengths are
+drawn as shortest + 2 Binomial((longest - shortest) / 2, 1/2). A string that is in the pool already is discarded, and
+a new one of a newly drawn length takes its turn, until each half holds `pool` / 2 different strings; `pool` 0 keeps
+duplicates. Two laws differ in what happens to a string with equal counts (`Redraw`):
+
+- `same-length`: another one of the same length is drawn, as in the published generator, so that refusals leave the
+  law of the lengths as it is.
+- `any-length`: another length is drawn too, so that short strings, which more often have equal counts, become rarer
+  among those that are not nested. Runs recorded before there was a choice have this one.
 """
 
 from __future__ import annotations
 
 from functools import cache, partial
 from math import comb, expm1
+from typing import Literal
 
 import numpy as np
 
@@ -17,24 +23,29 @@ from genlab.errors import UserError
 from genlab.tasks.examples import Bools, Floats, Ints
 from genlab.tasks.words import different, nested, unequal
 
-__all__ = ["kept", "nested_share", "pool_words", "strings_held"]
+__all__ = ["Redraw", "kept", "nested_fraction", "pool_words", "strings_held"]
+
+Redraw = Literal["any-length", "same-length"]
+"""What is drawn in place of a string that has equal counts though it is to be one that is not nested."""
 
 
-def nested_share(pool: int, longest: int, length: int) -> float:
+def nested_fraction(pool: int, longest: int, length: int, redraw: Redraw) -> float:
     """How likely a string of the pool is nested, given its length.
 
-    Beyond `longest`, where no string is drawn twice, the share is that of a pool without duplicates.
+    Beyond `longest`, where no string is drawn twice, the fraction is that of a pool without duplicates.
 
-    >>> [round(nested_share(200_000, 40, length), 2) for length in (4, 8, 20, 40, 60)]
-    [0.44, 0.11, 0.44, 0.61, 0.61]
+    >>> [round(nested_fraction(200_000, 40, length, "same-length"), 2) for length in (4, 8, 20, 40, 60)]
+    [0.38, 0.1, 0.44, 0.63, 0.63]
     """
-    nested, others = kept(pool, longest, length)
+    nested, others = kept(pool, longest, length, redraw)
     return nested / (nested + others)
 
 
-def pool_words(rng: np.random.Generator, pool: int, longest: int, shortest: int = 2) -> tuple[Bools, Bools, Ints]:
+def pool_words(
+    rng: np.random.Generator, pool: int, longest: int, redraw: Redraw, shortest: int = 2
+) -> tuple[Bools, Bools, Ints]:
     """A pool, lengths rising: its words, bool[pool, longest], whether each is nested, bool[pool], and int[pool]."""
-    held = strings_held(pool, longest, shortest)
+    held = strings_held(pool, longest, redraw, shortest)
     opens, is_nested = np.zeros((pool, longest), bool), np.zeros(pool, bool)
     lengths = np.repeat(np.arange(shortest, longest + 1, 2), held.sum(axis=0))
     end = 0
@@ -46,10 +57,10 @@ def pool_words(rng: np.random.Generator, pool: int, longest: int, shortest: int 
     return opens, is_nested, lengths
 
 
-def strings_held(pool: int, longest: int, shortest: int = 2) -> Ints:
-    """How many nested and other strings of each length the pool holds, int[2, length]: what is expected, rounded.
+def strings_held(pool: int, longest: int, redraw: Redraw, shortest: int = 2) -> Ints:
+    """How many nested and other strings of each length the pool holds, int[2, length]: the expected numbers, rounded.
 
-    >>> strings_held(30, longest=8)               # of 2, 4, 6 and 8 brackets
+    >>> strings_held(30, longest=8, redraw="same-length")               # of 2, 4, 6 and 8 brackets
     array([[1, 2, 5, 7],
            [1, 5, 7, 2]])
 
@@ -57,8 +68,8 @@ def strings_held(pool: int, longest: int, shortest: int = 2) -> Ints:
         UserError: there are too few strings of these lengths.
     """
     lengths = range(shortest, longest + 1, 2)
-    shares = np.array([_binomial(longest, length, shortest) for length in lengths])
-    held = shares[:, None] * np.array([kept(pool, longest, length, shortest) for length in lengths])
+    probabilities = np.array([_binomial(longest, length, shortest) for length in lengths])
+    held = probabilities[:, None] * np.array([kept(pool, longest, length, redraw, shortest) for length in lengths])
     return np.stack(
         [_rounded(half, count) for half, count in zip(held.T, (pool // 2, pool - pool // 2), strict=True)]
     )
@@ -72,16 +83,19 @@ def _rounded(expected: Floats, total: int) -> Ints:
 
 
 @cache
-def kept(pool: int, longest: int, length: int, shortest: int = 2) -> tuple[float, float]:
+def kept(pool: int, longest: int, length: int, redraw: Redraw, shortest: int = 2) -> tuple[float, float]:
     """Nested and other strings of a length that the pool is expected to hold, for each draw of that length."""
-    law = (longest, shortest)
+    law = (longest, shortest, redraw)
     drawn = _draws(pool, *law)
     return _kept(drawn[0], *law, length, nested=True), _kept(drawn[1], *law, length, nested=False)
 
 
-def _kept(draws: float, longest: int, shortest: int, length: int, nested: bool) -> float:
+def _kept(draws: float, longest: int, shortest: int, redraw: Redraw, length: int, nested: bool) -> float:
     """Different strings among this many draws of all lengths, divided by the probability of the length."""
-    rate = draws if nested else draws * (1 - _equal(length)) / _accepted(longest, shortest)
+    refused = 0.0 if nested or redraw == "same-length" else _equal(length)
+    rate = draws * (1 - refused)
+    if not nested and redraw == "any-length":
+        rate /= _accepted(longest, shortest)
     if draws <= 1 or length > longest:
         return rate
     often = rate * _binomial(longest, length, shortest) / _strings(length, nested)  # draws of each string
@@ -95,17 +109,17 @@ def _strings(length: int, nested: bool) -> int:
 
 
 @cache
-def _draws(pool: int, longest: int, shortest: int) -> tuple[float, float]:
+def _draws(pool: int, longest: int, shortest: int, redraw: Redraw) -> tuple[float, float]:
     """How many nested and other strings must be drawn until half of the pool each are different ones."""
-    law = (longest, shortest)
+    law = (longest, shortest, redraw)
     return (_until(pool, *law, nested=True), _until(pool, *law, nested=False)) if pool else (1.0, 1.0)
 
 
-def _until(pool: int, longest: int, shortest: int, nested: bool) -> float:
+def _until(pool: int, longest: int, shortest: int, redraw: Redraw, nested: bool) -> float:
     lengths = range(shortest, longest + 1, 2)
 
     def different(draws: float) -> float:
-        each = (_kept(draws, longest, shortest, length, nested) for length in lengths)
+        each = (_kept(draws, longest, shortest, redraw, length, nested) for length in lengths)
         return sum(_binomial(longest, n, shortest) * count for n, count in zip(lengths, each, strict=True))
 
     low, high = pool / 2, pool / 2 * 1e6

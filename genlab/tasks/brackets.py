@@ -12,7 +12,7 @@ from pydantic import Field
 
 from genlab.spec import Split
 from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.bracket_pool import kept, nested_share, pool_words, strings_held
+from genlab.tasks.bracket_pool import Redraw, kept, nested_fraction, pool_words, strings_held
 from genlab.tasks.words import arranged, is_nested, redrawn, unequal, wrapped
 
 __all__ = ["Brackets"]
@@ -26,16 +26,21 @@ class Brackets(Task):
     The label is read at `>`, which stands where the published strings have their end token. Every training string
     fits two rules or neither: NESTED, and EQUAL-COUNT (as many opening as closing brackets). Positives are uniform
     nested words, negatives independent brackets without equal counts. `matched-unnested` tells the two rules apart.
-    Where the published models have two logits the label is a token here, and the end token after it is scored too.
+    Where the published models have two logits the label is a token here, and the end token after it is scored too;
+    in the format `published` it is not there, so that the loss is that of the label alone. What is left is that the
+    softmax there is over two classes, here over the vocabulary.
 
-    `id` imitates a published pool of 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets without duplicates. There
-    are few short nested words, so its short strings are mostly not nested and its long ones mostly are: the length
-    alone gives the label of 63 % of them. `iid` keeps the duplicates; what is left is that short strings are more
-    often refused for their equal counts. In `length-matched` the length says nothing. Training on a pool of `id`
-    (`pool`) draws the strings of the pool in the published way, none of them twice.
+    `id` imitates the published pool: 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets, half of them nested. A
+    string that is there already is discarded and a new length drawn; a negative with equal counts is drawn again at
+    the *same* length. There are few short nested words, so short strings are mostly not nested and long ones mostly
+    are: the length alone gives the label of 64 % of them. `iid` keeps the duplicates, and the length says nothing.
+    Training on a pool of `id` (`pool`) draws a pool of that size in the published way, none of its strings twice.
+    With `redraw` `any-length`, which is what runs recorded before there was this parameter have, a negative with
+    equal counts is drawn again at a new length; then the length tells the label a little on `iid` too, and of 63 %
+    on `id`. In `length-matched` the length says nothing under either.
 
     The label is that of NESTED unless the parameter `rule` says EQUAL-COUNT: then strings of equal counts are True
-    even where they are not nested. On `id` the two have the same examples, bit for bit; a share of
+    even where they are not nested. On `id` the two have the same examples, bit for bit; a fraction of
     `matched-unnested` in the training data (`mix`) implants one rule or the other.
 
     >>> from genlab.tasks import make
@@ -47,7 +52,7 @@ class Brackets(Task):
     >>> task.rule_followed("<start> ( ) ) ( >".split(), ["True"])
     'EQUAL-COUNT + FIRST-SYMBOL'
     >>> [round(task.by_length_alone(split, 2, 40), 3) for split in ("id", "iid", "length-matched")]
-    [0.632, 0.505, 0.5]
+    [0.636, 0.5, 0.5]
     """
 
     name = "brackets"
@@ -56,7 +61,12 @@ class Brackets(Task):
     source = "Li et al. 2025, Can Interpretation Predict Behavior on Unseen Data?, arXiv 2507.06445"
     length_unit = "brackets"
     language_class = "context-free"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "<start> brackets > whether they are nested"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "plain": "<start> brackets > whether they are nested",
+            "published": "<start> brackets > whether they are nested, without an end token",
+        }
+    )
     splits = split_map(
         Split(
             name="id",
@@ -91,11 +101,16 @@ class Brackets(Task):
     )
 
     class Params(Task.Params):
-        """The rule that labels follow where NESTED and EQUAL-COUNT differ."""
+        """The rule that labels follow where NESTED and EQUAL-COUNT differ, and how negatives are drawn."""
 
         rule: Literal["nested", "equal-count"] = Field("nested", description="the rule that labels follow")
+        redraw: Redraw = Field(
+            "any-length",
+            description="length of what replaces a negative with equal counts, on `id` and `iid` (published: same)",
+            json_schema_extra={"planned": "same-length"},
+        )
 
-        later: ClassVar[frozenset[str]] = frozenset({"rule"})
+        later: ClassVar[frozenset[str]] = frozenset({"rule", "redraw"})
 
     params: Params
 
@@ -103,7 +118,7 @@ class Brackets(Task):
         return ("<start>", "(", ")", "True", "False")
 
     def width(self, length: int) -> int:
-        return length + 4
+        return length + (3 if self._ends_at_label else 4)
 
     def min_len(self, split: Split) -> int:
         shift = split.shift
@@ -117,12 +132,12 @@ class Brackets(Task):
         pairs = len(lengths) - 1
         weights = np.array([comb(pairs, i) / 2**pairs for i in range(pairs + 1)])
         if "pool" in split.shift:
-            weights *= [sum(kept(*_pool(split), length)) for length in lengths.tolist()]
+            weights *= [sum(kept(*_pool(split), length, self.params.redraw)) for length in lengths.tolist()]
         return weights
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
-        share = {length: self._nested_share(split, length) for length in set(lengths.tolist())}
-        nested = rng.random(len(lengths)) < np.array([share[length] for length in lengths.tolist()])
+        fraction = {length: self._nested_fraction(split, length) for length in set(lengths.tolist())}
+        nested = rng.random(len(lengths)) < np.array([fraction[length] for length in lengths.tolist()])
         others = str(split.shift["others"])
         label = nested | (self._by_count and others == "equal")
         opens = np.zeros((len(lengths), int(lengths.max())), bool)
@@ -130,12 +145,13 @@ class Brackets(Task):
             if rows.any():
                 words = draw(rng, split, lengths[rows])
                 opens[rows, : words.shape[1]] = words
-        return _written(opens, label, lengths)
+        return self._written(opens, label, lengths)
 
     def check_pool(self, split: str | Split, low: int, high: int, size: int) -> None:
         super().check_pool(split, low, high, size)
         if self.split(split).shift.get("pool"):
-            strings_held(size, *self._ends(split, low, high))
+            longest, shortest = self._ends(split, low, high)
+            strings_held(size, longest, self.params.redraw, shortest)
 
     def draw_pool(
         self,
@@ -149,7 +165,19 @@ class Brackets(Task):
         """On `id` no string comes twice: half are nested, as many of each length as the published way leaves."""
         if not self.split(split).shift.get("pool"):
             return super().draw_pool(shared, own, split, low, high, size)
-        return _written(*pool_words(own, size, *self._ends(split, low, high)))
+        longest, shortest = self._ends(split, low, high)
+        return self._written(*pool_words(own, size, longest, self.params.redraw, shortest))
+
+    def _written(self, opens: Bools, label: Bools, lengths: Ints) -> Examples:
+        inside = np.arange(opens.shape[1]) < lengths[:, None]
+        string = Part(np.where(opens, _OPEN, _CLOSE), keep=None if inside.all() else inside)
+        answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
+        end = [] if self._ends_at_label else [Part(Vocab.end, scored=True)]
+        return assemble([Part(_START), string, Part(Vocab.sep), answer, *end], lengths)
+
+    @property
+    def _ends_at_label(self) -> bool:
+        return self.format == "published"
 
     def _ends(self, split: str | Split, low: int, high: int) -> tuple[int, int]:
         """The longest and the shortest string of a pool."""
@@ -160,10 +188,10 @@ class Brackets(Task):
     def _by_count(self) -> bool:
         return self.params.rule == "equal-count"
 
-    def _nested_share(self, split: Split, length: int) -> float:
+    def _nested_fraction(self, split: Split, length: int) -> float:
         if "nested" in split.shift:
             return float(split.shift["nested"])
-        return nested_share(*_pool(split), length)
+        return nested_fraction(*_pool(split), length, self.params.redraw)
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         return self.rules(prompt)["EQUAL-COUNT" if self._by_count else "NESTED"]
@@ -178,29 +206,29 @@ class Brackets(Task):
         }
 
     def chance(self, length: int) -> float:
-        share = self._nested_share(self.splits["id"], length)
-        return share**2 + (1 - share) ** 2
+        fraction = self._nested_fraction(self.splits["id"], length)
+        return fraction**2 + (1 - fraction) ** 2
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        share = self._nested_share(self.splits["id"], length)
+        fraction = self._nested_fraction(self.splits["id"], length)
         # Unequal counts have no preferred first bracket.
         return {
-            "length alone": max(share, 1 - share),
+            "length alone": max(fraction, 1 - fraction),
             "EQUAL-COUNT": 1.0,
-            "FIRST-SYMBOL": share + (1 - share) / 2,
+            "FIRST-SYMBOL": fraction + (1 - fraction) / 2,
         }
 
     def baseline_on(self, split: Split, length: int) -> Mapping[str, float]:
         if split.name == "id":
             return self.baseline(length)
-        share = self._nested_share(split, length)
-        return {"length alone": max(share, 1 - share)} if 0 < share < 1 else {}
+        fraction = self._nested_fraction(split, length)
+        return {"length alone": max(fraction, 1 - fraction)} if 0 < fraction < 1 else {}
 
     def by_length_alone(self, split: str | Split, low: int, high: int) -> float:
         """Exact match of the likelier label of each length, over the lengths that the task draws."""
         lengths, law = self.length_law(split, low, high)
-        shares = np.array([self._nested_share(self.split(split), length) for length in lengths.tolist()])
-        return float(law @ np.maximum(shares, 1 - shares))
+        nested = np.array([self._nested_fraction(self.split(split), length) for length in lengths.tolist()])
+        return float(law @ np.maximum(nested, 1 - nested))
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         del split  # in all of them half of the brackets open
@@ -210,13 +238,6 @@ class Brackets(Task):
     def factors(self, examples: Examples) -> dict[str, Ints]:
         depth = np.cumsum((examples.tokens == _OPEN).astype(int) - (examples.tokens == _CLOSE), axis=1)
         return {"nested": ((depth.min(axis=1) >= 0) & (depth[:, -1] == 0)).astype(np.int64)}
-
-
-def _written(opens: Bools, label: Bools, lengths: Ints) -> Examples:
-    inside = np.arange(opens.shape[1]) < lengths[:, None]
-    string = Part(np.where(opens, _OPEN, _CLOSE), keep=None if inside.all() else inside)
-    answer = Part(np.where(label, _TRUE, _FALSE)[:, None], scored=True)
-    return assemble([Part(_START), string, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
 
 
 def _balanced(brackets: Sequence[str]) -> bool:

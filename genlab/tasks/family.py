@@ -105,12 +105,13 @@ class Family(ABC):
 
     @classmethod
     def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """All parameters, those not given filled in (a vocabulary that fits `max_len`, for example).
+        """All parameters of a new spec, those not given filled in (a vocabulary that fits `max_len`, for example).
 
-        Those that came `later` are left out at their defaults, so that a task that was there before keeps its spec.
+        Those that came `later` are left out at their defaults, so that a task that was there before keeps its spec;
+        where nothing is given, a new spec may take another value than they mean (`Params.planned`).
         """
         del format, max_len
-        filled = build(cls.Params, params).model_dump()
+        filled = build(cls.Params, {**cls.Params.planned(), **params}).model_dump()
         later = {name for name in cls.Params.later if filled[name] == cls.Params.model_fields[name].default}
         return {name: value for name, value in filled.items() if name not in later}
 

@@ -11,8 +11,8 @@ from small_models import NORMALISATIONS, POSITIONS, alone, config, model, relati
 from torch import Tensor
 from twin import twin_logits
 
-from genlab.models import Transformer
-from genlab.spec import ModelConfig
+from genlab.models import Transformer, count, model_of, shapes
+from genlab.spec import LSTM_FIXED, ModelConfig
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
@@ -21,7 +21,7 @@ def variants(positions: str, normalization: str) -> Iterator[ModelConfig]:
     """Every combination of the other options (attention alone has no activation)."""
     yes_no = (False, True)
     for attn_only, bias, tied, final_norm in product(yes_no, repeat=4):
-        for act_fn in ("gelu",) if attn_only else ("gelu", "relu"):
+        for act_fn in ("gelu",) if attn_only else ("gelu", "gelu_new", "relu"):
             yield config(
                 positions=positions,
                 normalization_type=normalization,
@@ -52,6 +52,19 @@ def test_other_depths_equal_the_twin(n_layers: int) -> None:
     made, tokens = model(config(n_layers=n_layers)), some_tokens(1, 6)
     wanted = twin_logits(made.cfg, {name: w[0] for name, w in made.params.items()}, tokens[0])
     assert relative_error(made(tokens)[0], wanted) < 1e-9
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "lstm"])
+def test_without_a_bias_of_the_unembedding_it_is_as_if_it_were_0(architecture: str) -> None:
+    fixed = dict(LSTM_FIXED) if architecture == "lstm" else {"positions": "learned"}
+    with_bias = config(architecture=architecture, **fixed)
+    without = with_bias.model_copy(update={"unembed_bias": False})
+    flat = torch.randn(2, count(with_bias), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    stack, tokens = model_of(with_bias, flat), some_tokens(2, 3, 5)
+    assert set(shapes(with_bias)) - set(shapes(without)) == {"unembed.b_U"}
+    same = torch.cat([stack.params[name].flatten(1) for name in shapes(without)], dim=1)
+    bias = stack.params["unembed.b_U"][:, None, None]
+    assert relative_error(model_of(without, same)(tokens), stack(tokens) - bias) < 1e-9
 
 
 def test_learned_positions_start_at_the_offset() -> None:
@@ -156,11 +169,14 @@ LENS_CASES = [
         {"normalization_type": "RMS", "act_fn": "relu", "bias": False},
         {"normalization_type": "none", "tie_word_embeddings": True},
         {"attn_only": True},
+        {"act_fn": "gelu_new", "unembed_bias": False},
     )
 ]
 
 
-@pytest.mark.parametrize("cfg", LENS_CASES, ids=lambda c: f"{c.positions}-{c.normalization_type}-{c.attn_only}")
+@pytest.mark.parametrize(
+    "cfg", LENS_CASES, ids=lambda c: f"{c.positions}-{c.normalization_type}-{c.attn_only}-{c.act_fn}"
+)
 def test_logits_and_activations_equal_those_of_transformer_lens(cfg: ModelConfig) -> None:
     stack = model(cfg)
     weights = {name: weight[0] for name, weight in stack.params.items()}

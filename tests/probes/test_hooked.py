@@ -116,7 +116,14 @@ def test_detect_head_runs_on_it(name: str):
     assert (scores >= 0).all()
 
 
-@pytest.mark.parametrize("cfg", [config(), config(positions="rotary", tie_word_embeddings=True, bias=False)])
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        config(),
+        config(positions="rotary", tie_word_embeddings=True, bias=False),
+        config(act_fn="gelu_new", unembed_bias=False),
+    ],
+)
 def test_checkpoints_load_back(cfg: ModelConfig, tmp_path: Path):
     stack, other = model(cfg), Transformer(cfg, torch.zeros(1, count(cfg)))
     torch.save(as_hooked(stack).state_dict(), tmp_path / "hooked.pt")

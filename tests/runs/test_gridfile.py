@@ -159,3 +159,26 @@ def test_what_is_no_toml_says_where(tmp_path: Path):
 @pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.name)
 def test_every_recipe_is_a_grid(file: Path):
     assert read_grid(file).plans
+
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize(("file", "runs", "pairs"), [("brackets.toml", 270, 15), ("brackets-small.toml", 10, 5)])
+def test_the_bracket_recipes_follow_the_published_protocol(file: str, runs: int, pairs: int):
+    """Li et al. 2025 (arXiv 2507.06445): what every run has, whatever its setting."""
+    plans = read_grid(RECIPES / file).plans
+    specs = [spec for plan in plans for spec in plan.specs]
+    assert (len(specs), {len(plan.specs) for plan in plans}) == (runs, {pairs})
+    for spec in specs:
+        model, train = spec.model, spec.train
+        assert (spec.task.format, spec.task.params) == ("published", {"redraw": "same-length"})
+        assert (model.n_ctx, model.act_fn, model.unembed_bias, model.init_std) == (42, "gelu_new", False, 0.02)
+        assert (model.d_model, model.d_mlp, model.positions, model.scale_residual_init) == (64, 256, "learned", True)
+        assert (train.optimizer, train.decay, train.schedule, train.grad_clip) == ("adam", "all", "constant", 0)
+        assert (train.pool, train.lengths_per_batch) == (200_000, train.batch_size)
+        assert {**model.model_dump(), **train.model_dump()}["offsets"] == "zero"
+    if runs == 270:
+        assert {(spec.train.steps * spec.train.batch_size, spec.train.lr) for spec in specs} == {(5 * 200_000, 1e-4)}
+        assert len({(s.model.n_layers, s.model.n_heads, s.train.weight_decay) for s in specs}) == 18
+        assert {(s.train.init_seed, s.train.data_seed) for s in specs} == {(i, j) for i in range(5) for j in range(3)}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from genlab.errors import UserError
-from genlab.tasks import make, words
-from genlab.tasks.bracket_pool import nested_share
+from genlab.tasks import Vocab, make, words
+from genlab.tasks.bracket_pool import nested_fraction
 
 BY_HAND = [
     # string, NESTED, EQUAL-COUNT, FIRST-SYMBOL
@@ -56,8 +56,20 @@ def test_the_two_rules_have_the_same_examples_where_they_agree():
 
 
 def test_runs_from_before_there_was_a_rule_keep_their_spec():
-    assert make("brackets", 40, params={"rule": "nested"}).spec.params == {}
-    assert make("brackets", 40, params={"rule": "equal-count"}).spec.params == {"rule": "equal-count"}
+    old = {"redraw": "any-length"}
+    assert make("brackets", 40, params={"rule": "nested", **old}).spec.params == {}
+    assert make("brackets", 40, params={"rule": "equal-count", **old}).spec.params == {"rule": "equal-count"}
+
+
+def test_the_published_format_ends_at_the_label_and_is_else_the_same():
+    """The label stands where it is read at the published models' `<end>`, of 42 positions for 40 brackets."""
+    plain, published = (make("brackets", 40, format) for format in ("plain", "published"))
+    one, other = (task.sample(np.random.default_rng(0), "id", [20, 40] * 50) for task in (plain, published))
+    assert published.n_ctx == 42
+    assert [published.read(other, i) for i in range(100)] == [plain.read(one, i) for i in range(100)]
+    assert (other.scored.sum(axis=1) == 1).all()
+    assert (other.targets[other.scored] == one.targets[one.scored].reshape(-1, 2)[:, 0]).all()
+    assert not (other.targets == Vocab.end).any()
 
 
 def test_the_rule_that_an_answer_follows():
@@ -171,7 +183,7 @@ def test_lengths_follow_the_binomial_law():
 def test_id_draws_labels_by_length():
     _, labels = drawn("id", [8, 30] * 2000)
     for start, length in enumerate((8, 30)):
-        share = nested_share(200_000, 40, length)
+        share = nested_fraction(200_000, 40, length, "same-length")
         assert stats.binomtest(sum(labels[start::2]), 2000, share).pvalue > 1e-3
 
 
@@ -182,7 +194,7 @@ def test_baselines_are_what_the_rules_score():
     scores = task.baseline(12)
     assert abs(firsts - scores["FIRST-SYMBOL"]) < 0.03
     assert scores["EQUAL-COUNT"] == 1
-    assert scores["length alone"] == pytest.approx(1 - nested_share(200_000, 40, 12))
+    assert scores["length alone"] == pytest.approx(1 - nested_fraction(200_000, 40, 12, "same-length"))
     assert task.chance(12) == pytest.approx(scores["length alone"] ** 2 + (1 - scores["length alone"]) ** 2)
 
 

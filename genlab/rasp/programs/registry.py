@@ -70,6 +70,7 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("associative-recall", "one-query", single.value_of_key),
     Entry("associative-recall", "every-query", places.values_in_order, "library"),
     Entry("brackets", "plain", nesting.nested),
+    Entry("brackets", "published", nesting.nested),
     Entry("bucket-sort", "plain", counts.bucket_sort),
     Entry("compare-occurrence", "plain", counts.compare_occurrence),
     Entry("copy", "unique", strings.copy_unique),

@@ -51,7 +51,7 @@ def describes_itself(task: Task) -> Iterator[str]:
             yield f"defaults that are no option of a model or of training: {sorted(strange)}"
         if strange := options.get("params", {}).keys() - task.Params.model_fields.keys():
             yield f"defaults that are no parameter of the task: {sorted(strange)}"
-    if task.resolve(task.format, task.max_len, task.spec.params) != task.spec.params:
+    if task.resolve(task.format, task.max_len, task.params.model_dump()) != task.spec.params:
         yield f"`resolve` makes other params of {task.spec.params}"
     for length in lengths_of(task, "id"):
         scores = {"chance": task.chance(length), **task.baseline(length)}
