@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import genlab
 from genlab.models import Transformer, count, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, hooked_input, probe_input
-from genlab.probes.families.confidence import _SCORES
+from genlab.probes.families.confidence import SCORES
 from genlab.probes.inputs import Batch, probe_batches
 from genlab.probes.model import Stacked
 from genlab.probes.reading import values_of
@@ -180,8 +180,8 @@ TWINS: dict[str, Callable[[Case], list[float]]] = {
 
 
 def test_every_score_that_is_credited_to_a_paper_has_a_twin():
-    credited = {name for name, score in _SCORES.items() if not score.source.startswith("ours")}
-    assert credited == {*TWINS, "blood", "blood_last"}
+    credited = {name for name, score in SCORES.items() if not score.source.startswith("ours")}
+    assert credited == {*TWINS}
 
 
 # -- models ----------------------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def test_blood_is_the_norm_of_a_jacobian(shape: dict[str, object]):
             wanted["blood"].append(max(float(np.mean(of)) for of in norms))
             wanted["blood_last"].append(max(of[-1] for of in norms))
     for name, of_examples in wanted.items():
-        assert value(f"confidence_{name}", given) == pytest.approx([np.mean(of_examples)], rel=1e-3), name
+        assert value(name, given) == pytest.approx([np.mean(of_examples)], rel=1e-3), name
 
 
 def jacobian(model: Transformer, tokens: torch.Tensor, layer: int, pos: int) -> float:
@@ -358,14 +358,14 @@ def jacobian(model: Transformer, tokens: torch.Tensor, layer: int, pos: int) -> 
 
 def test_runs_of_a_stack_have_the_blood_that_they_have_alone():
     both = stack_of_runs()
-    found = value("confidence_blood", answers_of(both, rows=4))
+    found = value("blood", answers_of(both, rows=4))
     for run in range(2):
         given = answers_of(both, rows=4)
         alone = ProbeInput(Stacked(Transformer(both.cfg, both.flat[run : run + 1])), given.batches, ())
-        assert value("confidence_blood", alone) == pytest.approx(found[run : run + 1], rel=1e-4)
-    found_wrong = values_of(chosen(["slow_wrong_auroc"])[0], answers_of(both))
-    assert set(found_wrong) == {"slow_wrong_auroc.blood", "slow_wrong_auroc.blood_last"}
-    assert 0 < found_wrong["slow_wrong_auroc.blood"][0] < 1  # that run is right at times, the other never
+        assert value("blood", alone) == pytest.approx(found[run : run + 1], rel=1e-4)
+    wrong = values_of(chosen(["wrong_by_blood_auroc"])[0], answers_of(both))
+    assert set(wrong) == {"wrong_by_blood_auroc.blood", "wrong_by_blood_auroc.blood_last"}
+    assert 0 < wrong["wrong_by_blood_auroc.blood"][0] < 1  # that run is right at times, the other never
 
 
 # -- what models cannot give -----------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def test_runs_of_a_stack_have_the_blood_that_they_have_alone():
 def test_what_a_model_cannot_give_says_why():
     one = answers_of(stack_of_runs(n_layers=1))
     with pytest.raises(NotApplicable, match="two layers"):
-        value("confidence_blood", one)
+        value("blood", one)
     few = answers_of(stack_of_runs(), rows=2)
     with pytest.raises(NotApplicable, match="too few positions"):
         value("confidence_vim", few)
@@ -392,7 +392,7 @@ def test_a_model_from_elsewhere_has_the_scores_of_its_logits():
     examples = [task.sample(np.random.default_rng(n), "id", [n] * 8) for n in (3, 6)]
     given = hooked_input(as_hooked(model), examples, task.vocab.tokens)
     assert np.isfinite(value("confidence_gen", given)).all()
-    for name in ("confidence_knn", "confidence_blood"):
+    for name in ("confidence_knn", "blood"):
         with pytest.raises(NotApplicable, match="model from elsewhere"):
             value(name, given)
 
@@ -439,6 +439,6 @@ def test_nothing_but_nans_is_nan():
     spec = genlab.plan("sort", 5, 5, seeds=[0]).specs[0]
     flat = torch.full_like(initial(spec.model, [0]), torch.nan)
     given = probe_input([spec], Transformer(spec.model, flat))
-    for name in ("confidence_vim", "effective_rank", "subspace_match", "confidence_blood"):
+    for name in ("confidence_vim", "effective_rank", "subspace_match", "blood"):
         found = values_of(chosen([name])[0], given)
         assert np.isnan(found[name]).all()

@@ -40,7 +40,6 @@ class Score:
             logits, p their softmax.
         source: the paper that defines it, or `ours`; signs are turned so that higher is more suspect.
         version: rises when its values change.
-        slow: read only when it is asked for.
     """
 
     low: float
@@ -48,10 +47,9 @@ class Score:
     formula: str
     source: str
     version: int = 1
-    slow: bool = False
 
 
-_SCORES = {
+SCORES = {
     "msp": Score(0, 1, "1 - max p", "Hendrycks and Gimpel 2016, arXiv 1610.02136"),
     "energy": Score(-_ANY, _ANY, "-log sum exp z (temperature 1)", "Liu et al. 2020, arXiv 2010.03759"),
     "entropy": Score(0, _ANY, "-sum p ln p", "Lakshminarayanan et al. 2017, arXiv 1612.01474 (predictive entropy)"),
@@ -124,25 +122,10 @@ _SCORES = {
         version=2,
     ),
     "smoothness": Score(0, 2, "mean over layers of 1 - cosine of the residual before and after", "ours"),
-    "blood": Score(
-        0,
-        _ANY,
-        "mean over layers but the first of |J|^2, J the Jacobian of the residual after a layer by that before it, "
-        "both at this position (Frobenius norm, exact)",
-        "Jelenic et al. 2023, BLOOD, arXiv 2310.02832 (BLOOD_M; there also estimated from 50 random projections)",
-        slow=True,
-    ),
-    "blood_last": Score(
-        0,
-        _ANY,
-        "|J|^2 of the last layer alone",
-        "Jelenic et al. 2023, BLOOD, arXiv 2310.02832 (BLOOD_L)",
-        slow=True,
-    ),
 }
 """Score of a single input -> what it is."""
 
-_MEASURES = {
+MEASURED = {
     "auroc": (
         "probability that a wrong answer scores higher than a right one",
         "Hendrycks and Gimpel 2016, arXiv 1610.02136",
@@ -204,21 +187,19 @@ def accuracy(given: ProbeInput) -> Tensor:
     return torch.stack([exact_match(seen) for seen in given.seen]).mean(0)
 
 
-def scores_of(given: ProbeInput, slow: bool = False) -> InputScores:
-    """The scores of single inputs, made once; the slow ones apart."""
-    from genlab.probes.input_scores import blood_scores, input_scores
+def scores_of(given: ProbeInput) -> InputScores:
+    """The scores of single inputs, made once."""
+    from genlab.probes.input_scores import input_scores
 
-    if slow:
-        return given.once("slow input scores", lambda: blood_scores(given))
     return given.once("input scores", lambda: input_scores(given))
 
 
 def declare(name: str) -> None:
     """The mean of a score over in-distribution examples."""
-    score = _SCORES[name]
+    score = SCORES[name]
 
     def read(given: ProbeInput) -> Tensor:
-        found = scores_of(given, score.slow)
+        found = scores_of(given)
         if name in found.missing:
             raise NotApplicable(found.missing[name])
         return found.scores[name].mean(-1)
@@ -234,12 +215,11 @@ def declare(name: str) -> None:
         low=score.low,
         high=score.high,
         source=score.source,
-        slow=score.slow,
         version=score.version,
     )(read)
 
 
-for _name in _SCORES:
+for _name in SCORES:
     declare(_name)
 
 
@@ -266,31 +246,27 @@ def wrongness_of(found: InputScores, measure: str) -> dict[str, Tensor]:
 
 
 def declare_measure(measure: str) -> None:
-    """How well each score says which in-distribution answers are wrong; those that are slow to make apart."""
-    about, source = _MEASURES[measure]
-    for slow in (False, True):
-        names = " and ".join(f"`{name}`" for name, score in _SCORES.items() if score.slow)
+    """How well each score says which in-distribution answers are wrong."""
+    about, source = MEASURED[measure]
 
-        def read(given: ProbeInput, slow: bool = slow) -> dict[str, Tensor]:
-            return wrongness_of(scores_of(given, slow), measure)
+    def read(given: ProbeInput) -> dict[str, Tensor]:
+        return wrongness_of(scores_of(given), measure)
 
-        name = f"slow_wrong_{measure}" if slow else f"wrong_{measure}"
-        read.__name__ = read.__qualname__ = name
-        signal(
-            name,
-            per="run",
-            about=f"is this answer wrong? {about}, for {names if slow else 'each score'}",
-            formula="see genlab.probes.wrongness; scores are those of the confidence_ signals",
-            unit=measure,
-            low=0,
-            high=1,
-            source=source,
-            slow=slow,
-            version=1 if slow else 2,
-        )(read)
+    read.__name__ = read.__qualname__ = f"wrong_{measure}"
+    signal(
+        f"wrong_{measure}",
+        per="run",
+        about=f"is this answer wrong? {about}, for each score",
+        formula="see genlab.probes.wrongness; scores are those of the confidence_ signals",
+        unit=measure,
+        low=0,
+        high=1,
+        source=source,
+        version=2,
+    )(read)
 
 
-for _name in _MEASURES:
+for _name in MEASURED:
     declare_measure(_name)
 
 
