@@ -51,7 +51,41 @@ class Transformer(StackedModel):
                 x = torch.where((loop < loops)[..., None, None], x, before)
         if rest is not None and not early:
             x = take(x, rest)
-        return self._unembed(self._norm("ln_final", x, call.tap or same) if self.cfg.final_norm else x)
+        return self._unembed(self.before_unembedding(x, call.tap))
+
+    def before_unembedding(
+        self, x: Float[Tensor, "run batch pos d_model"], tap: Tap | None = None
+    ) -> Float[Tensor, "run batch pos d_model"]:
+        """What the unembedding reads, of the residual stream after the last block."""
+        return self._norm("ln_final", x, tap or same) if self.cfg.final_norm else x
+
+    def unembedding(self) -> tuple[Float[Tensor, "run d_model d_vocab"], Float[Tensor, "run d_vocab"]]:
+        """W and b of logits = x W + b; b is 0 where the unembedding has none."""
+        if self.cfg.tie_word_embeddings:
+            w, b = self.params["embed.W_E"].transpose(1, 2), None
+        else:
+            w, b = self.params["unembed.W_U"], self.params.get("unembed.b_U")
+        return w, w.new_zeros(self.n_runs, self.cfg.d_vocab) if b is None else b
+
+    def block(
+        self,
+        layer: int,
+        x: Float[Tensor, "run batch pos d_model"],
+        offsets: Tensor | None = None,
+        past: Past | None = None,
+    ) -> Float[Tensor, "run batch pos d_model"]:
+        """The residual stream after a block, of that before it; blocks applied again count on, as taps see them.
+
+        Args:
+            offsets: see `__call__`.
+            past: the keys and values of this block for the positions before, which it takes up in turn.
+        """
+        call = Call(offsets, None, 0, None, None, past, None, False)
+        loop, i = divmod(layer, self.cfg.n_layers)
+        after = self._block(i, loop, x, self._ids(x.shape[-2], call), call, None, 0)
+        if past is not None:
+            past.length += x.shape[-2]
+        return after
 
     # -- stages ----------------------------------------------------------------------------------------------
 

@@ -135,6 +135,22 @@ class ProbeInput:
             self._memo[key] = make_it()
         return self._memo[key]
 
+    @cached_property
+    def sound(self) -> Tensor:
+        """Whether all weights and logits of a run are numbers, which a diverged run's are not: bool[run]."""
+        whole = self.model.flat.isfinite().all(1)
+        for seen in self.seen:
+            whole = whole & seen.logits.isfinite()[:, seen.batch.real].flatten(1).all(1)
+        return whole
+
+    def of_runs(self, rows: Tensor) -> ProbeInput:
+        """The same batches with some of the runs, by their places in the stack, int[some]."""
+        if not isinstance(self.model, Stacked):
+            raise NotApplicable("a model from elsewhere is one run")
+        initial = self.initial.of_runs(rows) if isinstance(self.initial, Stacked) else None
+        history = tuple(self.history[row] for row in rows.tolist()) if self.history else ()
+        return ProbeInput(self.model.of_runs(rows), self.batches, self.vocab, self.spec, initial, history)
+
     def task(self) -> tuple[str, str, Mapping[str, Any]]:
         """Name, format and parameters of the task. Raises `NotApplicable` for a model from elsewhere."""
         if self.spec is None:

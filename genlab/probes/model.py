@@ -88,6 +88,10 @@ class Stacked:
         starts = None if offsets is None else offsets.expand(runs, *offsets.shape)
         return self.model(wide, starts, tap=tap)
 
+    def of_runs(self, rows: Tensor) -> Stacked:
+        """Some of the runs, by their places in the stack, int[some]."""
+        return Stacked(Transformer(self.model.cfg, self.model.flat[rows]))
+
     def weights(self) -> HeadWeights:
         """Matrices of all heads. Raises `NotApplicable` where there is no attention."""
         if self._weights is None:

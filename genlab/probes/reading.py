@@ -71,19 +71,40 @@ def read(given: ProbeInput, signals: Iterable[Signal], untrained: ProbeInput | N
 def values_of(one: Signal, given: ProbeInput) -> dict[str, np.ndarray]:
     """A signal's values by their full names, float64[run], [run, layer] or [run, layer, head].
 
+    Of a run whose weights or logits are no numbers all values are NaN, and the others are read without it.
+
     Raises:
         NotApplicable: the signal has no meaning for these runs.
         ValueError: values of another shape than the signal declares, or outside its range.
     """
+    sound = given.sound
+    if bool(sound.all()):
+        return _values(one, given)
+    rows = sound.nonzero()[:, 0]
+    if not len(rows):
+        shape = (len(sound), given.cfg.n_layers, getattr(given.cfg, "n_heads", 0))
+        return {one.name: np.full(shape[: _axes(one)], np.nan)}
+    some = given.once("sound runs", lambda: given.of_runs(rows))
+    found: dict[str, np.ndarray] = {}
+    for name, values in _values(one, some).items():
+        found[name] = np.full((len(sound), *values.shape[1:]), np.nan)
+        found[name][rows.cpu().numpy()] = values
+    return found
+
+
+def _axes(one: Signal) -> int:
+    return 1 + ("run", "layer", "head").index(one.per)
+
+
+def _values(one: Signal, given: ProbeInput) -> dict[str, np.ndarray]:
     found: Any = one.read(given)
     named = {one.name: found}
     if isinstance(found, Mapping):
         named = {f"{one.name}.{part}": values for part, values in found.items()}
-    axes = 1 + ("run", "layer", "head").index(one.per)
     arrays = {name: torch.as_tensor(values).double().cpu().numpy() for name, values in named.items()}
     slack = 1e-4 * max(1.0, *(abs(end) for end in (one.low, one.high) if np.isfinite(end)), 1.0)
     for name, values in arrays.items():
-        if values.ndim != axes or len(values) != given.model.n_runs:
+        if values.ndim != _axes(one) or len(values) != given.model.n_runs:
             raise ValueError(f"signal {name!r} gave values of shape {values.shape}, declared one a {one.per}")
         finite = values[np.isfinite(values)]
         if ((finite < one.low - slack) | (finite > one.high + slack)).any():

@@ -1,7 +1,7 @@
 """How well a score says which answers are wrong: ranking, detection at a threshold, and answering less often. numpy.
 
 In all of them a higher score means *more likely wrong*, and NaN means that the question has no answer: none of the
-answers is wrong, or all are.
+answers is wrong, or all are (`risk_coverage` has an answer there too), or a score is no number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def auroc(score: Scores, wrong: Wrong) -> float:
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
     0.875
     """
-    if wrong.all() or not wrong.any():
+    if _open(score, wrong):
         return float("nan")
     from scipy.stats import rankdata
 
@@ -38,7 +38,7 @@ def aupr(score: Scores, wrong: Wrong) -> float:
     >>> aupr(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, True, False, True]))
     0.8333333333333333
     """
-    if wrong.all() or not wrong.any():
+    if _open(score, wrong):
         return float("nan")
     flagged, hits = _flagged(score, wrong)
     recall = hits / hits[-1]
@@ -46,12 +46,12 @@ def aupr(score: Scores, wrong: Wrong) -> float:
 
 
 def fpr95(score: Scores, wrong: Wrong) -> float:
-    """The share of right answers flagged at the strictest threshold that flags 95 % of the wrong ones.
+    """The fraction of right answers flagged at the strictest threshold that flags 95 % of the wrong ones.
 
     >>> fpr95(np.array([0.1, 0.2, 0.3, 0.9]), np.array([False, False, True, True]))
     0.0
     """
-    if wrong.all() or not wrong.any():
+    if _open(score, wrong):
         return float("nan")
     flagged, hits = _flagged(score, wrong)
     first = int(np.argmax(hits >= 0.95 * hits[-1]))
@@ -68,7 +68,7 @@ def autc(score: Scores, wrong: Wrong) -> float:
     0.0
     """
     low, high = float(score.min()), float(score.max())
-    if wrong.all() or not wrong.any() or low == high:
+    if _open(score, wrong) or low == high:
         return float("nan")
     scaled = (score - low) / (high - low)
     # Over a uniform threshold t a right answer of score s is flagged (t < s) s of the time, a wrong one missed 1 - s.
@@ -76,17 +76,24 @@ def autc(score: Scores, wrong: Wrong) -> float:
 
 
 def risk_coverage(score: Scores, wrong: Wrong) -> float:
-    """Area under risk against coverage: the mean share of wrong answers among the k least suspect, over all k.
+    """Area under risk against coverage: the mean fraction of wrong answers among the k least suspect, over all k.
 
     Ties are taken at their expectation (Geifman and El-Yaniv 2017, arXiv 1705.08500).
 
     >>> round(risk_coverage(np.array([0.1, 0.2, 0.9]), np.array([False, False, True])), 4)
     0.1111
     """
+    if np.isnan(score).any():
+        return float("nan")
     _, group = np.unique(score, return_inverse=True)
     among = np.bincount(group, weights=wrong.astype(float)) / np.bincount(group)
     expected = among[group][np.argsort(group, kind="stable")]
     return float(np.mean(np.cumsum(expected) / np.arange(1, len(score) + 1)))
+
+
+def _open(score: Scores, wrong: Wrong) -> bool:
+    """Whether nothing can be told apart: answers of one kind alone, or a score that is no number."""
+    return bool(wrong.all() or not wrong.any() or np.isnan(score).any())
 
 
 def _flagged(score: Scores, wrong: Wrong) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

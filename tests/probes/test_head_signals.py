@@ -22,6 +22,7 @@ import genlab
 from genlab.errors import UserError
 from genlab.models import Transformer, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, hooked_input, probe_batches, probe_input
+from genlab.probes.families.induction import random_pairs
 from genlab.probes.inputs import Batch
 from genlab.probes.model import Stacked
 from genlab.probes.reading import values_of
@@ -88,14 +89,47 @@ def test_two_copies():
 
 
 def test_a_head_spread_over_four_copies():
-    """25 tokens 4 times: 1, 1/2, 1/3 on the diagonal, which has one more entry, where the head rests on token 0."""
+    """25 different tokens 4 times."""
     given = given_for(induction_pair(28, 100), batch_of(torch.zeros(1, 2, dtype=torch.int64)))
-    diagonal = value("random_induction_diagonal", given)[0, 1, 0]
-    assert diagonal == pytest.approx((25 * (1 + 1 / 2 + 1 / 3) + 1) / 76, abs=1e-4)
-    assert round(float(diagonal), 2) == 0.62
     assert value("random_induction_prefix", given)[0, 1, 0] == pytest.approx(1.0, abs=1e-4)
     assert value("random_induction_mul", given)[0, 1, 0] == pytest.approx(0.75, abs=1e-4)
     assert value("random_induction_mul_no_first", given)[0, 1, 0] == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("n_ctx", [60, 16])
+def test_the_diagonal_of_repeated_random_text_is_that_of_the_paper(n_ctx: int):
+    """Song et al.: without the first token, rows summing to 1, the diagonal -(period - 1) but for its first entry."""
+    cfg = ModelConfig(d_vocab=12, n_ctx=n_ctx, n_layers=2, d_model=16, n_heads=2, init_std=0.6)
+    given = given_for(Transformer(cfg, initial(cfg, [3, 4])), batch_of(torch.zeros(1, 2, dtype=torch.int64)))
+    seen = random_pairs(given)
+    texts, pos = seen.batch.tokens.shape
+    period = min(25, n_ctx // 2)
+    assert (texts, pos) == (50, 2 * period)
+    assert torch.equal(seen.batch.tokens[:, :period], seen.batch.tokens[:, period:])
+    assert len(seen.batch.tokens[:, :period].unique()) == 12 - 3  # independent draws of all symbols, no special token
+    wanted = np.zeros((2, 2, 2))
+    for run, layer, head in np.ndindex(2, 2, 2):
+        scores = []
+        for A in seen.pattern(layer)[run, :, head].double().numpy():
+            adjusted = np.zeros((pos, pos))
+            for i in range(1, pos):
+                adjusted[i, 1:] = A[i, 1:] / sum(A[i, j] + 1e-6 for j in range(1, pos))
+            scores.append(np.mean([adjusted[k + period - 1, k] for k in range(1, pos - period + 1)]))
+        wanted[run, layer, head] = np.mean(scores)
+    assert value("random_induction_diagonal", given) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_what_rests_on_the_first_token_does_not_count_on_the_diagonal():
+    """Half of all attention moved to the first token: the score stays as it was."""
+    given = given_for(induction_pair(28, 100), batch_of(torch.zeros(1, 2, dtype=torch.int64)))
+    before = value("random_induction_diagonal", given)
+    for layer in range(2):
+        pattern = random_pairs(given).pattern(layer)
+        pattern /= 2
+        pattern[..., 0] += 0.5
+    found = value("random_induction_diagonal", given)
+    assert found == pytest.approx(before, abs=1e-3)
+    assert found[0, 1, 0] > 0.6 > found[0, 0, 0]
 
 
 def test_only_the_right_continuation_counts_at_scored_places():

@@ -1,6 +1,7 @@
 """Do heads of different layers fit together? What one writes against what a later one reads, from weights alone.
 
-Of all pairs of an earlier head and this one the best counts; a value belongs to the later head.
+Of all pairs of an earlier head and this one the best counts (which is ours: the papers show all pairs); a value
+belongs to the later head.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def alignment(reads: Tensor, writes: Tensor) -> Tensor:
     per="head",
     about="how far what a head's keys read contains a direction that an earlier head writes",
     formula=f"max over earlier heads of the largest cosine between the top-j right singular spaces of W_QK and W_OV, "
-    f"j = min({_WIDEST}, d_head)",
+    f"j = min({_WIDEST}, d_head), gains of norms folded in",
     unit="cosine",
     low=0,
     high=1,
@@ -166,17 +167,21 @@ def random_alignments(d_model: int, j: int) -> Tensor:
     "diagonal_score",
     per="head",
     about="whether a head's keys look for just what an earlier head copies",
-    formula="max over earlier heads of (mean diagonal - mean) / std of the entries of W_QK W_OV^T",
+    formula="max over earlier heads of (mean diagonal - mean) / std of the entries of W_QK W_OV^T, gains of norms "
+    "folded in",
     unit="standard deviations",
     low=float("-inf"),
     high=float("inf"),
     source=SONG,
+    version=2,
 )
 def diagonal_score(given: ProbeInput) -> Tensor:
     def score(later: Tensor, earlier: Tensor) -> Tensor:
         product = later @ earlier.transpose(-1, -2)
         flat = product.flatten(-2)
-        return (product.diagonal(dim1=-2, dim2=-1).mean(-1) - flat.mean(-1)) / flat.std(-1).clamp(min=1e-30)
+        return (product.diagonal(dim1=-2, dim2=-1).mean(-1) - flat.mean(-1)) / flat.std(-1, correction=0).clamp(
+            min=1e-30
+        )
 
     qk, ov = reads_and_writes(given)
     return later_and_earlier(qk, ov, score)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genlab.probes.inputs import ProbeInput
 
 NANDA = "Nanda et al. 2023, Progress measures for grokking, arXiv 2301.05217"
+_AFTER = "after " + NANDA + " (key frequencies are those of fourier_key_frequencies)"
 _SHARE = 0.9
 _SIGNS = {"a+b": 1, "a-b": -1}
 
@@ -62,7 +63,7 @@ def key_frequencies(shares: Tensor) -> Tensor:
     unit="Gini",
     low=0,
     high=1,
-    source=NANDA,
+    source="after " + NANDA + " (there of W_E's and W_L's components)",
 )
 def fourier_gini(given: ProbeInput) -> Tensor:
     import torch
@@ -81,7 +82,7 @@ def fourier_gini(given: ProbeInput) -> Tensor:
     unit="frequencies",
     low=1,
     high=float("inf"),
-    source=NANDA,
+    source="ours, after " + NANDA + " (there the frequencies that best explain the neurons)",
 )
 def fourier_key_frequencies(given: ProbeInput) -> Tensor:
     return key_frequencies(powers(given)).sum(-1)
@@ -134,7 +135,7 @@ def loss_with(given: ProbeInput, tokens: Tensor, offsets: torch.Tensor | None, k
     unit="nats",
     low=0,
     high=float("inf"),
-    source=NANDA,
+    source=_AFTER,
 )
 def excluded_loss(given: ProbeInput) -> Tensor:
     modulus(given)
@@ -150,7 +151,7 @@ def excluded_loss(given: ProbeInput) -> Tensor:
     unit="nats",
     low=0,
     high=float("inf"),
-    source=NANDA,
+    source=_AFTER,
     why_not="reads all pairs, those held out among them",
 )
 def restricted_loss(given: ProbeInput) -> Tensor:

@@ -94,7 +94,7 @@ def duplicate_token_mul(given: ProbeInput) -> Tensor:
     unit="weight",
     low=0,
     high=1,
-    source="Xiao et al. 2023, attention sinks, arXiv 2309.17453",
+    source="ours, after Xiao et al. 2023, attention sinks, arXiv 2309.17453",
 )
 def start_token(given: ProbeInput) -> Tensor:
     def first(batch: Batch) -> Tensor:

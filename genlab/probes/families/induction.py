@@ -1,4 +1,4 @@
-"""Induction heads: after A B ... A, attend to B. Read in three ways that differ, on two kinds of sequences.
+"""Induction heads: after A B ... A, attend to B. Read in several ways that differ, on training and on random text.
 
 On training sequences the readings are admissible; on the standard repeated random tokens they are not, since the
 model may never have seen such text.
@@ -14,12 +14,14 @@ from genlab.probes.signal import NotApplicable, signal
 from genlab.tasks import Vocab
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from genlab.probes.inputs import Batch, ProbeInput, Seen
 
 SONG = "Song et al. 2024, Out-of-distribution generalization via composition, arXiv 2408.09503"
 _PERIOD, _COPIES, _TEXTS, _SEED = 25, 4, 8, 12
+_TEXTS_OF_SONG, _EPSILON = 50, 1e-6
 _RANDOM = "reads repeated random tokens, which are no training sequences"
 
 
@@ -38,7 +40,7 @@ def latest(batch: Batch) -> Tensor:
     unit="weight",
     low=0,
     high=1,
-    source=SONG,
+    source="ours, after " + SONG,
 )
 def induction_latest(given: ProbeInput) -> Tensor:
     return mean_mass(given, latest)
@@ -52,7 +54,7 @@ def induction_latest(given: ProbeInput) -> Tensor:
     unit="weight",
     low=0,
     high=1,
-    source=OLSSON,
+    source="after " + OLSSON + " (there on random text)",
 )
 def induction_prefix(given: ProbeInput) -> Tensor:
     return mean_mass(given, lambda batch: follows_same(batch.tokens))
@@ -105,27 +107,52 @@ def induction_scored(given: ProbeInput) -> Tensor:
 
 
 def random_repeats(given: ProbeInput) -> Seen:
-    """`_TEXTS` texts of random symbols, each `_COPIES` times in a row, as the models see them."""
+    """`_TEXTS` texts of different random symbols, each `_COPIES` times in a row, as the models see them."""
+    import numpy as np
+
+    def made() -> Seen:
+        period, symbols = room_for(given, _COPIES)
+        period = min(period, symbols)
+        if period < 4:
+            raise NotApplicable(f"{_COPIES} copies of 4 different symbols do not fit into vocabulary and context")
+        rng = np.random.default_rng(_SEED)
+        once = np.stack([rng.permutation(symbols)[:period] for _ in range(_TEXTS)])
+        return repeats_of(given, once, _COPIES)
+
+    return given.once("random repeats", made)
+
+
+def random_pairs(given: ProbeInput) -> Seen:
+    """`_TEXTS_OF_SONG` texts of symbols drawn one by one, each twice in a row, as the models see them."""
+    import numpy as np
+
+    def made() -> Seen:
+        period, symbols = room_for(given, 2)
+        if period < 4:
+            raise NotApplicable("2 copies of 4 symbols do not fit into the context")
+        rng = np.random.default_rng([_SEED, 2])
+        return repeats_of(given, rng.integers(symbols, size=(_TEXTS_OF_SONG, period)), 2)
+
+    return given.once("random pairs", made)
+
+
+def room_for(given: ProbeInput, copies: int) -> tuple[int, int]:
+    """How many tokens may be repeated that often, `_PERIOD` at most; and how many symbols there are."""
+    if getattr(given.cfg, "needs_ids", False):
+        raise NotApplicable("positions are the task's own or random ones, which random text does not have")
+    return min(_PERIOD, (given.cfg.n_ctx or _PERIOD * copies) // copies), given.cfg.d_vocab - Vocab.first
+
+
+def repeats_of(given: ProbeInput, once: np.ndarray, copies: int) -> Seen:
+    """Numbers of symbols int[text, period], each text so many times in a row, as the models see them."""
     import numpy as np
     import torch
 
     from genlab.probes.inputs import Batch
 
-    def made() -> Seen:
-        if getattr(given.cfg, "needs_ids", False):
-            raise NotApplicable("positions are the task's own or random ones, which random text does not have")
-        symbols = given.cfg.d_vocab - Vocab.first
-        room = given.cfg.n_ctx if given.cfg.n_ctx else _PERIOD * _COPIES
-        period = min(_PERIOD, symbols, room // _COPIES)
-        if period < 4:
-            raise NotApplicable(f"{_COPIES} copies of 4 different symbols do not fit into vocabulary and context")
-        rng = np.random.default_rng(_SEED)
-        once = np.stack([rng.permutation(symbols)[:period] for _ in range(_TEXTS)])
-        tokens = torch.from_numpy(Vocab.first + np.tile(once, _COPIES)).to(given.batches[0].tokens.device)
-        everywhere = torch.ones_like(tokens, dtype=torch.bool)
-        return given.look(Batch(period, tokens, tokens.roll(-1, 1), everywhere, everywhere, None))
-
-    return given.once("random repeats", made)
+    tokens = torch.from_numpy(Vocab.first + np.tile(once, copies)).to(given.batches[0].tokens.device)
+    everywhere = torch.ones_like(tokens, dtype=torch.bool)
+    return given.look(Batch(once.shape[1], tokens, tokens.roll(-1, 1), everywhere, everywhere, None))
 
 
 def on_repeats(given: ProbeInput) -> ProbeInput:
@@ -142,20 +169,30 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
     "random_induction_diagonal",
     per="head",
     about="attention to what followed the token one period ago, on repeated random tokens",
-    formula="mean of the diagonal -(period - 1) of A; 25 tokens 4 times, less where vocabulary or context ask for it",
+    formula="mean of the diagonal -(period - 1) of A' but for its first entry; A' is A without the first token, its "
+    f"rows scaled to sum to 1; {_TEXTS_OF_SONG} texts of {_PERIOD} independent random tokens, twice in a row (fewer "
+    "tokens where the context asks for it)",
     unit="weight",
     low=0,
     high=1,
     source=SONG,
     why_not=_RANDOM,
+    version=2,
 )
 def random_induction_diagonal(given: ProbeInput) -> Tensor:
     import torch
 
-    seen = random_repeats(given)
-    offset = 1 - seen.batch.length
-    layers = [seen.pattern(i).diagonal(offset, -2, -1).mean((1, 3)) for i in range(given.cfg.n_layers)]
-    return torch.stack(layers, dim=1)
+    if not given.cfg.n_layers:
+        raise NotApplicable("the model has no layers")
+    seen = random_pairs(given)
+
+    def of(layer: int) -> Tensor:
+        rest = seen.pattern(layer)[..., 1:, 1:].double()  # a head with nothing to do rests on the first token
+        scaled = rest / (rest + _EPSILON).sum(-1, keepdim=True)
+        # Row and column 0 are gone, so that this diagonal begins at the first query of the second copy.
+        return scaled.diagonal(1 - seen.batch.length, -2, -1).mean((1, 3))
+
+    return torch.stack([of(layer) for layer in range(given.cfg.n_layers)], dim=1)
 
 
 @signal(
@@ -166,7 +203,7 @@ def random_induction_diagonal(given: ProbeInput) -> Tensor:
     unit="weight",
     low=0,
     high=1,
-    source=OLSSON,
+    source="after " + OLSSON + " (there a start token stands before them)",
     why_not=_RANDOM,
 )
 def random_induction_prefix(given: ProbeInput) -> Tensor:

@@ -113,7 +113,7 @@ def layer_smoothness(given: ProbeInput) -> Tensor:
     unit="dimensions",
     low=0,
     high=float("inf"),
-    source="Roy and Vetterli 2007, The effective rank",
+    source="Roy and Vetterli 2007, The effective rank (of the centered matrix: ours)",
 )
 def effective_rank(given: ProbeInput) -> Tensor:
     import torch

@@ -134,7 +134,7 @@ def score_spread(given: ProbeInput) -> Tensor:
     unit="nats",
     low=0,
     high=_ANY,
-    source=VELICKOVIC,
+    source="after " + VELICKOVIC + " (there the looser 2 sigma(W_Q) sigma(W_K) |x|^2)",
 )
 def score_spread_bound(given: ProbeInput) -> Tensor:
     import torch

@@ -69,7 +69,7 @@ def final_training_loss(given: ProbeInput) -> Tensor:
     unit="nats",
     low=0,
     high=_ANY,
-    source="Ru et al. 2020, Speedy performance estimation, arXiv 2006.04492",
+    source="after Ru et al. 2020, Speedy performance estimation, arXiv 2006.04492 (there the sum)",
 )
 def loss_area(given: ProbeInput) -> Tensor:
     def area(history: Mapping[str, np.ndarray]) -> float:

@@ -22,7 +22,7 @@ _ANY = float("inf")
     unit="norm",
     low=0,
     high=_ANY,
-    source="Jiang et al. 2019, Fantastic generalization measures, arXiv 1912.02178",
+    source="Jiang et al. 2019, Fantastic generalization measures, arXiv 1912.02178 (there squared)",
 )
 def weight_norm(given: ProbeInput) -> Tensor:
     return given.model.flat.double().norm(dim=1)
@@ -36,7 +36,7 @@ def weight_norm(given: ProbeInput) -> Tensor:
     unit="ratio",
     low=0,
     high=_ANY,
-    source="Jiang et al. 2019, arXiv 1912.02178",
+    source="after Jiang et al. 2019, arXiv 1912.02178 (there not divided by the initial norm)",
 )
 def distance_from_init(given: ProbeInput) -> Tensor:
     if given.initial is None:
@@ -53,7 +53,7 @@ def distance_from_init(given: ProbeInput) -> Tensor:
     unit="norm",
     low=0,
     high=_ANY,
-    source="Zhai et al. 2023, attention entropy collapse, arXiv 2303.06296",
+    source="after Zhai et al. 2023, attention entropy collapse, arXiv 2303.06296 (there not over sqrt(d_head))",
 )
 def qk_spectral_norm(given: ProbeInput) -> Tensor:
     import torch
@@ -70,7 +70,7 @@ def qk_spectral_norm(given: ProbeInput) -> Tensor:
     unit="norm",
     low=0,
     high=_ANY,
-    source="Elhage et al. 2021, A mathematical framework for transformer circuits",
+    source="ours, of the OV circuit of Elhage et al. 2021, A mathematical framework for transformer circuits",
 )
 def ov_spectral_norm(given: ProbeInput) -> Tensor:
     import torch
@@ -87,7 +87,7 @@ def ov_spectral_norm(given: ProbeInput) -> Tensor:
     unit="norm",
     low=0,
     high=_ANY,
-    source="Elhage et al. 2021, A mathematical framework for transformer circuits",
+    source="ours, of the OV circuit of Elhage et al. 2021, A mathematical framework for transformer circuits",
 )
 def ov_norm(given: ProbeInput) -> Tensor:
     import torch

@@ -1,0 +1,82 @@
+"""How sharply layers transform the residual stream around an input (BLOOD), and whether that finds wrong answers.
+
+A family of its own, since Jacobians take some twenty times as long as all scores of `confidence`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genlab.probes.families.confidence import MEASURED, wrongness_of
+from genlab.probes.signal import signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genlab.probes.input_scores import InputScores
+    from genlab.probes.inputs import ProbeInput
+
+_JELENIC = "Jelenic et al. 2023, BLOOD, arXiv 2310.02832"
+_SCORES = {
+    "blood": (
+        "mean over layers but the first of |J|^2, J the Jacobian of the residual after a layer by that before it, "
+        "both at one scored position (Frobenius norm, exact)",
+        f"{_JELENIC} (BLOOD_M; there also estimated from 50 random projections)",
+    ),
+    "blood_last": ("|J|^2 of the last layer alone", f"{_JELENIC} (BLOOD_L)"),
+}
+
+
+def scores_of(given: ProbeInput) -> InputScores:
+    """Both scores, made once."""
+    from genlab.probes.input_scores import blood_scores
+
+    return given.once("blood", lambda: blood_scores(given))
+
+
+def declare(name: str) -> None:
+    """The mean of a score over in-distribution examples."""
+    formula, source = _SCORES[name]
+
+    def read(given: ProbeInput) -> Tensor:
+        return scores_of(given).scores[name].mean(-1)
+
+    read.__name__ = read.__qualname__ = name
+    signal(
+        name,
+        per="run",
+        about="how sharply layers transform the residual stream, a mean over examples (higher: more suspect)",
+        formula=f"{formula}; the most suspect position of an answer counts",
+        unit="score",
+        low=0,
+        high=float("inf"),
+        source=source,
+        slow=True,
+    )(read)
+
+
+def declare_measure(measure: str) -> None:
+    """How well both say which in-distribution answers are wrong."""
+    about, source = MEASURED[measure]
+
+    def read(given: ProbeInput) -> dict[str, Tensor]:
+        return wrongness_of(scores_of(given), measure)
+
+    read.__name__ = read.__qualname__ = f"wrong_by_blood_{measure}"
+    signal(
+        f"wrong_by_blood_{measure}",
+        per="run",
+        about=f"is this answer wrong? {about}, for `blood` and `blood_last`",
+        formula="see genlab.probes.wrongness",
+        unit=measure,
+        low=0,
+        high=1,
+        source=source,
+        slow=True,
+    )(read)
+
+
+for _name in _SCORES:
+    declare(_name)
+for _name in MEASURED:
+    declare_measure(_name)
