@@ -55,7 +55,10 @@ def removed(kept, kind="zero", signal="bracket_ambi.max", target=TARGET):
 
 
 def by_hand(store, run, layer, head):
-    """The loss on the target's examples of one run whose head writes nothing: its rows of W_O are zero."""
+    """The loss on the target's examples of one run whose head writes nothing: its rows of W_O are zero.
+
+    The two lengths count as often as training draws them.
+    """
     spec = store.spec(run)
     model = model_of(spec.model, store.weights([run]).clone())
     if layer is not None:
@@ -66,8 +69,9 @@ def by_hand(store, run, layer, head):
         examples = eval_examples(task, task.split("matched-unnested").at((length,), 32, 0), length)
         logits = model(torch.from_numpy(examples.inputs)).double().log_softmax(-1)
         gold = logits.gather(-1, torch.from_numpy(examples.targets)[..., None])[..., 0].numpy()
-        losses.append(-(gold * examples.scored).sum(1) / examples.scored.sum(1))
-    return float(np.mean(losses))
+        losses.append(float((-(gold * examples.scored).sum(1) / examples.scored.sum(1)).mean()))
+    lengths, law = task.length_law("id", 10, 20)
+    return float(np.average(losses, weights=[law[lengths == 10].item(), law[lengths == 20].item()]))
 
 
 def test_the_head_with_the_largest_value_is_taken_out(kept):
@@ -102,7 +106,7 @@ def test_what_is_implied_is_the_rank_correlation(kept):
 )
 def test_verdicts(implied, low, high, verdict):
     some = Interval(0.0, low, high, "")
-    found = Removal("mean", parse_target(TARGET), "s", pd.DataFrame(), implied, some, some, some)
+    found = Removal("mean", parse_target(TARGET), "s", pd.DataFrame(), implied, some, some, some, "loss")
     assert found.verdict == verdict
     assert verdict in removal_lines([found])[-1]
 
