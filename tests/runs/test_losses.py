@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -39,17 +40,14 @@ RUNS = Path(genlab.__file__).parent / "runs"
 
 def owned_by_arrow(source: object) -> bool:
     """Whether what a Parquet reader is given lies in Arrow's own memory, or is a file that Arrow opens itself."""
-    if isinstance(source, str | Path):
-        return True
-    buffer = source if isinstance(source, pa.Buffer) else pa.BufferReader(source).read_buffer()
-    return buffer.parent is None
+    return isinstance(source, str | Path) or (isinstance(source, pa.Buffer) and source.parent is None)
 
 
 def noting(real: Callable[..., object], given: list[object]) -> Callable[..., object]:
     """A function that notes what it is given first."""
 
     def noted(source: object, *arguments: object, **options: object) -> object:
-        given.append(source)
+        given.append(source.read_buffer(4) if isinstance(source, pa.BufferReader) else source)
         return real(source, *arguments, **options)
 
     return noted
@@ -101,12 +99,19 @@ def before_call(name: str, intrude: Callable[[], object]) -> Iterator[list[str]]
         sys.setprofile(None)
 
 
-def moments(work: Callable[[], object]) -> list[str]:
-    """The functions before which something may happen: all that are called, but for helpers."""
+@pytest.fixture(params=[4, pytest.param(1, marks=pytest.mark.slow)], ids=["some moments", "every moment"])
+def every(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many moments to go on from one that is tried to the next; and no waiting for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _number: None)
+    return request.param
+
+
+def moments(work: Callable[[], object], every: int) -> list[str]:
+    """The functions before which something may happen: those that are called, but for helpers."""
     with before_call("", lambda: None) as calls:
         work()
     apart = ("processes.", "leases.", "tensor_files.", "weights.", "store.")
-    return [name for name in dict.fromkeys(calls) if not name.startswith(apart)]
+    return [name for name in dict.fromkeys(calls) if not name.startswith(apart)][::every]
 
 
 def signal_rows(runs: list[str]) -> dict[str, list[object]]:
@@ -156,7 +161,7 @@ WORK: dict[str, Callable[[Store], object]] = {
 
 @pytest.mark.parametrize("name", WORK)
 def test_what_is_committed_meanwhile_is_whole(
-    store: Store, other_store: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, other_store: Path, tmp_path: Path, name: str, every: int, monkeypatch: pytest.MonkeyPatch
 ):
     """Whenever it comes, though nobody holds a lease and no file is too young to be removed."""
     monkeypatch.setattr(leftovers, "_OLD_SECONDS", -1.0)
@@ -170,7 +175,7 @@ def test_what_is_committed_meanwhile_is_whole(
         return Store(shutil.copytree(store.path, tmp_path / "copy"))
 
     first = fresh_copy()
-    for moment in moments(lambda: WORK[name](first)):
+    for moment in moments(lambda: WORK[name](first), every):
         kept = fresh_copy()
         with before_call(moment, lambda: bring(tmp_path / "copy", states, evals)):
             WORK[name](kept)
@@ -183,12 +188,12 @@ def test_what_is_committed_meanwhile_is_whole(
         assert check_store(after)[0] == {}, moment
 
 
-def test_a_run_that_is_trained_again_while_records_are_compacted_counts(store: Store, tmp_path: Path):
+def test_a_run_that_is_trained_again_while_records_are_compacted_counts(store: Store, tmp_path: Path, every: int):
     """Its record takes the place of the old one, under the same name."""
     states, run = states_of(store, more=1.0), store.run_ids()[0]
     wanted, evals = store.weights([run]) + 1.0, store.evals(answers=True)
     first = Store(shutil.copytree(store.path, tmp_path / "first"))
-    for moment in moments(lambda: compact_store(first)):
+    for moment in moments(lambda: compact_store(first), every):
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         kept = Store(shutil.copytree(store.path, tmp_path / "copy"))
         with before_call(moment, lambda: bring(tmp_path / "copy", states, evals, again=True)):
@@ -256,7 +261,10 @@ def test_only_the_file_that_was_seen_is_removed(tmp_path: Path, monkeypatch: pyt
     assert not remove_seen(path, None)
 
 
-def test_the_history_of_a_run_that_was_trained_again_stands_there_once(store: Store, small_plan: Plan):
+def test_the_history_of_a_run_that_was_trained_again_stands_there_once(tmp_path: Path, small_plan: Plan):
+    """The file of its first stack, which its neighbor is still read from, holds it as it was before."""
+    store = Store(tmp_path / "two")
+    genlab.train(small_plan, store=store, workers=1, stack=2)
     genlab.train(small_plan.specs[:1], small_plan.evals, store=store, workers=1, again=True)
     for _ in range(2):
         history = Store(store.path).history(store.run_ids())
@@ -338,9 +346,15 @@ def test_lost_records_are_told_kept_and_made_again(kept_store: Store, other_stor
 
 
 def run_lab(*words: str | Path, status: int = 0) -> str:
-    done = subprocess.run(lab(*words), capture_output=True, text=True)
-    assert done.returncode == status, done.stderr
-    return done.stdout
+    """Type a command; gives its standard output."""
+    from genlab.cli import main
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setattr(sys, "argv", ["lab", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert (left.value.code or 0) == status
+    return said.getvalue()
 
 
 @pytest.mark.parametrize("how", ["a grid asks for it", "another seed is there"])
