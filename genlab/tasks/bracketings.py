@@ -1,18 +1,32 @@
-"""Fully bracketed expressions modulo m, whose operators are applied in an order that is drawn."""
+"""Bracketed expressions modulo m: fully bracketed ones, and those of the published grammar, with -d, (d) and (-d).
+
+The published grammar is that of the program of Delétang et al. 2023 (arXiv 2207.02098), whose lengths count tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 
+from genlab.errors import UserError
 from genlab.spec import Split
 from genlab.tasks.base import Bools, Floats, Ints, Part, Vocab
-from genlab.tasks.modular_chain import result_table
+from genlab.tasks.modular_chain import draw_operands, result_table
 
-__all__ = ["BRACKET_SPLITS", "Bracketing", "draw_bracketing", "reduce_brackets"]
+__all__ = [
+    "BRACKET_SPLITS",
+    "Bracketing",
+    "Expressions",
+    "bracket_value",
+    "draw_bracketing",
+    "draw_published",
+    "published_counts",
+    "signs_of",
+]
 
 BRACKET_SPLITS = (
     Split(name="id", about="operators are applied in random order", shift={"order": "random", "p_zero": "uniform"}),
@@ -116,16 +130,143 @@ def _apply(order: Ints, applied: Ints, numbers: Ints, table: Ints) -> tuple[Ints
     return first, last, value[rows]
 
 
-def reduce_brackets(tokens: Sequence[str]) -> int:
-    """The value of a bracketed expression, innermost brackets first, without a modulus.
+@dataclass(frozen=True, slots=True, eq=False)
+class Expressions:
+    """A batch of expressions of the published grammar, of `lengths` tokens each.
 
-    >>> reduce_brackets("( 3 - ( 2 * 4 ) )".split())
-    -5
+    Attributes:
+        tokens: int[n, token]: numbers as they are, then `(`, `)` and the signs, counted on from the modulus;
+            undefined beyond a row's length.
+        numbers: where numbers stand, bool[n, token].
+        values: the value of each expression, int[n].
     """
-    rest = list(tokens)
+
+    tokens: Ints
+    numbers: Bools
+    values: Ints
+
+
+def draw_published(
+    rng: np.random.Generator, split: Split, lengths: Ints, modulus: int, operators: str
+) -> Expressions:
+    """Draw expressions of so many tokens, as the published program does: d, -d, (d), (-d), or (left operator right).
+
+    Of the tokens that brackets and an operator leave, the left side gets as many as the split's order says; on `id`
+    any number from 1 to all but one, each as likely. All expressions of a batch that are nested equally deep are
+    drawn together.
+    """
+    n, width = len(lengths), int(lengths.max())
+    opening, closing, minus = modulus, modulus + 1, modulus + 2 + signs_of(operators).index("-")
+    tokens, numbers = np.zeros((n, width), np.int64), np.zeros((n, width), bool)
+    row, start, size = np.arange(n), np.zeros(n, np.int64), lengths
+    levels: list[tuple[Bools, Ints, Ints]] = []
+    while len(row):
+        leaf, wrapped, negative = size < 5, size > 2, (size == 2) | (size == 4)
+        tokens[row[wrapped], start[wrapped]] = opening
+        tokens[row[wrapped], (start + size - 1)[wrapped]] = closing
+        tokens[row[negative], (start + size - 2 - wrapped)[negative]] = minus
+        digits = draw_operands(rng, split, (int(leaf.sum()), 1), modulus)[:, 0]
+        place = (row[leaf], (start + size - 1 - wrapped)[leaf])
+        tokens[place], numbers[place] = digits, True
+        left = _left_size(rng, str(split.shift["order"]), size[~leaf])
+        sign = rng.integers(0, len(operators), len(left))
+        row, start, size = row[~leaf], start[~leaf], size[~leaf]
+        tokens[row, start + 1 + left] = modulus + 2 + sign
+        levels.append((leaf, np.where(negative[leaf], -digits, digits) % modulus, sign))
+        row = np.concatenate([row, row])
+        start, size = np.concatenate([start + 1, start + 2 + left]), np.concatenate([left, size - 3 - left])
+    values, table = np.zeros(0, np.int64), result_table(modulus, operators)
+    for leaf, of_leaves, sign in reversed(levels):
+        sides, values = values.reshape(2, -1), np.empty(len(leaf), np.int64)
+        values[leaf], values[~leaf] = of_leaves, table[sign, sides[0], sides[1]]
+    return Expressions(tokens, numbers, values)
+
+
+def _left_size(rng: np.random.Generator, order: str, size: Ints) -> Ints:
+    """How many tokens the left side of `(left operator right)` gets, given that of the whole."""
+    return rng.integers(1, size - 3) if order == "random" else _LEFT_SIZE[order](size)
+
+
+_LEFT_SIZE: Mapping[str, Callable[[Ints], Ints]] = MappingProxyType(
+    {"left": lambda size: size - 4, "right": np.ones_like, "pairs": lambda size: (size - 2) // 2}
+)
+"""Nested to the left, to the right, or as flat as can be."""
+
+
+def signs_of(operators: str) -> str:
+    """The signs that the published grammar writes: the operators, and the minus of `-d`.
+
+    >>> signs_of("+-*"), signs_of("+*")
+    ('+-*', '+*-')
+    """
+    return operators if "-" in operators else operators + "-"
+
+
+@cache
+def published_counts(order: str, length: int) -> tuple[float, float, float]:
+    """Numbers, minuses of `-d` and pairs of brackets that an expression of so many tokens has, on average.
+
+    What is left of its tokens are operators.
+
+    >>> published_counts("left", 9), published_counts("left", 10)          # ((d+d)+d) and ((-d+d)+d)
+    ((3.0, 0.0, 2.0), (3.0, 1.0, 2.0))
+    """
+    if length < 5:
+        return 1.0, float(length % 2 == 0), float(length > 2)
+    lefts = range(1, length - 3) if order == "random" else [int(_LEFT_SIZE[order](np.array(length)))]
+    sides = [(*published_counts(order, left), *published_counts(order, length - 3 - left)) for left in lefts]
+    numbers, minuses, pairs, *right = np.mean(sides, axis=0)
+    return float(numbers + right[0]), float(minuses + right[1]), float(1 + pairs + right[2])
+
+
+def bracket_value(tokens: Sequence[str]) -> int:
+    """The value of an expression of numbers, -d, (expression) and (left operator right), without a modulus.
+
+    >>> bracket_value("( 3 - ( 2 * 4 ) )".split()), bracket_value("( - 3 - - 4 )".split())
+    (-5, 1)
+
+    Raises:
+        UserError: this is no such expression.
+    """
+    rest: list[str | int] = list(tokens)  # what was a bracket is a number of Python's
     while ")" in rest:
         close = rest.index(")")
-        _, left, sign, right, _ = rest[close - 4 : close + 1]
-        a, b = int(left), int(right)
-        rest[close - 4 : close + 1] = [str({"+": a + b, "-": a - b, "*": a * b}[sign])]
-    return int(rest[0])
+        open_ = max((i for i, token in enumerate(rest[:close]) if token == "("), default=-1)
+        value = _flat_value(rest[open_ + 1 : close])
+        if open_ < 0 or value is None:
+            raise _unreadable(tokens)
+        rest[open_ : close + 1] = [value]
+    value = _flat_value(rest)
+    if value is None or len(rest) > 2:  # an operator stands in brackets
+        raise _unreadable(tokens)
+    return value
+
+
+def _flat_value(tokens: Sequence[str | int]) -> int | None:
+    """The value of d, -d, or one operator between two of these; None for anything else."""
+    terms: list[int] = []
+    signs: list[str] = []
+    at = 0
+    while at < len(tokens):
+        if terms:
+            signs.append(str(tokens[at]))
+            at += 1
+        negative = at + 1 < len(tokens) and tokens[at] == "-" and isinstance(tokens[at + 1], str)
+        at += negative
+        if at == len(tokens) or not str(tokens[at]).removeprefix("-").isdigit():
+            return None
+        terms.append(-int(tokens[at]) if negative else int(tokens[at]))
+        at += 1
+    if len(terms) == 1:
+        return terms[0]
+    if len(terms) != 2 or signs[0] not in ("+", "-", "*"):
+        return None
+    a, b = terms
+    return {"+": a + b, "-": a - b, "*": a * b}[signs[0]]
+
+
+def _unreadable(tokens: Sequence[str]) -> UserError:
+    return UserError(
+        f"{' '.join(tokens)!r} is no bracketed expression: allowed are numbers d, -d, (d), (-d) and "
+        "(left operator right), with spaces between tokens"
+    )

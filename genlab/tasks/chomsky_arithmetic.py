@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from genlab.errors import UserError
 from genlab.spec import Split
 from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, split_map
 
@@ -96,6 +97,8 @@ class BinaryMultiplication(Task):
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         text = "".join(prompt[:-1])
+        if text.count("*") != 1 or text.strip("*") != text or not set(text) <= set("01*"):
+            raise UserError(f"{' '.join(prompt)!r} is no product: write a binary number * a binary number >")
         first, second = (text if self.format == "forward" else text[::-1]).split("*")
         # As on paper: the first number, shifted, for each one of the second.
         shifted = [int(first, 2) << place for place, bit in enumerate(reversed(second)) if bit == "1"]

@@ -13,9 +13,16 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from genlab.errors import UserError
 from genlab.spec import Split
 from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.bracketings import BRACKET_SPLITS, draw_bracketing, reduce_brackets
+from genlab.tasks.bracketings import (
+    BRACKET_SPLITS,
+    bracket_value,
+    draw_bracketing,
+    draw_published,
+    published_counts,
+)
 from genlab.tasks.letters import WORD_SPLITS, draw_words, present, word_shares
 from genlab.tasks.modular_chain import draw_operands, operand_shares
 from genlab.tasks.words import arranged
@@ -121,23 +128,31 @@ class StackManipulation(Task):
 class SolveEquation(Task):
     """The number that x stands for in a bracketed equation modulo m, with sums and differences only.
 
-    Without products each equation has exactly one solution. A length counts the numbers of the left side, x among
-    them.
+    Without products each equation has exactly one solution. In `plain` a length counts the numbers of the left side,
+    x among them. `published` has the grammar of the authors' program on the left, d, -d, (d), (-d) or (left operator
+    right); x takes the place of the first number from a random token on, going round, and a length counts all tokens.
 
     >>> from genlab.tasks import make
     >>> make("solve-equation", 8).solve("( ( x - 2 ) + 4 ) = 1 >".split())    # 4 - 2 + 4 = 6 = 1 modulo 5
     ('4',)
     >>> make("solve-equation", 8).solve("x = 3 >".split())
     ('3',)
+    >>> make("solve-equation", 8, "published").solve("( 1 - ( - x ) ) = 3 >".split())
+    ('2',)
     """
 
     name = "solve-equation"
     family = "Chomsky hierarchy"
     asks = "which x solves a bracketed equation modulo m?"
     source = _SOURCE
-    length_unit = "numbers"
+    length_unit = "numbers (published: tokens)"
     language_class = "context-free"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a bracketed expression with x = value > x"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "plain": "a bracketed expression with x = value > x",
+            "published": "the same with -d, (d) and (-d) too > x; a length counts tokens",
+        }
+    )
     splits = split_map(*BRACKET_SPLITS)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
@@ -150,7 +165,8 @@ class SolveEquation(Task):
                 "warmup": 100,
                 "lr": 0.001,
                 "steps": 14000,
-            }
+            },
+            "published": {"train_len": 11},
         }
     )
 
@@ -166,9 +182,19 @@ class SolveEquation(Task):
 
     def width(self, length: int) -> int:
         # numbers, operators and brackets as in `modular-brackets`; then `=`, the value, `>`, the answer, `<end>`
-        return 4 * length + 2
+        return length + 3 if self._published else 4 * length + 2
+
+    @property
+    def _published(self) -> bool:
+        return self.format == "published"
+
+    def min_len(self, split: Split) -> int:
+        del split
+        return 3 if self._published else 1
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        if self._published:
+            return self._draw_published(rng, split, lengths)
         modulus = self.params.modulus
         numbers = draw_operands(rng, split, (len(lengths), int(lengths.max())), modulus)
         brackets = draw_bracketing(rng, split, numbers, lengths, modulus, "+-")
@@ -180,13 +206,29 @@ class SolveEquation(Task):
         left, value = brackets.part(written, Vocab.first + modulus), Part(Vocab.first + brackets.values[:, None])
         return assemble([left, Part(equals), value, _SEP, answer, _END], lengths)
 
+    def _draw_published(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        modulus, size = self.params.modulus, lengths - 2
+        drawn = draw_published(rng, split, size, modulus, "+-")
+        rows, place = np.arange(len(lengths)), np.arange(drawn.tokens.shape[1])
+        behind = (place - rng.integers(0, size)[:, None]) % size[:, None]  # how far behind a random token of its row
+        hidden = np.argmin(np.where(drawn.numbers, behind, behind.max() + 1), axis=1)
+        written = Vocab.first + drawn.tokens
+        answer = Part(written[rows, hidden, None], scored=True)
+        written[rows, hidden] = Vocab.first + modulus + 4
+        value = Part(Vocab.first + drawn.values[:, None])
+        left = Part(written, keep=present(size))
+        return assemble([left, Part(Vocab.first + modulus + 5), value, _SEP, answer, _END], lengths)
+
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
-        modulus, equals = self.params.modulus, list(prompt).index("=")
+        modulus, text = self.params.modulus, list(prompt)
+        left, value = text[: text.index("=")] if "=" in text else [], text[-2:-1]
+        if text[len(left) + 2 :] != [">"] or left.count("x") != 1 or not "".join(value).isdigit():
+            raise UserError(f"{' '.join(text)!r} is no equation: write an expression with one x, then = VALUE >")
         for number in map(str, range(modulus)):
-            left = [number if token == "x" else token for token in prompt[:equals]]
-            if reduce_brackets(left) % modulus == int(prompt[equals + 1]):
+            known = [number if token == "x" else token for token in left]
+            if bracket_value(known) % modulus == int(value[0]):
                 return (number,)
-        raise ValueError(f"no number solves {' '.join(prompt)}")
+        raise UserError(f"no number from 0 to {modulus - 1} solves {' '.join(text)!r} modulo {modulus}")
 
     def chance(self, length: int) -> float:
         del length
@@ -195,6 +237,12 @@ class SolveEquation(Task):
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         if split.shift["p_zero"] != "uniform":
             return {}  # the value is not uniform then, unlike that of a sum of uniform numbers
+        if self._published:
+            numbers, minuses, pairs = published_counts(str(split.shift["order"]), length - 2)
+            each = (length - 2 - numbers - minuses - 2 * pairs) / 2
+            signs = {"+": each, "-": each + minuses, "(": pairs, ")": pairs}
+            counts = operand_shares(split, numbers, self.params.modulus) | signs | {"x": 1, "=": 1, ">": 1}
+            return {token: count / (length + 1) for token, count in counts.items() if count}
         signs = {"+": (length - 1) / 2, "-": (length - 1) / 2, "(": length - 1, ")": length - 1}
         counts = operand_shares(split, length, self.params.modulus) | signs | {"x": 1, "=": 1, ">": 1}
         return {token: count / (4 * length) for token, count in counts.items()}

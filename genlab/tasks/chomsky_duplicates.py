@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from genlab.errors import UserError
 from genlab.spec import Split
 from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
 from genlab.tasks.letters import WORD_SPLITS, draw_words, letter_shares, present, word_shares
@@ -126,6 +127,8 @@ class MissingDuplicate(Task):
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         word = list(prompt[:-1])
+        if len(word) % 2 or word.count("_") != 1:
+            raise UserError(f"{' '.join(prompt)!r} is no word written twice with one letter missing, shown as _")
         first, second = word[: len(word) // 2], word[len(word) // 2 :]
         return next((b if a == "_" else a,) for a, b in zip(first, second, strict=True) if "_" in (a, b))
 

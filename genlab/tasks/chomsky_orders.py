@@ -21,11 +21,15 @@ _SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)
 class OddsFirst(Task):
     """A word with its letters at odd places first (the first, third, ...), then those at even places.
 
+    The authors' text and docstring say so; their program writes those at even places first, as `published` does.
+
     >>> from genlab.tasks import make
     >>> " ".join(make("odds-first", 8).solve("a a b b a b a b >".split()))
     'a b a a a b b b'
     >>> " ".join(make("odds-first", 8).solve("b b a >".split()))
     'b a b'
+    >>> " ".join(make("odds-first", 8, "published").solve("a a b b a b a b >".split()))
+    'a b b b a b a a'
     """
 
     name = "odds-first"
@@ -34,7 +38,12 @@ class OddsFirst(Task):
     source = _SOURCE
     length_unit = "letters"
     language_class = "context-sensitive"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > its odd, then its even letters"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "plain": "a word > its odd, then its even letters",
+            "published": "a word > its even, then its odd letters, as in the authors' program",
+        }
+    )
     splits = split_map(*WORD_SPLITS)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
@@ -58,15 +67,16 @@ class OddsFirst(Task):
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         words, keep = Vocab.first + draw_words(rng, split, lengths, letters=2), present(lengths)
-        odds, evens = (
+        halves = (
             Part(words[:, start::2], scored=True, keep=None if keep is None else keep[:, start::2])
-            for start in (0, 1)
+            for start in ((1, 0) if self.format == "published" else (0, 1))
         )
-        return assemble([Part(words, keep=keep), _SEP, odds, evens, _END], lengths)
+        return assemble([Part(words, keep=keep), _SEP, *halves, _END], lengths)
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         numbered = list(enumerate(prompt[:-1], start=1))
-        return tuple(letter for odd in (1, 0) for place, letter in numbered if place % 2 == odd)
+        order = (0, 1) if self.format == "published" else (1, 0)
+        return tuple(letter for odd in order for place, letter in numbered if place % 2 == odd)
 
     def chance(self, length: int) -> float:
         return 0.5**length

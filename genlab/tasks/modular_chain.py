@@ -195,7 +195,7 @@ def draw_operands(rng: np.random.Generator, split: Split, shape: tuple[int, int]
     return rng.integers(1, modulus, shape) * (rng.random(shape) >= float(p_zero))
 
 
-def operand_shares(split: Split, count: int, modulus: int) -> dict[str, float]:
+def operand_shares(split: Split, count: float, modulus: int) -> dict[str, float]:
     """How many of `count` drawn numbers are each number, on average."""
     p_zero = split.shift["p_zero"]
     zero = 1 / modulus if p_zero == "uniform" else float(p_zero)

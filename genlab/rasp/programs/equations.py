@@ -12,7 +12,7 @@ from genlab.rasp.programs.modular import MINUS, weighted_count
 from genlab.rasp.programs.parts import LETTER, said_once
 from genlab.rasp.tokens import SPECIALS, letter_value
 
-__all__ = ["solve_equation"]
+__all__ = ["solve_equation", "solve_signed_equation"]
 
 OPEN, CLOSE, EQUALS = (SPECIALS[token] for token in "()=")
 UNKNOWN = letter_value("x")
@@ -26,13 +26,25 @@ def solve_equation(x: Any, modulus: int = 5) -> Any:
     that are open there. Which bracket closes which is found by depth, a difference of counts.
     """
     before = shift_right(x, 1)
+    return _solved(x, before, before == MINUS, modulus)
+
+
+def solve_signed_equation(x: Any, modulus: int = 5) -> Any:
+    """The same where a number may have a minus of its own beside that of an operator: `3 - - 2`."""
+    before = shift_right(x, 1)
+    of_two = (before == MINUS) & (shift_right(x, 2) == MINUS)
+    return _solved(x, before, (before == MINUS) & (of_two == 0), modulus)
+
+
+def _solved(x: Any, before: Any, negative: Any, modulus: int) -> Any:
+    """The answer, where it is known which numbers have an odd number of minuses directly before them."""
     opened, closed = x == OPEN, x == CLOSE
     depth = num_prev(opened, full(x, 1)) - num_prev(closed, full(x, 1))
     opened_behind_minus = opened & (before == MINUS)
     partner = lasts(where(opened, depth, full(x, NOWHERE)), depth + 1)
     closed_behind_minus = closed & index_select(opened_behind_minus, partner)
     around = num_prev(opened_behind_minus, full(x, 1)) - num_prev(closed_behind_minus, full(x, 1))
-    odd = (around + (before == MINUS)) % 2
+    odd = (around + negative) % 2
     in_sum = (x >= 0) & (x < LETTER) & (before != EQUALS)
     share = seq_map(where(in_sum, x, full(x, 0)), odd, _negative_if(modulus))
     left = before - weighted_count(share, x, modulus)

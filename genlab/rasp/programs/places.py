@@ -18,7 +18,7 @@ from genlab.rasp.lang import (
 from genlab.rasp.programs.parts import END, LETTER, SEP, said_once, seen, sep_index
 from genlab.rasp.tokens import SPECIALS
 
-__all__ = ["duplicate_string", "missing_duplicate", "odds_first", "stack", "values_in_order"]
+__all__ = ["duplicate_string", "evens_first", "missing_duplicate", "odds_first", "stack", "values_in_order"]
 
 ASK, GAP, POP, PUSH_A, PUSH_B = (SPECIALS[token] for token in ("?", "_", "pop", "+a", "+b"))
 NOWHERE = -1
@@ -45,6 +45,15 @@ def odds_first(x: Any) -> Any:
     length = sep_index(x)
     first_round = 2 * (indices(x) - length)
     second_round = first_round - (length + length % 2) + 1
+    place = where(first_round < length, first_round, second_round)
+    return where(place < length, index_select(x, place), full(x, END))
+
+
+def evens_first(x: Any) -> Any:
+    """Every second letter from the second on, then every second letter from the first on."""
+    length = sep_index(x)
+    second_round = 2 * (indices(x) - length) - (length - length % 2)
+    first_round = 2 * (indices(x) - length) + 1
     place = where(first_round < length, first_round, second_round)
     return where(place < length, index_select(x, place), full(x, END))
 

@@ -103,6 +103,7 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("modular-chain", "precedence", modular.chain_precedence, "library"),
     Entry("needle", "text", single.value_of_key),
     Entry("odds-first", "plain", places.odds_first, "library"),
+    Entry("odds-first", "published", places.evens_first, "library"),
     Entry("parity", "plain", parity.parity, "library"),
     Entry("parity", "running", parity.parity_running),
     Entry("parity", "scratchpad", parity.parity_scratchpad),
@@ -111,6 +112,7 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("reverse", "repeats", strings.reverse_repeats, "library"),
     Entry("reverse", "unique", strings.reverse_unique),
     Entry("solve-equation", "plain", equations.solve_equation, "library"),
+    Entry("solve-equation", "published", equations.solve_signed_equation, "library"),
     Entry("sort", "plain", strings.sort),
     Entry("stack-manipulation", "plain", places.stack, "library"),
     Entry("tense-reinflection", "plain", english.verb_agrees_with_subject, "library"),
@@ -119,6 +121,10 @@ PROGRAMS: tuple[Entry, ...] = (
 _MAZE = (
     "a shortest path needs as many steps as it is long; a program has a fixed depth, so that it could only follow "
     "paths of bounded length"
+)
+_FORMULA = (
+    "evaluating a formula over a field is complete for NC1, which no program of fixed depth is believed to reach. "
+    "Without products solve-equation's program does it"
 )
 _PRODUCT = "each digit of a product sums over pairs of digits, of which an attention sees one digit"
 
@@ -131,8 +137,8 @@ OPEN: Mapping[tuple[str, str], str] = MappingProxyType(
         ("maze", "cells"): _MAZE,
         ("maze", "coordinates"): _MAZE,
         ("maze", "directions"): _MAZE,
-        ("modular-brackets", "plain"): "evaluating a formula over a field is complete for NC1, which no program of "
-        "fixed depth is believed to reach. Without products solve-equation's program does it",
+        ("modular-brackets", "plain"): _FORMULA,
+        ("modular-brackets", "published"): _FORMULA,
         ("modular-icl", "plain"): "one or two shots do not tell the task, so no program is right at all lengths; "
         "and which token of a triple it is at, a program only knows by the index modulo 3",
         ("square-root", "plain"): "long division by hand has as many steps as digits",
