@@ -1,8 +1,8 @@
-"""What batches of mixed lengths cost: the step of a pool of brackets by like lengths, mixed, and mixed without packing.
+"""What batches of mixed lengths cost: the step of a pool of brackets by like lengths, mixed, and mixed but padded.
 
     python benchmarks/packing.py [--steps 150] [--save]
 
-Li et al.'s pool (2 + 2 Binomial(19, 1/2) brackets, batches of 64; 2 layers, 2 heads, d 64), one thread. The three take
+Li et al.'s pool (2 + 2 Binomial(19, 1/2) brackets, batches of 64; 2 layers, 2 heads, d 64), one thread. All three take
 turns step by step, so that a machine whose speed drifts favors none; seconds are the processor's.
 """
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from genlab.errors import UserError
 from genlab.options import StoreOption
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["add_to"]
 
@@ -99,6 +97,7 @@ def forecast(
     from genlab.forecast import table as grid_table
     from genlab.forecast.commands import (
         causal_lines,
+        diverged_line,
         judge_lines,
         learning,
         lock_forecasts,
@@ -106,6 +105,8 @@ def forecast(
         save_forecaster,
     )
 
+    if grid is not None:
+        _tell(diverged_line(store, grid))
     if with_model is not None:
         told = lock_forecasts(store, cast(str, grid), with_model)
         return _print(told, as_json)
@@ -149,8 +150,9 @@ def rules(
     as_json: AsJson = False,
 ) -> None:
     """Which rule did each run learn? Clusters of runs that answer alike, and the share of answers each rule gives."""
-    from genlab.forecast.commands import rule_lines
+    from genlab.forecast.commands import diverged_line, rule_lines
 
+    _tell(diverged_line(store, grid))
     _print(rule_lines(store, grid, split, cut), as_json)
 
 
@@ -170,6 +172,12 @@ def report(
     from genlab.runs.store import Store
 
     typer.echo(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs))
+
+
+def _tell(line: str) -> None:
+    """Print a line, if there is one, where it is in no document's way."""
+    if line:
+        print(line, file=sys.stderr)
 
 
 def _print(told: tuple[list[str], Any], as_json: bool) -> None:

@@ -24,11 +24,13 @@ from genlab.forecast.sentences import MEASURE, sentence
 from genlab.forecast.show import as_json, columns_of, interval_line, learning_lines, lines
 from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import parse_target
+from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.store import Store
 from genlab.tasks import place_in_words
 
 __all__ = [
     "causal_lines",
+    "diverged_line",
     "judge_lines",
     "learning",
     "lock_forecasts",
@@ -39,6 +41,13 @@ __all__ = [
 ]
 
 Told = tuple[list[str], Any]
+
+
+def diverged_line(store: Path | None, grid: str) -> str:
+    """Which runs of a grid all of these leave out, or ''."""
+    kept = Store(store)
+    runs = kept.find(grid)
+    return left_out(set_aside(kept, runs)[1], len(runs))
 
 
 def judge_lines(
@@ -184,7 +193,7 @@ def _best(entry: dict[str, Any]) -> str:
 def rule_lines(store: Path | None, grid: str, split: str, cut: float) -> Told:
     """Which rule the runs of a grid learned."""
     kept = Store(store)
-    found = rules_learned(kept, kept.find(grid), split, cut)
+    found = rules_learned(kept, set_aside(kept, kept.find(grid))[0], split, cut)
     table = found.by_cluster().reset_index()
     shown = [name for name in table if name not in ("cluster", "runs")]
     rows = [

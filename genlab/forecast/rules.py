@@ -56,8 +56,10 @@ def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float =
         cut: runs join a cluster up to this mean share of different answers.
 
     Raises:
-        UserError: runs of several tasks, or no evaluation of the split that all of them have.
+        UserError: no runs, runs of several tasks, or no evaluation of the split that all of them have.
     """
+    if not run_ids:
+        raise UserError("there are no runs to compare: none has ended without diverging")
     specs = [store.spec(run).task for run in run_ids]
     if any(spec != specs[0] for spec in specs):
         names = sorted({f"{spec.name} ({spec.format}, max_len {spec.max_len})" for spec in specs})

@@ -44,7 +44,7 @@ def table(
     1, missing where it is no training length: what means over lengths go by.
 
     Args:
-        runs: a grid, group, tag or run id, or run ids.
+        runs: a grid, group, tag or run id, whose runs that diverged are left out; or run ids, all of which are taken.
         signals: rows of (run_id, name, value) and, where there are, layer, head, role and admissible; by default
             those that the store holds.
         inadmissible: also signals whose inputs go beyond what the run was trained on.
@@ -52,12 +52,15 @@ def table(
     Raises:
         UserError: no such runs.
     """
+    from genlab.runs.diverged import set_aside
     from genlab.runs.store import Store as Opened
 
     kept = store if isinstance(store, Opened) else Opened(store)
-    ids = kept.find(runs) if isinstance(runs, str) else list(runs)
+    ids, diverged = set_aside(kept, kept.find(runs)) if isinstance(runs, str) else (list(runs), [])
     if not ids:
-        raise UserError(f"{runs!r} has no runs that have ended")
+        raise UserError(
+            f"all {len(diverged)} runs of {runs!r} diverged" if diverged else f"{runs!r} has no runs that have ended"
+        )
     about = kept.runs()
     laws = laws_of(kept, about[about["run_id"].isin(set(ids))])
     about = about.set_index("run_id").loc[ids]

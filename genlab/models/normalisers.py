@@ -159,6 +159,8 @@ def selective(rows: Rows) -> Scores:
 def entmax15(scores: Float[Tensor, "*b key"]) -> Float[Tensor, "*b key"]:
     """max(z / 2 - tau, 0)^2 over the last axis, with tau such that it sums to 1, exact by sorting. -inf weighs 0.
 
+    A row with a NaN, or of nothing but -inf, has no weights: it is NaN throughout, as with softmax.
+
     >>> entmax15(torch.tensor([2.0, 2.0, -torch.inf, 0.0], dtype=torch.float64)).round(decimals=9).tolist()
     [0.5, 0.5, 0.0, 0.0]
     """
@@ -172,7 +174,7 @@ def _threshold(z: Float[Tensor, "*b key"]) -> Float[Tensor, "*b 1"]:
     mean = falling.cumsum(-1) / k
     spread = falling.square().cumsum(-1) - k * mean.square()
     tau = mean - ((1 - spread) / k).clamp(min=0).sqrt()
-    support = (tau <= falling).sum(-1, keepdim=True)
+    support = (tau <= falling).sum(-1, keepdim=True).clamp(min=1)  # 0 only in a row that holds no number
     return tau.gather(-1, support - 1)
 
 

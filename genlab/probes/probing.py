@@ -13,6 +13,7 @@ from genlab.probes.inputs import Batch, ProbeInput, probe_batches, probe_input
 from genlab.probes.reading import Reading, read
 from genlab.probes.signal import NotApplicable, Signal
 from genlab.runs.devices import pick_device
+from genlab.runs.diverged import set_aside
 from genlab.runs.drive import interruptible
 from genlab.runs.signals import SIGNAL_COLUMNS, Signals
 from genlab.runs.store import Store, now, stack_id
@@ -33,11 +34,13 @@ class Probing:
 
     Attributes:
         read, found: (run, signal) pairs that were read now, and that the store held already.
+        diverged: runs that were left out because they did.
         skipped: signal -> why it does not apply -> the runs that this is true of.
     """
 
     read: int = 0
     found: int = 0
+    diverged: list[str] = field(default_factory=list[str])
     skipped: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
 
     def skip(self, signal: str, why: str, runs: Sequence[str]) -> None:
@@ -49,6 +52,7 @@ class Probing:
         """Count in what was done at another step."""
         self.read += other.read
         self.found += other.found
+        self.diverged = list(dict.fromkeys([*self.diverged, *other.diverged]))
         for signal, reasons in other.skipped.items():
             for why, runs in reasons.items():
                 self.skip(signal, why, runs)
@@ -63,7 +67,7 @@ def probe(
     report: Callable[[int, int], object] = lambda _done, _all: None,
     null: bool = True,
 ) -> Probing:
-    """Read signals of committed runs, and keep them.
+    """Read signals of committed runs, and keep them; of those that diverged none (`genlab.runs.diverged`).
 
     Args:
         step: the training step whose weights are read, and up to which its history is: one that was kept, 0 (the
@@ -75,10 +79,11 @@ def probe(
         UserError: a step that was not kept, runs of which there are no weights.
         Interrupted: Ctrl-C; what was read is kept.
     """
+    run_ids, diverged = set_aside(store, run_ids)
     specs = {run: store.spec(run) for run in run_ids}
     steps = {run: _step(store, run, step) for run in run_ids}
     done = Signals(store.path).done(run_ids)
-    result, ready = Probing(), 0
+    result, ready = Probing(diverged=diverged), 0
     with interruptible() as stop:
         for together in alike(specs):
             work = _Work(store, {run: specs[run] for run in together}, steps, pick_device(device), null)

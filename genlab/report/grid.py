@@ -14,6 +14,7 @@ from genlab.report.display import print_rows, print_unless_told
 from genlab.report.run_table import run_table, summary
 from genlab.runs.api import grid, load
 from genlab.runs.devices import pick_device
+from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.gridfile import Grid
 from genlab.runs.grids import wanted_runs, without_steps
 from genlab.runs.leftovers import LOST, shown
@@ -91,9 +92,12 @@ def _show_grid(found: Grid, store: Store, ids: list[str], as_json: bool) -> None
     swept = [name for name in table.columns if name in _swept(found) and table[name].nunique(dropna=False) > 1]
     if swept:
         cells = summary(table, swept)
-        columns = [*swept, "runs", "fit", "out_median", "out_low", "out_high"]
+        columns = [*swept, "runs", "diverged", "fit", "out_median", "out_low", "out_high"]
         rows = [[f"{v:.3g}" if isinstance(v, float) else v for v in row] for row in cells[columns].to_numpy()]
         print_rows(console, [name.replace("_", " ") for name in columns], rows)
+    diverged = set_aside(store, table["run_id"])[1]
+    if diverged:
+        console.print(left_out(diverged, len(table)), soft_wrap=True, highlight=False)
     console.print(status.line(), highlight=False)
     console.print(f"lab runs --grid {found.name} lists them; --by a,b sums up by cell", highlight=False)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from genlab.errors import UserError
 from genlab.report.display import print_rows
 from genlab.report.run_table import filtered, run_table, summary
+from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.failures import read_failures
 from genlab.runs.store import Store
 from genlab.tasks import split_in_words, task_class
@@ -44,6 +45,8 @@ def show_runs(
     runs = run_table(store, None if grid is None else store.find(grid))
     runs = filtered(runs if task is None else runs[runs["task"] == task], where)
     shown = runs if by is None else summary(runs, by.split(","))
+    if by is not None:
+        _tell(left_out(runs.loc[runs["status"] == "diverged", "run_id"].tolist(), len(runs)))
     if parquet:
         parquet.parent.mkdir(parents=True, exist_ok=True)
         shown.to_parquet(parquet, index=False)
@@ -64,12 +67,17 @@ def show_runs(
         raise UserError("--figure is of cells; it goes with --by")
 
 
+def _tell(line: str) -> None:
+    if line:
+        print(line, file=sys.stderr)
+
+
 def _tell_failures(store: Store, task: str | None, grid: str | None) -> None:
     """Say on standard error which runs failed: they are not among those that a table can hold."""
     wanted = None if grid is None else store.named.runs(grid)
     for failure in read_failures(store.path, wanted):
         if task in (None, failure.task):
-            print(failure.line(), file=sys.stderr)
+            _tell(failure.line())
 
 
 def _print_runs(runs: pd.DataFrame) -> None:
@@ -126,7 +134,10 @@ def draw_cells(cells: pd.DataFrame, by: Sequence[str], path: Path) -> None:
 
 
 def show_comparison(which: Sequence[str], store_path: Path | None, as_json: bool) -> None:
-    """Runs or groups side by side: the settings in which they differ, then median exact match by length."""
+    """Runs or groups side by side: the settings in which they differ, then median exact match by length.
+
+    The medians are of the runs that did not diverge; the others are named on standard error.
+    """
     if len(which) < 2:
         raise UserError("lab compare takes two runs, groups, grids or tags, or more")
     store = Store(store_path)
@@ -134,7 +145,10 @@ def show_comparison(which: Sequence[str], store_path: Path | None, as_json: bool
     columns = list(dict.fromkeys(name for runs in sets.values() for name in runs.columns))
     settings = {name: {t: _values(runs, name) for t, runs in sets.items()} for name in columns if name not in _OWN}
     settings = {name: row for name, row in settings.items() if len(set(row.values())) > 1}
-    exact = {text: store.evals(runs["run_id"], metric="exact_match") for text, runs in sets.items()}
+    counted = {text: set_aside(store, runs["run_id"]) for text, runs in sets.items()}
+    for text, (kept, diverged) in counted.items():
+        _tell(f"{text}: {left_out(diverged, len(kept) + len(diverged))}" if diverged else "")
+    exact = {text: store.evals(kept, metric="exact_match") for text, (kept, _) in counted.items()}
     medians = pd.DataFrame({t: e.groupby(["split", "length"])["value"].median() for t, e in exact.items()})
     if as_json:
         lengths = medians.reset_index().astype(object).where(medians.reset_index().notna(), None)

@@ -15,6 +15,7 @@ from genlab.report.html_patterns import patterns
 from genlab.report.html_scatter import in_against_out, signals_against_outcome
 from genlab.report.html_training import by_length, over_training, trained
 from genlab.report.page import page
+from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.store import Store
 
 __all__ = ["write_report"]
@@ -41,9 +42,13 @@ def write_report(
         ("runs", "Each run", each_run),
         ("attention", "Attention of the best, median and worst run", patterns),
     ]
+    runs = store.find(grid)
+    missing = left_out(set_aside(store, runs)[1], len(runs))
     said = target_in_words(data.target, data.table)
-    intro = f"<p>{len(data.table)} runs, {len(data.cells)} settings; target: {escape(said)}</p>"
+    intro = f"<p>{escape(missing)}</p>" if missing else ""
+    intro += f"<p>{len(data.table)} runs, {len(data.cells)} settings; target: {escape(said)}</p>"
     made = [(name, heading, draw(data)) for name, heading, draw in sections]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(f"Report of {grid}", intro, made, data.cells), encoding="utf-8")
-    return f"{path}: {len(data.table)} runs, {path.stat().st_size / 1e6:.1f} MB"
+    told = f"{path}: {len(data.table)} runs, {path.stat().st_size / 1e6:.1f} MB"
+    return f"{told}; {missing}" if missing else told

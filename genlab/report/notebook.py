@@ -53,16 +53,16 @@ bars({f"{i}.{j}": lost[i, j] for i, j in np.ndindex(lost.shape)}, "loss gained (
      "each head (layer.head) put to its mean")"""
 
 
-def notebook_of(run: str, store: Store, spec: RunSpec) -> Any:
-    """The notebook about a run, not executed yet."""
+def notebook_of(run: str, store: Store, spec: RunSpec, diverged: bool = False) -> Any:
+    """The notebook about a run, not executed yet; of one that diverged it says so first."""
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
     task, model = spec.task, spec.model
     shape = f"{model.n_layers} layers, {model.n_heads} heads, d_model {model.d_model}, {model.positions} positions"
+    about = f"{task.name} ({task.format}), trained to length {spec.train.train_len}; {shape}."
+    about += " It diverged: the weights are those of the last step before that." if diverged else ""
     cells = [
-        new_markdown_cell(
-            f"# Run {run}\n\n{task.name} ({task.format}), trained to length {spec.train.train_len}; {shape}."
-        ),
+        new_markdown_cell(f"# Run {run}\n\n{about}"),
         new_code_cell(_OPEN.format(run=run, store=str(store.path.resolve()))),
         new_markdown_cell("## Attention patterns\n\nOne in-distribution example of the longest training length."),
         new_code_cell("attention(given)"),
@@ -114,7 +114,7 @@ def write_notebook(run: str, store: Store, path: Path | None) -> Path:
         Stacked(found.model)
     except NotApplicable as why:
         raise UserError(f"there is nothing to draw of run {found.run_id}: {why}") from None
-    made = notebook_of(found.run_id, store, found.spec)
+    made = notebook_of(found.run_id, store, found.spec, found.status == "diverged")
     execute(made, Path.cwd())
     place = path or Path(f"{found.run_id}.ipynb")
     try:

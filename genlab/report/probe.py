@@ -36,11 +36,13 @@ def probe_and_show(
 ) -> None:
     """Read signals of runs, keep them, and print one line a signal (and step, where several were asked for)."""
     from genlab.probes.probing import Probing, probe
+    from genlab.runs.diverged import left_out, set_aside
     from genlab.runs.signals import Signals
     from genlab.runs.store import Store
 
     kept = Store(store)
-    ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
+    named = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
+    ids, diverged = set_aside(kept, named)
     console, done = Console(stderr=as_json), Probing()
     asked = _by_step(kept, ids, steps)
     with console.status("probing") as status:
@@ -56,11 +58,18 @@ def probe_and_show(
     read = {(run, kept.steps(run)[-1] if step is None else step) for step, of_step in asked for run in of_step}
     frame = frame[pd.Series(zip(frame["run_id"], frame["step"], strict=True), frame.index, object).isin(read)]
     if as_json:
-        document = {"runs": ids, "skipped": done.skipped, "values": frame.drop(columns=["at"]).to_dict("records")}
+        document = {
+            "runs": ids,
+            "left_out": diverged,
+            "skipped": done.skipped,
+            "values": frame.drop(columns=["at"]).to_dict("records"),
+        }
         print(json.dumps(_numbers(document), indent=1))
     else:
         _print(console, frame, ids, done, len(asked) > 1)
-    if figure is not None:
+    if diverged:
+        console.print(left_out(diverged, len(named)), soft_wrap=True, highlight=False)
+    if figure is not None and ids:
         from genlab.probes.drawing import draw_attention
 
         draw_attention(kept, ids[0], figure, asked[0][0])

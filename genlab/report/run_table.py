@@ -89,6 +89,8 @@ def _value(text: str, column: pd.Series, operator: str) -> object:
 def summary(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """A row a cell of the fields `by`: runs, the share that fit in distribution (95 % interval), the spread beyond.
 
+    Runs that diverged are counted, and left out of the rest (`genlab.runs.diverged`).
+
     Columns: the fields, runs, diverged, fit, fit_low, fit_high, out_median, out_low, out_high.
 
     Raises:
@@ -99,7 +101,8 @@ def summary(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
             raise unknown("field", name, runs.columns)
     rows: list[dict[str, object]] = []
     for values, cell in runs.groupby(list(by), dropna=False):
-        inside, beyond = cell["exact_match_in"].dropna(), cell["exact_match_out"].dropna()
+        counted = cell[cell["status"] != "diverged"]
+        inside, beyond = counted["exact_match_in"].dropna(), counted["exact_match_out"].dropna()
         hits = int(fitted(inside).sum())
         low, high = wilson(hits, len(inside)) if len(inside) else (None, None)
         row: dict[str, object] = dict(zip(by, values if isinstance(values, tuple) else (values,), strict=True))

@@ -19,6 +19,7 @@ from genlab.report.listing import NEEDS_GPU
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share
 from genlab.runs.api import evaluate, train
 from genlab.runs.devices import check_dtype, pick_device
+from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.grids import wanted_runs, without_steps
 from genlab.runs.plan import Plan
 from genlab.runs.store import Store
@@ -34,7 +35,11 @@ FIGURE = "exact_match_by_length.png"
 class Outcome:
     """What a group of runs of one configuration did, from the store.
 
+    Those that diverged are named, and left out of all numbers.
+
     Attributes:
+        runs, statuses: of all runs; diverged: those of them that did.
+        evals: of the others; may be empty.
         law: of their training lengths.
         lengths: `tables.by_length`; factors: `tables.by_factor`; rules: `tables.by_rule`.
         judged: metric -> `tables.by_length` of it.
@@ -44,6 +49,7 @@ class Outcome:
     spec: RunSpec
     runs: list[str]
     statuses: list[str]
+    diverged: list[str]
     evals: pd.DataFrame
     law: TrainingLaw
     lengths: pd.DataFrame
@@ -64,7 +70,9 @@ class Outcome:
         return {(split, n): dict(task.baseline_on(task.split(split), n)) for split, n in places}
 
     def draw(self, path: Path) -> None:
-        """The figure `exact match by length`."""
+        """The figure `exact match by length`, if there is something to draw."""
+        if self.lengths.empty:
+            return
         task, model = self.spec.task, self.spec.model
         shape = f"{model.n_layers} layers, d_model {model.d_model}, {model.positions} positions"
         title = f"{task.name} ({task.format}), {shape}"
@@ -76,6 +84,7 @@ class Outcome:
             "task": self.spec.task.model_dump(mode="json"),
             "model": self.spec.model.model_dump(mode="json"),
             "train": self.spec.train.model_dump(mode="json", exclude={"init_seed", "data_seed"}),
+            "left_out": self.diverged,
             "runs": [{"run_id": r, "status": s} for r, s in zip(self.runs, self.statuses, strict=True)],
             "exact_match_by_length": [
                 {**row, "baselines": self.baselines[row["split"], row["length"]]}
@@ -89,7 +98,8 @@ class Outcome:
 
     def print(self, console: Console) -> None:
         """Tables, the share that fit, and the ids."""
-        print_lengths(console, self.lengths, self.law, self.task.length_unit, self.baselines)
+        if not self.lengths.empty:
+            print_lengths(console, self.lengths, self.law, self.task.length_unit, self.baselines)
         for name, table in self.judged.items():
             console.print(f"\nscored by {name} (free decoding):")
             print_lengths(console, table, self.law, self.task.length_unit)
@@ -99,8 +109,10 @@ class Outcome:
             hits, runs = round(self.fit["share"] * self.fit["runs"]), self.fit["runs"]
             interval = f"{self.fit['low']:.2f} to {self.fit['high']:.2f}"
             console.print(f"fit in distribution ({FIT:g} or more): {hits} of {runs} runs, 95 % interval {interval}")
-        for status in sorted({s for s in self.statuses if s != "finished"}):
+        for status in sorted({s for s in self.statuses if s not in ("finished", "diverged")}):
             console.print(f"{self.statuses.count(status)} of {len(self.runs)} runs {status}")
+        if self.diverged:
+            console.print(left_out(self.diverged, len(self.runs)), soft_wrap=True, highlight=False)
 
 
 def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None) -> Outcome:
@@ -110,13 +122,15 @@ def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None
         evals: the evaluations to speak of (default: all of the store).
     """
     spec = store.spec(runs[0])
-    found = store.evals(runs) if evals is None else evals
+    counted, diverged = set_aside(store, runs)
+    found = store.evals(counted) if evals is None else evals[evals["run_id"].isin(counted)]
     task, law = make(spec.task), store.law(runs[0])
     judged = {name: by_length(found, law, name) for name in task.judges if (found["metric"] == name).any()}
     return Outcome(
         spec,
         list(runs),
         [store.entry(run)["status"] for run in runs],
+        diverged,
         found,
         law,
         by_length(found, law),
@@ -167,14 +181,17 @@ def _show_outcome(store: Store, runs: Sequence[str], figure: Path | None, as_jso
     """Tables, figure and ids of the latest group."""
     found = outcome(store, runs)
     folder = store.last_folder()
-    drawn = figure or folder / FIGURE
-    found.draw(drawn)
+    drawn = None if found.lengths.empty else figure or folder / FIGURE
+    if drawn:
+        found.draw(drawn)
     if as_json:
-        print(json.dumps({**found.as_json(), "group": folder.name, "figure": str(drawn)}, indent=1))
+        about = {"group": folder.name, "figure": str(drawn) if drawn else None}
+        print(json.dumps({**found.as_json(), **about}, indent=1))
         return
     console = Console()
     found.print(console)
-    console.print(f"figure: {drawn}", soft_wrap=True, highlight=False)
+    if drawn:
+        console.print(f"figure: {drawn}", soft_wrap=True, highlight=False)
     console.print(f"runs (group {folder.name}): {' '.join(found.runs)}", soft_wrap=True, highlight=False)
 
 

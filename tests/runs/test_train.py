@@ -117,7 +117,7 @@ def test_tf32_is_not_silently_something_else(tmp_path: Path):
 
 def test_a_fault_in_a_worker_is_told(small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("genlab.runs.execute.plugins", lambda: [str(tmp_path / "gone.py")])
-    with pytest.raises(UserError, match="gone.py. is not a file"):
+    with pytest.raises(UserError, match=r"gone\.py. is not a file"):
         genlab.train(small_plan, store=tmp_path / "s", workers=2)
 
 

@@ -1,0 +1,191 @@
+"""Runs that diverged go through every command: named and counted, and no number is theirs."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import genlab
+from genlab.models.normalisers import entmax15
+from genlab.probes.probing import probe
+from genlab.probes.signal import chosen
+from genlab.report.notebook import notebook_of
+from genlab.report.run_table import run_table, summary
+from genlab.report.train import outcome
+from genlab.runs import Store, grid
+from genlab.runs.diverged import set_aside
+from genlab.runs.plan import Evals
+from genlab.runs.signals import Signals
+
+SOFT, SPARSE = "softmax", ("entmax15", "scalable-entmax")
+SHARED: dict[str, Any] = {
+    "steps": 20, "eval_every": 10, "n_layers": 2, "d_model": 16, "n_heads": 2, "batch_size": 8, "warmup": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six runs that trained and six that diverged, of three kinds of attention weights, two seeds each, in stacks."""
+    store = tmp_path_factory.mktemp("diverged") / "store"
+    plans = [
+        genlab.plan("parity", 4, 6, seeds=range(2), evals=Evals(6, n=32), attn_weights=kind, lr=lr, **SHARED)
+        for kind in (SOFT, *SPARSE)
+        for lr in (1e-3, 1e30)
+    ]
+    grid(plans, name="g", store=store, workers=1, stack=2)
+    return store
+
+
+@pytest.fixture
+def store(trained: Path, tmp_path: Path) -> Store:
+    """A store of its own, where the `lab` fixture looks."""
+    shutil.copytree(trained, tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def sides(store: Store) -> tuple[list[str], list[str]]:
+    counted, diverged = set_aside(store, store.find("g"))
+    assert (len(counted), len(diverged)) == (6, 6)
+    return counted, diverged
+
+
+LINE = "6 of 12 runs diverged and are left out: "
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (("grid-file",), "out"),
+        (("runs", "--by", "attn_weights,lr"), "err"),
+        (("compare", "g", "g"), "err"),
+        (("eval", "g", "--lengths", "4,6", "--eval-n", "8"), "out"),
+        (("probe", "g"), "out"),
+        (("forecast", "--grid", "g", "--target", "exact_match@length=6", "--all-runs"), "err"),
+        (("rules", "--grid", "g", "--split", "id"), "err"),
+        (("report", "--grid", "g", "-o", "page.html", "--all-runs"), "out"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else value,
+)
+def test_every_command_names_them_and_goes_on(
+    lab, store: Store, words: tuple[str, ...], where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    _, diverged = sides(store)
+    if words == ("grid-file",):
+        words = ("grid", str(grid_file(tmp_path)), "--workers", "1")
+    status, out, err = lab(*words)
+    said = " ".join({"out": out, "err": err}[where].split())
+    assert status == 0, err
+    if words[0] == "eval":  # by configuration
+        assert said.count("2 of 2 runs diverged and are left out: ") == 3
+    else:
+        assert LINE in said
+    assert all(run in said for run in diverged)
+
+
+def grid_file(folder: Path) -> Path:
+    """The grid of `trained`, as a file."""
+    file = folder / "g.toml"
+    base = {"task": "parity", "train_len": 4, "test_len": 6, **SHARED}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in base.items()]
+    swept = ['attn_weights = ["softmax", "entmax15", "scalable-entmax"]', "lr = [1e-3, 1e30]"]
+    seeds = ["[seeds]", 'together = "0:2"', "[evals]", "n = 32"]
+    file.write_text("\n".join(["[base]", *lines, "[sweep]", *swept, *seeds]))
+    return file
+
+
+def test_the_grid_file_names_the_runs_of_the_store(store: Store, tmp_path: Path):
+    from genlab.runs import read_grid
+    from genlab.runs.grids import wanted_runs
+
+    assert sorted(spec.run_id for spec, _ in wanted_runs(read_grid(grid_file(tmp_path)))) == sorted(store.find("g"))
+
+
+def test_tables_are_those_of_the_others_alone(store: Store):
+    counted, diverged = sides(store)
+    both, alone = (summary(run_table(store, runs), ["attn_weights"]) for runs in ([*counted, *diverged], counted))
+    assert both["diverged"].tolist() == [2, 2, 2]
+    pd.testing.assert_frame_equal(both.drop(columns=["runs", "diverged"]), alone.drop(columns=["runs", "diverged"]))
+    forecast, own = genlab.forecast.table(store, "g"), genlab.forecast.table(store, counted)
+    assert set(forecast.index) == set(counted)
+    pd.testing.assert_frame_equal(forecast.sort_index(), own.sort_index())
+    assert set(genlab.forecast.table(store, diverged).index) == set(diverged)  # asked for one by one: a sealed set
+
+
+def test_an_outcome_of_one_configuration_counts_the_others(store: Store, tmp_path: Path):
+    counted, _ = sides(store)
+    first, second = counted[:2]
+    (record,) = [p for p in (store.path / "commits").glob("*.json") if second in p.read_text()]
+    told = json.loads(record.read_text())
+    for run in told["runs"]:
+        run["status"] = "diverged" if run["run_id"] == second else run["status"]
+    record.write_text(json.dumps(told))
+    store = Store(store.path)
+    found = outcome(store, [first, second])
+    assert found.diverged == [second]
+    assert found.fit is not None
+    assert found.fit["runs"] == 1
+    assert set(found.lengths["runs"]) == {1}
+    assert set(found.evals["run_id"]) == {first}
+    assert found.as_json()["left_out"] == [second]
+
+
+def test_lab_train_of_nothing_but_diverged_runs(lab, tmp_path: Path):
+    words = ["train", "--task", "parity", "--train-len", "4", "--d-model", "16", "--steps", "20", "--warmup", "0"]
+    words += ["--lr", "1e30", "--seeds", "0:2", "--workers", "1", "--eval-n", "8"]
+    status, out, _ = lab(*words)
+    assert (status, "2 of 2 runs diverged and are left out" in out, "figure" in out) == (0, True, False)
+    told = json.loads(lab(*words, "--json")[1])
+    assert (len(told["left_out"]), told["figure"], told["fit_in_distribution"]) == (2, None, None)
+    status, _, err = lab("report", "--grid", "last", "-o", str(tmp_path / "r.html"))
+    assert (status, err.splitlines()[-1]) == (2, "lab: all 2 runs of 'last' diverged")
+    status, _, err = lab("rules", "--grid", "last", "--split", "id")
+    assert (status, "none has ended without diverging" in err) == (2, True)
+
+
+def test_signals_are_read_of_the_others_alone(store: Store):
+    counted, diverged = sides(store)
+    done = probe(store, [*diverged, *counted], chosen(["attention_entropy", "linear_probe"]), null=False)
+    assert done.diverged == diverged
+    assert set(Signals(store.path).frame(store.run_ids())["run_id"]) == set(counted)
+
+
+@pytest.mark.parametrize("command", ["probe", "eval", "compare"])
+def test_one_that_is_asked_for_by_name(lab, store: Store, command: str, tmp_path: Path):
+    counted, diverged = sides(store)
+    run = diverged[-1]
+    more = {
+        "probe": ["--figure", str(tmp_path / "f.png")],
+        "eval": ["--lengths", "4", "--figure", str(tmp_path / "f.png"), "--eval-n", "8"],
+        "compare": [counted[0]],
+    }
+    status, out, err = lab(command, run, *more[command])
+    assert (status, "1 of 1 runs diverged and is left out" in out + err) == (0, True)
+
+
+def test_a_notebook_says_it_first(store: Store):
+    run = sides(store)[1][0]
+    for diverged in (False, True):
+        cells = notebook_of(run, store, store.spec(run), diverged).cells
+        assert ("It diverged" in cells[0]["source"]) == diverged
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_rows_that_hold_no_number_have_no_weights(kind: torch.dtype):
+    nan, inf = math.nan, math.inf
+    bad = torch.tensor([[nan, nan, nan], [1.0, nan, -inf], [-inf, -inf, -inf], [inf, 0.0, -inf]], dtype=kind)
+    fine = torch.tensor([[1.0, 0.5, -inf]], dtype=kind)
+    rows = torch.cat([bad, fine]).requires_grad_()
+    weights = entmax15(rows)
+    assert weights[:4].isnan().all()
+    assert torch.equal(weights[4:], entmax15(fine))
+    (weights[4] ** 2).sum().backward()
+    assert rows.grad is not None
+    assert rows.grad[4].isfinite().all()
