@@ -2,7 +2,7 @@
 
     python benchmarks/packing.py [--steps 150] [--save]
 
-Li et al.'s pool (2 + 2 Binomial(19, 1/2) brackets, batches of 64; 2 layers, 2 heads, d 64), one thread. All three take
+Li et al.'s pool (2 + 2 Binomial(19, 1/2) brackets in batches of 64; 2 layers, 2 heads, d 64), one thread. They take
 turns step by step, so that a machine whose speed drifts favors none; seconds are the processor's.
 """
 
