@@ -66,37 +66,33 @@ _MEASURES = {
     "loss",
     per="run",
     about="in-distribution loss",
-    formula="mean cross-entropy over scored places, a mean over training lengths",
+    formula="mean cross-entropy over scored places of a length, a mean over examples",
     unit="nats",
     low=0,
     high=_ANY,
     source="ours",
 )
 def loss(given: ProbeInput) -> Tensor:
-    import torch
-
     def of(seen: Seen) -> Tensor:
         batch = seen.batch
         right = seen.logits[:, batch.scored].log_softmax(-1)
         return -right.gather(-1, batch.targets[batch.scored].expand(len(right), -1)[..., None]).mean((1, 2))
 
-    return torch.stack([of(seen) for seen in given.seen]).mean(0)
+    return given.mean([of(seen) for seen in given.seen])
 
 
 @signal(
     "accuracy",
     per="run",
     about="in-distribution exact match",
-    formula="share of examples whose every scored token is the likeliest, a mean over training lengths",
-    unit="share",
+    formula="fraction of examples whose every scored token is the likeliest",
+    unit="fraction",
     low=0,
     high=1,
     source="ours",
 )
 def accuracy(given: ProbeInput) -> Tensor:
-    import torch
-
-    return torch.stack([exact_match(seen) for seen in given.seen]).mean(0)
+    return given.mean([exact_match(seen) for seen in given.seen])
 
 
 def scores_of(given: ProbeInput) -> InputScores:

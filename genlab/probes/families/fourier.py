@@ -63,6 +63,7 @@ def key_frequencies(shares: Tensor) -> Tensor:
     low=0,
     high=1,
     source=NANDA,
+    reads="weights",
 )
 def fourier_gini(given: ProbeInput) -> Tensor:
     import torch
@@ -82,6 +83,7 @@ def fourier_gini(given: ProbeInput) -> Tensor:
     low=1,
     high=float("inf"),
     source=NANDA,
+    reads="weights",
 )
 def fourier_key_frequencies(given: ProbeInput) -> Tensor:
     return key_frequencies(powers(given)).sum(-1)
@@ -152,6 +154,8 @@ def excluded_loss(given: ProbeInput) -> Tensor:
     high=float("inf"),
     source=NANDA,
     why_not="reads all pairs, those held out among them",
+    version=2,
+    reads="all pairs",
 )
 def restricted_loss(given: ProbeInput) -> Tensor:
     import torch

@@ -121,7 +121,8 @@ def random_repeats(given: ProbeInput) -> Seen:
             raise NotApplicable(f"{_COPIES} copies of 4 different symbols do not fit into vocabulary and context")
         rng = np.random.default_rng(_SEED)
         once = np.stack([rng.permutation(symbols)[:period] for _ in range(_TEXTS)])
-        tokens = torch.from_numpy(Vocab.first + np.tile(once, _COPIES)).to(given.batches[0].tokens.device)
+        every = torch.from_numpy(Vocab.first + np.tile(once, _COPIES)).to(given.batches[0].tokens.device)
+        tokens = given.alternate(every)
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
         return given.look(Batch(period, tokens, tokens.roll(-1, 1), everywhere, everywhere, None))
 
@@ -133,7 +134,7 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
     from dataclasses import replace
 
     seen = random_repeats(given)
-    other = replace(given, batches=(seen.batch,), _memo={})
+    other = replace(given, batches=(seen.batch,), _memo={}, _of=None, _rows=(), _half=None)
     other.__dict__["seen"] = (seen,)
     return other
 
@@ -148,6 +149,7 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
     high=1,
     source=SONG,
     why_not=_RANDOM,
+    reads="random text",
 )
 def random_induction_diagonal(given: ProbeInput) -> Tensor:
     import torch
@@ -168,6 +170,7 @@ def random_induction_diagonal(given: ProbeInput) -> Tensor:
     high=1,
     source=OLSSON,
     why_not=_RANDOM,
+    reads="random text",
 )
 def random_induction_prefix(given: ProbeInput) -> Tensor:
     return induction_prefix(on_repeats(given))
@@ -183,6 +186,7 @@ def random_induction_prefix(given: ProbeInput) -> Tensor:
     high=1,
     source=LENS,
     why_not=_RANDOM,
+    reads="random text",
 )
 def random_induction_mul(given: ProbeInput) -> Tensor:
     return induction_mul(on_repeats(given))
@@ -198,6 +202,7 @@ def random_induction_mul(given: ProbeInput) -> Tensor:
     high=1,
     source=LENS,
     why_not=_RANDOM,
+    reads="random text",
 )
 def random_induction_mul_no_first(given: ProbeInput) -> Tensor:
     return induction_mul_no_first(on_repeats(given))

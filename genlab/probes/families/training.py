@@ -37,6 +37,7 @@ def per_history(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], floa
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def time_to_fit(given: ProbeInput) -> Tensor:
     def first(history: Mapping[str, np.ndarray]) -> float:
@@ -55,6 +56,7 @@ def time_to_fit(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def final_training_loss(given: ProbeInput) -> Tensor:
     return per_history(given, lambda history: float(history["loss"][-1]) if len(history["loss"]) else float("nan"))
@@ -69,6 +71,7 @@ def final_training_loss(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="Ru et al. 2020, Speedy performance estimation, arXiv 2006.04492",
+    reads="history",
 )
 def loss_area(given: ProbeInput) -> Tensor:
     def area(history: Mapping[str, np.ndarray]) -> float:
@@ -88,6 +91,7 @@ def loss_area(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def late_loss_variance(given: ProbeInput) -> Tensor:
     def variance(history: Mapping[str, np.ndarray]) -> float:
@@ -125,6 +129,7 @@ def late_gradients(history: Mapping[str, np.ndarray]) -> np.ndarray:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def late_gradient_norm(given: ProbeInput) -> Tensor:
     return per_gradients(given, lambda h: float(late.mean()) if len(late := late_gradients(h)) else float("nan"))
@@ -139,6 +144,7 @@ def late_gradient_norm(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def late_gradient_variance(given: ProbeInput) -> Tensor:
     return per_gradients(given, lambda h: float(late.var()) if len(late := late_gradients(h)) > 1 else float("nan"))
@@ -153,6 +159,7 @@ def late_gradient_variance(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def largest_gradient_norm(given: ProbeInput) -> Tensor:
     return per_gradients(given, lambda h: float(h["grad_norm_max"].max()) if len(h["step"]) else float("nan"))
@@ -167,6 +174,7 @@ def largest_gradient_norm(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def gradient_norm_ratio(given: ProbeInput) -> Tensor:
     def ratio(history: Mapping[str, np.ndarray]) -> float:
@@ -214,12 +222,10 @@ def hessian_trace(given: ProbeInput) -> Tensor:
 
 def mean_loss(given: ProbeInput, model: object) -> Tensor:
     """In-distribution loss of each run, attention written out so that it can be differentiated twice."""
-    import torch
-
     from genlab.probes.patching import answer_log_prob
 
     losses = [
         -answer_log_prob(b.targets, b.scored)(model(b.tokens, b.offsets, tap=lambda _name, x: x))  # pyright: ignore
         for b in given.batches
     ]
-    return torch.stack(losses).mean(0)
+    return given.mean(losses)
