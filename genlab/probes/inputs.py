@@ -48,7 +48,7 @@ class Batch:
     scored: Tensor
     offsets: Tensor | None
 
-    def rows(self, rows: slice) -> Batch:
+    def rows(self, rows: slice | Tensor) -> Batch:
         """Some of its examples."""
         tokens, targets, real, scored = (a[rows] for a in (self.tokens, self.targets, self.real, self.scored))
         offsets = None if self.offsets is None else self.offsets[rows]
