@@ -41,7 +41,14 @@ def lines(found: Judgement, sealed: str | None = None) -> list[str]:
         told += columns_of(
             ("", "signal", "z", "p alone", f"p of the best of {len(found.tried)}", "reliability"),
             [
-                ("", t.name, f"{t.z:+.2f}", f"{t.p:.4f}", f"{t.p_all:.4f}", reliability_cell(found.reliability[t.name]))
+                (
+                    "",
+                    t.name,
+                    f"{t.z:+.2f}",
+                    f"{t.p:.4f}",
+                    f"{t.p_all:.4f}",
+                    reliability_cell(found.reliability[t.name]),
+                )
                 for t in _best(found)
             ],
         )

@@ -86,7 +86,10 @@ def probe(
     with interruptible() as stop:
         for together in alike(specs):
             work = _Work(store, {run: specs[run] for run in together}, steps, pick_device(device), null, n)
-            missing = {r: [s for s in signals if (r, steps[r], s.name, s.version, examples_of(s, n)) not in done] for r in together}
+            missing = {
+                r: [s for s in signals if (r, steps[r], s.name, s.version, examples_of(s, n)) not in done]
+                for r in together
+            }
             result.found += sum(len(signals) - len(wanted) for wanted in missing.values())
             for runs, wanted in work.chunks(missing):
                 work.read(runs, wanted, result)

@@ -162,9 +162,7 @@ def _rows(name: str, values: np.ndarray) -> list[Row]:
     ]
 
 
-def _largest(
-    one: Signal, values: np.ndarray, pair: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[np.ndarray, ...]:
+def _largest(one: Signal, values: np.ndarray, pair: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, ...]:
     """The maximum over all heads, float64[run]; where it is read on a sample, also its two halves.
 
     NaN where no head has a value, and where a sample is too small to be halved.

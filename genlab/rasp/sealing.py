@@ -34,7 +34,12 @@ def seal(predictions: Iterable[Prediction], date: str, before: Mapping[str, Any]
     then = {_content(row): row for row in (before or {"rows": []})["rows"]}
     document: dict[str, Any] = {
         "date": date,
-        "rule": {"longest": LONGEST, "deepest": DEEPEST, "encodings": {k: list(v) for k, v in ENCODINGS.items()}, "judged": list(JUDGED)},
+        "rule": {
+            "longest": LONGEST,
+            "deepest": DEEPEST,
+            "encodings": {k: list(v) for k, v in ENCODINGS.items()},
+            "judged": list(JUDGED),
+        },
         "rows": [then.get(_content(row), row) for row in rows],
     }
     return {**document, "hash": fingerprint(document)}
@@ -84,6 +89,8 @@ def changed_since(document: Mapping[str, Any], predictions: Iterable[Prediction]
     Of a position encoding that the sealed rule did not judge, nothing was sealed: what is said of it since is new.
     """
     judged = document["rule"].get("judged", document["rule"]["encodings"]["nowhere"])
-    then = {(row["task"], row["format"]): (row["expected"], _among(row["encodings"], judged)) for row in document["rows"]}
+    then = {
+        (row["task"], row["format"]): (row["expected"], _among(row["encodings"], judged)) for row in document["rows"]
+    }
     now = {(one.task, one.format): (one.expected, _among(one.encodings, judged)) for one in predictions}
     return sorted(key for key, said in now.items() if then.get(key) != said)

@@ -112,5 +112,6 @@ class Signals:
 def _with_n(table: pa.Table) -> pa.Table:
     """A table with the column `n`, 0 where it was written before there was one."""
     if "n" in table.column_names:
-        return table
+        at = table.column_names.index("n")
+        return table.set_column(at, "n", pc.fill_null(table["n"], 0))
     return table.append_column("n", pa.array(np.zeros(table.num_rows, np.int64)))

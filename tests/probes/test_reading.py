@@ -128,9 +128,11 @@ def test_readings_made_before_are_read_as_what_they_were(store: Store):
     frame = Signals(store.path).frame()
     assert frame["value"].tolist() == [7.0, 3.0] * 3
     assert set(frame["n"]) == {0}
-    assert signal_parts(stored_signals(store, store.run_ids()), pd.Index(store.run_ids()), False)["confidence"].eq(
-        7.0
-    ).all(axis=None)
+    assert (
+        signal_parts(stored_signals(store, store.run_ids()), pd.Index(store.run_ids()), False)["confidence"]
+        .eq(7.0)
+        .all(axis=None)
+    )
     result = probe(store, store.run_ids(), chosen(["loss", "weight_norm"]))
     assert (result.read, result.found) == (3, 3)
     frame = Signals(store.path).frame()

@@ -69,7 +69,8 @@ def scaled(scores: Tensor, factor: Tensor | float) -> Tensor:
     "exact_match_at_temperature",
     per="run",
     about="exact match in distribution with attention scores divided by a temperature",
-    formula="exact match under softmax(z / theta), every fourth example, theta one of " + ", ".join(map(str, _TEMPERATURES)),
+    formula="exact match under softmax(z / theta), every fourth example, theta one of "
+    + ", ".join(map(str, _TEMPERATURES)),
     unit="share",
     low=0,
     high=1,
