@@ -52,14 +52,19 @@ def probe(
     figure: Annotated[
         Path | None, typer.Option("--figure", help="draw attention of the first run over growing length there")
     ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option("--probe-n", help="probe examples, drawn as training's are; half in each half (default: 512)"),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
     store: Where = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Read signals inside trained models, on in-distribution inputs alone; what is there is not read again."""
-    from genlab.probes.signal import chosen
+    from genlab.probes.signal import PROBE_N, check_probe_n, chosen
 
+    examples = check_probe_n(PROBE_N if n is None else n)
     _load(plugin)
     wanted = chosen(names.split(",") if names else ())
     which = [*(runs or []), *([grid] if grid else [])]
@@ -74,7 +79,7 @@ def probe(
         raise UserError("--figure draws one step; give one --step")
     from genlab.report.probe import probe_and_show
 
-    probe_and_show(which, wanted, steps, store, device, figure, as_json)
+    probe_and_show(which, wanted, steps, store, device, figure, as_json, examples)
 
 
 def notebook(

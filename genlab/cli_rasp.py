@@ -125,9 +125,9 @@ def predict(
 
     rows, document = predict_all(make), sealed()
     for row in rows:
-        said = "expected" if row.expected else "not expected"
         encodings = f" with positions {', '.join(row.encodings)}" if row.encodings else ""
-        typer.echo(f"{row.task} ({row.format}): {said}{encodings}")
+        unknown = f"; not known with {', '.join(row.unknown)}" if row.unknown and row.encodings else ""
+        typer.echo(f"{row.task} ({row.format}): {row.verdict}{encodings}{unknown}")
         if reasons:
             typer.echo(f"    {row.reason}")
     told = score(rows)

@@ -18,6 +18,7 @@ from genlab.forecast.judge import judge
 from genlab.forecast.learning import learning_curve
 from genlab.forecast.ledger import Ledger, check_not_fed_back, seen_at
 from genlab.forecast.predictors import Model, main_predictor
+from genlab.forecast.reliability import Reliability, reliability_words
 from genlab.forecast.rules import rules_learned
 from genlab.forecast.sealing import lock, score_lock, seal_plan, words_of
 from genlab.forecast.sentences import MEASURE, sentence
@@ -123,8 +124,16 @@ def lock_forecasts(store: Path | None, grid: str, name: str) -> Told:
     told.append(f"{len(entry['runs'])} runs of {grid}, target: {words_of(entry)}; by forecaster {name}")
     if seen:
         told.append(f"left out: {seen} runs whose outcome was seen before")
+    if entry["signal"] is not None:
+        told.append(reliability_words(_reliability(entry["reliability"]), entry["signal"]))
     told += _forecast_lines(entry)
     return told, entry
+
+
+def _reliability(row: dict[str, Any]) -> Reliability:
+    """What a lock holds of it."""
+    known = {name: value for name, value in row.items() if name != "is_noise" and value is not None}
+    return Reliability(**known)
 
 
 def _forecast_lines(entry: dict[str, Any]) -> list[str]:

@@ -17,8 +17,9 @@ def rasp_facts(settings: pd.DataFrame) -> pd.DataFrame:
     """Facts of the task of each row of `settings` (columns task, format and positions).
 
     Columns: `rasp_expected` (does the rule of `genlab.rasp.prediction` expect generalisation in length with these
-    positions), `rasp_legal` (is the program that decides strictly legal), `rasp_operations`, `rasp_depth`; missing
-    where neither a program nor a reason against one is known.
+    positions), `rasp_legal` (is the program that decides strictly legal), `rasp_operations`, `rasp_depth`. Each is
+    missing where it is not known: the rule does not judge the positions, the examples have one length, there is no
+    program, or neither a program nor a reason against one is known.
     """
     keys = list(zip(settings["task"], settings["format"], settings["positions"], strict=True))
     known = {key: _facts(*key) for key in dict.fromkeys(keys)}
@@ -32,7 +33,8 @@ def _facts(task: str, format: str, positions: str) -> tuple[float, ...]:
         said = predict_task(task, format, make)
     except UserError:
         return (np.nan,) * len(_NAMES)
+    answer = said.expects(positions)
+    expected = np.nan if answer is None else float(answer)
     if not said.program:
-        return (0.0, 0.0, np.nan, np.nan)
-    expected = said.expected and positions in said.encodings
-    return (float(expected), float(said.rules == "strict"), float(said.length), float(said.depth))
+        return (expected, np.nan, np.nan, np.nan)
+    return (expected, float(said.rules == "strict"), float(said.length), float(said.depth))

@@ -17,6 +17,7 @@ from genlab.forecast.permutation import Tried, try_all
 from genlab.forecast.population import Population, choose
 from genlab.forecast.predictions import Predictions, predict
 from genlab.forecast.predictors import Model, main_predictor, make_predictors
+from genlab.forecast.reliability import Reliability, reliability_of
 from genlab.forecast.roles import part
 from genlab.forecast.scores import mean_scores
 from genlab.forecast.splits import Fold, leave_one_out, random_runs, settings_of, small_to_large, twins_of
@@ -72,6 +73,7 @@ class Judgement:
         claims: what the signal that was asked about gains over each baseline, the first over all of them together.
         tried: every signal alone, with the p of having tried them all.
         ceiling: how well the same target measured again ranks the runs: `second set`, `checkpoint before`.
+        reliability: signal -> how well its values are known, within settings; of all signals and of the one asked about.
     """
 
     target: Target
@@ -84,6 +86,7 @@ class Judgement:
     claims: list[Difference]
     tried: list[Tried]
     ceiling: dict[str, float] = field(default_factory=dict[str, float])
+    reliability: dict[str, Reliability] = field(default_factory=dict[str, Reliability])
 
     @property
     def said(self) -> str:
@@ -147,6 +150,7 @@ def judge(
     over = [name for name in OVER if name in found.rank]
     names = list(part(chosen, "signal").columns)
     read = part(chosen, "signal").to_numpy(float)
+    asked = [] if signal is None or signal in names else [signal]
     return Judgement(
         target,
         by,
@@ -158,7 +162,17 @@ def judge(
         _claims(found, signal, over, held_out, rng),
         try_all(names, read, kind, values.value, values.censored, setting, twins, rng) if names else [],
         population.ceiling(setting),
+        _reliability(chosen, [*names, *asked], setting, by),
     )
+
+
+def _reliability(table: pd.DataFrame, names: list[str], setting: np.ndarray, by: By) -> dict[str, Reliability]:
+    """How well signals are known; of a run that stands there once for each length, once."""
+    once = np.ones(len(table), bool)
+    if by == "length":
+        lengths = part(table, "setting")["length"].to_numpy()
+        once = lengths == lengths[0]
+    return {name: reliability_of(table[once], name, setting[once]) for name in names}
 
 
 def signal_column(table: pd.DataFrame, signal: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from genlab.forecast.roles import ROLES, frame_of
 
 __all__ = ["read_table"]
 
-_DECLARED = tuple(role for role in ROLES if role not in ("seen_at", "weight"))
+_DECLARED = tuple(role for role in ROLES if role not in ("seen_at", "weight", "half1", "half2", "exact"))
 
 
 def read_table(path: str | Path, columns: Mapping[str, Sequence[str]]) -> pd.DataFrame:

@@ -21,6 +21,9 @@ ROLES = {
     "outcome": "out of distribution: never an input of a forecast",
     "second": "the same outcome on a second evaluation set",
     "earlier": "the same outcome at the checkpoint before",
+    "half1": "a signal as it was read on the first half of the probe examples: how well it is known, never an input",
+    "half2": "the same on the second half",
+    "exact": "1 for a signal that is not read on a sample (weights, history, all pairs): it has no reading noise",
     "seen_at": "when an outcome was first measured (UTC, ISO 8601)",
     "weight": "how often training draws a length of a shifted split, the likeliest being 1: for means over lengths",
 }

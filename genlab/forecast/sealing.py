@@ -14,6 +14,7 @@ from genlab.forecast.forecaster import Forecaster
 from genlab.forecast.judge import OVER
 from genlab.forecast.ledger import Entry, Ledger, inputs_hash, seen_at
 from genlab.forecast.predictions import Predictions
+from genlab.forecast.reliability import reliability_of
 from genlab.forecast.roles import frame_of, part
 from genlab.forecast.scores import blocks_of, mean_scores
 from genlab.forecast.splits import settings_of, twins_of
@@ -69,13 +70,15 @@ def lock(ledger: Ledger, table: pd.DataFrame, grid: str, forecaster: Forecaster)
     trained = forecaster.table
     named = [frame_of({"setting": part(one, "setting")}) for one in (trained, able)]
     settings = settings_of(pd.concat(named))
-    said, used = forecaster.forecast(new), forecaster.used
+    said, used, signal = forecaster.forecast(new), forecaster.used, forecaster.signal
+    known = None if signal is None else reliability_of(new, signal, settings[len(trained) :][unseen]).row()
     content = {
         "grid": grid,
         "target": forecaster.target.text,
         "target_in_words": target_in_words(forecaster.target, forecaster.table),
         "lengths_weighed_by": _LAW,
-        "signal": forecaster.signal,
+        "signal": signal,
+        "reliability": known,
         "forecaster": {"name": forecaster.name, "hash": forecaster.hash},
         "columns": used,
         "inputs": inputs_hash(new, new.index, used),

@@ -22,7 +22,11 @@ _ENOUGH_PAIRS = 100
 def claim(found: Judgement, gap: Difference) -> str:
     """One sentence: does the signal add to a baseline, on what, and by how much?"""
     tasks = len(found.predictions.settings) if found.descriptive else None
-    return sentence(gap, found.predictions.kind, _NEW[found.by], tasks)
+    said = sentence(gap, found.predictions.kind, _NEW[found.by], tasks)
+    known = found.reliability.get(found.signal or "")
+    if known is None or not known.is_noise:
+        return said
+    return f"{said} (its values here are mostly reading noise: reliability {known.value:.2f})"
 
 
 def sentence(gap: Difference, kind: Kind, new: str, tasks: int | None = None) -> str:

@@ -10,9 +10,10 @@ import pandas as pd
 from genlab.forecast.conformal import FEWEST_RUNS
 from genlab.forecast.intervals import FEWEST, words
 from genlab.forecast.judge import Judgement, Scored
+from genlab.forecast.reliability import Reliability, reliability_words
 from genlab.forecast.sentences import MEASURE, claim, suspects
 
-__all__ = ["as_json", "columns_of", "interval_line", "learning_lines", "lines"]
+__all__ = ["as_json", "columns_of", "interval_line", "learning_lines", "lines", "reliability_cell"]
 
 _SHOWN = 12
 
@@ -38,8 +39,18 @@ def lines(found: Judgement, sealed: str | None = None) -> list[str]:
             f"{len(found.tried)} signals tried, exploratory: outcomes permuted within settings",
         ]
         told += columns_of(
-            ("", "signal", "z", "p alone", f"p of the best of {len(found.tried)}"),
-            [("", t.name, f"{t.z:+.2f}", f"{t.p:.4f}", f"{t.p_all:.4f}") for t in _best(found)],
+            ("", "signal", "z", "p alone", f"p of the best of {len(found.tried)}", "reliability"),
+            [
+                (
+                    "",
+                    t.name,
+                    f"{t.z:+.2f}",
+                    f"{t.p:.4f}",
+                    f"{t.p_all:.4f}",
+                    reliability_cell(found.reliability[t.name]),
+                )
+                for t in _best(found)
+            ],
         )
     return told
 
@@ -63,8 +74,21 @@ def _about(found: Judgement) -> list[str]:
         told.append(f"missing values, filled inside training folds: {shown}")
     measure = MEASURE[found.predictions.kind]
     told += [f"ceiling, {name}: {measure} {value:.3f}" for name, value in found.ceiling.items()]
+    if found.signal is not None:
+        told.append(reliability_words(found.reliability[found.signal], found.signal))
     told += [f"leak? {name} ranks runs as no honest signal could" for name in suspects(found)]
     return told
+
+
+def reliability_cell(found: Reliability) -> str:
+    """The reliability of a signal in a table.
+
+    >>> [reliability_cell(one) for one in (Reliability("halves", 0.171), Reliability("exact"), Reliability("unknown"))]
+    ['0.17: noise', 'exact', '-']
+    """
+    if found.kind != "halves":
+        return "exact" if found.kind == "exact" else "-"
+    return f"{found.value:.2f}" + (": noise" if found.is_noise else "")
 
 
 def _spread(found: Judgement) -> str:
@@ -149,6 +173,7 @@ def as_json(found: Judgement, sealed: str | None = None) -> dict[str, Any]:
         "missing": population.missing,
         "ceiling": found.ceiling,
         "suspects": suspects(found),
+        "reliability": None if found.signal is None else found.reliability[found.signal].row(),
         "intervals": None if made is None else made.summary(found.predictions.value),
         "predictors": [
             {
@@ -176,5 +201,8 @@ def as_json(found: Judgement, sealed: str | None = None) -> dict[str, Any]:
             }
             for gap in found.claims
         ],
-        "signals": [{"name": t.name, "z": t.z, "p": t.p, "p_all": t.p_all} for t in found.tried],
+        "signals": [
+            {"name": t.name, "z": t.z, "p": t.p, "p_all": t.p_all, "reliability": found.reliability[t.name].row()}
+            for t in found.tried
+        ],
     }

@@ -33,19 +33,25 @@ def read_at_the_end(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
 def stored_signals(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
     """The signals that a store holds of runs, at the ends of their training, as rows for `signal_parts`.
 
-    Of a signal read a head only the maximum over heads is taken, as it was stored; its null is left out.
+    Of a signal read a head only the maximum over heads is taken, as it was stored; its null is left out. Of each
+    signal the values of one version are taken, the newest that any of the runs has: others mean something else, and
+    are missing.
     """
-    from genlab.probes.signal import all_signals
+    from genlab.probes.signal import HALVES, all_signals
 
     rows = read_at_the_end(store, run_ids)
     declared = {one.name: one for one in all_signals()} if len(rows) else {}
     rows = rows[rows["signal"].isin(list(declared))]
-    null = rows["name"].str.endswith(".null") | rows["name"].str.endswith(".null_sd")
-    rows = rows[~null & (rows["head"] < 0)]
+    rows = rows[~rows["name"].str.endswith((".null", ".null_sd")) & (rows["head"] < 0)]
+    rows = rows[rows["version"] == rows.groupby("signal")["version"].transform("max")]
+    half = rows["name"].str.extract(r"\.half([12])$", expand=False)
     role = [_FAMILY_ROLES.get(declared[name].family, "signal") for name in rows["signal"]]
     layer = rows["layer"].where(rows["layer"] >= 0)
     admissible = [declared[name].admissible for name in rows["signal"]]
-    return rows[["run_id", "name", "value"]].assign(layer=layer, role=role, admissible=admissible)
+    exact = [declared[name].exact for name in rows["signal"]]
+    name = rows["name"].str.replace("|".join(f"\\{end}$" for end in HALVES), "", regex=True)
+    about = {"name": name, "layer": layer, "role": role, "admissible": admissible, "half": half, "exact": exact}
+    return rows[["run_id", "value"]].assign(**about)
 
 
 def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool) -> dict[str, pd.DataFrame]:
@@ -55,7 +61,8 @@ def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool)
     a layer, `NAME layer 0`.
 
     Args:
-        rows: columns run_id, name, value and, where there are, layer, head, role, admissible.
+        rows: columns run_id, name, value and, where there are, layer, head, role, admissible, half (`1` or `2`: the
+            value as read on that half of the examples) and exact (it is not read on a sample).
         inadmissible: also those that say that their inputs went beyond what the run was trained on.
 
     Raises:
@@ -73,11 +80,19 @@ def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool)
         if role not in SIGNAL_ROLES:
             raise unknown("role of a signal:", str(role), SIGNAL_ROLES)
     found["column"] = _column_names(found)
-    parts: dict[str, pd.DataFrame] = {}
-    for role, of_role in found.groupby("role", sort=False):
-        wide = of_role.pivot_table(index="run_id", columns="column", values="value", aggfunc="max", sort=False)
-        parts[str(role)] = wide.reindex(index).rename_axis(columns=None)
-    return {role: parts[role] for role in SIGNAL_ROLES if role in parts}
+    half = found["half"] if "half" in found else pd.Series(None, found.index, dtype=object)
+    known = found[half.isna() & found["value"].notna()]
+    exact = known[known["exact"].fillna(False).astype(bool)] if "exact" in found else found[:0]
+    parts = {str(role): _wide(of_role, index) for role, of_role in found[half.isna()].groupby("role", sort=False)}
+    more = {f"half{one}": found[half == one] for one in ("1", "2")} | {"exact": exact.assign(value=1.0)}
+    parts |= {role: _wide(rows, index) for role, rows in more.items() if len(rows)}
+    return {role: parts[role] for role in (*SIGNAL_ROLES, *more) if role in parts}
+
+
+def _wide(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
+    """A column a signal, a row a run of `index`."""
+    wide = rows.pivot_table(index="run_id", columns="column", values="value", aggfunc="max", sort=False)
+    return wide.reindex(index).rename_axis(columns=None)
 
 
 def _column_names(rows: pd.DataFrame) -> pd.Series:

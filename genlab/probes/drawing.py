@@ -10,11 +10,10 @@ from torch import Tensor
 
 from genlab.errors import UserError
 from genlab.models import Transformer
-from genlab.probes.inputs import as_batch
+from genlab.probes.inputs import placed_batch
 from genlab.probes.model import Stacked
 from genlab.runs.store import Store
 from genlab.tasks import TrainingLaw, make, spread
-from genlab.training.batches import eval_offsets
 
 __all__ = ["draw_attention", "top_weights"]
 
@@ -65,9 +64,8 @@ def _panels(
     for length in spread(task.lengths_between(train.train_split, train.min_len, task.max_len), PANELS):
         rng = np.random.default_rng([_DRAWN, length])
         examples = task.sample(rng, train.train_split, np.full(EXAMPLES, length))
-        offsets = torch.from_numpy(eval_offsets(task, examples, 0, spec.model))
-        batch = as_batch(examples, length, torch.device("cpu"), offsets)
-        found[length] = top_weights(model, batch.tokens, batch.scored, offsets)
+        batch = placed_batch(spec, task, examples, length, torch.device("cpu"))
+        found[length] = top_weights(model, batch.tokens, batch.scored, batch.offsets)
     return found, store.law(run), task.length_unit
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from genlab.errors import Interrupted, UserError
 from genlab.models import model_of
-from genlab.probes.inputs import Batch, ProbeInput, probe_batches, probe_input
-from genlab.probes.reading import Reading, read
-from genlab.probes.signal import NotApplicable, Signal
+from genlab.probes.inputs import UNTRAINED, Batch, ProbeInput, probe_batches, probe_input
+from genlab.probes.reading import Null, Reading, null_maxima, read
+from genlab.probes.signal import PROBE_N, NotApplicable, Signal, check_probe_n
 from genlab.runs.devices import pick_device
 from genlab.runs.diverged import set_aside
 from genlab.runs.drive import interruptible
@@ -22,7 +23,7 @@ from genlab.spec import RunSpec
 from genlab.training.loop import stack_key
 from genlab.training.step import precision
 
-__all__ = ["Probing", "alike", "probe"]
+__all__ = ["Probing", "alike", "examples_of", "probe"]
 
 _BYTES = 400_000_000
 """Memory that what is kept of one stack may take."""
@@ -66,6 +67,7 @@ def probe(
     device: str = "auto",
     report: Callable[[int, int], object] = lambda _done, _all: None,
     null: bool = True,
+    n: int = PROBE_N,
 ) -> Probing:
     """Read signals of committed runs, and keep them; of those that diverged none (`genlab.runs.diverged`).
 
@@ -74,11 +76,13 @@ def probe(
             initial weights), or None for the last.
         report: called with the runs done and to do.
         null: read untrained models beside them, for the nulls of maxima.
+        n: probe examples, half of them in each half; what was read on another number is read again.
 
     Raises:
-        UserError: a step that was not kept, runs of which there are no weights.
+        UserError: a step that was not kept, runs of which there are no weights, a number that is not allowed.
         Interrupted: Ctrl-C; what was read is kept.
     """
+    check_probe_n(n)
     run_ids, diverged = set_aside(store, run_ids)
     specs = {run: store.spec(run) for run in run_ids}
     steps = {run: _step(store, run, step) for run in run_ids}
@@ -86,8 +90,11 @@ def probe(
     result, ready = Probing(diverged=diverged), 0
     with interruptible() as stop:
         for together in alike(specs):
-            work = _Work(store, {run: specs[run] for run in together}, steps, pick_device(device), null)
-            missing = {r: [s for s in signals if (r, steps[r], s.name, s.version) not in done] for r in together}
+            work = _Work(store, {run: specs[run] for run in together}, steps, pick_device(device), null, n)
+            missing = {
+                r: [s for s in signals if (r, steps[r], s.name, s.version, examples_of(s, n)) not in done]
+                for r in together
+            }
             result.found += sum(len(signals) - len(wanted) for wanted in missing.values())
             for runs, wanted in work.chunks(missing):
                 work.read(runs, wanted, result)
@@ -96,6 +103,11 @@ def probe(
                 if stop.is_set():
                     raise Interrupted
     return result
+
+
+def examples_of(one: Signal, n: int) -> int:
+    """How many probe examples a signal is read on; 0 for one that reads none."""
+    return n if one.reads == "inputs" else 0
 
 
 def _step(store: Store, run: str, step: int | None) -> int:
@@ -126,13 +138,13 @@ class _Work:
     """The runs of one shape: their batches, and what a null needs, are made once."""
 
     def __init__(
-        self, store: Store, specs: dict[str, RunSpec], steps: dict[str, int], device: torch.device, null: bool
+        self, store: Store, specs: dict[str, RunSpec], steps: dict[str, int], device: torch.device, null: bool, n: int
     ):
         self.store, self.specs, self.steps, self.device = store, specs, steps, device
         self.spec = next(iter(specs.values()))
-        self._null = null
+        self.n, self._null = n, null
         self._batches: tuple[Batch, ...] | None = None
-        self._untrained: ProbeInput | None = None
+        self._nulls: dict[str, Null] = {}
 
     def chunks(self, missing: dict[str, list[Signal]]) -> list[tuple[list[str], list[Signal]]]:
         """Runs to read together, and what of them: each as many as fit in memory; comparisons take all runs."""
@@ -156,17 +168,27 @@ class _Work:
                 result.skip(one.name, str(why), runs)
             return
         with precision(self.spec.train.dtype, self.device):
-            if self._null and self._untrained is None and any(s.null for s in signals):
-                self._untrained = given.untrained()
-            reading = read(given, signals, self._untrained)
+            if self._null:
+                self._read_nulls(given, [s for s in signals if s.null and s.name not in self._nulls])
+            reading = read(given, signals, self._nulls)
         for name, why in reading.skipped.items():
             result.skip(name, why, runs)
         self._keep(runs, signals, reading)
         result.read += len(runs) * len(reading.rows)
 
+    def _read_nulls(self, given: ProbeInput, signals: list[Signal]) -> None:
+        """Read untrained models, as many at once as runs are; nothing of them but the maxima is kept."""
+        size, parts = self._size(), {one.name: list[Null]() for one in signals}
+        for start in range(0, UNTRAINED if signals else 0, size):
+            untrained = given.untrained(range(start, min(start + size, UNTRAINED)))
+            for one in signals:
+                parts[one.name].append(null_maxima(untrained, one))
+        for name, of in parts.items():
+            self._nulls[name] = {value: np.concatenate([part[value] for part in of]) for value in of[0]}
+
     def _given(self, runs: list[str]) -> ProbeInput:
         if self._batches is None:
-            self._batches = probe_batches(self.spec, self.device)
+            self._batches = probe_batches(self.spec, self.device, n=self.n)
         specs = [self.specs[run] for run in runs]
         steps = {self.steps[run] for run in runs}  # several only where each run is read at its own last one
         flat = self.store.weights(runs, steps.pop() if len(steps) == 1 else None)
@@ -180,7 +202,7 @@ class _Work:
         """Runs of a stack, by the memory that patterns, scores and activations take."""
         if self._batches is None:
             try:
-                self._batches = probe_batches(self.spec, self.device)
+                self._batches = probe_batches(self.spec, self.device, n=self.n)
             except NotApplicable:
                 return len(self.specs)
         cfg = self.spec.model
@@ -203,6 +225,7 @@ class _Work:
             for name in ("name", "layer", "head", "value"):
                 columns[name] += [getattr(row, name) for row in rows]
             columns["unit"] += [one.unit] * len(rows)
+            columns["n"] += [examples_of(one, self.n)] * len(rows)
             columns["at"] += [at] * len(rows)
         if columns["run_id"]:
             self.store.ready()

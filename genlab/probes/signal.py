@@ -15,10 +15,37 @@ from genlab.errors import UserError, unknown
 if TYPE_CHECKING:
     from genlab.probes.inputs import ProbeInput
 
-__all__ = ["NotApplicable", "Per", "Signal", "all_signals", "chosen", "families", "signal"]
+__all__ = [
+    "AUXILIARY",
+    "HALVES",
+    "PROBE_N",
+    "NotApplicable",
+    "Per",
+    "Reads",
+    "Signal",
+    "all_signals",
+    "check_probe_n",
+    "chosen",
+    "families",
+    "signal",
+]
+
+PROBE_N = 512
+"""Probe examples of a configuration unless told: two halves of 256."""
+_FEWEST = 16
+HALVES = (".half1", ".half2")
+"""What follows the name of a value in the rows that hold it as read on each half of the probe examples."""
+AUXILIARY = (*HALVES, ".null", ".null_sd")
+"""What follows the name of a value in rows that say something of it, and are no value of their own."""
 
 Per = Literal["run", "layer", "head"]
 """What one value belongs to; the value's shape is `[run]`, `[run, layer]` or `[run, layer, head]`."""
+Reads = Literal["inputs", "random text", "all pairs", "weights", "history"]
+"""What a signal is computed from: probe inputs, random text, every pair there is, weights alone, training's history."""
+_EXACT = ("all pairs", "weights", "history")
+_DRAWN = 1
+"""Rises when probe inputs are drawn, or maxima over heads are taken, in another way: with it, the version of every
+signal that is read on a sample. 1: by the training law, and on two halves."""
 
 
 class NotApplicable(Exception):
@@ -37,13 +64,15 @@ class Signal:
         formula: how it is computed, in the words of `docs/glossary.md` (A is the attention pattern).
         unit, low, high: of a value; low and high are the ends of its range.
         source: the paper that defines it, or `ours`.
+        reads: what it is computed from.
+        halved: whether it is also read on each half of the examples, which says how well it is known.
         admissible: whether its inputs stay within training lengths, symbols, pairs and labels, so that a forecast
             may use it; `why_not` says what else it reads.
         null: whether the same number of untrained models is read too, so that the maximum over heads can be compared
             with that of as many heads that have learned nothing.
         slow: left out unless it is asked for.
         together: it compares the runs of one configuration, and is given all of them at once.
-        version: rises when its values change.
+        version: rises when its values change, be it by its formula or by how its inputs are drawn.
     """
 
     name: str
@@ -62,6 +91,13 @@ class Signal:
     slow: bool
     together: bool
     version: int
+    reads: Reads
+    halved: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether its value has no reading noise: nothing of it is read on a sample."""
+        return self.reads in _EXACT
 
 
 _signals: dict[str, Signal] = {}
@@ -82,8 +118,10 @@ def signal(
     slow: bool = False,
     together: bool = False,
     version: int = 1,
+    reads: Reads = "inputs",
+    halved: bool = True,
 ) -> Callable[[Callable[[ProbeInput], Any]], Callable[[ProbeInput], Any]]:
-    """Declare the function below as a signal (see `Signal` for the arguments).
+    """Declare the function below as a signal (see `Signal` for the arguments; `version` is that of its formula).
 
     A signal is admissible unless `why_not` says what makes it otherwise; one a head has a null unless told.
     """
@@ -94,8 +132,10 @@ def signal(
         if known is not None and known.read.__code__.co_filename != read.__code__.co_filename:
             raise UserError(f"a signal named {name!r} is there already; give yours another name")
         has_null = per == "head" if null is None else null
-        declared = (about, formula, unit, low, high, source, not why_not, why_not, has_null, slow, together, version)
-        _signals[name] = Signal(name, read, family, per, *declared)
+        declared = (about, formula, unit, low, high, source, not why_not, why_not, has_null, slow, together)
+        sampled = reads not in _EXACT
+        whole = version + _DRAWN * sampled
+        _signals[name] = Signal(name, read, family, per, *declared, whole, reads, halved and sampled)
         return read
 
     return declare
@@ -143,3 +183,14 @@ def chosen(names: Iterable[str] = ()) -> tuple[Signal, ...]:
             raise unknown("signal", name, [*families(), *(s.name for s in everything)])
         found |= {s.name: s for s in matches}
     return tuple(found.values())
+
+
+def check_probe_n(n: int) -> int:
+    """The number of probe examples, checked: two halves, large enough to be read.
+
+    Raises:
+        UserError: an odd number, or fewer than 16.
+    """
+    if n < _FEWEST or n % 2:
+        raise UserError(f"--probe-n {n} is not allowed (allowed: even numbers from {_FEWEST}: two halves are read)")
+    return n

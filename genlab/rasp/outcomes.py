@@ -21,8 +21,7 @@ class Said(Protocol):
     def format(self) -> str: ...
     @property
     def expected(self) -> bool: ...
-    @property
-    def encodings(self) -> tuple[str, ...]: ...
+    def expects(self, positions: str) -> bool | None: ...
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ def _scored(predictions: Iterable[Said]) -> list[tuple[Outcome, bool]]:
     told: list[tuple[Outcome, bool]] = []
     for one in predictions:
         for outcome in outcomes_of(one.task, one.format):
-            said = outcome.positions in one.encodings if outcome.positions else one.expected
-            told.append((outcome, said == outcome.generalises))
+            said = one.expects(outcome.positions) if outcome.positions else one.expected
+            if said is not None:  # of an encoding that the rule does not judge it is neither right nor wrong
+                told.append((outcome, said == outcome.generalises))
     return told

@@ -7,10 +7,12 @@ The rule, in the order of its clauses:
 2. The shortest strictly legal program is longer than `LONGEST` operations or deeper than `DEEPEST` selects: not
    expected, since a shorter rule that fits the training lengths is then likely to be learned first.
 3. Otherwise expected, for the position encodings that give the program the places it asks for:
-   - it asks for no place: every encoding, none included;
+   - it asks for no place: every encoding there is, none included;
    - it asks for a fixed distance: encodings that tell distances (learned at a random offset, rotary, ALiBi);
    - it asks for the beginning: encodings that tell it (learned, sinusoidal, and none, by counting);
    - it asks for a place that it has found: learned at a random offset alone.
+   The rule was made for five encodings (`JUDGED`). Of others it says nothing where places are asked for: there
+   generalisation is neither expected nor not expected.
    Counts over the whole input are shares to a softmax, of size 1 / length: where a program needs counts the reason
    says so. It also says how far counts and indices grow. They can only grow as the length does: what grows faster
    is no longer moved by a constant, and clause 1 refuses it.
@@ -24,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -36,9 +38,11 @@ from genlab.rasp.lang.graph import Node
 from genlab.rasp.lang.sequence import Shorthand
 from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries
 from genlab.rasp.running import Program, trace
+from genlab.spec import ModelConfig
 
 __all__ = [
     "DEEPEST",
+    "JUDGED",
     "LONGEST",
     "Prediction",
     "places_asked_for",
@@ -50,15 +54,24 @@ __all__ = [
 LONGEST, DEEPEST = 40, 4
 _MAX_LEN = 31
 
+JUDGED = ("none", "learned", "sinusoidal", "rotary", "alibi")
+"""The position encodings that the rule was made for."""
+_EVERY: tuple[str, ...] = (
+    *JUDGED,
+    *(one for one in get_args(ModelConfig.model_fields["positions"].annotation) if one not in JUDGED),
+)
 ENCODINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "nowhere": ("none", "learned", "sinusoidal", "rotary", "alibi"),
+        "nowhere": _EVERY,
         "distance": ("learned", "rotary", "alibi"),
         "beginning": ("none", "learned", "sinusoidal"),
         "found": ("learned",),
     }
 )
-"""What a program asks for -> the encodings with which generalisation is expected."""
+"""What a program asks for -> the encodings with which generalisation is expected.
+
+An encoding that is not there is one with which it is not expected if it is in `JUDGED`, and unknown otherwise.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,7 @@ class Prediction:
         task, format: what is predicted.
         expected: whether generalisation in length is expected.
         encodings: the position encodings for which it is; empty where it is not expected.
+        unknown: those of which the rule says nothing; for all others generalisation is not expected.
         reason: why, in words.
         program: the program that decides, or empty.
         rules: the narrowest rule set that it is legal under.
@@ -84,10 +98,23 @@ class Prediction:
     rules: str = ""
     length: int = 0
     depth: int = 0
+    unknown: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """As plain data."""
-        return {**asdict(self), "encodings": list(self.encodings)}
+        plain = {**asdict(self), "encodings": list(self.encodings), "unknown": list(self.unknown)}
+        return plain if self.unknown else {name: value for name, value in plain.items() if name != "unknown"}
+
+    @property
+    def verdict(self) -> str:
+        """`expected`, `not expected`, or `nothing to expect`, where the rule says nothing whatever the positions."""
+        if set(self.unknown) == set(ENCODINGS["nowhere"]):
+            return "nothing to expect"
+        return "expected" if self.expected else "not expected"
+
+    def expects(self, positions: str) -> bool | None:
+        """Whether generalisation is expected with a position encoding; None where the rule does not say."""
+        return None if positions in self.unknown else self.expected and positions in self.encodings
 
 
 def predict_task(task: str, format: str, make: Callable[..., Any]) -> Prediction:
@@ -101,7 +128,8 @@ def predict_task(task: str, format: str, make: Callable[..., Any]) -> Prediction
         return Prediction(task, format, False, (), f"no program is known: {known}")
     made = make(task, _MAX_LEN, format)
     if len(lengths_of(made, 1, _MAX_LEN)) == 1:
-        return Prediction(task, format, False, (), "its examples have one length: there is no other to generalise to")
+        why = "its examples have one length: there is no other to generalise to"
+        return Prediction(task, format, False, (), why, unknown=ENCODINGS["nowhere"])
     said = [
         predict_program(bind(entry.program, made.params.model_dump()), made, entry.rules)
         for entry in entries(task, format)
@@ -110,9 +138,11 @@ def predict_task(task: str, format: str, make: Callable[..., Any]) -> Prediction
     # Another legal program may ask for other places, and so do with other encodings.
     able = {encoding for one in expected for encoding in one.encodings}
     first = (expected or said)[0]
+    unsaid = {encoding for one in expected for encoding in one.unknown} - able
     reasons = [first.reason, *(f"{one.program}: {one.reason}" for one in expected[1:])]
     encodings = tuple(e for e in ENCODINGS["nowhere"] if e in able)
-    return replace(first, encodings=encodings, reason="; or by ".join(reasons))
+    unknown = tuple(e for e in ENCODINGS["nowhere"] if e in unsaid)
+    return replace(first, encodings=encodings, unknown=unknown, reason="; or by ".join(reasons))
 
 
 def predict_program(program: Program, task: Any, rules: str = "strict") -> Prediction:
@@ -128,7 +158,8 @@ def predict_program(program: Program, task: Any, rules: str = "strict") -> Predi
         return say(False, (), reason, **about)
     asked = places_asked_for(program, task)
     encodings = tuple(e for e in ENCODINGS["nowhere"] if all(e in ENCODINGS[place] for place in asked))
-    return say(True, encodings, _reason(found, asked), **about)
+    unknown = tuple(e for e in ENCODINGS["nowhere"] if e not in JUDGED and e not in encodings)
+    return say(True, encodings, _reason(found, asked), **about, unknown=unknown)
 
 
 def _broken(found: Examination) -> str:

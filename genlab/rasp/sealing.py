@@ -15,7 +15,7 @@ from typing import Any
 
 from genlab.errors import UserError
 from genlab.rasp.outcomes import outcomes_of
-from genlab.rasp.prediction import DEEPEST, ENCODINGS, LONGEST, Prediction
+from genlab.rasp.prediction import DEEPEST, ENCODINGS, JUDGED, LONGEST, Prediction
 
 __all__ = ["changed_since", "check_seal", "fingerprint", "seal", "sealed"]
 
@@ -34,10 +34,20 @@ def seal(predictions: Iterable[Prediction], date: str, before: Mapping[str, Any]
     then = {_content(row): row for row in (before or {"rows": []})["rows"]}
     document: dict[str, Any] = {
         "date": date,
-        "rule": {"longest": LONGEST, "deepest": DEEPEST, "encodings": {k: list(v) for k, v in ENCODINGS.items()}},
+        "rule": {
+            "longest": LONGEST,
+            "deepest": DEEPEST,
+            "encodings": {k: list(v) for k, v in ENCODINGS.items()},
+            "judged": list(JUDGED),
+        },
         "rows": [then.get(_content(row), row) for row in rows],
     }
     return {**document, "hash": fingerprint(document)}
+
+
+def _among(encodings: Iterable[str], judged: Iterable[str]) -> list[str]:
+    known = set(judged)
+    return [one for one in encodings if one in known]
 
 
 def _row(one: Prediction, date: str) -> dict[str, Any]:
@@ -74,7 +84,13 @@ def check_seal(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def changed_since(document: Mapping[str, Any], predictions: Iterable[Prediction]) -> list[tuple[str, str]]:
-    """Tasks and formats of which the rule says something else now, or which were not there."""
-    then = {(row["task"], row["format"]): (row["expected"], row["encodings"]) for row in document["rows"]}
-    now = {(one.task, one.format): (one.expected, list(one.encodings)) for one in predictions}
+    """Tasks and formats of which the rule says something else now, or which were not there.
+
+    Of a position encoding that the sealed rule did not judge, nothing was sealed: what is said of it since is new.
+    """
+    judged = document["rule"].get("judged", document["rule"]["encodings"]["nowhere"])
+    then = {
+        (row["task"], row["format"]): (row["expected"], _among(row["encodings"], judged)) for row in document["rows"]
+    }
+    now = {(one.task, one.format): (one.expected, _among(one.encodings, judged)) for one in predictions}
     return sorted(key for key, said in now.items() if then.get(key) != said)

@@ -9,8 +9,9 @@ import numpy as np
 from genlab.forecast.intervals import words
 from genlab.forecast.judge import Judgement
 from genlab.forecast.predictors import main_predictor
+from genlab.forecast.reliability import NOISE, reliability_words
 from genlab.forecast.sentences import MEASURE, claim
-from genlab.forecast.show import interval_line
+from genlab.forecast.show import interval_line, reliability_cell
 from genlab.forecast.show import lines as judgement_lines
 from genlab.report.html_data import ReportData
 from genlab.report.page import figure, table_of
@@ -55,9 +56,33 @@ def predictors(data: ReportData) -> str:
     )
     if (made := found.predictions.intervals) is not None:
         table += f"<p>{escape(interval_line(made.summary(found.predictions.value)))}</p>"
+    table += _reliability(found)
     items = "".join(f"<li>{escape(claim(found, gap))}</li>" for gap in found.claims)
     claims = f"<ul>{items}</ul>" if items else ""
     return told + f'<div class="figures">{"".join(drawn)}</div>{table}{claims}'
+
+
+def _reliability(found: Judgement) -> str:
+    """How well the signal that is asked about is known, and a row for every one."""
+    asked = found.signal
+    told = "" if asked is None else f"<p>{escape(reliability_words(found.reliability[asked], asked))}</p>"
+    if not found.reliability:
+        return told
+    rows = [
+        (name, reliability_cell(one), *(_end(end) for end in (one.low, one.high)), _end(one.noise), str(one.runs))
+        for name, one in found.reliability.items()
+    ]
+    head = ("signal", "reliability", "95 % from", "to", "reading noise", "runs")
+    about = (
+        "halves of the probe examples correlated over the runs of a setting (Spearman-Brown); exact: not read on a "
+        f"sample; noise: below {NOISE:g}, where most of the variance between runs is reading noise"
+    )
+    table = table_of(head, rows, about)
+    return f"{told}<details><summary>how well {len(rows)} signals are known</summary>{table}</details>"
+
+
+def _end(value: float | None) -> str:
+    return "-" if value is None or np.isnan(value) else f"{value:.3g}"
 
 
 def _calibration(found: Judgement) -> str:

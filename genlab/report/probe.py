@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from genlab.probes.signal import Signal, all_signals
+from genlab.forecast.reliability import Reliability, split_half
+from genlab.forecast.show import reliability_cell
+from genlab.probes.signal import AUXILIARY, HALVES, PROBE_N, Signal, all_signals
 
 if TYPE_CHECKING:
     from genlab.probes.probing import Probing
@@ -33,8 +35,13 @@ def probe_and_show(
     device: str,
     figure: Path | None,
     as_json: bool,
+    n: int = PROBE_N,
 ) -> None:
-    """Read signals of runs, keep them, and print one line a signal (and step, where several were asked for)."""
+    """Read signals of runs, keep them, and print one line a signal (and step, where several were asked for).
+
+    Args:
+        n: probe examples; values that were read on another number are not shown.
+    """
     from genlab.probes.probing import Probing, probe
     from genlab.runs.diverged import left_out, set_aside
     from genlab.runs.signals import Signals
@@ -52,8 +59,8 @@ def probe_and_show(
             def report(n: int, of: int, at: str = at) -> None:
                 status.update(f"probed {n} of {of} runs{at}")
 
-            done.add(probe(kept, of_step, signals, step, device, report))
-    frame = Signals(kept.path).frame(ids)
+            done.add(probe(kept, of_step, signals, step, device, report, n=n))
+    frame = Signals(kept.path).frame(ids, n)
     frame = frame[frame["signal"].isin([s.name for s in signals])]
     read = {(run, kept.steps(run)[-1] if step is None else step) for step, of_step in asked for run in of_step}
     frame = frame[pd.Series(zip(frame["run_id"], frame["step"], strict=True), frame.index, object).isin(read)]
@@ -92,25 +99,56 @@ def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int 
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a signal: its headline value over runs (of one a head the maximum), median, lowest, highest, null."""
-    headline = frame[(frame["layer"] == -1) & ~frame["name"].str.endswith((".null", ".null_sd"))]
-    layered = frame[(frame["layer"] >= 0) & ~frame["signal"].isin(headline["signal"])].copy()
+    """A row a signal: its headline value over runs (of one a head the maximum), median, lowest, highest, null.
+
+    Also the reading noise of a run and, over runs, the reliability (`genlab.forecast.reliability`): of all that are
+    shown, whatever their setting.
+    """
+    own = frame[~frame["name"].str.endswith(AUXILIARY)]
+    headline = own[own["layer"] == -1]
+    layered = own[(own["layer"] >= 0) & ~own["signal"].isin(headline["signal"])].copy()
     layered["name"] += " (layer " + layered["layer"].astype(str) + ")"
     shown = pd.concat([headline, layered])
     rows: list[dict[str, Any]] = []
     nulls = frame[frame["name"].str.endswith(".null")].groupby("name")["value"].median()
+    known = _reliabilities(frame)
     for (signal, name, unit), values in shown.groupby(["signal", "name", "unit"], sort=False)["value"]:
         null = nulls.get(f"{str(name).removesuffix('.max')}.null", float("nan"))
         stats = {"median": values.median(), "low": values.min(), "high": values.max(), "null": null}
+        stats |= {"reliability": known.get(str(name)) or Reliability("exact" if signal in _exact() else "unknown")}
+        stats["noise"] = 0.0 if stats["reliability"].kind == "exact" else stats["reliability"].noise
         rows.append({"signal": signal, "name": name, "unit": unit, "runs": int(values.notna().sum()), **stats})
-    return pd.DataFrame(rows, columns=["signal", "name", "unit", "runs", "median", "low", "high", "null"])
+    return pd.DataFrame(rows, columns=["signal", "name", "unit", "runs", "median", *_NUMBERS, "reliability"])
+
+
+_NUMBERS = ("low", "high", "null", "noise")
+
+
+def _exact() -> set[str]:
+    """Signals that are not read on a sample."""
+    return {one.name for one in all_signals() if one.exact}
+
+
+def _reliabilities(frame: pd.DataFrame) -> dict[str, Reliability]:
+    """Name of a value as it is shown -> how well it is known over the runs of one step."""
+    of_half = frame[frame["name"].str.endswith(HALVES)].copy()
+    of_half["half"] = of_half["name"].str[-1]
+    of_half["name"] = of_half["name"].str.slice(stop=-len(HALVES[0]))
+    layer = of_half["layer"] >= 0
+    of_half["name"] = of_half["name"].where(~layer, of_half["name"] + " (layer " + of_half["layer"].astype(str) + ")")
+    found: dict[str, Reliability] = {}
+    for name, rows in of_half.groupby("name", sort=False):
+        wide = rows.pivot_table(index="run_id", columns="half", values="value").reindex(columns=["1", "2"])
+        found[str(name)] = split_half(wide["1"].to_numpy(float), wide["2"].to_numpy(float))
+    return found
 
 
 def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Probing, stepwise: bool) -> None:
     families = {s.name: s.family for s in all_signals()}
     shown = _step_by_step(frame) if stepwise and len(frame) else summary(frame)
     table, step = Table(box=None, padding=(0, 2, 0, 0), header_style="bold"), ["step"] if stepwise else []
-    for name in ("signal", "unit", *step, "runs", "median", "lowest", "highest", "untrained"):
+    shown_as = ("median", "lowest", "highest", "untrained", "noise", "reliability")
+    for name in ("signal", "unit", *step, "runs", *shown_as):
         table.add_column(name, justify="left" if name in ("signal", "unit") else "right")
     family = ""
     for row in shown.assign(family=shown["signal"].map(families)).to_dict("records"):
@@ -118,7 +156,7 @@ def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Prob
             family = row["family"]
             table.add_row(Text(str(family), style="bold"))
         cells = [str(row[name]) for name in (*step, "runs")]
-        cells += [_number(row[name]) for name in ("median", "low", "high", "null")]
+        cells += [_number(row[name]) for name in ("median", *_NUMBERS)] + [reliability_cell(row["reliability"])]
         table.add_row(row["name"], row["unit"], *cells)
     console.print(table)
     for signal, reasons in done.skipped.items():

@@ -18,7 +18,7 @@ from genlab.tasks import Examples, Task
 from genlab.tasks.base import Ints, Vocab
 from genlab.training.placing import positions_of, widest, widths
 
-__all__ = ["Stream", "batch_lengths", "eval_offsets", "stack_examples", "widest", "widths"]
+__all__ = ["Stream", "batch_lengths", "eval_offsets", "join_examples", "stack_examples", "widest", "widths"]
 
 _LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS, _ORDER, _NOISE = 1, 2, 3, 4, 5, 6, 9, 10
 _MIX_LENGTHS, _MIX_CONTENTS = 11, 12
@@ -73,7 +73,7 @@ class Stream:
         if mixed:
             rng = np.random.default_rng([_MIX_CONTENTS, train.data_seed, step])
             parts.append(self.task.sample(rng, train.mixed_in[0], _mix_lengths(self.task, train, step, mixed)))
-        return parts[0] if len(parts) == 1 else _joined(*parts)
+        return parts[0] if len(parts) == 1 else join_examples(*parts)
 
     def offsets(self, step: int, batch: Examples) -> Ints:
         """Where each example stands: int[batch], or int[batch, pos] (see `positions_of`)."""
@@ -121,7 +121,7 @@ def _mix_lengths(task: Task, train: TrainConfig, step: int, count: int) -> Ints:
     return np.resize(rng.choice(lengths, size=min(train.lengths_per_batch, count), p=weights), count)
 
 
-def _joined(first: Examples, second: Examples) -> Examples:
+def join_examples(first: Examples, second: Examples) -> Examples:
     """The examples of both, in that order, padded on the right to one width."""
     width = max(first.tokens.shape[1], second.tokens.shape[1])
     found: dict[str, np.ndarray] = {}

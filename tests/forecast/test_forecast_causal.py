@@ -40,7 +40,19 @@ def kept(tmp_path_factory):
     rows = {name: [] for name in SIGNAL_COLUMNS}
     for i, run in enumerate(ids):
         for place in range(4):
-            values = (run, 0, "bracket_ambi", 1, "bracket_ambi", place // 2, place % 2, float(place == i) + i, "", "")
+            values = (
+                run,
+                0,
+                "bracket_ambi",
+                1,
+                "bracket_ambi",
+                place // 2,
+                place % 2,
+                float(place == i) + i,
+                "",
+                "",
+                0,
+            )
             for name, value in zip(SIGNAL_COLUMNS, values, strict=True):
                 rows[name].append(value)
     Signals(store.path).add(rows, "signals")

@@ -63,7 +63,11 @@ def test_values_are_rows_found_again(lab, store: Store):
     one = frame[(frame["run_id"] == store.run_ids()[0]) & (frame["signal"] == "previous_token")]
     heads = one[one["layer"] >= 0]
     assert sorted(zip(heads["layer"], heads["head"], strict=True)) == [(i, j) for i in range(2) for j in range(4)]
-    assert one.set_index("name").at["previous_token.max", "value"] == heads["value"].max()
+    value = one.set_index("name")["value"]
+    halves = [value[f"previous_token.max.half{half}"] for half in (1, 2)]
+    assert value["previous_token.max"] == pytest.approx(np.mean(halves))
+    assert value["previous_token.max"] <= heads["value"].max() + 1e-6
+    assert set(one["n"]) == {512}
     assert set(one["unit"]) == {"weight"}
     assert set(one["step"]) == {6}
     assert {"previous_token.null", "previous_token.null_sd"} < set(one["name"])
@@ -203,6 +207,7 @@ BAD = [
     (["probe", "few", "--step", "-2"], "--step '-2' names nothing"),
     (["probe", "few", "--step", "last"], "--step: 'last' is not a whole number"),
     (["probe", "few", "--step", "all", "--figure", "x.png"], "--figure draws one step"),
+    (["probe", "few", "--probe-n", "63"], "--probe-n 63 is not allowed (allowed: even numbers from 16"),
     (["probe", "few", "--device", "tpu"], "allowed: auto, cpu, cuda"),
     (["probe", "few", "--figure", "x.xyz"], "--figure 'x.xyz' is not allowed"),
     (["signals", "haeds"], "did you mean 'heads'?"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import genlab
+from genlab.errors import UserError
 from genlab.models import LSTM, Transformer, initial, model_of
 from genlab.probes import NotApplicable, ProbeInput, all_signals, local_learning, probe_batches, probe_input, read
 from genlab.spec import RunSpec
@@ -24,20 +25,76 @@ def spec_of(task: str, train_len: int, test_len: int, **options: object) -> RunS
 
 def test_there_is_no_field_for_anything_else():
     names = {field.name for field in dataclasses.fields(ProbeInput)}
-    assert names == {"model", "batches", "vocab", "spec", "initial", "history", "_memo"}
+    assert names == {"model", "batches", "vocab", "spec", "initial", "history", "_memo", "_of", "_rows", "_half"}
     batch = {field.name for field in dataclasses.fields(probe_batches(spec_of("sort", 4, 9), torch.device("cpu"))[0])}
     assert batch == {"length", "tokens", "targets", "real", "scored", "offsets"}
 
 
-@pytest.mark.parametrize(("task", "train_len", "test_len"), [("sort", 6, 20), ("brackets", 8, 12), ("parity", 5, 9)])
-def test_batches_stay_within_training_lengths(task: str, train_len: int, test_len: int):
-    spec = spec_of(task, train_len, test_len)
+LAWS = [
+    ("sort", 6, 20, {}),
+    ("brackets", 40, 40, {}),
+    ("brackets", 34, 34, {"min_len": 10}),
+    ("parity", 60, 60, {"curriculum": 0.5}),
+    ("brackets", 20, 20, {"pool": 512}),
+]
+
+
+@pytest.mark.parametrize(("task", "train_len", "test_len", "options"), LAWS, ids=str)
+def test_lengths_are_those_of_training(task: str, train_len: int, test_len: int, options: dict[str, object]):
+    """Of each half of the examples, any run of lengths has as many as the training law gives it, to within one."""
+    spec = spec_of(task, train_len, test_len, **options)
     batches = probe_batches(spec, torch.device("cpu"))
-    assert 1 < len(batches) <= 6
-    assert [batch.length for batch in batches] == sorted({batch.length for batch in batches})
-    assert spec.train.min_len <= batches[0].length
-    assert batches[-1].length <= train_len
-    assert sum(len(batch.tokens) for batch in batches) <= 192
+    lengths, weights = make(spec.task).length_law(spec.train.train_split, spec.train.min_len, train_len)
+    counts = {batch.length: len(batch.tokens) for batch in batches}
+    assert list(counts) == sorted(counts)
+    assert set(counts) <= set(lengths.tolist())
+    assert sum(counts.values()) == 512
+    assert all(count % 2 == 0 for count in counts.values())
+    ours = np.cumsum([counts.get(int(length), 0) / 2 for length in lengths])
+    assert np.abs(ours - 256 * np.cumsum(weights)).max() <= 1
+
+
+@pytest.mark.parametrize("mix", [{"mix": 0.25, "mix_len": 12}, {"mix": 0.5, "mix_split": "low"}], ids=str)
+def test_what_training_mixes_in_is_read_too(mix: dict[str, object]):
+    spec = spec_of("sort", 6, 20, batch_size=64, **mix)
+    task, train = make(spec.task), spec.train
+    batches = probe_batches(spec, torch.device("cpu"), n=256)
+    assert sum(len(batch.tokens) for batch in batches) == 256
+    low, high = train.mixed_in[1]
+    in_reach = [sum(low <= batch.length <= high for _row in batch.tokens) for batch in batches]
+    if train.mix_len:
+        assert sum(in_reach) == 64
+        assert batches[-1].length == 12
+        return
+    items = task.params.symbols  # pyright: ignore[reportAttributeAccessIssue]
+    for batch in batches[
+        3:
+    ]:  # half of each half has values from the lower half alone, which others of 4 items rarely have
+        low = [int(row[: batch.length].max()) < 3 + items // 2 for row in batch.tokens]
+        middle = len(low) // 2
+        for of_half in (low[:middle], low[middle:]):
+            assert middle / 2 <= sum(of_half) <= 0.75 * middle
+
+
+def test_halves_share_no_example_and_take_no_other_pass():
+    spec = spec_of("brackets", 20, 20, d_model=16, n_heads=2)
+    given = probe_input([spec], Transformer(spec.model, initial(spec.model, [0])))
+    passes: list[int] = []
+    model = given.model
+    given.__dict__["seen"] = tuple(given.look(batch) for batch in given.batches)
+    first, second = given.halves
+    object.__setattr__(given, "model", lambda *a, **k: passes.append(1) or model(*a, **k))
+    for whole, seen, one, other in zip(given.batches, given.seen, first.seen, second.seen, strict=True):
+        assert len(one.batch.tokens) == len(other.batch.tokens) == len(whole.tokens) // 2
+        assert torch.equal(torch.cat([one.batch.tokens, other.batch.tokens]), whole.tokens)
+        assert torch.equal(torch.cat([one.pattern(1), other.pattern(1)], dim=1), seen.pattern(1))
+    assert not passes
+
+
+@pytest.mark.parametrize("n", [0, 14, 513, -2])
+def test_a_number_of_examples_that_cannot_be_halved_is_told(n: int):
+    with pytest.raises(UserError, match="even numbers from 16"):
+        probe_batches(spec_of("sort", 6, 6), torch.device("cpu"), n=n)
 
 
 def test_batches_are_those_of_the_training_split():

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from genlab.errors import UserError
+from genlab.forecast.facts import rasp_facts
 from genlab.rasp.generating import draw_pairs
 from genlab.rasp.generating_kinds import KINDS
 from genlab.rasp.outcomes import KNOWN, misses, score
 from genlab.rasp.plugin import pair_predictions, plugin_text
 from genlab.rasp.prediction import Prediction, predict_all, predict_task
 from genlab.rasp.sealing import changed_since, check_seal, fingerprint, seal, sealed
+from genlab.spec import ModelConfig
 from genlab.tasks import check_task, load_plugin, make, registry
+
+
+def settings(task: str, positions: str, format: str = "plain") -> pd.DataFrame:
+    return pd.DataFrame({"task": [task], "format": [format], "positions": [positions]})
 
 
 class TestPrediction:
@@ -41,8 +49,35 @@ class TestPrediction:
             "; or by closing_next_counting: legal in 37 operations at depth 2, asks for no places" in brackets.reason
         )
 
+    def test_what_asks_for_no_places_is_expected_with_every_encoding(self):
+        every = get_args(ModelConfig.model_fields["positions"].annotation)
+        majority = predict_task("majority", "plain", make)
+        assert set(majority.encodings) == set(every)
+        assert majority.unknown == ()
+        assert all(majority.expects(one) for one in every)
+        assert rasp_facts(settings("majority", "t5"))["rasp_expected"].tolist() == [1.0]
+
+    def test_an_encoding_that_the_rule_does_not_judge_is_unknown_and_not_a_no(self):
+        copies = predict_task("copy", "unique", make)
+        assert copies.unknown == ("hard-alibi", "t5", "fire", "abacus", "coupled")
+        assert [copies.expects(one) for one in ("rotary", "none", "fire")] == [True, False, None]
+        facts = rasp_facts(pd.concat([settings("copy", one, "unique") for one in ("rotary", "none", "fire")]))
+        assert facts["rasp_expected"].isna().tolist() == [False, False, True]
+        assert facts["rasp_expected"].tolist()[:2] == [1.0, 0.0]
+        parity = predict_task("parity", "plain", make)
+        assert parity.expects("fire") is False  # no program is legal: that holds whatever the positions
+
+    def test_an_outcome_of_an_unjudged_encoding_is_no_miss(self, monkeypatch):
+        from genlab.rasp import outcomes
+
+        monkeypatch.setattr(outcomes, "KNOWN", (outcomes.Outcome("copy", "unique", True, "x", "fire"),))
+        assert score([predict_task("copy", "unique", make)]) == {"right": 0, "wrong": 0}
+
     def test_one_length_is_nothing_to_generalise_from(self):
-        assert "its examples have one length" in predict_task("modular", "plain", make).reason
+        modular = predict_task("modular", "plain", make)
+        assert "its examples have one length" in modular.reason
+        assert modular.verdict == "nothing to expect"
+        assert rasp_facts(settings("modular", "learned")).isna().all(axis=None)
 
     def test_retrodictions_are_scored_apart(self):
         right = [Prediction("parity", "plain", False, (), ""), Prediction("sort", "plain", True, ("learned",), "")]

@@ -52,15 +52,24 @@ def loss_of(seen: Seen) -> Tensor:
     return -answer_log_prob(seen.batch.targets, seen.batch.scored)(seen.logits)
 
 
-def changes(given: ProbeInput, tap: Callable[[str, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Exact match lost and loss gained under a tap, float[run] each, means over training lengths."""
+def changes(given: ProbeInput, tap: Callable[[str, Tensor], Tensor], kind: str) -> tuple[Tensor, Tensor]:
+    """Exact match lost and loss gained under a tap, float[run] each, means over examples.
+
+    `resample` needs another example of the length: lengths of which there is one example are left out.
+    """
     import torch
 
-    cut = [given.look(batch, tap) for batch in given.batches]
-    pairs = list(zip(given.seen, cut, strict=True))
-    lost = torch.stack([exact_match(whole) - exact_match(part) for whole, part in pairs])
-    gained = torch.stack([loss_of(part) - loss_of(whole) for whole, part in pairs])
-    return lost.mean(0), gained.mean(0)
+    read = [seen for seen in given.seen if kind != "resample" or len(seen.batch.tokens) > 1]
+    if not read:
+        raise NotApplicable("no two in-distribution examples have one length")
+    pairs = [(whole, given.look(whole.batch, tap)) for whole in read]
+    sizes = torch.tensor([float(len(whole.batch.tokens)) for whole in read], dtype=torch.float64)
+
+    def mean(values: list[Tensor]) -> Tensor:
+        return (torch.stack(values, dim=-1).double() * (sizes / sizes.sum()).to(values[0].device)).sum(-1)
+
+    lost = mean([exact_match(whole) - exact_match(part) for whole, part in pairs])
+    return lost, mean([loss_of(part) - loss_of(whole) for whole, part in pairs])
 
 
 def head_tap(layer: int, head: int, kind: str) -> Callable[[str, Tensor], Tensor]:
@@ -113,7 +122,7 @@ def ablate_head(given: ProbeInput) -> dict[str, Tensor]:
     for kind in (*KINDS, "uniform"):
         for layer in range(layers):
             for head in range(heads):
-                lost, gained = changes(given, head_tap(layer, head, kind))
+                lost, gained = changes(given, head_tap(layer, head, kind), kind)
                 found.setdefault(f"{kind}.exact_match", []).append(lost)
                 found.setdefault(f"{kind}.loss", []).append(gained)
     return stacked(found, (layers, heads))
@@ -136,7 +145,7 @@ def ablate_mlp(given: ProbeInput) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {}
     for kind in KINDS:
         for layer in range(given.cfg.n_layers):
-            lost, gained = changes(given, mlp_tap(layer, kind))
+            lost, gained = changes(given, mlp_tap(layer, kind), kind)
             found.setdefault(f"{kind}.exact_match", []).append(lost)
             found.setdefault(f"{kind}.loss", []).append(gained)
     return stacked(found, (given.cfg.n_layers,))
@@ -153,17 +162,29 @@ def pairs_of(batch: Batch) -> tuple[Tensor, Tensor]:
     return rows[fits], other[fits]
 
 
-def paired(given: ProbeInput) -> tuple[Tensor, Tensor, Measure, Tensor | None]:
-    """Prompts, other prompts, the measure of the first ones' answers, and offsets, at the longest training length."""
+def paired(given: ProbeInput, halves: bool = False) -> tuple[Tensor, Tensor, Measure, Tensor | None]:
+    """Prompts, other prompts, the measure of the first ones' answers, and offsets, at the commonest training length.
+
+    With `halves` the measure is one of each half of the pairs, float[run, 2].
+    """
+    import torch
+
     from genlab.probes.patching import answer_log_prob
 
     if not given.cfg.n_layers:
         raise NotApplicable("the model has no layers")
-    batch = given.batches[-1]
+    batch = given.batches[given.commonest]
     rows, other = pairs_of(batch)
     if not len(rows):
         raise NotApplicable("no two in-distribution examples of one length have different answers at the same places")
     measure = answer_log_prob(batch.targets[rows], batch.scored[rows])
+    if halves:
+        middle = len(rows) // 2
+        if not middle:
+            raise NotApplicable("one pair of in-distribution examples is too few for two halves")
+        parts = [(some, answer_log_prob(batch.targets[rows[some]], batch.scored[rows[some]]))
+                 for some in (slice(0, middle), slice(middle, None))]  # fmt: skip
+        measure = lambda logits: torch.stack([of(logits[:, some]) for some, of in parts], dim=-1)  # noqa: E731
     return batch.tokens[rows], batch.tokens[other], measure, None if batch.offsets is None else batch.offsets[rows]
 
 
@@ -172,7 +193,8 @@ def paired(given: ProbeInput) -> tuple[Tensor, Tensor, Measure, Tensor | None]:
     per="head",
     about="how much of the answer a head alone brings into another prompt",
     formula="share of the difference in log probability of the answer that the output brings back in a pass over "
-    "another prompt of the same length; pairs of in-distribution examples at the longest length",
+    "another prompt of the same length; pairs of in-distribution examples at the commonest length, of several the "
+    "longest",
     unit="share",
     low=-_ANY,
     high=_ANY,
@@ -192,27 +214,30 @@ def patch_head(given: ProbeInput) -> Tensor:
     per="head",
     about="what a head loses when its keys hear of another prompt from one earlier head alone",
     formula="max over heads of earlier layers of the loss in the answer's log probability under path patching into "
-    "keys; pairs as for patch_head",
+    "keys; pairs as for patch_head, the earlier head chosen on one half of them and read on the other, both ways",
     unit="nats",
     low=-_ANY,
     high=_ANY,
     source="Wang et al. 2022, arXiv 2211.00593; Goldowsky-Dill et al. 2023, arXiv 2304.05969",
     null=False,
     slow=True,
+    version=2,
 )
 def path_patch_keys(given: ProbeInput) -> Tensor:
     import torch
 
     from genlab.probes.patching import path_patch
+    from genlab.probes.reading import cross_fitted
 
     if given.cfg.n_layers < 2:
         raise NotApplicable("a path is between heads of two layers; the model has fewer")
-    clean, other, measure, offsets = paired(given)
+    clean, other, measure, offsets = paired(given, halves=True)
     heads = range(given.cfg.n_heads)
-    found = torch.full((given.model.n_runs, given.cfg.n_layers, len(heads)), float("nan"))
+    found = torch.full((given.model.n_runs, given.cfg.n_layers, len(heads)), float("nan"), dtype=torch.float64)
     for layer in range(1, given.cfg.n_layers):
         for head in heads:
             senders = [(earlier, h) for earlier in range(layer) for h in heads]
             lost = [path_patch(given.model, clean, other, measure, s, (layer, head), "k", offsets) for s in senders]
-            found[:, layer, head] = torch.stack(lost).amax(0).cpu()
+            first, second = cross_fitted(*torch.stack(lost, dim=-1).double().cpu().numpy().swapaxes(0, 1))
+            found[:, layer, head] = torch.from_numpy((first + second) / 2)
     return found

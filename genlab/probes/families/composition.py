@@ -58,6 +58,7 @@ def norm_ratio(left: Tensor, right: Tensor) -> Tensor:
     low=0,
     high=1,
     source=ELHAGE,
+    reads="weights",
 )
 def q_composition(given: ProbeInput) -> Tensor:
     qk, ov = reads_and_writes(given)
@@ -73,6 +74,7 @@ def q_composition(given: ProbeInput) -> Tensor:
     low=0,
     high=1,
     source=ELHAGE,
+    reads="weights",
 )
 def k_composition(given: ProbeInput) -> Tensor:
     qk, ov = reads_and_writes(given)
@@ -88,6 +90,7 @@ def k_composition(given: ProbeInput) -> Tensor:
     low=0,
     high=1,
     source=ELHAGE,
+    reads="weights",
 )
 def v_composition(given: ProbeInput) -> Tensor:
     _, ov = reads_and_writes(given)
@@ -125,6 +128,7 @@ def alignment(reads: Tensor, writes: Tensor) -> Tensor:
     low=0,
     high=1,
     source=SONG,
+    reads="weights",
 )
 def subspace_match(given: ProbeInput) -> Tensor:
     reads, writes, _ = subspaces(given)
@@ -141,6 +145,7 @@ def subspace_match(given: ProbeInput) -> Tensor:
     low=0,
     high=1,
     source="ours, after Song et al. 2024, arXiv 2408.09503",
+    reads="weights",
 )
 def subspace_percentile(given: ProbeInput) -> Tensor:
     import torch
@@ -174,6 +179,7 @@ def random_alignments(d_model: int, j: int) -> Tensor:
     high=float("inf"),
     source=SONG,
     version=2,
+    reads="weights",
 )
 def diagonal_score(given: ProbeInput) -> Tensor:
     def score(later: Tensor, earlier: Tensor) -> Tensor:

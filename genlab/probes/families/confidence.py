@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genlab.probes.input_scores import InputScores
-    from genlab.probes.inputs import ProbeInput, Seen
+    from genlab.probes.inputs import Batch, ProbeInput, Seen
 
 _ANY = float("inf")
 NEIGHBORS = 10
@@ -154,37 +154,33 @@ MEASURED = {
     "loss",
     per="run",
     about="in-distribution loss",
-    formula="mean cross-entropy over scored places, a mean over training lengths",
+    formula="mean cross-entropy over scored places of a length, a mean over examples",
     unit="nats",
     low=0,
     high=_ANY,
     source="ours",
 )
 def loss(given: ProbeInput) -> Tensor:
-    import torch
-
     def of(seen: Seen) -> Tensor:
         batch = seen.batch
         right = seen.logits[:, batch.scored].log_softmax(-1)
         return -right.gather(-1, batch.targets[batch.scored].expand(len(right), -1)[..., None]).mean((1, 2))
 
-    return torch.stack([of(seen) for seen in given.seen]).mean(0)
+    return given.mean([of(seen) for seen in given.seen])
 
 
 @signal(
     "accuracy",
     per="run",
     about="in-distribution exact match",
-    formula="share of examples whose every scored token is the likeliest, a mean over training lengths",
-    unit="share",
+    formula="fraction of examples whose every scored token is the likeliest",
+    unit="fraction",
     low=0,
     high=1,
     source="ours",
 )
 def accuracy(given: ProbeInput) -> Tensor:
-    import torch
-
-    return torch.stack([exact_match(seen) for seen in given.seen]).mean(0)
+    return given.mean([exact_match(seen) for seen in given.seen])
 
 
 def scores_of(given: ProbeInput) -> InputScores:
@@ -271,9 +267,10 @@ for _name in MEASURED:
 
 
 def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
-    """What each run answers: most likely tokens int[run, place], and log probabilities float[run, place, d_vocab].
+    """What all runs answer at scored places: tokens int[run, place], and how much they disagree, float[place].
 
-    Computed a few runs at a time: all seeds of a configuration are compared.
+    The latter is the entropy of the mean prediction less the mean entropy. Computed a few runs at a time: all seeds
+    of a configuration are compared, and of none is more kept than what it says.
     """
     import torch
 
@@ -282,21 +279,41 @@ def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
 
     if given.model.n_runs < 2 or given.spec is None:
         raise NotApplicable("needs two seeds of a configuration or more, probed together")
-    parts: list[Tensor] = []
-    for rows in given.model.flat.split(16):
-        some = Stacked(model_of(given.spec.model, rows))
-        logits = [some(batch.tokens, batch.offsets)[:, batch.scored] for batch in given.batches]
-        parts.append(torch.cat(logits, dim=1).log_softmax(-1))
-    log_p = torch.cat(parts)
-    return log_p.argmax(-1), log_p
+    config = given.spec.model
+    few = [Stacked(model_of(config, rows)) for rows in given.model.flat.split(16)]
+
+    def of(batch: Batch) -> tuple[Tensor, Tensor]:
+        """Likeliest tokens int[run, batch, pos], and the disagreement float[batch, pos]."""
+        chosen: list[Tensor] = []
+        total, entropy = torch.zeros(()), torch.zeros(())
+        for some in few:
+            log_p = some(batch.tokens, batch.offsets).log_softmax(-1).double()
+            chosen.append(log_p.argmax(-1))
+            p = log_p.exp()
+            total = total.to(p) + p.sum(0)
+            entropy = entropy.to(p) - (p * log_p.clamp(min=-100)).sum((0, -1))
+        mean = total / given.model.n_runs
+        of_mean = -(mean * mean.clamp(min=1e-40).log()).sum(-1)
+        return torch.cat(chosen), of_mean - entropy / given.model.n_runs
+
+    def made(whole: ProbeInput, which: int) -> list[Tensor]:
+        return [both[which] for both in whole.once("answers", lambda: [of(batch) for batch in whole.batches])]
+
+    scored = [batch.scored for batch in given.batches]
+    tokens = given.whole("answer tokens", lambda whole: made(whole, 0), axis=1)
+    apart = given.whole("answer disagreement", lambda whole: made(whole, 1))
+    return (
+        torch.cat([x[:, at] for x, at in zip(tokens, scored, strict=True)], dim=1),
+        torch.cat([x[at] for x, at in zip(apart, scored, strict=True)]),
+    )
 
 
 @signal(
     "ensemble_disagreement",
     per="run",
     about="how often a run's answer tokens differ from those of the other seeds",
-    formula="mean over other runs of the configuration of the share of scored places with another likeliest token",
-    unit="share",
+    formula="mean over other runs of the configuration of the fraction of scored places with another likeliest token",
+    unit="fraction",
     low=0,
     high=1,
     source="ours, after Lakshminarayanan et al. 2017, arXiv 1612.01474 (there divergences from the mean prediction)",
@@ -305,14 +322,14 @@ def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
 def ensemble_disagreement(given: ProbeInput) -> Tensor:
     import torch
 
-    chosen, _ = given.once("answers", lambda: answers(given))
+    chosen, _ = answers(given)
     return torch.stack([(chosen != one).double().mean(1).sum() / (len(chosen) - 1) for one in chosen])
 
 
 @signal(
     "ensemble_mutual_information",
     per="run",
-    about="how much the seeds of a configuration disagree beyond their own doubt (alike for all of them)",
+    about="how much the seeds of a configuration disagree beyond their own doubt (the same for all of them)",
     formula="entropy of the mean prediction - mean entropy of predictions, mean over scored places",
     unit="nats",
     low=0,
@@ -321,9 +338,5 @@ def ensemble_disagreement(given: ProbeInput) -> Tensor:
     together=True,
 )
 def ensemble_mutual_information(given: ProbeInput) -> Tensor:
-    _, log_p = given.once("answers", lambda: answers(given))
-    p = log_p.double().exp()
-    entropy = -(p * log_p.double().clamp(min=-100)).sum(-1)
-    mean = p.mean(0)
-    of_mean = -(mean * mean.clamp(min=1e-40).log()).sum(-1)
-    return (of_mean.mean() - entropy.mean()).clamp(min=0).expand(len(p))
+    _, apart = answers(given)
+    return apart.mean().clamp(min=0).expand(given.model.n_runs)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     low=-1,
     high=1,
     source="Elhage et al. 2021, A mathematical framework for transformer circuits",
+    reads="weights",
 )
 def copying_eigenvalues(given: ProbeInput) -> Tensor:
     """The eigenvalues that are not zero are those of the small matrix W_O W_U W_E W_V."""
@@ -43,6 +44,7 @@ def copying_eigenvalues(given: ProbeInput) -> Tensor:
     low=0,
     high=1,
     source="after Olsson et al. 2022, arXiv 2209.11895 (there a share of raised logits)",
+    reads="weights",
 )
 def copying_logits(given: ProbeInput) -> Tensor:
     import torch

@@ -64,6 +64,7 @@ def key_frequencies(shares: Tensor) -> Tensor:
     low=0,
     high=1,
     source="after " + NANDA + " (there of W_E's and W_L's components)",
+    reads="weights",
 )
 def fourier_gini(given: ProbeInput) -> Tensor:
     import torch
@@ -83,6 +84,7 @@ def fourier_gini(given: ProbeInput) -> Tensor:
     low=1,
     high=float("inf"),
     source="ours, after " + NANDA + " (there the frequencies that best explain the neurons)",
+    reads="weights",
 )
 def fourier_key_frequencies(given: ProbeInput) -> Tensor:
     return key_frequencies(powers(given)).sum(-1)
@@ -153,6 +155,8 @@ def excluded_loss(given: ProbeInput) -> Tensor:
     high=float("inf"),
     source=_AFTER,
     why_not="reads all pairs, those held out among them",
+    version=2,
+    reads="all pairs",
 )
 def restricted_loss(given: ProbeInput) -> Tensor:
     import torch

@@ -150,19 +150,24 @@ def same_hint(given: ProbeInput) -> Tensor:
     "positional",
     per="head",
     about="share of a head's pattern that position alone decides; the rest depends on content",
-    formula="sum (E[A] - U)^2 / sum E[(A - U)^2], E over examples of one length, U uniform over the keys seen; "
-    "1 for a uniform head, 1/n for a head of content alone over n examples",
-    unit="share",
+    formula="sum E[(A - U)(A' - U)] / sum E[(A - U)^2], A and A' two different examples of one length, U uniform over "
+    "the keys seen, a mean over examples; 1 for a head that sees no content, 0 for one of content alone",
+    unit="fraction",
     low=0,
     high=1,
     source="ours",
+    version=2,
 )
 def positional(given: ProbeInput) -> Tensor:
     def of(seen: Seen, layer: int) -> tuple[Tensor, float]:
         pattern, real = seen.pattern(layer), seen.batch.real.all(0)  # queries that every example has
         seen_keys = causal(pattern.shape[-1], pattern.device).to(pattern.dtype)
         away = (pattern - seen_keys / seen_keys.sum(-1, keepdim=True)) * real[:, None]
-        constant, total = away.mean(1).pow(2).sum((-1, -2)), away.pow(2).mean(1).sum((-1, -2))
-        return (constant + 1e-9) / (total + 1e-9), 1.0
+        count = away.shape[1]
+        if count < 2:
+            return away.new_zeros(away.shape[0], away.shape[2]), 0.0
+        squares = away.pow(2).sum((1, -1, -2))
+        pairs = (away.sum(1).pow(2).sum((-1, -2)) - squares) / (count - 1)  # of different examples: no bias of 1 / n
+        return count * ((pairs + 1e-9) / (squares + 1e-9)).clamp(0, 1), float(count)
 
     return per_head(given, of)

@@ -150,7 +150,8 @@ def repeats_of(given: ProbeInput, once: np.ndarray, copies: int) -> Seen:
 
     from genlab.probes.inputs import Batch
 
-    tokens = torch.from_numpy(Vocab.first + np.tile(once, copies)).to(given.batches[0].tokens.device)
+    every = torch.from_numpy(Vocab.first + np.tile(once, copies)).to(given.batches[0].tokens.device)
+    tokens = given.alternate(every)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     return given.look(Batch(once.shape[1], tokens, tokens.roll(-1, 1), everywhere, everywhere, None))
 
@@ -160,7 +161,7 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
     from dataclasses import replace
 
     seen = random_repeats(given)
-    other = replace(given, batches=(seen.batch,), _memo={})
+    other = replace(given, batches=(seen.batch,), _memo={}, _of=None, _rows=(), _half=None)
     other.__dict__["seen"] = (seen,)
     return other
 
@@ -178,6 +179,7 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
     source=SONG,
     why_not=_RANDOM,
     version=2,
+    reads="random text",
 )
 def random_induction_diagonal(given: ProbeInput) -> Tensor:
     import torch
@@ -205,6 +207,7 @@ def random_induction_diagonal(given: ProbeInput) -> Tensor:
     high=1,
     source="after " + OLSSON + " (there a start token stands before them)",
     why_not=_RANDOM,
+    reads="random text",
 )
 def random_induction_prefix(given: ProbeInput) -> Tensor:
     return induction_prefix(on_repeats(given))
@@ -220,6 +223,7 @@ def random_induction_prefix(given: ProbeInput) -> Tensor:
     high=1,
     source=LENS,
     why_not=_RANDOM,
+    reads="random text",
 )
 def random_induction_mul(given: ProbeInput) -> Tensor:
     return induction_mul(on_repeats(given))
@@ -235,6 +239,7 @@ def random_induction_mul(given: ProbeInput) -> Tensor:
     high=1,
     source=LENS,
     why_not=_RANDOM,
+    reads="random text",
 )
 def random_induction_mul_no_first(given: ProbeInput) -> Tensor:
     return induction_mul_no_first(on_repeats(given))

@@ -15,18 +15,27 @@ if TYPE_CHECKING:
     from genlab.probes.inputs import Batch, ProbeInput, Seen
 
 _TEMPERATURES = (0.5, 0.8, 1.25, 2.0)
-_EXAMPLES = 16
-"""Examples of each length that are read: every intervention is a pass of its own."""
+_EVERY = 4
+"""Of the examples of each length and half every fourth is read: every intervention is a pass of its own."""
+
+
+def is_right(seen: Seen) -> Tensor:
+    """Whether every scored token is the likeliest, bool[run, example]."""
+    wrong = (seen.logits.argmax(-1) != seen.batch.targets) & seen.batch.scored
+    return ~wrong.any(-1)
 
 
 def exact_match(seen: Seen) -> Tensor:
-    """Share of examples whose every scored token is the likeliest, float[run]."""
-    wrong = (seen.logits.argmax(-1) != seen.batch.targets) & seen.batch.scored
-    return (~wrong.any(-1)).double().mean(-1)
+    """Fraction of examples whose every scored token is the likeliest, float[run]."""
+    return is_right(seen).double().mean(-1)
 
 
-def with_scores(given: ProbeInput, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Exact match with attention scores changed, float[run], a mean over training lengths."""
+def with_scores(given: ProbeInput, key: str, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Exact match with attention scores changed, float[run]: a mean over lengths, as often as each is drawn.
+
+    Args:
+        key: names the change, which is made in one pass for both halves.
+    """
     import torch
 
     from genlab.probes.inputs import Seen
@@ -38,10 +47,16 @@ def with_scores(given: ProbeInput, change: Callable[[Tensor], Tensor]) -> Tensor
         return change(x) if name.endswith("attn.hook_attn_scores") else x
 
     def right(batch: Batch) -> Tensor:
-        few = batch.first(_EXAMPLES)
-        return exact_match(Seen(few, given.model(few.tokens, few.offsets, tap=tap), {}))
+        count = len(batch.tokens)
+        middle = -(-count // 2)
+        rows = torch.tensor([*range(0, middle, _EVERY), *range(middle, count, _EVERY)], device=batch.tokens.device)
+        few = batch.rows(rows)
+        read = is_right(Seen(few, given.model(few.tokens, few.offsets, tap=tap), {})).double()
+        found = torch.full((len(read), count), float("nan"), dtype=read.dtype, device=read.device)
+        return found.index_copy_(1, rows, read)
 
-    return torch.stack([right(batch) for batch in given.batches]).mean(0)
+    read = given.whole(f"scores {key}", lambda whole: [right(batch) for batch in whole.batches], axis=1)
+    return given.mean([of_batch.nanmean(-1) for of_batch in read])
 
 
 def scaled(scores: Tensor, factor: Tensor | float) -> Tensor:
@@ -54,14 +69,15 @@ def scaled(scores: Tensor, factor: Tensor | float) -> Tensor:
     "exact_match_at_temperature",
     per="run",
     about="exact match in distribution with attention scores divided by a temperature",
-    formula="exact match under softmax(z / theta), theta one of " + ", ".join(map(str, _TEMPERATURES)),
+    formula="exact match under softmax(z / theta), every fourth example, theta one of "
+    + ", ".join(map(str, _TEMPERATURES)),
     unit="share",
     low=0,
     high=1,
     source=VELICKOVIC,
 )
 def exact_match_at_temperature(given: ProbeInput) -> dict[str, Tensor]:
-    return {f"{theta:g}": with_scores(given, lambda z, t=theta: scaled(z, 1 / t)) for theta in _TEMPERATURES}
+    return {f"{t:g}": with_scores(given, f"at {t:g}", lambda z, t=t: scaled(z, 1 / t)) for t in _TEMPERATURES}
 
 
 @signal(
@@ -83,14 +99,14 @@ def exact_match_adaptive(given: ProbeInput) -> Tensor:
         entropy = torch.special.entr(scores.softmax(-1)).sum(-1, keepdim=True)
         return scaled(scores, adaptive_temperature(entropy))
 
-    return with_scores(given, sharpened)
+    return with_scores(given, "adaptive", sharpened)
 
 
 @signal(
     "exact_match_scalable",
     per="run",
     about="exact match in distribution under scalable softmax, put in where the model was trained without",
-    formula="exact match under softmax(z ln(n) / ln(n0)), n the keys a query sees, n0 their mean at the longest",
+    formula="exact match under softmax(z ln(n) / ln(n0)), n the keys a query sees, n0 their mean at the longest length read",
     unit="share",
     low=0,
     high=1,
@@ -107,4 +123,4 @@ def exact_match_scalable(given: ProbeInput) -> Tensor:
         n = torch.arange(1, scores.shape[-2] + 1, device=scores.device, dtype=scores.dtype)[:, None]
         return scaled(scores, n.clamp(min=2).log() / math.log(max(2.0, longest)))
 
-    return with_scores(given, sharpened)
+    return with_scores(given, "scalable", sharpened)

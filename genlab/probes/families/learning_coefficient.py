@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     high=float("inf"),
     source="Lau et al. 2023, The local learning coefficient, arXiv 2308.12108 (devinterp)",
     slow=True,
+    halved=False,
 )
 def local_learning_coefficient(given: ProbeInput) -> Tensor:
     import torch

@@ -19,7 +19,21 @@ _FOUND = 0.5
 
 
 def select_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
-    """The selects of the task's program: name -> bool[batch, query, key], one a batch.
+    """`traced_masks` of all examples; of a half its own ones, so that both halves read the same selects."""
+    names = list(given.root.once("selects", lambda: traced_masks(given.root)))
+    if not names:
+        return {}
+
+    def made(whole: ProbeInput) -> list[np.ndarray]:
+        found = list(whole.once("selects", lambda: traced_masks(whole)).values())
+        return [np.stack(of_batch, axis=1) for of_batch in zip(*found, strict=True)]
+
+    masks = given.whole("select masks", made)
+    return {name: [of_batch[:, i] for of_batch in masks] for i, name in enumerate(names)}
+
+
+def traced_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
+    """The selects of the task's program: name -> bool[example, query, key], one a batch.
 
     Queries at which every key is selected, or none, are left out of a select: they ask for no pattern. Selects that
     are equal on all batches are one.
@@ -56,10 +70,10 @@ def select_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
 
 
 def agreement(given: ProbeInput) -> dict[str, Tensor]:
-    """Select -> float[run, layer, head]: attention on selected keys, beyond that of a uniform head."""
+    """Select -> float[run, layer, head]: attention on selected keys, beyond that of a uniform head; NaN without a query."""
     import torch
 
-    masks = given.once("selects", lambda: select_masks(given))
+    masks = select_masks(given)
     if not masks or not given.cfg.n_layers:
         raise NotApplicable("its program selects no keys at in-distribution examples")
     device = given.batches[0].tokens.device
@@ -97,14 +111,22 @@ def rasp_select(given: ProbeInput) -> dict[str, Tensor]:
     "rasp_selects_found",
     per="run",
     about="how much of the task's RASP program is found in the model's heads",
-    formula=f"share of the program's selects whose best head agrees by {_FOUND} or more (rasp_select)",
-    unit="share of selects",
+    formula=f"fraction of the program's selects whose best head agrees by {_FOUND} or more (rasp_select); the head is "
+    "chosen on one half of the examples and read on the other, both ways, and their mean counts",
+    unit="fraction of selects",
     low=0,
     high=1,
     source="ours",
+    version=2,
 )
 def rasp_selects_found(given: ProbeInput) -> Tensor:
     import torch
 
-    scores = torch.stack(list(given.once("agreement", lambda: agreement(given)).values()))
-    return (scores.flatten(2).amax(-1) >= _FOUND).double().mean(0)
+    from genlab.probes.reading import cross_fitted
+
+    def scores(half: ProbeInput) -> np.ndarray:
+        found = half.once("agreement", lambda: agreement(half))
+        return torch.stack(list(found.values())).flatten(2).double().cpu().numpy()  # [select, run, head]
+
+    first, second = cross_fitted(*map(scores, given.halves))
+    return torch.from_numpy(((first + second) / 2 >= _FOUND).mean(0))

@@ -29,44 +29,69 @@ def rows_of(seen: Seen, layer: int) -> tuple[Tensor, Tensor, Tensor]:
     return weights, scores, seen.batch.scored.nonzero()[:, 1] + 1
 
 
-def measures(seen: Seen, layer: int) -> dict[str, Tensor]:
-    """Means over the rows of a batch, float[run, head] each.
+_MEASURES = ("entropy", "effective", "largest", "spread", "lead", "within")
+
+
+def measures(seen: Seen, layer: int) -> Tensor:
+    """Sums over the scored places of each example, float[run, example, head, measure], in the order of `_MEASURES`.
 
     Entropy in nats, effective keys (as many as a uniform row of that entropy has), the largest weight, the spread of
-    scores, the lead of the best key over the next (of a single key 0), and the share of weights within the bound.
+    scores, the lead of the best key over the next (of a single key 0), and the fraction of weights within the bound.
     """
     import torch
 
     weights, scores, n = rows_of(seen, layer)
-    keys = torch.arange(weights.shape[-1], device=weights.device) < n[:, None]
     entropy = torch.special.entr(weights).sum(-1)
-    top = scores.topk(min(2, scores.shape[-1]), dim=-1).values
-    spread = top[..., 0] - scores.masked_fill(~keys, _ANY).amin(-1)
+    best, lead = leads(scores)
+    keys = torch.arange(weights.shape[-1], device=weights.device) < n[:, None]
+    spread = best - scores.masked_fill(~keys, _ANY).amin(-1)
+    largest = weights.amax(-1)
+    rows = (entropy, entropy.exp(), largest, spread, lead, within(weights, keys, spread, largest, n))
+    values = torch.stack(rows, dim=-1).permute(0, 2, 1, 3)  # [run, row, head, measure]
+    example = seen.batch.scored.nonzero()[:, 0]
+    sums = values.new_zeros(values.shape[0], len(seen.batch.tokens), *values.shape[2:])
+    return sums.index_add_(1, example, values)
+
+
+def leads(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The best score of each row, and by how much it leads over the next (0 where there is one key)."""
+    best, at = scores.max(-1)
+    if scores.shape[-1] < 2:
+        return best, best * 0
+    rest = scores.scatter(-1, at[..., None], -_ANY).amax(-1)
+    return best, (best - rest).nan_to_num(posinf=0.0, nan=0.0)
+
+
+def within(weights: Tensor, keys: Tensor, spread: Tensor, largest: Tensor, n: Tensor) -> Tensor:
+    """The fraction of each row's weights within the dispersion bound, float[run, head, row]."""
     low, high = ((sign * spread).exp() / n * (1 + sign * 1e-4) for sign in (-1, 1))
+    least = weights.masked_fill(~keys, _ANY).amin(-1)
+    if bool(((least >= low) & (largest <= high)).all()):
+        return spread * 0 + 1
     inside = (weights >= low[..., None]) & (weights <= high[..., None]) & keys
-    found = {
-        "entropy": entropy,
-        "effective": entropy.exp(),
-        "largest": weights.amax(-1),
-        "spread": spread,
-        "lead": (top[..., 0] - top[..., -1]).nan_to_num(posinf=0.0, nan=0.0),
-        "within": inside.sum(-1) / n,
-    }
-    return {name: values.mean(-1) for name, values in found.items()}
+    return inside.sum(-1) / n
 
 
-def by_length(given: ProbeInput, name: str) -> Tensor:
-    """One of `measures` for each batch, float[run, layer, head, length]."""
+def by_length(given: ProbeInput, name: str, pooled: bool = False) -> Tensor:
+    """One of `measures`, its mean over the scored places of each batch, float[run, layer, head, length].
+
+    Args:
+        pooled: over those of all batches instead, float[run, layer, head].
+    """
     import torch
 
-    def made() -> dict[str, Tensor]:
-        if not given.cfg.n_layers:
+    def made(whole: ProbeInput) -> list[Tensor]:
+        if not whole.cfg.n_layers:
             raise NotApplicable("the model has no layers")
-        found = [[measures(seen, layer) for layer in range(given.cfg.n_layers)] for seen in given.seen]
-        lengths = {key: [torch.stack([of[key] for of in one], dim=1) for one in found] for key in found[0][0]}
-        return {key: torch.stack(values, dim=-1) for key, values in lengths.items()}
+        layers = range(whole.cfg.n_layers)
+        return [torch.stack([measures(seen, layer) for layer in layers], dim=2) for seen in whole.seen]
 
-    return given.once("sharpness", made)[name]
+    which = _MEASURES.index(name)
+    sums = [x[..., which].sum(1) for x in given.whole("sharpness", made, axis=1)]  # [run, layer, head]
+    counts = [int(batch.scored.sum()) for batch in given.batches]
+    if pooled:
+        return torch.stack(sums).sum(0) / sum(counts)
+    return torch.stack([total / count for total, count in zip(sums, counts, strict=True)], dim=-1)
 
 
 @signal(
@@ -80,7 +105,7 @@ def by_length(given: ProbeInput, name: str) -> Tensor:
     source=VELICKOVIC,
 )
 def attention_entropy(given: ProbeInput) -> Tensor:
-    return by_length(given, "entropy").mean(-1)
+    return by_length(given, "entropy", pooled=True)
 
 
 @signal(
@@ -94,7 +119,7 @@ def attention_entropy(given: ProbeInput) -> Tensor:
     source=VELICKOVIC,
 )
 def largest_weight(given: ProbeInput) -> Tensor:
-    return by_length(given, "largest").mean(-1)
+    return by_length(given, "largest", pooled=True)
 
 
 @signal(
@@ -108,7 +133,7 @@ def largest_weight(given: ProbeInput) -> Tensor:
     source="ours",
 )
 def effective_keys(given: ProbeInput) -> Tensor:
-    return by_length(given, "effective").mean(-1)
+    return by_length(given, "effective", pooled=True)
 
 
 @signal(
@@ -122,7 +147,7 @@ def effective_keys(given: ProbeInput) -> Tensor:
     source=VELICKOVIC,
 )
 def score_spread(given: ProbeInput) -> Tensor:
-    return by_length(given, "spread").mean(-1)
+    return by_length(given, "spread", pooled=True)
 
 
 @signal(
@@ -160,23 +185,29 @@ def score_spread_bound(given: ProbeInput) -> Tensor:
     source="ours",
 )
 def winning_margin(given: ProbeInput) -> Tensor:
-    return by_length(given, "lead").mean(-1)
+    return by_length(given, "lead", pooled=True)
 
 
 def growth(given: ProbeInput, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares slope and intercept of ln(values) against ln(keys seen), over the lengths of training."""
+    """Least-squares slope and intercept of ln(values) against ln(keys seen), over the lengths of training.
+
+    A length counts as often as it has examples.
+    """
     import torch
 
     if len(given.seen) < 3:
         raise NotApplicable("training has fewer than three lengths")
     counts = [seen.batch.scored.nonzero()[:, 1].double().add(1).mean() for seen in given.seen]
     x = torch.stack(counts).log().to(values.device)
-    x = x - x.mean()
-    if float(x.pow(2).sum()) < 1e-6:
+    weights = torch.tensor([float(len(batch.tokens)) for batch in given.batches], dtype=x.dtype, device=x.device)
+    weights = weights / weights.sum()
+    middle = (weights * x).sum()
+    away = weights * (x - middle)
+    if float((away * x).sum()) < 1e-7:
         raise NotApplicable("the number of keys is the same at all training lengths")
     y = values.double().clamp(min=1e-12).log()
-    slope = (y * x).sum(-1) / x.pow(2).sum()
-    return slope, y.mean(-1) - slope * torch.stack(counts).log().mean()
+    slope = (y * away).sum(-1) / (away * x).sum()
+    return slope, (y * weights).sum(-1) - slope * middle
 
 
 def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
@@ -199,7 +230,8 @@ def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
         f"{name}_growth",
         per="head",
         about=f"how {what} grows with length",
-        formula=f"least-squares slope of ln {symbol} against ln n over training lengths, n the mean keys seen",
+        formula=f"least-squares slope of ln {symbol} against ln n over training lengths, each as often as it is drawn, n "
+        "the mean keys seen",
         unit="exponent",
         low=-_ANY,
         high=_ANY,
@@ -209,7 +241,7 @@ def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
         f"{name}_extrapolated",
         per="head",
         about=f"{what} at {_FURTHER} times the longest training input, were the growth to go on",
-        formula=f"the same line at {_FURTHER} times the mean keys seen at the longest training length",
+        formula=f"the same line at {_FURTHER} times the mean keys seen at the longest length read",
         unit="extrapolated",
         low=0,
         high=_ANY,
@@ -240,4 +272,4 @@ def dispersion_bound(given: ProbeInput) -> Tensor:
     if model is not None and (model.attn_weights != "softmax" or model.attn_temperature != 1):
         raise NotApplicable(f"the bound is one of softmax at temperature 1, not of {model.attn_weights!r}")
 
-    return by_length(given, "within").mean(-1)
+    return by_length(given, "within", pooled=True)

@@ -38,6 +38,7 @@ def per_history(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], floa
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def time_to_fit(given: ProbeInput) -> Tensor:
     def first(history: Mapping[str, np.ndarray]) -> float:
@@ -56,6 +57,7 @@ def time_to_fit(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def final_training_loss(given: ProbeInput) -> Tensor:
     return per_history(given, lambda history: float(history["loss"][-1]) if len(history["loss"]) else float("nan"))
@@ -70,6 +72,7 @@ def final_training_loss(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="after Ru et al. 2020, Speedy performance estimation, arXiv 2006.04492 (there the sum)",
+    reads="history",
 )
 def loss_area(given: ProbeInput) -> Tensor:
     def area(history: Mapping[str, np.ndarray]) -> float:
@@ -89,6 +92,7 @@ def loss_area(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def late_loss_variance(given: ProbeInput) -> Tensor:
     def variance(history: Mapping[str, np.ndarray]) -> float:
@@ -126,6 +130,7 @@ def late_gradients(history: Mapping[str, np.ndarray]) -> np.ndarray:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def late_gradient_norm(given: ProbeInput) -> Tensor:
     return per_gradients(given, lambda h: float(late.mean()) if len(late := late_gradients(h)) else float("nan"))
@@ -140,6 +145,7 @@ def late_gradient_norm(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def late_gradient_variance(given: ProbeInput) -> Tensor:
     return per_gradients(given, lambda h: float(late.var()) if len(late := late_gradients(h)) > 1 else float("nan"))
@@ -154,6 +160,7 @@ def late_gradient_variance(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def largest_gradient_norm(given: ProbeInput) -> Tensor:
     return per_gradients(given, lambda h: float(h["grad_norm_max"].max()) if len(h["step"]) else float("nan"))
@@ -168,6 +175,7 @@ def largest_gradient_norm(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours",
+    reads="history",
 )
 def gradient_norm_ratio(given: ProbeInput) -> Tensor:
     def ratio(history: Mapping[str, np.ndarray]) -> float:
@@ -215,12 +223,10 @@ def hessian_trace(given: ProbeInput) -> Tensor:
 
 def mean_loss(given: ProbeInput, model: object) -> Tensor:
     """In-distribution loss of each run, attention written out so that it can be differentiated twice."""
-    import torch
-
     from genlab.probes.patching import answer_log_prob
 
     losses = [
         -answer_log_prob(b.targets, b.scored)(model(b.tokens, b.offsets, tap=lambda _name, x: x))  # pyright: ignore
         for b in given.batches
     ]
-    return torch.stack(losses).mean(0)
+    return given.mean(losses)

@@ -23,6 +23,7 @@ _ANY = float("inf")
     low=0,
     high=_ANY,
     source="Jiang et al. 2019, Fantastic generalization measures, arXiv 1912.02178 (there squared)",
+    reads="weights",
 )
 def weight_norm(given: ProbeInput) -> Tensor:
     return given.model.flat.double().norm(dim=1)
@@ -37,6 +38,7 @@ def weight_norm(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="after Jiang et al. 2019, arXiv 1912.02178 (there not divided by the initial norm)",
+    reads="weights",
 )
 def distance_from_init(given: ProbeInput) -> Tensor:
     if given.initial is None:
@@ -54,6 +56,7 @@ def distance_from_init(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="after Zhai et al. 2023, attention entropy collapse, arXiv 2303.06296 (there not over sqrt(d_head))",
+    reads="weights",
 )
 def qk_spectral_norm(given: ProbeInput) -> Tensor:
     import torch
@@ -71,6 +74,7 @@ def qk_spectral_norm(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours, of the OV circuit of Elhage et al. 2021, A mathematical framework for transformer circuits",
+    reads="weights",
 )
 def ov_spectral_norm(given: ProbeInput) -> Tensor:
     import torch
@@ -88,6 +92,7 @@ def ov_spectral_norm(given: ProbeInput) -> Tensor:
     low=0,
     high=_ANY,
     source="ours, of the OV circuit of Elhage et al. 2021, A mathematical framework for transformer circuits",
+    reads="weights",
 )
 def ov_norm(given: ProbeInput) -> Tensor:
     import torch
