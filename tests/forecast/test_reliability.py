@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Planted, draw
 
 from genlab.forecast import parse_target
 from genlab.forecast.judge import judge
 from genlab.forecast.reliability import NOISE, reliability_of, reliability_words, split_half
 from genlab.forecast.sentences import claim
 from genlab.forecast.show import as_json, lines
-from planted import Planted, draw
 
 
 def halves(rng: np.random.Generator, runs: int, sd: float, settings: int = 1) -> tuple[np.ndarray, ...]:
