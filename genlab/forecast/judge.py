@@ -73,7 +73,7 @@ class Judgement:
         claims: what the signal that was asked about gains over each baseline, the first over all of them together.
         tried: every signal alone, with the p of having tried them all.
         ceiling: how well the same target measured again ranks the runs: `second set`, `checkpoint before`.
-        reliability: signal -> how well its values are known, within settings; of all signals and of the one asked about.
+        reliability: signal -> how well its values are known, within settings; also of a metric that is asked about.
     """
 
     target: Target

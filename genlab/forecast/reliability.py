@@ -14,7 +14,7 @@ __all__ = ["NOISE", "Reliability", "reliability_of", "reliability_words", "split
 
 NOISE = 0.5
 """Reliability below which a signal is called noise: more of its variance between runs is then reading noise than
-differences between the runs, and no correlation with it can exceed sqrt(0.5) = .71 of what exact values would give."""
+differences between the runs, and a correlation with it is at most sqrt(0.5) = .71 of what exact values would give."""
 _FEWEST = 3
 
 
@@ -55,8 +55,8 @@ class Reliability:
 def split_half(first: np.ndarray, second: np.ndarray, setting: np.ndarray | None = None) -> Reliability:
     """The reliability of a signal from its two halves, float[run] each, NaN where a run has none.
 
-    With settings, runs are compared within theirs: the halves are centered by setting, since a forecast ranks the runs
-    of a setting, and differences between settings would make a signal look better known than it is there.
+    With settings, runs are compared within theirs (the halves are centered by setting): a forecast ranks the runs of
+    a setting, and differences between settings would make a signal look better known than it is there.
 
     >>> split_half(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0, 3.0])).value
     1.0
@@ -84,7 +84,7 @@ def split_half(first: np.ndarray, second: np.ndarray, setting: np.ndarray | None
 
 
 def _corrected(r: float) -> float:
-    """Spearman-Brown: of the whole from its halves; what falls in one half where it rises in the other says nothing."""
+    """Spearman-Brown: of the whole from its halves; halves that go against each other know nothing."""
     return 2 * r / (1 + r) if r > 0 else 0.0
 
 
@@ -114,8 +114,8 @@ more probe examples (lab probe --probe-n) make it better known'
         return f"how reliably {name} is read is not known: it was not read on two halves (lab probe does that)"
     if found.kind == "unknown":
         return (
-            f"how reliably {name} is read cannot be said of {found.runs} runs (too few in a setting, or all the same);"
-            f" reading noise {found.noise:.3g}"
+            f"how reliably {name} is read cannot be said of {found.runs} runs (too few a setting, or all the same); "
+            f"reading noise {found.noise:.3g}"
         )
     ends = "" if found.low is None or found.high is None else f" ({found.low:.2f} to {found.high:.2f})"
     said = f"reliability {found.value:.2f}{ends} over {found.runs} runs"

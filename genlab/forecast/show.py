@@ -83,7 +83,8 @@ def _about(found: Judgement) -> list[str]:
 def reliability_cell(found: Reliability) -> str:
     """The reliability of a signal in a table.
 
-    >>> [reliability_cell(one) for one in (Reliability("halves", 0.171), Reliability("exact"), Reliability("unknown"))]
+    >>> kinds = Reliability("halves", 0.171), Reliability("exact"), Reliability("unknown")
+    >>> [reliability_cell(one) for one in kinds]
     ['0.17: noise', 'exact', '-']
     """
     if found.kind != "halves":

@@ -1,4 +1,4 @@
-"""Signals of a stack as rows: one a run, layer or head, maxima over heads with their nulls, and how well each is known."""
+"""Signals of a stack as rows: one a run, layer or head, maxima over heads with their nulls, and halves."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def null_maxima(untrained: ProbeInput, one: Signal) -> Null:
 
 
 def cross_fitted(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is largest along the last axis: chosen in one half, read in the other; both ways, NaN where nothing is known.
+    """What is largest along the last axis: chosen in one half, read in the other, both ways; NaN where none is known.
 
     The largest of noisy values is too large, the more so the more there are; a value read on examples that had no
     part in the choice is not.

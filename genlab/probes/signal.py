@@ -41,7 +41,7 @@ AUXILIARY = (*HALVES, ".null", ".null_sd")
 Per = Literal["run", "layer", "head"]
 """What one value belongs to; the value's shape is `[run]`, `[run, layer]` or `[run, layer, head]`."""
 Reads = Literal["inputs", "random text", "all pairs", "weights", "history"]
-"""What a signal is computed from: probe inputs, random text, every pair there is, weights alone, training's history."""
+"""What a signal is computed from: probe inputs, random text, all pairs, weights alone, training's history."""
 _EXACT = ("all pairs", "weights", "history")
 _DRAWN = 1
 """Rises when probe inputs are drawn, or maxima over heads are taken, in another way: with it, the version of every

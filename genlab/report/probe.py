@@ -71,6 +71,9 @@ def probe_and_show(
             "skipped": done.skipped,
             "values": frame.drop(columns=["at"]).to_dict("records"),
         }
+        if len(asked) == 1:
+            rows = summary(frame).to_dict("records")
+            document["reliability"] = {row["name"]: row["reliability"].row() for row in rows}
         print(json.dumps(_numbers(document), indent=1))
     else:
         _print(console, frame, ids, done, len(asked) > 1)

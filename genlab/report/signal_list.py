@@ -48,6 +48,7 @@ def paragraph(s: Signal, width: int) -> list[str]:
         "unit": s.unit,
         "one a": f"{s.per} (slow: read when named)" if s.slow else s.per,
         "source": s.source,
+        "read from": f"{s.reads} (no reading noise)" if s.exact else s.reads,
         "admissible": "yes" if s.admissible else f"no: {s.why_not}",
     }
     found: list[str] = []
@@ -70,6 +71,8 @@ def _as_json(s: Signal) -> dict[str, Any]:
         "why_not",
         "slow",
         "version",
+        "reads",
+        "exact",
     )
     ends = {"low": s.low if math.isfinite(s.low) else None, "high": s.high if math.isfinite(s.high) else None}
     return {**{name: getattr(s, name) for name in names}, **ends}

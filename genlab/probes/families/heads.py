@@ -150,8 +150,8 @@ def same_hint(given: ProbeInput) -> Tensor:
     "positional",
     per="head",
     about="share of a head's pattern that position alone decides; the rest depends on content",
-    formula="sum E[(A - U)(A' - U)] / sum E[(A - U)^2], A and A' two different examples of one length, U uniform over "
-    "the keys seen, a mean over examples; 1 for a head that sees no content, 0 for one of content alone",
+    formula="sum E[(A - U)(A' - U)] / sum E[(A - U)^2], A and A' two different examples of one length, U uniform "
+    "over the keys seen, a mean over examples; 1 for a head that sees no content, 0 for one of content alone",
     unit="fraction",
     low=0,
     high=1,

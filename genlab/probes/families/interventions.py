@@ -106,7 +106,8 @@ def exact_match_adaptive(given: ProbeInput) -> Tensor:
     "exact_match_scalable",
     per="run",
     about="exact match in distribution under scalable softmax, put in where the model was trained without",
-    formula="exact match under softmax(z ln(n) / ln(n0)), n the keys a query sees, n0 their mean at the longest length read",
+    formula="exact match under softmax(z ln(n) / ln(n0)), n the keys a query sees, n0 their mean at the longest "
+    "length read",
     unit="share",
     low=0,
     high=1,

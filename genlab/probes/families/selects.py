@@ -70,7 +70,7 @@ def traced_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
 
 
 def agreement(given: ProbeInput) -> dict[str, Tensor]:
-    """Select -> float[run, layer, head]: attention on selected keys, beyond that of a uniform head; NaN without a query."""
+    """Select -> float[run, layer, head]: attention on selected keys, beyond a uniform head's; NaN without a query."""
     import torch
 
     masks = select_masks(given)
@@ -111,8 +111,8 @@ def rasp_select(given: ProbeInput) -> dict[str, Tensor]:
     "rasp_selects_found",
     per="run",
     about="how much of the task's RASP program is found in the model's heads",
-    formula=f"fraction of the program's selects whose best head agrees by {_FOUND} or more (rasp_select); the head is "
-    "chosen on one half of the examples and read on the other, both ways, and their mean counts",
+    formula=f"fraction of the program's selects whose best head agrees by {_FOUND} or more (rasp_select); the head "
+    "is chosen on one half of the examples and read on the other, both ways, and their mean counts",
     unit="fraction of selects",
     low=0,
     high=1,

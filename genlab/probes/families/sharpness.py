@@ -230,8 +230,8 @@ def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
         f"{name}_growth",
         per="head",
         about=f"how {what} grows with length",
-        formula=f"least-squares slope of ln {symbol} against ln n over training lengths, each as often as it is drawn, n "
-        "the mean keys seen",
+        formula=f"least-squares slope of ln {symbol} against ln n over training lengths, each as often as drawn, "
+        "n the mean keys seen",
         unit="exponent",
         low=-_ANY,
         high=_ANY,
