@@ -18,15 +18,14 @@ from genlab.tasks import make
 
 __all__ = ["estimate", "memory_bytes"]
 
-_STEPS = 3
-
 
 def estimate(
     wanted: Sequence[tuple[RunSpec, Evals]], store: Store, device_name: str, workers: int, stack: int
 ) -> dict[str, Any]:
     """Runs, stacks, and for each shape its parameters, memory, batch and hours; nothing is trained or written.
 
-    Runs that the store holds are not counted in the hours. Evaluation comes on top: a few per cent.
+    Runs that the store holds are not counted in the hours, which are those of cores that do nothing else. Evaluation
+    comes on top: a few per cent.
     """
     device = pick_device(device_name)
     processes = 1 if device.type == "cuda" else workers or cores()
@@ -51,7 +50,7 @@ def estimate(
 def _shape(specs: list[RunSpec], store: Store, device: torch.device, asked: int) -> dict[str, Any]:
     left = [spec for spec in specs if spec.run_id not in store]
     size = min(asked or (1 if device.type == "cpu" else measured_size(specs, device)), len(specs))
-    seconds = seconds_a_step(specs[:size], device, _STEPS)
+    seconds = seconds_a_step(specs[:size], device)
     widest = max(specs, key=lambda spec: spec.train.train_len)
     train = widest.train
     steps = sum(max(s.train.steps for s in left[i : i + size]) for i in range(0, len(left), size))
@@ -74,8 +73,7 @@ def _in_bfloat16(specs: list[RunSpec], device: torch.device) -> float | None:
     if device.type != "cpu" or specs[0].train.dtype != "float32":
         return None
     rounded = [s.model_copy(update={"train": s.train.model_copy(update={"dtype": "bfloat16"})}) for s in specs]
-    seconds_a_step(rounded, device, _STEPS)  # meets each shape once, which costs more than the step itself
-    return seconds_a_step(rounded, device, _STEPS)
+    return seconds_a_step(rounded, device)
 
 
 def memory_bytes(spec: RunSpec, size: int) -> int:

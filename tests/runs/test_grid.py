@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,13 @@ from genlab.runs.grids import wanted_runs
 from genlab.runs.leases import lease
 from genlab.runs.leftovers import leftovers, tidy
 from genlab.runs.plan import Evals
-from genlab.runs.stack_size import best_size
+from genlab.runs.stack_size import _clock as clock_of
+from genlab.runs.stack_size import best_size, seconds_a_step
 from genlab.runs.stacks import agreed, pack
 from genlab.runs.status import grid_status
 from genlab.runs.work import Job, do
 from genlab.training import Stack
+from genlab.training.places import Places
 
 CPU = torch.device("cpu")
 
@@ -226,6 +230,44 @@ def test_the_stack_grows_as_long_as_it_pays():
     assert best_size(1000, memory_for(100)) == 64
     assert best_size(1000, lambda size: float(size)) == 1
     assert best_size(48, lambda size: 1.0) == 48
+
+
+def test_the_first_time_of_a_shape_is_no_part_of_a_step(monkeypatch: pytest.MonkeyPatch):
+    """By a clock that work alone moves: 10 s the first time a shape is met, 1 s after that, 1 s to make a batch."""
+    now, met, steps = 0.0, set[tuple[int, ...]](), list[int]()
+
+    def advance(stack: Stack, batch: Places) -> None:
+        nonlocal now
+        shape = tuple(batch.inputs.shape)
+        now += 1.0 if shape in met else 10.0
+        met.add(shape)
+        steps.append(stack.step)
+        stack.step += 1
+
+    def batch(stack: Stack, real: Callable[[Stack], Places] = Stack.batch) -> Places:
+        nonlocal now
+        now += 1.0
+        return real(stack)
+
+    monkeypatch.setattr(Stack, "advance", advance)
+    monkeypatch.setattr(Stack, "batch", batch)
+    monkeypatch.setattr("genlab.runs.stack_size._ENOUGH", float("inf"))
+    monkeypatch.setattr("genlab.runs.stack_size._clock", lambda _device: lambda: now)
+    specs = genlab.plan("sort", 8, 8, seeds=[0], steps=1000, d_model=16, n_heads=2, batch_size=8, n_layers=1).specs
+    assert seconds_a_step(specs, CPU) == 2.0
+    assert len(met) > 1
+    assert sorted(set(steps)) == [100, 300, 500, 700, 900]
+
+
+def test_one_thread_is_timed_by_the_processor():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert clock_of(CPU) is time.process_time
+        torch.set_num_threads(2)
+        assert clock_of(CPU) is time.perf_counter
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_status_of_a_grid(tmp_path: Path):
