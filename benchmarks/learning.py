@@ -37,7 +37,6 @@ from torch.nn import functional as F
 from genlab.tasks import Examples, Task, Vocab, make
 
 ROWS = Path(__file__).parent / "results" / "learning.csv"
-PAGE = Path(__file__).parents[1] / "docs" / "learning.md"
 COLUMNS = ("case", "recipe", "seed", "step", "loss", "in_distribution", "longer", "twice", "by_length", "seconds")
 CHECK, LOOK_FURTHER = 50, 250
 """Steps between checks in distribution, and between those that look at longer examples too."""
@@ -174,6 +173,7 @@ class Case:
 
 
 CASES = {
+    "copy-10": Case("copy", "unique", 10, 20, steps=1500, horizon=2500),
     "copy-20": Case("copy", "unique", 20, 40, steps=2500, horizon=2500),
     "copy-50": Case("copy", "unique", 50, 100, horizon=12_000),
     "count-20": Case("count", "plain", 20, 40, n_layers=1, n_heads=4),
