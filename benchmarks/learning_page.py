@@ -5,24 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from learning import CASES, ROWS
+from learning import CASES, ROWS, TOGETHER
 
 PAGE = Path(__file__).parents[1] / "docs" / "learning.md"
 BEGIN, END = "<!-- tables: python benchmarks/learning.py --page -->", "<!-- end of tables -->"
 
 _HEAD = """\
-| recipe | seed | steps to .5 | steps to .99 | at step | loss | in distribution | longer | at twice the length |
-|---|---|---|---|---|---|---|---|---|"""
+| recipe | seed | steps to .5 | steps to .99 | loss | in distribution | longer | at twice the length |
+|---|---|---|---|---|---|---|---|"""
 
 
 def tables(rows: pd.DataFrame) -> str:
-    """A table a case: each recipe and seed in one line, in the order in which they were run."""
+    """A table a case: each recipe and seed that was trained to the end, in one line."""
     parts = []
     for case, of_case in rows.groupby("case", sort=False):
-        of_case = of_case[of_case["step"] <= CASES[str(case)].steps]
-        runs = of_case.groupby(["recipe", "seed"], sort=False)
+        steps = CASES[str(case)].steps
+        grouped = of_case[of_case["step"] <= steps].groupby(["recipe", "seed"], sort=False)
+        runs = [(key, run) for key, run in grouped if run["step"].max() == steps]
         names = dict.fromkeys(of_case["recipe"])
         lines = [_line(recipe, int(seed), run) for (recipe, seed), run in runs]
+        if not runs:
+            continue
         order = {name: place for place, name in enumerate(names)}
         lines.sort(key=lambda line: (order[line[0]], line[1]))
         parts.append(f"### {case}\n\n{_HEAD}\n" + "\n".join(text for *_, text in lines))
@@ -30,28 +33,31 @@ def tables(rows: pd.DataFrame) -> str:
 
 
 def _line(recipe: str, seed: int, run: pd.DataFrame) -> tuple[str, int, str]:
-    looked = run[run["twice"].notna()]
-    end = looked.iloc[-1] if len(looked) else run.iloc[-1]
+    end = run.iloc[-1]
     cells = [
-        f"`{recipe}`",
+        f"`{_short(recipe)}`",
         str(seed),
         _steps_to(run, 0.5),
         _steps_to(run, 0.99),
-        f"{int(end['step']):,}",
         f"{end['loss']:.2f}",
-        *(_score(end[name]) for name in ("in_distribution", "longer", "twice")),
+        *(f"{end[name]:.2f}" for name in ("in_distribution", "longer", "twice")),
     ]
     return recipe, seed, "| " + " | ".join(cells) + " |"
+
+
+def _short(recipe: str) -> str:
+    """With one word for the settings that have one: `lab start=off`."""
+    settings = recipe.split()
+    for word, ones in TOGETHER.items():
+        if set(ones) <= set(settings):
+            settings = [word, *(one for one in settings if one not in ones)]
+    return " ".join(settings)
 
 
 def _steps_to(run: pd.DataFrame, least: float) -> str:
     """The first check at which exact match in distribution is that high."""
     reached = run.loc[run["in_distribution"] >= least, "step"]
     return f"{int(reached.iloc[0]):,}" if len(reached) else "-"
-
-
-def _score(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.2f}"
 
 
 def page(text: str, rows: pd.DataFrame) -> str:

@@ -28,15 +28,11 @@ def test_rows_name_cases_and_recipes_that_there_are_and_no_seed_that_is_kept_for
         assert learning.Recipe().changed([] if name == "plain" else name.split()).name == name
 
 
-def test_steps_are_those_of_the_first_check_and_scores_those_of_the_last_look():
+def test_steps_are_those_of_the_first_check_and_scores_those_of_the_end():
     columns = ["case", "recipe", "seed", "step", "loss", "in_distribution", "longer", "twice"]
-    seen = [
-        (50, 2.0, 0.1, None),
-        (100, 1.0, 0.6, 0.2),
-        (150, 0.5, 0.99, None),
-        (200, 0.4, 0.98, 0.5),
-        (250, 0.3, 1.0, None),
-    ]
-    rows = [("copy-10", "plain", 3, step, loss, inside, beyond, beyond) for step, loss, inside, beyond in seen]
-    table = learning_page.tables(pd.DataFrame(rows, columns=columns))
-    assert table.splitlines()[-1] == "| `plain` | 3 | 100 | 150 | 200 | 0.40 | 0.98 | 0.50 | 0.50 |"
+    seen = [(50, 2.0, 0.1), (100, 1.0, 0.6), (150, 0.5, 0.99), (200, 0.4, 0.98), (1500, 0.3, 1.0)]
+    name = learning.Recipe().changed(["lab", "start=off"]).name
+    rows = [("copy-10", name, 3, step, loss, inside, inside / 2, 0.25) for step, loss, inside in seen]
+    interrupted = [("copy-10", "plain", 3, *rest, 0.0, 0.0) for rest in seen[:4]]
+    table = learning_page.tables(pd.DataFrame([*rows, *interrupted], columns=columns))
+    assert table.splitlines()[4:] == ["| `lab start=off` | 3 | 100 | 150 | 0.30 | 1.00 | 0.50 | 0.25 |"]
