@@ -37,7 +37,18 @@ from torch.nn import functional as F
 from genlab.tasks import Examples, Task, Vocab, make
 
 ROWS = Path(__file__).parent / "results" / "learning.csv"
-COLUMNS = ("case", "recipe", "seed", "step", "loss", "in_distribution", "longer", "twice", "by_length", "seconds")
+COLUMNS: tuple[str, ...] = (
+    "case",
+    "recipe",
+    "seed",
+    "step",
+    "loss",
+    "in_distribution",
+    "longer",
+    "twice",
+    "by_length",
+    "seconds",
+)
 CHECK, LOOK_FURTHER = 50, 250
 """Steps between checks in distribution, and between those that look at longer examples too."""
 EXAMPLES = 256
@@ -101,7 +112,10 @@ class Recipe:
             if name not in {f.name for f in fields(self)}:
                 raise ValueError(f"unknown flag {name!r}; there are {', '.join(f.name for f in fields(self))}")
             values[name] = _read(name, text, type(getattr(self, name)))
-        return replace(self, **values)
+        found = replace(self, **values)
+        if (found.engine, found.schedule) == ("lab", "linear"):
+            raise ValueError("engine=lab has no linear schedule: add schedule=cosine or schedule=constant")
+        return found
 
 
 _CHOICES = {
@@ -173,7 +187,7 @@ class Case:
     params: tuple[tuple[str, int], ...] = ()
 
     def made(self) -> Task:
-        return make(self.task, max_len=self.test_len, format=self.format, **dict(self.params))
+        return make(self.task, max_len=self.test_len, format=self.format, params=dict(self.params))
 
 
 CASES = {
@@ -340,8 +354,8 @@ class Plain:
         self.model = GPT(source.d_vocab, source.n_ctx, source.case, source.recipe, source.seed)
         self.params = list(self.model.parameters())
         matrices, vectors = [p for p in self.params if p.ndim > 1], [p for p in self.params if p.ndim == 1]
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        rates = {"lr": self.recipe.lr, "weight_decay": self.recipe.weight_decay}
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        rates: dict[str, Any] = {"lr": self.recipe.lr, "weight_decay": self.recipe.weight_decay}
         self.optimizer = torch.optim.AdamW(groups, fused=True, **rates)
         self.done = 0
 
@@ -422,19 +436,22 @@ def lab_spec(source: Source) -> Any:
     from genlab.spec import ModelConfig, RunSpec, TrainConfig
 
     recipe, case = source.recipe, source.case
-    if recipe.schedule == "linear":
-        raise ValueError("engine=lab has no linear schedule: add schedule=cosine or schedule=constant")
-    shape = {"n_layers": case.n_layers, "n_heads": case.n_heads, "d_model": case.d_model}
+    shape: dict[str, Any] = {"n_layers": case.n_layers, "n_heads": case.n_heads, "d_model": case.d_model}
     model = ModelConfig(d_vocab=source.d_vocab, n_ctx=source.n_ctx, tie_word_embeddings=recipe.tied, **shape)
     steps = recipe.horizon or case.horizon
-    rates = {"lr": recipe.lr, "warmup": recipe.warmup, "schedule": recipe.schedule, "grad_clip": recipe.clip}
+    rates: dict[str, Any] = {
+        "lr": recipe.lr,
+        "warmup": recipe.warmup,
+        "schedule": recipe.schedule,
+        "grad_clip": recipe.clip,
+        "dtype": recipe.precision,
+    }
     train = TrainConfig(
         **rates,
         train_len=case.train_len,
         steps=steps,
         eval_every=steps,
         weight_decay=recipe.weight_decay,
-        dtype=recipe.precision,
         batch_size=recipe.batch,
         init_seed=source.seed,
         data_seed=source.seed,

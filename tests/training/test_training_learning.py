@@ -96,6 +96,8 @@ def test_names_of_recipes_say_all_that_differs() -> None:
         Recipe().changed(["tied_embedding=off"])
     with pytest.raises(ValueError, match="offsets is one of own, batch, zero, not 'random'"):
         Recipe().changed(["offsets=random"])
+    with pytest.raises(ValueError, match="engine=lab has no linear schedule"):
+        Recipe().changed(["engine=lab"])
 
 
 def test_finished_runs_are_kept_and_interrupted_ones_done_anew(
