@@ -35,7 +35,7 @@ class Transformer(StackedModel):
         self.positions = encoding(cfg)
 
     def _logits(self, tokens: Int[Tensor, "run batch pos"], call: Call) -> Tensor:
-        ids, loops = self._ids(tokens, call), self._loops(call)
+        ids, loops = self._ids(tokens.shape[-1], call, tokens == PAD), self._loops(call)
         most = loops if isinstance(loops, int) else int(loops.max())
         # With dropout places are taken at the very end: a run's masks must not depend on how many another run has.
         early = call.at is not None and call.drop is None and self.cfg.n_layers > 0 and isinstance(loops, int)
@@ -89,9 +89,9 @@ class Transformer(StackedModel):
 
     # -- stages ----------------------------------------------------------------------------------------------
 
-    def _ids(self, tokens: Tensor, call: Call) -> Tensor:
-        """Positions of the tokens, int[pos] or int[run, batch, pos]."""
-        end = call.start + tokens.shape[-1]
+    def _ids(self, count: int, call: Call, pads: Tensor | None = None) -> Tensor:
+        """Positions of so many tokens, int[pos] or int[run, batch, pos]."""
+        end = call.start + count
         if self.cfg.needs_ids:
             given = call.offsets
             if given is None or given.ndim < 3 or given.shape[-1] < end:
@@ -106,11 +106,11 @@ class Transformer(StackedModel):
         if call.offsets is None or not self.positions.offset_while_training:
             return ids
         ids = ids + call.offsets[..., None]
-        if reach is None:
+        if reach is None or pads is None:
             return ids
         # Pads may stand beyond the context: those of a short example, offset in its own room, beside longer ones.
         within = ids.clamp(max=reach - 1)
-        return within if call.training else torch.where(tokens == PAD, within, ids)
+        return within if call.training else torch.where(pads, within, ids)
 
     def _loops(self, call: Call) -> int | Int[Tensor, "run batch"]:
         """How many times the blocks are applied: to all examples alike, or to each by its length."""
