@@ -135,7 +135,7 @@ def test_activation_patching_of_transformer_lens_is_ours(make: Callable[[Transfo
 
         by_hand[layer, at] = stack(corrupted, tap=put)[0].norm()
     assert (found - by_hand).abs().max() < 1e-5
-    assert found.max() - found.min() > 1e-2
+    assert found.max() - found.min() > 1e-3
 
 
 def test_gradients_reach_activations_and_weights():
