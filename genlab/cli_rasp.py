@@ -161,7 +161,7 @@ def generate(
     drawn = draw_pairs(pairs, np.random.default_rng(seed), prefix=f"rasp-{seed}")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     command = f"lab rasp generate --pairs {pairs} --seed {seed}"
-    out.write_text(plugin_text(drawn, sealed()["hash"], today, command))
+    out.write_text(plugin_text(drawn, sealed()["hash"], today, command), "utf-8")
     rows = [("task", "rule", "operations", "expected")]
     for pair, *said in pair_predictions(drawn):
         for one, rule in zip(said, ("", pair.rule), strict=True):

@@ -30,7 +30,7 @@ def test_a_fit_has_to_stay(exact: list[float], step: int | None):
 
 
 def test_the_page_is_written_from_the_rows_and_the_defaults_as_they_are():
-    assert learnability_table.TABLE.read_text() == learnability_table.table(), (
+    assert learnability_table.TABLE.read_text("utf-8") == learnability_table.table(), (
         "run: python benchmarks/learnability.py --table"
     )
 

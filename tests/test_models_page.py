@@ -20,7 +20,7 @@ import models_page
 
 def test_the_page_is_written_from_the_rows_that_are_kept():
     rows = pd.read_csv(models_page.ROWS)
-    assert models_page.PAGE.read_text() == models_page.page(rows), "run: python benchmarks/models.py --page"
+    assert models_page.PAGE.read_text("utf-8") == models_page.page(rows), "run: python benchmarks/models.py --page"
 
 
 def test_the_grid_has_every_encoding_under_softmax_and_every_normaliser_under_learned_positions_at_three_seeds():

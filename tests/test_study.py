@@ -17,7 +17,7 @@ from genlab.training import evaluate
 
 ROOT = Path(__file__).parents[1]
 STUDY, PAIRS = ROOT / "docs" / "study-1", ROOT / "benchmarks" / "pairs"
-PAGE = (ROOT / "docs" / "study-1.md").read_text()
+PAGE = (ROOT / "docs" / "study-1.md").read_text("utf-8")
 
 
 def test_the_separation_of_the_arms_follows_from_their_table():

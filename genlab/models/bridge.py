@@ -42,7 +42,7 @@ def why_not(cfg: ModelConfig) -> list[str]:
 
 
 def to_bridge(model: Transformer, run: int = 0) -> Any:
-    """One run of a stack as a `TransformerBridge` with the same weights.
+    """One run of a stack as a `TransformerBridge` with the same weights, in evaluation mode.
 
     Raises:
         UserError: it cannot represent the configuration; says each reason.
@@ -90,7 +90,7 @@ def to_bridge(model: Transformer, run: int = 0) -> Any:
             theirs["pos.weight"].copy_(table)
         if cfg.tie_word_embeddings:
             theirs["head.weight"].copy_(weights["embed.W_E"])
-    return bridge
+    return bridge.eval()
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ POSITIONS = {"learned": "standard", "sinusoidal": "standard", "rotary": "rotary"
 
 
 def as_hooked(model: Transformer, vocab: Sequence[str] = (), run: int = 0) -> HookedModel:
-    """One run of a stack as a module of TransformerLens. Weights are copied.
+    """One run of a stack as a module of TransformerLens, in evaluation mode (its analyses ask for that); copied.
 
     Args:
         vocab: token strings by id (`task.vocab.tokens`), so that `to_tokens` reads text.
@@ -42,7 +42,7 @@ def as_hooked(model: Transformer, vocab: Sequence[str] = (), run: int = 0) -> Ho
         raise UserError("the loops of this model grow with the length, so that it has no fixed list of hook points")
     if not 0 <= run < model.n_runs:
         raise UserError(f"run {run} of a stack of {model.n_runs} (allowed: 0 to {model.n_runs - 1})")
-    return HookedModel(model.cfg, model.flat[run].detach().clone(), tuple(vocab))
+    return HookedModel(model.cfg, model.flat[run].detach().clone(), tuple(vocab)).eval()
 
 
 class HookedModel(HookedRootModule):

@@ -28,7 +28,7 @@ def load_program(path: str | Path, name: str = "") -> Program:
     if not file.is_file():
         raise UserError(f"program {str(path)!r} is not a file")
     try:
-        code = compile(file.read_text(), str(file), "exec")
+        code = compile(file.read_bytes(), str(file), "exec")  # in the encoding that it declares
     except SyntaxError as error:
         raise UserError(f"{file.name}:{error.lineno}: syntax error: {error.msg}") from None
     except ValueError as error:

@@ -71,7 +71,7 @@ def fingerprint(document: Mapping[str, Any]) -> str:
 
 def sealed() -> dict[str, Any]:
     """The document that comes with the package."""
-    return check_seal(json.loads(files("genlab.rasp").joinpath(_FILE).read_text()))
+    return check_seal(json.loads(files("genlab.rasp").joinpath(_FILE).read_text("utf-8")))
 
 
 def check_seal(document: dict[str, Any]) -> dict[str, Any]:

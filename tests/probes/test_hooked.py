@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from genlab.models import Transformer, count
 from genlab.spec import ModelConfig
 
 pytest.importorskip("transformer_lens")
-from transformer_lens import ActivationCache, HookedRootModule
+from transformer_lens import ActivationCache, HookedRootModule, patching
 from transformer_lens.config import TransformerLensConfig
 from transformer_lens.head_detector import detect_head
 from transformer_lens.model_bridge import TransformerBridge
@@ -97,6 +98,44 @@ def test_hooks_read_and_write():
     assert torch.allclose(zeroed, by_hand, atol=1e-6)
     assert not torch.allclose(zeroed, hooked(ids), atol=1e-3)
     assert torch.allclose(hooked(ids), model(config())(ids), atol=1e-6)  # nothing stays behind
+
+
+PATCHES = {
+    "resid_pre": patching.get_act_patch_resid_pre,
+    "mlp_out": patching.get_act_patch_mlp_out,
+    "attn.hook_z": patching.get_act_patch_attn_head_out_all_pos,
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+@pytest.mark.parametrize("make", [as_hooked, to_bridge])
+def test_activation_patching_of_transformer_lens_is_ours(make: Callable[[Transformer], Any], name: str):
+    """Each activation of a run on one sequence, put into a run on another, as a tap of ours does it."""
+    stack, clean = model(config()), tokens(1, 6)
+    corrupted = clean.clone()
+    corrupted[0, 1] = (clean[0, 1] + 1) % 7
+    lens = make(stack)
+    _, cache = lens.run_with_cache(clean)
+    found = PATCHES[name](lens, corrupted, cache, lambda logits: logits[0].norm())
+    of_heads = name == "attn.hook_z"
+    assert found.shape == ((2, 3) if of_heads else (2, 6))  # [layer, head] or [layer, pos]
+    seen: dict[str, Tensor] = {}
+    stack(clean, tap=lambda place, x: seen.setdefault(place, x))
+    by_hand = torch.empty_like(found)
+    for layer, at in product(*map(range, found.shape)):
+        here = f"blocks.{layer}.{name}" if of_heads else f"blocks.{layer}.hook_{name}"
+
+        def put(place: str, x: Tensor, here: str = here, at: int = at) -> Tensor:
+            if place != here:
+                return x
+            x = x.clone()  # [run, batch, pos, d_model], or of heads [run, batch, pos, head, d_head]
+            rows = (..., at, slice(None)) if of_heads else (slice(None), slice(None), at)
+            x[rows] = seen[here][rows]
+            return x
+
+        by_hand[layer, at] = stack(corrupted, tap=put)[0].norm()
+    assert (found - by_hand).abs().max() < 1e-5
+    assert found.max() - found.min() > 1e-3
 
 
 def test_gradients_reach_activations_and_weights():

@@ -26,6 +26,11 @@ class TestOwnFiles:
         path.write_text(text)
         return path
 
+    def test_a_program_in_the_encoding_that_it_declares(self, tmp_path):
+        path = tmp_path / "mine.py"
+        path.write_bytes(f"# coding: latin-1\n# Parität\n{PARITY}".encode("latin-1"))
+        assert "library: legal" in "\n".join(check_file(path, make("parity", 5), range(1, 4), n=5).lines)
+
     def test_a_right_program(self, tmp_path):
         report = check_file(self.write(tmp_path, PARITY), make("parity", 20), range(1, 21), n=50)
         lines = "\n".join(report.lines)
