@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 
 import genlab
 from genlab.errors import UserError
@@ -15,6 +16,7 @@ from genlab.models import LSTM, Transformer, initial, model_of
 from genlab.probes import NotApplicable, ProbeInput, all_signals, local_learning, probe_batches, probe_input, read
 from genlab.spec import RunSpec
 from genlab.tasks import make
+from genlab.training import Stream
 
 FAMILIES = Path(genlab.__file__).parent / "probes" / "families"
 
@@ -179,3 +181,20 @@ def test_blocks_that_are_applied_twice_are_two_layers():
 
     assert values_of(chosen(["previous_token"])[0], given)["previous_token"].shape == (1, 2, 2)
     assert values_of(chosen(["k_composition"])[0], given)["k_composition"].shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize("law", ["random", "zero"])
+def test_probe_examples_stand_where_those_of_training_do(law: str):
+    """Offsets at each length, of probing and of a hundred training batches, are two samples of one law."""
+    plan = genlab.plan("sort", 6, 20, offsets=law, positions="learned", lengths_per_batch=16, batch_size=64)
+    spec = plan.specs[0]
+    stream, met = Stream(plan.task, spec.train, spec.model), {}
+    for step in range(100):
+        batch = stream.batch(step)
+        for length, offset in zip(batch.lengths.tolist(), stream.offsets(step, batch).tolist(), strict=True):
+            met.setdefault(length, []).append(offset)
+    probed = {batch.length: batch.offsets.tolist() for batch in probe_batches(spec, torch.device("cpu"))}
+    assert set(probed) == set(met)
+    for length, offsets in probed.items():
+        assert ks_2samp(offsets, met[length]).pvalue > 1e-4
+        assert (max(offsets) > 0) == (law == "random")
