@@ -86,11 +86,15 @@ def bars(values: Mapping[str, float], ylabel: str, title: str) -> Figure:
     return figure
 
 
-def weights_by_depth(given: ProbeInput, layer: int, head: int, batch: int = -1) -> Figure:
-    """Attention from `>` to each bracket against the depth after it, coloured by the sign of the final depth."""
+def weights_by_depth(given: ProbeInput, layer: int, head: int, batch: int | None = None) -> Figure:
+    """Attention from `>` to each bracket against the depth after it, colored by the sign of the final depth.
+
+    Args:
+        batch: which strings; unless told, those of the commonest length.
+    """
     from genlab.probes.families.brackets import depths
 
-    seen: Seen = given.seen[batch]
+    seen: Seen = given.seen[given.commonest if batch is None else batch]
     depth, bracket = depths(seen.batch, given.vocab)
     rows = torch.arange(len(depth))
     end = (seen.batch.tokens == 2).long().argmax(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["probe_and_show", "summary"]
 
+_WIDEST = 1000
 Steps = Sequence[int] | Literal["all"] | None
 """Training steps to read at; `all` are those that each run has kept, None is the last of each."""
 
@@ -161,7 +163,8 @@ def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Prob
         cells = [str(row[name]) for name in (*step, "runs")]
         cells += [_number(row[name]) for name in ("median", *_NUMBERS)] + [reliability_cell(row["reliability"])]
         table.add_row(row["name"], row["unit"], *cells)
-    console.print(table)
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    console.print(table, width=max(needed, console.width), crop=False)  # a name that is cut off cannot be typed again
     for signal, reasons in done.skipped.items():
         for why, runs in reasons.items():
             console.print(f"skipped {signal} ({len(runs)} of {len(ids)} runs): {why}", highlight=False)

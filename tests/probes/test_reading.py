@@ -171,6 +171,8 @@ def test_probe_shows_how_well_a_signal_is_known(lab, store: Store):
     assert head.split()[-2:] == ["noise", "reliability"]
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("loss", "weight_norm"))}
     assert rows["weight_norm"][-1] == "exact"
+    long = "exact_match_at_temperature.1.25"
+    assert long in lab("probe", "few", "--signals", "exact_match_at_temperature")[1]  # whole, in 80 columns too
     assert rows["loss"][-1] != "exact"
     assert float(rows["loss"][rows["loss"].index("3") + 5]) >= 0
 
