@@ -91,7 +91,7 @@ def test_variants_train_and_their_runs_evaluate_again(lab, words: list[str]):
 
 def test_ids_of_runs_kept_before_there_were_variants_stay():
     """A later field is part of a run's id only where it says something."""
-    spec = plan("sort", 20, 50, steps=2500).specs[0]
+    spec = plan("sort", 20, 50, steps=2500, offsets="batch").specs[0]
     model = json.loads(canonical_json(spec))["model"]
     assert not ModelConfig.later & set(model)
     assert "unembed_bias" in ModelConfig.later

@@ -62,7 +62,11 @@ def varying(table: pd.DataFrame, factors: Iterable[str] | None = None) -> list[s
     """
     settings = part(table, "setting")
     if factors is None:
-        return [name for name in settings if settings[name].nunique(dropna=False) > 1]
+        found = [name for name in settings if settings[name].nunique(dropna=False) > 1]
+        # Encodings without a table have no offsets: with `positions` at hand the field says nothing of its own.
+        if {"offsets", "positions"} <= set(found) and (settings.groupby("positions")["offsets"].nunique() <= 1).all():
+            found.remove("offsets")
+        return found
     chosen = list(factors)
     for name in chosen:
         if name not in settings:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from genlab.errors import DamagedFileError
 from genlab.runs.files import Seen, create_json, read_json, read_table, remove_seen, write_json, write_table
+from genlab.spec import ModelConfig, TrainConfig
 
 __all__ = ["Commit", "Entry", "Index", "entries_of", "flat_spec", "prefer"]
 
@@ -118,7 +119,7 @@ class Index:
         if not frames:
             return pd.DataFrame(columns=list(_PLAIN))
         frame = pd.concat(frames, ignore_index=True).sort_values(["at", "run_id"], ignore_index=True)
-        return frame if "law" in frame else frame.assign(law=None)  # old tables alone
+        return _as_now(frame if "law" in frame else frame.assign(law=None))  # old tables alone have no law
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -242,7 +243,7 @@ class _Table:
 
 
 def _as_table(entries: list[Entry]) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [entry[name] for entry in entries] for name in _PLAIN}
+    columns: dict[str, list[Any]] = {name: [entry.get(name) for entry in entries] for name in _PLAIN}
     for name in ("environment", "kept", "spec"):
         columns[name] = [json.dumps(entry[name], sort_keys=True) for entry in entries]
     flat = [flat_spec(entry["spec"]) for entry in entries]
@@ -252,6 +253,20 @@ def _as_table(entries: list[Entry]) -> pa.Table:
         mixed = len(kinds) > 1 and not kinds <= {int, float}
         columns[_FIELD + name] = [None if v is None else str(v) for v in values] if mixed else values
     return pa.table(columns)
+
+
+def _as_now(frame: pd.DataFrame) -> pd.DataFrame:
+    """Fields that came after a record was written stand at what it means: their default."""
+    for cls in (ModelConfig, TrainConfig):
+        for name in sorted(cls.later):
+            default = cls.model_fields[name].default
+            if name not in frame:
+                frame[name] = default
+            elif frame[name].isna().any():
+                frame[name] = [
+                    default if missing else v for v, missing in zip(frame[name], frame[name].isna(), strict=True)
+                ]
+    return frame
 
 
 def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_another_number_of_examples_is_another_reading(lab, store: Store):
     again = json.loads(lab(*words, "--probe-n", "16")[1])["values"]
     assert again == few
     assert set(Signals(store.path).frame()["n"]) == {0, 512}  # a forecast takes the best known
-    Signals(store.path).compact(store.run_ids())
+    Signals(store.path).compact()
     assert probe(store, store.run_ids(), chosen(["loss"]), n=16).found == 3
 
 

@@ -52,7 +52,7 @@ def plugin(tmp_path: Path) -> Path:
     """The plugin, loaded, in a folder of its own."""
     file = tmp_path / "plugin" / "failing_task.py"
     file.parent.mkdir()
-    shutil.copy(Path(__file__).with_name("failing_task.py"), file)
+    shutil.copy(Path(__file__).with_name("failing_task.txt"), file)
     load_plugin(file)
     return file
 
