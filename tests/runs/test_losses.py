@@ -31,6 +31,7 @@ from genlab.runs.leases import lease
 from genlab.runs.leftovers import tidy
 from genlab.runs.maintain import check_store, compact_store, delete_runs
 from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.spec import RunSpec
 
 RUNS = Path(genlab.__file__).parent / "runs"
 
