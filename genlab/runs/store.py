@@ -10,6 +10,7 @@
     answers/compact-SHA.parquet         bits and hashes of answers, of compacted evaluations
     checkpoints/STACK.safetensors       where unfinished runs stand, for a resume
     leases/STACK.json                   who works on a stack now
+    failures/STACK.json                 why a stack failed, until its runs are done
     lost/FOLDER/...                     files of runs that no record names, put aside (`lab store repair`)
     groups/NAME/group.json              what one command asked for; groups/last names the latest; tags/NAME.json
 
