@@ -83,13 +83,13 @@ def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool)
     half = found["half"] if "half" in found else pd.Series(None, found.index, dtype=object)
     known = found[half.isna() & found["value"].notna()]
     exact = known[known["exact"].fillna(False).astype(bool)] if "exact" in found else found[:0]
-    parts = {str(role): _wide(of_role, index) for role, of_role in found[half.isna()].groupby("role", sort=False)}
+    parts = {str(role): _signal_columns(of_role, index) for role, of_role in found[half.isna()].groupby("role", sort=False)}
     more = {f"half{one}": found[half == one] for one in ("1", "2")} | {"exact": exact.assign(value=1.0)}
-    parts |= {role: _wide(rows, index) for role, rows in more.items() if len(rows)}
+    parts |= {role: _signal_columns(rows, index) for role, rows in more.items() if len(rows)}
     return {role: parts[role] for role in (*SIGNAL_ROLES, *more) if role in parts}
 
 
-def _wide(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
+def _signal_columns(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
     """A column a signal, a row a run of `index`."""
     wide = rows.pivot_table(index="run_id", columns="column", values="value", aggfunc="max", sort=False)
     return wide.reindex(index).rename_axis(columns=None)

@@ -119,10 +119,10 @@ def _outcomes(about: pd.DataFrame, evals: pd.DataFrame, trace: pd.DataFrame) -> 
     before = trace[trace["outside"] & (trace["step"] < about["step"].loc[trace["run_id"]].to_numpy())]
     before = before[before["step"] == before.groupby("run_id")["step"].transform("max")]
     rows = {"outcome": beyond[order == 1], "second": beyond[order == 2], "earlier": before}
-    return {role: _wide(found, about.index) for role, found in rows.items()}
+    return {role: _outcome_columns(found, about.index) for role, found in rows.items()}
 
 
-def _wide(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
+def _outcome_columns(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
     wide = rows.pivot_table(index="run_id", columns=["metric", *_PLACE], values="value", aggfunc="last")
     wide = wide.sort_index(axis=1)
     wide.columns = [outcome_name(str(m), str(s), int(n)) for m, s, n in wide.columns]

@@ -15,7 +15,7 @@ from genlab.runs.files import read_all, read_table, write_table
 
 __all__ = ["SIGNAL_COLUMNS", "Signals"]
 
-_SCHEMA = pa.schema(
+_SIGNAL_SCHEMA = pa.schema(
     [
         ("run_id", pa.string()),
         ("step", pa.int64()),
@@ -30,11 +30,11 @@ _SCHEMA = pa.schema(
         ("n", pa.int64()),
     ]
 )
-SIGNAL_COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
+SIGNAL_COLUMNS: tuple[str, ...] = tuple(_SIGNAL_SCHEMA.names)
 """Columns of signals. `signal` is the declared signal that gave the value, `version` its version; `name` is the name
 of the value, `signal` or `signal.part`; layer and head are -1 where the value belongs to all of them; `n` is how many
 probe examples it was read on: 0 where it reads none, and in rows written before the number was kept."""
-_KEYS = ["run_id", "step", "name", "layer", "head"]
+_SIGNAL_KEYS = ["run_id", "step", "name", "layer", "head"]
 _READING = ["run_id", "step", "signal"]
 
 
@@ -47,7 +47,7 @@ class Signals:
     def add(self, columns: Mapping[str, Sequence[Any]], stem: str) -> None:
         """Append rows, given as columns (without `n`: it is 0), as one part."""
         filled = {"n": [0] * len(columns["run_id"]), **columns}
-        write_table(self.parts, stem, pa.table({name: filled[name] for name in SIGNAL_COLUMNS}, _SCHEMA))
+        write_table(self.parts, stem, pa.table({name: filled[name] for name in SIGNAL_COLUMNS}, _SIGNAL_SCHEMA))
 
     def done(self, run_ids: Iterable[str]) -> set[tuple[str, int, str, int, int]]:
         """The (run_id, step, signal, version, n) that are there."""
@@ -70,7 +70,7 @@ class Signals:
             frame = frame[frame["n"].isin([0, n])]
         for column in ("version", "n"):  # whole readings: a value that the newer one does not give is not beside it
             frame = frame[frame[column] == frame.groupby(_READING)[column].transform("max")]
-        return frame.drop_duplicates(_KEYS, keep="last").reset_index(drop=True)
+        return frame.drop_duplicates(_SIGNAL_KEYS, keep="last").reset_index(drop=True)
 
     def run_ids(self) -> set[str]:
         """All runs of which there is a row."""
@@ -79,11 +79,11 @@ class Signals:
 
     def _every(self, tables: Sequence[pa.Table], run_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """Every reading in order, by version and number of examples, each value as it was written last."""
-        found = pa.concat_tables([_SCHEMA.empty_table(), *(_with_n(table) for table in tables)])
+        found = pa.concat_tables([_SIGNAL_SCHEMA.empty_table(), *(_with_n(table) for table in tables)])
         if run_ids is not None:
             found = found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), pa.string())))
-        frame = found.to_pandas().sort_values([*_KEYS, "version", "n", "at"], kind="stable")
-        return frame.drop_duplicates([*_KEYS, "version", "n"], keep="last").reset_index(drop=True)
+        frame = found.to_pandas().sort_values([*_SIGNAL_KEYS, "version", "n", "at"], kind="stable")
+        return frame.drop_duplicates([*_SIGNAL_KEYS, "version", "n"], keep="last").reset_index(drop=True)
 
     def compact(self) -> None:
         """Make one part of many: every reading, each once, of no other files than those that go."""
@@ -91,7 +91,7 @@ class Signals:
         if len(old) < 2:
             return
         frame = self._every([read_table(path) for path in old])
-        name = write_table(self.parts, "compact", pa.Table.from_pandas(frame, _SCHEMA, preserve_index=False))
+        name = write_table(self.parts, "compact", pa.Table.from_pandas(frame, _SIGNAL_SCHEMA, preserve_index=False))
         for path in old:
             if path.name != name:
                 path.unlink(missing_ok=True)

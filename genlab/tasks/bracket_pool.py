@@ -92,7 +92,7 @@ def kept(pool: int, longest: int, length: int, redraw: Redraw, shortest: int = 2
 
 def _kept(draws: float, longest: int, shortest: int, redraw: Redraw, length: int, nested: bool) -> float:
     """Different strings among this many draws of all lengths, divided by the probability of the length."""
-    refused = 0.0 if nested or redraw == "same-length" else _equal(length)
+    refused = 0.0 if nested or redraw == "same-length" else _equal_by_chance(length)
     rate = draws * (1 - refused)
     if not nested and redraw == "any-length":
         rate /= _accepted(longest, shortest)
@@ -140,11 +140,11 @@ def _binomial(longest: int, length: int, shortest: int) -> float:
     return comb(trials, (length - shortest) // 2) / 2**trials
 
 
-def _equal(length: int) -> float:
+def _equal_by_chance(length: int) -> float:
     """How likely independent brackets have equal counts."""
     return comb(length, length // 2) / 2**length
 
 
 def _accepted(longest: int, shortest: int) -> float:
     lengths = range(shortest, longest + 1, 2)
-    return sum(_binomial(longest, length, shortest) * (1 - _equal(length)) for length in lengths)
+    return sum(_binomial(longest, length, shortest) * (1 - _equal_by_chance(length)) for length in lengths)

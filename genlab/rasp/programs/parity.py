@@ -12,7 +12,7 @@ from genlab.rasp.tokens import SPECIALS
 
 __all__ = ["parity", "parity_running", "parity_scratchpad"]
 
-EVEN, ODD = SPECIALS["+"], SPECIALS["-"]
+EVEN_SO_FAR, ODD_SO_FAR = SPECIALS["+"], SPECIALS["-"]
 
 
 def parity(x: Any) -> Any:
@@ -57,6 +57,6 @@ def _hint_if_one(bit: Any, hint: Any) -> Any:
 @elementwise
 def _sign(token: Any, before: Any) -> Any:
     """The sign to write after `>` (even) or after a hint (the other one); none where a sign stands."""
-    at_sign = np.equal(token, EVEN) | np.equal(token, ODD)
-    flipped = np.where(np.equal(before, EVEN), ODD, EVEN)
+    at_sign = np.equal(token, EVEN_SO_FAR) | np.equal(token, ODD_SO_FAR)
+    flipped = np.where(np.equal(before, EVEN_SO_FAR), ODD_SO_FAR, EVEN_SO_FAR)
     return np.where(at_sign, NONE, flipped)
