@@ -19,10 +19,9 @@ from genlab.models import views
 from genlab.spec import ModelConfig, RunSpec, TrainConfig
 from genlab.tasks import Examples, Task, make
 from genlab.training import Stack, Stream, fresh
-from genlab.training.batches import stack_examples
+from genlab.training.batches import arranged, moved, stack_examples
+from genlab.training.loop import precision
 from genlab.training.optimizer import learning_rate
-from genlab.training.places import arranged, moved
-from genlab.training.step import precision
 
 STEPS = 100_000
 

@@ -20,9 +20,9 @@ import torch
 
 import genlab
 from genlab.runs import Evals, Store, grid
+from genlab.runs.api import wanted_runs
 from genlab.runs.devices import cores
 from genlab.runs.estimate import estimate
-from genlab.runs.grids import wanted_runs
 from genlab.training import Stack
 
 SMALL = {"n_layers": 2, "d_model": 64, "n_heads": 4, "batch_size": 64}

@@ -25,10 +25,10 @@ import genlab
 from genlab.errors import Interrupted, UserError
 from genlab.options import parse_params
 from genlab.runs.api import Run, evaluate
+from genlab.runs.gridfile import parse_range
 from genlab.runs.laws import means_by, placed
 from genlab.runs.plan import default_lengths, defaults_of, own_params_beside
 from genlab.runs.progress import Progress
-from genlab.runs.ranges import parse_range
 from genlab.runs.store import Store
 from genlab.spec import Split
 from genlab.tasks import FIT, fitted, task_class

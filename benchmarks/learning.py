@@ -417,7 +417,7 @@ class Lab(Plain):
         self.stack = Stack(source.task, [state], torch.device("cpu"))
 
     def step(self, batch: Batch) -> float:
-        from genlab.training.places import arranged, moved
+        from genlab.training.batches import arranged, moved
 
         one = [array[None] for array in (batch.tokens, batch.targets, batch.answer, batch.lengths, batch.places)]
         whole = Examples(*one[:4], trained=one[4])

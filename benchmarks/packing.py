@@ -18,7 +18,7 @@ from statistics import mean, median
 
 import torch
 
-from genlab.runs.environment import environment
+from genlab.runs.devices import environment
 from genlab.runs.plan import plan
 from genlab.training import fresh
 from genlab.training.loop import Stack

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from genlab.rasp import equals, kqv, lt
-from genlab.runs.environment import environment
+from genlab.runs.devices import environment
 
 ROWS, LENGTH, CALLS = 256, 128, 40
 ASKED: dict[Literal["mean", "max"], int] = {"mean": 100, "max": 50}

@@ -28,9 +28,9 @@ import torch
 import genlab
 from genlab.models import parameters
 from genlab.probes.signal import all_signals
-from genlab.report.html_report import write_report
+from genlab.report.html import write_report
 from genlab.runs import Store
-from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.runs.parts import SIGNAL_COLUMNS, Signals
 from genlab.runs.store import now
 from genlab.spec import RunSpec
 from genlab.training import RunState

@@ -20,7 +20,7 @@ import torch
 
 import genlab
 from genlab import Evals
-from genlab.runs.environment import environment
+from genlab.runs.devices import environment
 from genlab.runs.laws import means_by, placed
 
 TASKS = {"sort": 1000, "copy": 1000}

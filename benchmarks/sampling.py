@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from genlab.runs.environment import environment
+from genlab.runs.devices import environment
 from genlab.runs.plan import plan
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, names, task_class
-from genlab.tasks.maze_pool import use_cache
+from genlab.tasks.maze_making import use_cache
 from genlab.training import Stack, Stream, fresh
 
 LENGTHS = {

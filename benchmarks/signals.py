@@ -26,10 +26,10 @@ import torch
 import genlab
 from genlab.models import Transformer, initial
 from genlab.probes import chosen, probe, probe_batches, probe_input
-from genlab.probes.reading import read
+from genlab.probes.probing import read
 from genlab.runs import Store
-from genlab.runs.environment import environment
-from genlab.runs.signals import Signals
+from genlab.runs.devices import environment
+from genlab.runs.parts import Signals
 from genlab.spec import RunSpec
 from genlab.training import fresh
 

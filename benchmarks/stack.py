@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from contenders import Size, bridge_step, genlab_step, plain_step
 
-from genlab.runs.environment import environment
+from genlab.runs.devices import environment
 from genlab.runs.execute import MALLOC
 
 RESULTS = Path(__file__).parent / "results"

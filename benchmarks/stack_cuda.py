@@ -16,7 +16,7 @@ from contenders import GPT, Loop, Size, carry_over, gpt_names
 
 from genlab.runs.devices import cores
 from genlab.training import Stack, fresh
-from genlab.training.step import precision
+from genlab.training.loop import precision
 
 CUDA = torch.device("cuda")
 SIZES = {

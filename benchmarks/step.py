@@ -25,7 +25,7 @@ import torch
 from contenders import CONTENDERS
 from variants import measured, told
 
-from genlab.runs.environment import environment
+from genlab.runs.devices import environment
 
 SETTINGS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 processes": (2, 1)}
 """Name -> processes, threads of each."""

@@ -18,7 +18,7 @@ import torch
 
 import genlab
 from genlab.models import parameters
-from genlab.report.run_table import filtered, run_table, summary
+from genlab.report.tables import filtered, run_table, summary
 from genlab.runs import Store
 from genlab.runs.maintain import compact_store
 from genlab.runs.store import now

@@ -27,12 +27,11 @@ from study_1_pairs import keep_pairs
 import genlab.runs
 from genlab.forecast.causal import removal_lines, remove_head
 from genlab.forecast.commands import judge_lines, lock_forecasts, save_forecaster, score_locks
-from genlab.forecast.intervals import Interval, bootstrap_interval, multiplicities, words
+from genlab.forecast.compare import try_all
 from genlab.forecast.ledger import Ledger
-from genlab.forecast.permutation import try_all
 from genlab.forecast.roles import part
 from genlab.forecast.rules import rules_learned
-from genlab.forecast.scores import blocks_of, ranking
+from genlab.forecast.scores import Interval, blocks_of, bootstrap_interval, multiplicities, ranking, words
 from genlab.forecast.tables import table
 from genlab.forecast.targets import parse_target, values_of
 from genlab.probes import chosen, probe

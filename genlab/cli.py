@@ -10,9 +10,8 @@ import typer
 
 from genlab import cli_forecast, cli_grid, cli_probe, cli_rasp, cli_tasks
 from genlab.errors import FailedRuns, Interrupted, UserError
-from genlab.options import StoreOption, parse_params, parse_range, spec_values, with_spec_flags
-
-__all__ = ["app", "main"]
+from genlab.options import StoreOption, parse_params, spec_values, with_spec_flags
+from genlab.runs.gridfile import parse_range
 
 app = typer.Typer(
     help="Train small transformers on short inputs, and see whether they are right on inputs they have never seen.",
@@ -165,7 +164,7 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs: task, model, seeds, steps, exact match in and out of distribution; filter, export, sum up."""
-    from genlab.report.grid_runs import show_runs
+    from genlab.report.grid import show_runs
 
     show_runs(task, store, grid=grid, where=where, by=by, csv=csv, parquet=parquet, figure=figure, as_json=as_json)
 

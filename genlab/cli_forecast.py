@@ -12,8 +12,6 @@ import typer
 from genlab.errors import UserError
 from genlab.options import StoreOption
 
-__all__ = ["add_to"]
-
 Where = StoreOption
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
 GridName = Annotated[str | None, typer.Option("--grid", help="a grid, group, tag or run of the store")]
@@ -168,7 +166,7 @@ def report(
     store: Where = None,
 ) -> None:
     """One self-contained page: what was trained, how far it generalises, what predicts it."""
-    from genlab.report.html_report import write_report
+    from genlab.report.html import write_report
     from genlab.runs.store import Store
 
     typer.echo(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs))

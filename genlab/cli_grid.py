@@ -10,8 +10,6 @@ import typer
 from genlab.errors import UserError
 from genlab.options import StoreOption
 
-__all__ = ["add_to"]
-
 Where = StoreOption
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
 
@@ -79,7 +77,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Runs or groups side by side: what differs in their settings, and exact match by length."""
-    from genlab.report.grid_runs import show_comparison
+    from genlab.report.grid import show_comparison
 
     show_comparison(runs, store, as_json)
 

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from genlab.errors import UserError
-from genlab.options import StoreOption, parse_range
-
-__all__ = ["add_to"]
+from genlab.options import StoreOption
+from genlab.runs.gridfile import parse_range
 
 Where = StoreOption
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
@@ -35,7 +34,7 @@ def signals(
 ) -> None:
     """List the signals: what each measures, its formula, range and source."""
     from genlab.probes.signal import chosen
-    from genlab.report.signal_list import show_signals
+    from genlab.report.listing import show_signals
 
     _load(plugin)
     show_signals(chosen(names.split(",")), as_json)
@@ -62,7 +61,8 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Read signals inside trained models, on in-distribution inputs alone; what is there is not read again."""
-    from genlab.probes.signal import PROBE_N, check_probe_n, chosen
+    from genlab.probes.inputs import PROBE_N, check_probe_n
+    from genlab.probes.signal import chosen
 
     examples = check_probe_n(PROBE_N if n is None else n)
     _load(plugin)

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from genlab.errors import UserError
-from genlab.options import parse_params, parse_range
-
-__all__ = ["rasp_app"]
+from genlab.options import parse_params
+from genlab.runs.gridfile import parse_range
 
 rasp_app = typer.Typer(help="RASP-L: programs that say what a transformer can learn.", no_args_is_help=True)
 
@@ -118,9 +117,8 @@ def predict(
     reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="say why, a line each")] = True,
 ) -> None:
     """For each task and format: does the conjecture expect length generalisation, and why."""
-    from genlab.rasp.outcomes import misses, score
     from genlab.rasp.prediction import predict_all
-    from genlab.rasp.sealing import changed_since, sealed
+    from genlab.rasp.sealing import changed_since, misses, score, sealed
     from genlab.tasks import make
 
     rows, document = predict_all(make), sealed()

@@ -9,8 +9,6 @@ import typer
 
 from genlab.options import parse_params
 
-__all__ = ["add_to"]
-
 Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
 
@@ -48,7 +46,7 @@ def show(
 ) -> None:
     """Print examples as a person reads them, answers marked: of every format and split, or of those named."""
     _load(plugin)
-    from genlab.report.examples import Asked, show_examples
+    from genlab.report.listing import Asked, show_examples
 
     asked = Asked(task, length, format, split, n, seed, max_len, parse_params(param or []))
     show_examples(asked, png, as_json)

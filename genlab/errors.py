@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-__all__ = ["DamagedFileError", "FailedRuns", "Interrupted", "UserError", "nearest", "unknown"]
-
 
 class UserError(ValueError):
     """What was asked cannot be done as asked. The message is one line: what was asked, what is allowed.
@@ -55,3 +53,7 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:
     near = nearest(name, names)
     hint = f"; did you mean {near!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (allowed: {', '.join(names) or 'none'})")
+
+
+class NotApplicable(Exception):
+    """A signal has no meaning for a run; the message says why, as the rest of a sentence."""

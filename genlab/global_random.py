@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["kept_global_random"]
-
 
 @contextmanager
 def kept_global_random() -> Iterator[None]:

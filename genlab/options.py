@@ -13,10 +13,7 @@ from pydantic.fields import FieldInfo
 
 from genlab.errors import UserError
 from genlab.runs.plan import DERIVED
-from genlab.runs.ranges import parse_range
 from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
-
-__all__ = ["StoreOption", "parse_params", "parse_range", "spec_values", "with_spec_flags"]
 
 
 def _named(store: Path | None) -> Path | None:

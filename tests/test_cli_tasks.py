@@ -9,7 +9,7 @@ import pytest
 
 from genlab.runs import Store
 from genlab.tasks import make, names, task_class
-from genlab.tasks.maze_pool import cache_folder
+from genlab.tasks.maze_making import cache_folder
 
 MAZE = ["show", "maze", "--length", "3", "-n", "1", "--param", "test_blocks=1", "--param", "train_blocks=1"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genlab.forecast.own_tables import read_table
+from genlab.forecast.roles import read_table
 from genlab.forecast.tables import table
 from genlab.forecast.targets import Target, parse_target
 

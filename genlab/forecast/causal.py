@@ -16,18 +16,16 @@ import pandas as pd
 
 from genlab.errors import UserError, unknown
 from genlab.forecast.compare import overall
-from genlab.forecast.intervals import Interval, bootstrap_interval, multiplicities, words
-from genlab.forecast.population import choose
-from genlab.forecast.scores import blocks_of
-from genlab.forecast.signals import read_at_the_end
+from genlab.forecast.judge import choose
+from genlab.forecast.scores import Interval, blocks_of, bootstrap_interval, multiplicities, words
 from genlab.forecast.splits import settings_of, twins_of
+from genlab.forecast.tables import read_at_the_end
 from genlab.forecast.targets import Target, places_of, target_in_words
 
 if TYPE_CHECKING:
     from genlab.models.stacked import Tap
     from genlab.runs.store import Store
 
-__all__ = ["KINDS", "USUAL", "Kind", "Removal", "removal_lines", "remove_head"]
 
 Kind = Literal["uniform", "mean", "zero", "resample"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -167,7 +165,7 @@ def _measured(
     from genlab.probes.model import check_readable
     from genlab.tasks import make, mean_over_lengths
     from genlab.training import evaluate
-    from genlab.training.looks import check_of
+    from genlab.training.evaluate import check_of
 
     spec = store.spec(runs[0])
     check_readable(spec.model)

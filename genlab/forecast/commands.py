@@ -11,35 +11,20 @@ import pandas as pd
 
 from genlab.errors import UserError
 from genlab.forecast.causal import USUAL, removal_lines, remove_head
-from genlab.forecast.conformal import SHARE
-from genlab.forecast.forecaster import load_forecaster
-from genlab.forecast.forecaster import save_forecaster as keep
-from genlab.forecast.judge import judge
-from genlab.forecast.learning import learning_curve
+from genlab.forecast.judge import judge, learning_curve
 from genlab.forecast.ledger import Ledger, check_not_fed_back, seen_at
+from genlab.forecast.predictions import SHARE
 from genlab.forecast.predictors import Model, main_predictor
 from genlab.forecast.reliability import Reliability, reliability_words
 from genlab.forecast.rules import rules_learned
-from genlab.forecast.sealing import lock, score_lock, seal_plan, words_of
-from genlab.forecast.sentences import MEASURE, sentence
-from genlab.forecast.show import as_json, columns_of, interval_line, learning_lines, lines
+from genlab.forecast.sealing import load_forecaster, lock, score_lock, seal_plan, words_of
+from genlab.forecast.sealing import save_forecaster as keep
+from genlab.forecast.show import MEASURE, as_json, columns_of, interval_line, learning_lines, lines, sentence
 from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import parse_target
 from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.store import Store
 from genlab.tasks import place_in_words
-
-__all__ = [
-    "causal_lines",
-    "diverged_line",
-    "judge_lines",
-    "learning",
-    "lock_forecasts",
-    "lock_plan",
-    "rule_lines",
-    "save_forecaster",
-    "score_locks",
-]
 
 Told = tuple[list[str], Any]
 

@@ -3,27 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from genlab.errors import UserError, unknown
-from genlab.forecast.compare import Difference, difference, over_runs, overall, per_setting
-from genlab.forecast.intervals import Interval, setting_interval
-from genlab.forecast.lengths import by_length
-from genlab.forecast.permutation import Tried, try_all
-from genlab.forecast.population import Population, choose
+from genlab.forecast.compare import Difference, Tried, difference, over_runs, overall, per_setting, try_all
 from genlab.forecast.predictions import Predictions, predict
 from genlab.forecast.predictors import Model, main_predictor, make_predictors
 from genlab.forecast.reliability import Reliability, reliability_of
-from genlab.forecast.roles import part
-from genlab.forecast.scores import mean_scores
-from genlab.forecast.splits import Fold, leave_one_out, random_runs, settings_of, small_to_large, twins_of
-from genlab.forecast.targets import Target, target_in_words
+from genlab.forecast.roles import KNOWN_BEFORE, columns, part
+from genlab.forecast.scores import Interval, blocks_of, mean_scores, setting_interval
+from genlab.forecast.splits import Fold, few_runs, leave_one_out, random_runs, settings_of, small_to_large, twins_of
+from genlab.forecast.targets import (
+    LENGTH_OUTCOME,
+    Kind,
+    Target,
+    Values,
+    at_length,
+    by_length,
+    target_in_words,
+    values_of,
+)
+from genlab.tasks import FIT, fitted
 
-__all__ = ["OVER", "By", "Judgement", "Scored", "judge", "signal_column"]
+# -- Which runs a judgement is about, with their outcomes: those that learned their task, and were looked at
+
+
+@dataclass(frozen=True)
+class Population:
+    """The runs of a judgement.
+
+    Attributes:
+        table, values: the runs, and their outcomes.
+        runs: how many the table had.
+        unfit: how many had not learned their task (in-distribution exact match below 0.99).
+        unseen: how many have no evaluation of the target.
+        missing: column -> values that are missing; they are filled inside the training folds.
+    """
+
+    target: Target
+    table: pd.DataFrame
+    values: Values
+    runs: int
+    unfit: int
+    unseen: int
+    missing: dict[str, int]
+
+    @property
+    def kind(self) -> Kind:
+        """Of the target."""
+        return self.target.kind
+
+    def ceiling(self, setting: np.ndarray) -> dict[str, float]:
+        """How well the same target measured again ranks the runs within settings; no signal can be asked for more."""
+        found: dict[str, float] = {}
+        blocks = blocks_of(self.kind, self.values.value, self.values.censored, setting, np.zeros(len(setting)))
+        plain = replace(self.target, least=None)
+        for name, role in (("second set", "second"), ("checkpoint before", "earlier")):
+            again = values_of(self.table, plain, role).value
+            if len(again) and not np.isnan(again).any() and blocks:
+                found[name] = float(overall(blocks, again)[0])
+        return found
+
+
+def choose(table: pd.DataFrame, target: Target, fit_only: bool = True) -> Population:
+    """The runs of a table that a judgement of a target is about.
+
+    Raises:
+        UserError: no evaluation of the target, no run that fits, or one outcome throughout.
+    """
+    runs = len(table)
+    asked = at_length(target) if ("outcome", LENGTH_OUTCOME) in table.columns else target
+    values_of(table, asked)  # no evaluation at all is told first
+    exact = part(table, "metric").get("exact_match")
+    fits = fitted(exact) if fit_only and exact is not None else np.ones(runs, bool)
+    if not fits.any():
+        raise UserError(f"none of {runs} runs learned its task (exact match {FIT} in distribution); see --all-runs")
+    known = values_of(table, asked).known
+    chosen = table[fits & known]
+    if chosen.empty:
+        said = target_in_words(target, table)
+        raise UserError(f"target ({said}) has no evaluation yet of the {int(fits.sum())} runs that fit")
+    values = values_of(chosen, asked)
+    if len(np.unique(values.value)) < 2:
+        said = target_in_words(target, table)
+        raise UserError(
+            f"target ({said}) is {values.value[0]:g} for all {len(chosen)} runs: there is nothing to forecast"
+        )
+    used = chosen[columns(chosen, KNOWN_BEFORE)]
+    missing = {name: int(n) for (_, name), n in used.isna().sum().items() if n}
+    return Population(asked, chosen, values, runs, int((~fits).sum()), int((fits & ~known).sum()), missing)
+
 
 By = Literal["random", "setting", "task", "length"]
 OVER = (
@@ -221,3 +294,41 @@ def _claims(
         return []
     pairs = [(f"baselines + {signal}", name) for name in over] + [(f"{signal} alone", name) for name in over]
     return [difference(found, of, name, held_out, rng) for of, name in pairs if of in found.rank]
+
+
+# -- How many labelled runs a forecast needs: the score after training on few of them
+
+SIZES = (5, 10, 20, 50, 100)
+
+
+def learning_curve(
+    table: pd.DataFrame,
+    target: Target,
+    *,
+    signal: str | None = None,
+    sizes: Sequence[int] = SIZES,
+    draws: int = 10,
+    fit_only: bool = True,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A row a (number of labelled runs, predictor): its score on the other runs, within settings.
+
+    Columns: runs, predictor, mean, low, high (the range over draws), draws. Draws overlap: the range is no interval.
+
+    Raises:
+        UserError: as `judge`; too few runs for the smallest size.
+    """
+    population = choose(table, target, fit_only)
+    chosen, rng = population.table, np.random.default_rng(seed)
+    column = None if signal is None else signal_column(chosen, signal)
+    predictors = [p for p in make_predictors(chosen, column) if p.model in ("linear", "threshold")]
+    setting, twins = settings_of(chosen), twins_of(chosen)
+    rows: list[dict[str, object]] = []
+    for size, folds in few_runs(chosen, rng, sizes, draws).items():
+        drawn = [predict(chosen, population.kind, population.values, predictors, [f], setting, twins) for f in folds]
+        for predictor in predictors:
+            scores = np.array([overall(one.blocks, one.rank[predictor.name])[0] for one in drawn if one.blocks])
+            spread = (scores.mean(), scores.min(), scores.max()) if len(scores) else (np.nan,) * 3
+            named = dict(zip(("mean", "low", "high"), map(float, spread), strict=True))
+            rows.append({"runs": size, "predictor": predictor.name, **named, "draws": len(scores)})
+    return pd.DataFrame(rows)

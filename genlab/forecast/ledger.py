@@ -19,8 +19,6 @@ from genlab.forecast.targets import Target, values_of
 from genlab.runs.files import create_json, read_json
 from genlab.runs.store import Store, now
 
-__all__ = ["Ledger", "check_not_fed_back", "inputs_hash", "seen_at"]
-
 Entry = dict[str, Any]
 
 

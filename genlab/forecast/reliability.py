@@ -10,8 +10,6 @@ import pandas as pd
 
 from genlab.forecast.roles import part
 
-__all__ = ["NOISE", "Reliability", "reliability_of", "reliability_words", "split_half"]
-
 NOISE = 0.5
 """Reliability below which a signal is called noise: more of its variance between runs is then reading noise than
 differences between the runs, and a correlation with it is at most sqrt(0.5) = .71 of what exact values would give."""

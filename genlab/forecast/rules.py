@@ -13,8 +13,6 @@ from genlab.runs.laws import lengths_weighed, means_by, placed
 from genlab.runs.store import Store
 from genlab.tasks import TrainingLaw
 
-__all__ = ["Rules", "agreement", "clusters", "in_and_out", "rules_learned"]
-
 _RULE = "rule|"
 """How the metrics begin that say which share of a run's answers a rule gives."""
 _CUT = 0.2

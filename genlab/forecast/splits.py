@@ -15,8 +15,6 @@ import pandas as pd
 from genlab.errors import UserError
 from genlab.forecast.roles import part, varying
 
-__all__ = ["Fold", "dealt", "few_runs", "leave_one_out", "random_runs", "settings_of", "small_to_large", "twins_of"]
-
 _SEED_FOLDS = 2
 
 

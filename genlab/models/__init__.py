@@ -5,16 +5,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from genlab.models.kinds import Model, model_of
+from genlab.models.kinds import Model, count, initial, model_of, shapes, views
 from genlab.models.lstm import LSTM
-from genlab.models.parameters import count, initial, shapes, views
 from genlab.models.set_model import SetModel
 from genlab.models.stacked import Past, StackedModel, Tap
 from genlab.models.transformer import Transformer
 
 if TYPE_CHECKING:
-    from genlab.models.bridge import from_bridge, to_bridge
-    from genlab.models.hooked import as_hooked
+    from genlab.models.lens import as_hooked, from_bridge, to_bridge
 
 __all__ = [
     "LSTM",
@@ -34,17 +32,18 @@ __all__ = [
     "views",
 ]
 
-_LENS = {"as_hooked": "hooked", "to_bridge": "bridge", "from_bridge": "bridge"}
+_LENS = ("as_hooked", "to_bridge", "from_bridge")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LENS:
         raise AttributeError(f"module 'genlab.models' has no attribute {name!r}")
-    from importlib import import_module
     from importlib.util import find_spec
 
     from genlab.errors import UserError
 
     if find_spec("transformer_lens") is None:
         raise UserError(f"{name} needs transformer-lens: pip install 'genlab[lens]'")
-    return getattr(import_module(f"genlab.models.{_LENS[name]}"), name)
+    from genlab.models import lens
+
+    return getattr(lens, name)

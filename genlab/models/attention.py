@@ -9,8 +9,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["causal_mask", "fused", "written_out"]
-
 Queries = Float[Tensor, "*b head query d_head"]
 Keys = Float[Tensor, "*b head key d_head"]
 Scores = Float[Tensor, "*b head query key"]

@@ -2,21 +2,82 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genlab.models import parameters
 from genlab.models.lstm import LSTM
+from genlab.models.parameters import Weights
 from genlab.models.set_model import SetModel
 from genlab.models.transformer import Transformer
 from genlab.spec import ModelConfig
 
-__all__ = ["Model", "model_of"]
-
 Model = Transformer | LSTM | SetModel
+
+_INIT_STREAM = 0x1417
+"""First word of every seed of initial weights, so that they share no stream with data."""
+
+
+def model_class(cfg: ModelConfig) -> type[Model]:
+    """The class of the models that a configuration describes."""
+    if cfg.d_values:
+        return SetModel
+    return LSTM if cfg.architecture == "lstm" else Transformer
 
 
 def model_of(cfg: ModelConfig, flat: Float[Tensor, "run params"]) -> Model:
     """The stack of models that a configuration and its weights make."""
-    if cfg.d_values:
-        return SetModel(cfg, flat)
-    return LSTM(cfg, flat) if cfg.architecture == "lstm" else Transformer(cfg, flat)
+    return model_class(cfg)(cfg, flat)
+
+
+def weights(cfg: ModelConfig) -> Weights:
+    """Name -> shape and initial law of every parameter of one run, in the order of the flat tensor."""
+    return model_class(cfg).weights(cfg)
+
+
+def shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of one run, in the order of the flat tensor."""
+    return {name: weight.shape for name, weight in weights(cfg).items()}
+
+
+def count(cfg: ModelConfig) -> int:
+    """Number of parameters of one run."""
+    return parameters.size(weights(cfg))
+
+
+def views(flat: Float[Tensor, "run params"], cfg: ModelConfig) -> dict[str, Tensor]:
+    """Name -> view `[run, ...]` into the flat tensor; writing one writes the other."""
+    return parameters.views(flat, weights(cfg))
+
+
+def initial(cfg: ModelConfig, init_seeds: Sequence[int]) -> Float[Tensor, "run params"]:
+    """Initial weights, a row a seed: a pure function of (model config, init_seed), drawn on the CPU in float32.
+
+    Matrices are N(0, init_std), gains 1, biases 0; W_O and W_out are smaller by sqrt(2 n_layers) where
+    `scale_residual_init` says so (Radford et al. 2019, GPT-2). What a variant trains beside them starts as it says.
+    """
+    found = weights(cfg).values()
+    scale = np.concatenate([np.full(math.prod(w.shape), w.std, np.float32) for w in found])
+    shift = np.concatenate([np.full(math.prod(w.shape), w.mean, np.float32) for w in found])
+    rows = [
+        np.random.default_rng([_INIT_STREAM, seed]).standard_normal(len(scale), np.float32) * scale + shift
+        for seed in init_seeds
+    ]
+    return torch.from_numpy(np.stack(rows))
+
+
+def decay_mask(cfg: ModelConfig, decay: str) -> Float[Tensor, " params"]:
+    """1 where weight decay acts: on 'all' parameters, on 'matrices', or on 'linear' maps (no embeddings)."""
+
+    def acts(name: str, shape: tuple[int, ...]) -> bool:
+        if decay == "linear":
+            return len(shape) > 1 and "embed." not in name.replace("unembed.", "")
+        return decay == "all" or len(shape) > 1
+
+    parts = [torch.full((math.prod(s),), float(acts(name, s))) for name, s in shapes(cfg).items()]
+    return torch.cat(parts)

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genlab.models.parameters import Weight, Weights, linear, size, unembedding
 from genlab.models.positions import stacked_embedding
 from genlab.models.stacked import Call, StackedModel, dropped, same, take
-
-__all__ = ["LSTM"]
+from genlab.models.transformer import Transformer
+from genlab.spec import ModelConfig
 
 
 class LSTM(StackedModel):
@@ -18,8 +19,13 @@ class LSTM(StackedModel):
     i, f, g, o = x W_x + h W_h + b;  c = sigmoid(f + 1) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c).
 
     The forget gate starts open (Jozefowicz et al. 2015). The state is as wide as gives the model nearly as many
-    parameters as the transformer that its configuration would otherwise be (`parameters.lstm_width`).
+    parameters as the transformer that its configuration would otherwise be (`lstm_width`).
     """
+
+    @classmethod
+    def weights(cls, cfg: ModelConfig) -> Weights:
+        """The embedding, the gates of each layer at `lstm_width`, the unembedding."""
+        return _weights(cfg, lstm_width(cfg))
 
     def _logits(self, tokens: Int[Tensor, "run batch pos"], call: Call) -> Tensor:
         look = call.tap or same
@@ -47,3 +53,22 @@ class LSTM(StackedModel):
             found.append(h)
         memory["h"], memory["c"] = h, c
         return torch.stack(found, dim=-2)
+
+
+def lstm_width(cfg: ModelConfig) -> int:
+    """Width of the state at which an LSTM has as many parameters as the transformer of its configuration, nearly."""
+    as_default = {"positions": "learned", "normalization_type": "LN", "final_norm": True}
+    wanted = size(Transformer.weights(cfg.model_copy(update=as_default)))
+    width = 1
+    while size(_weights(cfg, width + 1)) <= wanted:
+        width += 1
+    return min(width, width + 1, key=lambda w: abs(size(_weights(cfg, w)) - wanted))
+
+
+def _weights(cfg: ModelConfig, width: int) -> Weights:
+    found: Weights = {"embed.W_E": Weight((cfg.d_vocab, cfg.d_model), cfg.init_std)}
+    for i in range(cfg.n_layers):
+        place = f"blocks.{i}.lstm"
+        found |= linear(cfg, place, "x", width if i else cfg.d_model, 4 * width)
+        found[f"{place}.W_h"] = Weight((width, 4 * width), cfg.init_std)
+    return found | unembedding(cfg, width)

@@ -16,20 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from genlab.models.weight import Weight, Weights
+from genlab.models.parameters import Weight, Weights
 from genlab.spec import ModelConfig
-
-__all__ = [
-    "ACROSS_QUERIES",
-    "NORMALISERS",
-    "Memory",
-    "Rows",
-    "adaptive_temperature",
-    "entmax15",
-    "learnt_weights",
-    "normaliser",
-    "weigher",
-]
 
 Scores = Float[Tensor, "*b head query key"]
 Seen = Bool[Tensor, "*#d query key"]

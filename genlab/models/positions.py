@@ -6,6 +6,7 @@ that add to the scores stand in `biases.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,10 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlab.models.weight import Weight, Weights
+from genlab.models.parameters import Weight, Weights
 from genlab.spec import ModelConfig
-
-__all__ = ["Abacus", "Coupled", "Learned", "Positions", "Rotary", "Sinusoidal", "stacked_embedding"]
 
 
 class Positions:
@@ -149,3 +148,126 @@ def stacked_embedding(
         own = ids + rows * torch.arange(runs, device=ids.device)[:, None, None]
         ids = own.masked_fill(ids >= rows, runs * rows)
     return F.embedding(ids, table.reshape(runs * rows, width))
+
+
+# -- Position encodings that add to the attention scores what the distance of query and key says, and the list
+#
+# None of them trains a vector for a position, so each says something of distances that were never trained: a penalty
+# that grows on (ALiBi), that of the last bucket (T5), a function of a ratio between 0 and 1 (FIRE), a fixed window.
+
+
+class Alibi(Positions):
+    """A penalty linear in the distance, at a slope of the head's own (Press et al. 2021, arXiv 2108.12409).
+
+    Slopes are 2^(-8 h / n_heads) for h = 1..n_heads, the paper's geometric sequence for any number of heads. Beyond
+    the training range the penalty grows on: far keys fade.
+    """
+
+    def bias(
+        self, params: Mapping[str, Tensor], query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
+    ) -> Float[Tensor, "*b head query key"]:
+        del params
+        heads = torch.arange(1, self.cfg.n_heads + 1, device=key_ids.device, dtype=torch.float64)
+        slopes = 2.0 ** (-8.0 * heads / self.cfg.n_heads)
+        return -slopes[:, None, None] * _distance(query_ids, key_ids)[..., None, :, :]
+
+
+class HardAlibi(Positions):
+    """Windows in place of slopes (Jelassi et al. 2024, arXiv 2402.01032): some heads see a few last keys, others all.
+
+    The last n_heads // 2 heads see the last 1, 2, ... positions, their own among them, and know nothing else; the
+    first ones see everything and know no positions. Nothing of it depends on the length.
+    """
+
+    def bias(
+        self, params: Mapping[str, Tensor], query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
+    ) -> Float[Tensor, "*b head query key"]:
+        del params
+        narrow = self.cfg.n_heads // 2
+        number = torch.arange(1, self.cfg.n_heads + 1, device=key_ids.device) - (self.cfg.n_heads - narrow)
+        windows = torch.where(number > 0, number.double(), math.inf)[:, None, None]
+        hidden = _distance(query_ids, key_ids)[..., None, :, :] >= windows
+        return torch.zeros_like(hidden, dtype=torch.float64).masked_fill(hidden, -math.inf)
+
+
+class T5(Positions):
+    """A trained number for each bucket of distances and head, shared by all blocks (Raffel et al. 2020, 1910.10683).
+
+    Of 32 buckets the first 16 hold one distance each, the others ranges that grow geometrically to 128; all that is
+    further stands in the last one. Buckets of distances that no training example has stay as they were drawn.
+    """
+
+    buckets, furthest = 32, 128
+
+    def shared_weights(self) -> Weights:
+        return {"pos_embed.W_rel": Weight((self.buckets, self.cfg.n_heads), self.cfg.init_std)}
+
+    def bias(
+        self, params: Mapping[str, Tensor], query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
+    ) -> Float[Tensor, "run batch head query key"]:
+        bucket = self.bucket(_distance(query_ids, key_ids))
+        values = stacked_embedding(params["pos_embed.W_rel"], bucket.flatten(-2))  # [run, batch, query * key, head]
+        return values.unflatten(-2, bucket.shape[-2:]).movedim(-1, -3)
+
+    def bucket(self, distance: Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+        """The bucket of each distance; a later key (a negative distance) is never seen, and stands in the first."""
+        exact = self.buckets // 2
+        steps = torch.log(distance.clamp(min=exact).double() / exact) / math.log(self.furthest / exact)
+        far = (exact + (steps * (self.buckets - exact)).long()).clamp(max=self.buckets - 1)
+        return torch.where(distance < exact, distance.clamp(min=0), far)
+
+
+class Fire(Positions):
+    """A small MLP of the distance's share of the query's position, both on a log scale (Li et al. 2023, 2310.04418).
+
+    bias = MLP(log(c d + 1) / log(c max(i, L) + 1)) for query i at distance d, with trained c and L, an MLP 1-32-heads
+    with ReLU a block, started as the paper's code does (c = 0.1, L = 512). What the MLP reads lies between 0 and 1 at
+    any length; below L it depends on the distance alone.
+    """
+
+    width, c, threshold = 32, 0.1, 512.0
+
+    def block_weights(self) -> Weights:
+        # The variance of torch's uniform initial law, 1 / (3 fan_in), for biases too: they set where the ReLUs bend.
+        first, second = 1 / math.sqrt(3), 1 / math.sqrt(3 * self.width)
+        return {
+            "fire.W_1": Weight((1, self.width), first),
+            "fire.b_1": Weight((self.width,), first),
+            "fire.W_2": Weight((self.width, self.cfg.n_heads), second),
+            "fire.b_2": Weight((self.cfg.n_heads,), second),
+            "fire.c": Weight((1,), mean=self.c),
+            "fire.L": Weight((1,), mean=1.0),  # in units of `threshold`, so that one learning rate serves
+        }
+
+    def bias(
+        self, params: Mapping[str, Tensor], query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
+    ) -> Float[Tensor, "run batch head query key"]:
+        W_1, b_1, W_2, b_2, c, L = (params[name] for name in self.block_weights())
+        c, L = c.abs()[..., None, None], L.abs()[..., None, None] * self.threshold  # [run, 1, 1, 1]
+        near = _distance(query_ids, key_ids).clamp(min=0).to(c)
+        share = (c * near).log1p() / (c * torch.maximum(query_ids[..., :, None].to(c), L)).log1p()
+        hidden = F.relu(share[..., None] * W_1[:, None, None] + b_1[:, None, None, None])  # [run, b, query, key, 32]
+        return (hidden @ W_2[:, None, None] + b_2[:, None, None, None]).movedim(-1, -3)
+
+
+def _distance(query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]) -> Int[Tensor, "*b query key"]:
+    return query_ids[..., :, None] - key_ids[..., None, :]
+
+
+_ENCODINGS: dict[str, type[Positions]] = {
+    "none": Positions,
+    "learned": Learned,
+    "sinusoidal": Sinusoidal,
+    "rotary": Rotary,
+    "alibi": Alibi,
+    "hard-alibi": HardAlibi,
+    "t5": T5,
+    "fire": Fire,
+    "abacus": Abacus,
+    "coupled": Coupled,
+}
+
+
+def encoding(cfg: ModelConfig) -> Positions:
+    """The position encoding that a configuration names."""
+    return _ENCODINGS[cfg.positions](cfg)

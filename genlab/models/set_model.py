@@ -13,14 +13,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genlab.models.attention import fused, written_out
-from genlab.models.normalisers import normaliser, weigher
+from genlab.models.normalisers import learnt_weights, normaliser, weigher
+from genlab.models.parameters import Weights, linear
 from genlab.models.stacked import Drop, FlatModel, Tap, stacked_product
-
-__all__ = ["SetModel"]
+from genlab.spec import ModelConfig
 
 
 class SetModel(FlatModel):
     """R set models of one shape over one flat parameter tensor; `d_values` of their configuration is not 0."""
+
+    @classmethod
+    def weights(cls, cfg: ModelConfig) -> Weights:
+        """The MLPs of items, query and answer, and one attention."""
+        d, heads, mlp, place = cfg.d_model, cfg.n_heads * cfg.d_head, cfg.d_mlp, "blocks.0.attn"
+        found: Weights = {}
+        for name, d_in, d_out in (("items", cfg.d_values, d), ("query", cfg.d_values, d), ("answer", d, cfg.d_vocab)):
+            found |= linear(cfg, f"{name}.mlp", "in", d_in, mlp) | linear(cfg, f"{name}.mlp", "out", mlp, d_out)
+        found |= linear(cfg, place, "Q", d, heads) | linear(cfg, place, "KV", d, 2 * heads)
+        found |= {f"{place}.{name}": weight for name, weight in learnt_weights(cfg).items()}
+        return found | linear(cfg, place, "O", heads, d)
 
     def __call__(
         self,

@@ -19,21 +19,8 @@ from torch.nn import functional as F
 
 from genlab.models import parameters
 from genlab.models.normalisers import Memory
+from genlab.models.parameters import Weights
 from genlab.spec import ModelConfig
-
-__all__ = [
-    "Call",
-    "Drop",
-    "FlatModel",
-    "Packing",
-    "Past",
-    "StackedModel",
-    "Tap",
-    "dropped",
-    "same",
-    "stacked_product",
-    "take",
-]
 
 Tap = Callable[[str, Tensor], Tensor]
 Drop = Callable[[Tensor], Tensor]
@@ -92,7 +79,7 @@ class Call:
         return self.past.length if self.past else 0
 
 
-class FlatModel:
+class FlatModel(ABC):
     """R models of one shape over one flat parameter tensor: what every model is, whatever it reads.
 
     Attributes:
@@ -101,11 +88,17 @@ class FlatModel:
     """
 
     def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"]):
-        if flat.shape[1] != parameters.count(cfg):
-            raise ValueError(f"{flat.shape[1]} weights given, this configuration has {parameters.count(cfg)}")
+        declared = self.weights(cfg)
+        if flat.shape[1] != parameters.size(declared):
+            raise ValueError(f"{flat.shape[1]} weights given, this configuration has {parameters.size(declared)}")
         self.cfg = cfg
         self.flat = flat
-        self.params = parameters.views(flat, cfg)
+        self.params = parameters.views(flat, declared)
+
+    @classmethod
+    @abstractmethod
+    def weights(cls, cfg: ModelConfig) -> Weights:
+        """Name -> shape and initial law of every parameter of one run, in the order of the flat tensor."""
 
     @property
     def n_runs(self) -> int:
@@ -124,7 +117,7 @@ class FlatModel:
         return F.gelu(x, approximate="tanh" if self.cfg.act_fn == "gelu_new" else "none")
 
 
-class StackedModel(FlatModel, ABC):
+class StackedModel(FlatModel):
     """R models of one shape that read tokens."""
 
     def __call__(

@@ -15,13 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genlab.models.attention import fused, written_out
-from genlab.models.biases import encoding
-from genlab.models.normalisers import ACROSS_QUERIES, normaliser, weigher
-from genlab.models.positions import stacked_embedding
-from genlab.models.stacked import Call, Drop, Past, StackedModel, Tap, dropped, same, take
+from genlab.models.normalisers import ACROSS_QUERIES, learnt_weights, normaliser, weigher
+from genlab.models.parameters import Weight, Weights, linear, norm, unembedding
+from genlab.models.positions import encoding, stacked_embedding
+from genlab.models.stacked import Call, Past, StackedModel, Tap, dropped, same, take
 from genlab.spec import ModelConfig
-
-__all__ = ["Drop", "Past", "Tap", "Transformer"]
 
 PAD = 0
 """The id of `<pad>` in every vocabulary (`genlab.tasks.Vocab`)."""
@@ -33,6 +31,26 @@ class Transformer(StackedModel):
     def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"]):
         super().__init__(cfg, flat)
         self.positions = encoding(cfg)
+
+    @classmethod
+    def weights(cls, cfg: ModelConfig) -> Weights:
+        """Embeddings, the weights of each block, the last norm, the unembedding."""
+        d, heads, mlp, positions = cfg.d_model, cfg.n_heads * cfg.d_head, cfg.d_mlp, encoding(cfg)
+        found: Weights = {"embed.W_E": Weight((cfg.d_vocab, d), cfg.init_std), **positions.shared_weights()}
+        for i in range(cfg.n_layers):
+            block = f"blocks.{i}"
+            found |= norm(cfg, f"{block}.ln1")
+            found |= linear(cfg, f"{block}.attn", "QKV", d, 3 * heads) | linear(cfg, f"{block}.attn", "O", heads, d)
+            own = positions.block_weights() | learnt_weights(cfg)
+            found |= {f"{block}.attn.{name}": weight for name, weight in own.items()}
+            if not cfg.attn_only:
+                found |= norm(cfg, f"{block}.ln2")
+                found |= linear(cfg, f"{block}.mlp", "in", d, mlp) | linear(cfg, f"{block}.mlp", "out", mlp, d)
+        if cfg.final_norm:
+            found |= norm(cfg, "ln_final")
+        if not cfg.tie_word_embeddings:
+            found |= unembedding(cfg, d)
+        return found
 
     def _logits(self, tokens: Int[Tensor, "run batch pos"], call: Call) -> Tensor:
         ids, loops = self._ids(tokens.shape[-1], call, tokens == PAD), self._loops(call)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from genlab.probes.signal import NotApplicable, Signal, all_signals, chosen, signal
+from genlab.errors import NotApplicable
+from genlab.probes.signal import Signal, all_signals, chosen, signal
 
 if TYPE_CHECKING:
     from genlab.probes.inputs import Batch, ProbeInput, hooked_input, probe_batches, probe_input
-    from genlab.probes.probing import Probing, probe
-    from genlab.probes.reading import Reading, read
+    from genlab.probes.probing import Probing, Reading, probe, read
 
 __all__ = [
     "Batch",

@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genlab.errors import NotApplicable
 from genlab.models import Past, Transformer
-from genlab.probes.families.confidence import (
+from genlab.probes.inputs import ProbeInput, Seen
+from genlab.probes.model import stack_of
+from genlab.probes.scores import (
     BINS,
     CLIP,
     FILLED,
@@ -30,11 +33,6 @@ from genlab.probes.families.confidence import (
     TOP,
     VARIANCE,
 )
-from genlab.probes.inputs import ProbeInput, Seen
-from genlab.probes.model import stack_of
-from genlab.probes.signal import NotApplicable
-
-__all__ = ["FITTED", "Answers", "InputScores", "blood_scores", "input_scores", "jacobian_norm", "of_logits"]
 
 _RANK = 1e-10
 """Variance below this fraction of the largest is rounding of float32 activations, and counts as none."""
@@ -218,7 +216,7 @@ FITTED: Mapping[str, Callable[[Answers], Tensor]] = {
 
 
 def input_scores(given: ProbeInput) -> InputScores:
-    """All scores but `blood`; `genlab.probes.families.confidence` has their formulas and sources.
+    """All scores but `blood`; `genlab.probes.scores` has their formulas and sources.
 
     Raises:
         NotApplicable: the model has no layers.

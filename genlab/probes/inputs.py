@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genlab.errors import NotApplicable, UserError
 from genlab.models import Model, initial, model_of
 from genlab.probes.model import Hooked, Probed, Stacked, check_readable
-from genlab.probes.signal import PROBE_N, NotApplicable, check_probe_n
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, make
-from genlab.tasks.base import Ints
+from genlab.tasks.examples import Ints
 from genlab.training.batches import eval_offsets, join_examples
 
-__all__ = ["Batch", "ProbeInput", "hooked_input", "placed_batch", "probe_batches", "probe_input"]
-
+PROBE_N = 512
+"""Probe examples of a configuration unless told: two halves of 256."""
+_FEWEST = 16
 _PROBE = 11
 """First word of the seed of probe batches (`genlab.training.batches` has the others)."""
 UNTRAINED = 16
@@ -229,6 +230,17 @@ class ProbeInput:
         seeds = [_UNTRAINED_SEED + i for i in which]
         fresh = Stacked(model_of(self.spec.model, initial(self.spec.model, seeds).to(self.model.flat)))
         return ProbeInput(fresh, self.batches, self.vocab, self.spec, fresh)
+
+
+def check_probe_n(n: int) -> int:
+    """The number of probe examples, checked: two halves, large enough to be read.
+
+    Raises:
+        UserError: an odd number, or fewer than 16.
+    """
+    if n < _FEWEST or n % 2:
+        raise UserError(f"--probe-n {n} is not allowed (allowed: even numbers from {_FEWEST}: two halves are read)")
+    return n
 
 
 def probe_batches(spec: RunSpec, device: torch.device, seed: int = 0, n: int = PROBE_N) -> tuple[Batch, ...]:

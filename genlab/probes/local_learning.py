@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from genlab.errors import NotApplicable
 from genlab.global_random import kept_global_random
 from genlab.models import Transformer
 from genlab.probes.inputs import Batch
-from genlab.probes.signal import NotApplicable
-
-__all__ = ["BATCH", "BETA", "CHAINS", "DRAWS", "PULL", "STEP", "Losses", "OneRun", "coefficient", "example_losses"]
 
 CHAINS, DRAWS, BATCH = 4, 200, 64
 STEP, PULL = 1e-4, 100.0

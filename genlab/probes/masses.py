@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from genlab.probes.signal import NotApplicable
+from genlab.errors import NotApplicable
 
 if TYPE_CHECKING:
     import torch
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genlab.probes.inputs import Batch, ProbeInput, Seen
-
-__all__ = ["causal", "earlier_same", "follows_same", "mass_on", "masses", "mean_mass", "of_all", "per_head"]
 
 
 def causal(pos: int, device: torch.device) -> Bool[Tensor, "query key"]:

@@ -9,12 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from genlab.errors import UserError
+from genlab.errors import NotApplicable, UserError
 from genlab.models import Model, Transformer
-from genlab.probes.signal import NotApplicable
 from genlab.spec import ModelConfig
-
-__all__ = ["HeadWeights", "Hooked", "Probed", "Stacked", "check_readable", "stack_of"]
 
 Tap = Callable[[str, Tensor], Tensor]
 

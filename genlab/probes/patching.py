@@ -15,8 +15,6 @@ from torch import Tensor
 from genlab.errors import UserError
 from genlab.probes.model import Probed
 
-__all__ = ["Measure", "activations", "answer_log_prob", "patch_heads", "patch_residual", "path_patch"]
-
 Measure = Callable[[Tensor], Tensor]
 
 

@@ -15,24 +15,7 @@ from genlab.errors import UserError, unknown
 if TYPE_CHECKING:
     from genlab.probes.inputs import ProbeInput
 
-__all__ = [
-    "AUXILIARY",
-    "HALVES",
-    "PROBE_N",
-    "NotApplicable",
-    "Per",
-    "Reads",
-    "Signal",
-    "all_signals",
-    "check_probe_n",
-    "chosen",
-    "families",
-    "signal",
-]
 
-PROBE_N = 512
-"""Probe examples of a configuration unless told: two halves of 256."""
-_FEWEST = 16
 HALVES = (".half1", ".half2")
 """What follows the name of a value in the rows that hold it as read on each half of the probe examples."""
 AUXILIARY = (*HALVES, ".null", ".null_sd")
@@ -46,10 +29,6 @@ _EXACT = ("all pairs", "weights", "history")
 _DRAWN = 1
 """Rises when probe inputs are drawn, or maxima over heads are taken, in another way: with it, the version of every
 signal that is read on a sample. 1: by the training law, and on two halves."""
-
-
-class NotApplicable(Exception):
-    """A signal has no meaning for a run; the message says why, as the rest of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +162,3 @@ def chosen(names: Iterable[str] = ()) -> tuple[Signal, ...]:
             raise unknown("signal", name, [*families(), *(s.name for s in everything)])
         found |= {s.name: s for s in matches}
     return tuple(found.values())
-
-
-def check_probe_n(n: int) -> int:
-    """The number of probe examples, checked: two halves, large enough to be read.
-
-    Raises:
-        UserError: an odd number, or fewer than 16.
-    """
-    if n < _FEWEST or n % 2:
-        raise UserError(f"--probe-n {n} is not allowed (allowed: even numbers from {_FEWEST}: two halves are read)")
-    return n

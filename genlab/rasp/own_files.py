@@ -11,11 +11,8 @@ import numpy as np
 
 from genlab.errors import UserError, unknown
 from genlab.rasp.analysis import RULE_SETS
-from genlab.rasp.checker import LengthScore, check, lengths_of, right_up_to
-from genlab.rasp.examine import Examination, examine
+from genlab.rasp.checker import Examination, LengthScore, check, examine, lengths_of, right_up_to
 from genlab.rasp.running import Program
-
-__all__ = ["FileReport", "check_file", "load_program"]
 
 
 def load_program(path: str | Path, name: str = "") -> Program:

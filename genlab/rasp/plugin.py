@@ -14,8 +14,6 @@ from genlab.rasp.generating import ALPHABET, Drawn, Pair
 from genlab.rasp.prediction import Prediction, predict_program
 from genlab.rasp.sealing import fingerprint
 
-__all__ = ["pair_predictions", "plugin_text"]
-
 _LENGTHS = 20
 
 

@@ -17,7 +17,7 @@ The rule, in the order of its clauses:
    says so. It also says how far counts and indices grow. They can only grow as the length does: what grows faster
    is no longer moved by a constant, and clause 1 refuses it.
 
-The bounds were set with the outcomes of `genlab.rasp.outcomes` in sight: for these the rule is a retrodiction.
+The bounds were set with the outcomes of `genlab.rasp.sealing` in sight: for these the rule is a retrodiction.
 """
 
 from __future__ import annotations
@@ -32,24 +32,12 @@ import numpy as np
 
 from genlab.rasp.analysis import Reading
 from genlab.rasp.analysis.domain import COUNT, INDEX
-from genlab.rasp.checker import lengths_of, tokens_of
-from genlab.rasp.examine import Examination, examine
+from genlab.rasp.checker import Examination, examine, lengths_of, tokens_of
 from genlab.rasp.lang.graph import Node
 from genlab.rasp.lang.sequence import Shorthand
 from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries
 from genlab.rasp.running import Program, trace
 from genlab.spec import ModelConfig
-
-__all__ = [
-    "DEEPEST",
-    "JUDGED",
-    "LONGEST",
-    "Prediction",
-    "places_asked_for",
-    "predict_all",
-    "predict_program",
-    "predict_task",
-]
 
 LONGEST, DEEPEST = 40, 4
 _MAX_LEN = 31

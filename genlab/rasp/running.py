@@ -13,8 +13,6 @@ from genlab.errors import UserError
 from genlab.rasp.lang.graph import Graph, Place, ProgramError, is_language
 from genlab.rasp.lang.sequence import Seq, sequence
 
-__all__ = ["Program", "decode", "predict", "trace"]
-
 Ints = NDArray[np.int64]
 Program = Callable[[Any], Any]
 """A function of one sequence, the tokens so far, that gives the next token at every position."""

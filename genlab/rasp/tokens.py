@@ -22,19 +22,6 @@ from numpy.typing import NDArray
 from genlab.errors import UserError, nearest
 from genlab.rasp.analysis.domain import Domain, Scale
 
-__all__ = [
-    "END",
-    "HINTS",
-    "LETTER",
-    "NO_TOKEN",
-    "SEP",
-    "SPECIALS",
-    "TokenMap",
-    "letter_value",
-    "token_map",
-    "word_value",
-]
-
 Ints = NDArray[np.int64]
 
 PAD, END, SEP = -1, -2, -3

@@ -16,8 +16,6 @@ from rich.table import Table
 from genlab.runs.progress import Progress
 from genlab.tasks import TrainingLaw, place_in_words, split_in_words
 
-__all__ = ["Display", "print_factors", "print_lengths", "print_rows", "print_rules", "print_unless_told"]
-
 _QUIET_SECONDS = 10.0
 
 

@@ -14,7 +14,6 @@ from genlab.tasks import Task, TrainingLaw, split_in_words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["exact_match_by_length"]
 
 _INK, _SEED, _SHADE, _CHANCE = "#1b4965", "#7fb2d1", "#eef3f6", "#b3541e"
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from genlab.tasks import names, task_class
-
-__all__ = ["NEEDS_GPU", "show_tasks"]
+from genlab.errors import UserError
+from genlab.probes.signal import Signal
+from genlab.spec import Scalar
+from genlab.tasks import Examples, Task, make, names, task_class
 
 NEEDS_GPU = "needs a GPU: not learned in ten minutes on two cores (docs/tasks.md)"
 
@@ -49,3 +56,231 @@ def _task_row(name: str) -> dict[str, Any]:
         "source": cls.source,
         "needs_gpu": cls.needs_gpu,
     }
+
+
+# -- Examples of a task for the terminal: of every format and split, or of those named. No torch is imported
+
+_FIGURES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What `lab show` was asked for; None where it was not said."""
+
+    task: str
+    length: int | None = None
+    format: str | None = None
+    split: str | None = None
+    n: int | None = None
+    seed: int = 0
+    max_len: int | None = None
+    params: Mapping[str, Scalar] | None = None
+
+    def made(self, format: str | None = None) -> Task:
+        """The task, in this format or the one asked for."""
+        usual = task_class(self.task).shown_length
+        asked = usual if self.length is None or self.length < 1 else self.length
+        longest = asked if self.max_len is None else self.max_len
+        return make(self.task, longest, format or self.format, self.params)
+
+    def length_on(self, task: Task, split: str) -> int:
+        """The length asked for, or the usual one, or the nearest that the split makes.
+
+        Raises:
+            UserError: the split makes no such length.
+        """
+        if self.length is not None:
+            shortest = task.min_len(task.split(split))
+            if self.length < shortest:  # the task's longest is no bound to tell: it is as long as what is asked for
+                raise UserError(
+                    f"task {task.name!r} cannot make length {self.length} on split {split!r}: "
+                    f"its shortest has {shortest} {task.length_unit}"
+                )
+            task.check_lengths(split, [self.length])
+            return self.length
+        known = task.lengths_between(split, 0, task.max_len)
+        if not len(known):
+            raise UserError(
+                f"task {task.name!r} has no example up to length {task.max_len} on split {split!r}; give --length"
+            )
+        return int(known[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Examples of one format and split, at one length."""
+
+    task: Task
+    split: str
+    length: int
+    examples: Examples
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Prompts and answers as a person reads them."""
+        return [self.task.written(self.examples, row) for row in range(len(self.examples))]
+
+    def drawing(self, row: int) -> str:
+        return self.task.drawing(*self.task.read(self.examples, row), self.length)
+
+
+def show_examples(asked: Asked, figure: Path | None, as_json: bool) -> None:
+    """Print examples, answers marked; the first one also as a figure, if asked for.
+
+    Raises:
+        UserError: an unknown task, format or split, a length it cannot make, or a figure that cannot be drawn.
+    """
+    if (asked.n is not None and asked.n < 1) or asked.seed < 0:
+        raise UserError(f"-n {asked.n} --seed {asked.seed} is not allowed: -n is at least 1, --seed at least 0")
+    if figure is not None and figure.suffix.lower() not in _FIGURES:
+        raise UserError(f"--png {str(figure)!r} is not allowed: a figure ends in one of {', '.join(_FIGURES)}")
+    named = asked.format is not None or asked.split is not None
+    blocks = [_drawn(asked, asked.made(), asked.split or "id", 3)] if named else _every(asked)
+    if figure is not None:
+        first = blocks[0]
+        first.task.draw_figure(figure, *first.task.read(first.examples, 0), first.length)
+    if as_json:
+        pairs = [(block, *pair) for block in blocks for pair in block.pairs()]
+        rows = [
+            {"format": b.task.format, "split": b.split, "length": b.length, "prompt": prompt, "answer": answer}
+            for b, prompt, answer in pairs
+        ]
+        print(json.dumps(rows, indent=1))
+        return
+    console = Console(highlight=False)
+    if named:
+        _print_one(console, blocks[0])
+    else:
+        _print_every(console, blocks)
+    if figure is not None:
+        console.print(f"figure: {figure}", soft_wrap=True)
+
+
+def _drawn(asked: Asked, task: Task, split: str, usual: int) -> _Block:
+    length = asked.length_on(task, split)
+    rng = np.random.default_rng(asked.seed)
+    return _Block(task, split, length, task.sample(rng, split, [length] * (asked.n or usual)))
+
+
+def _every(asked: Asked) -> list[_Block]:
+    """Two examples of each format, then one of each further split that makes the length (all, if none is asked)."""
+    cls = task_class(asked.task)
+    blocks = [_drawn(asked, asked.made(format), "id", 2) for format in cls.formats]
+    for split in list(cls.splits)[1:]:
+        task = asked.made()
+        if asked.length is None and not len(task.lengths_between(split, 0, task.max_len)):
+            task = make(asked.task, max(task.min_len(task.split(split)), 1), None, asked.params)
+        made = asked.length is None or asked.length in task.lengths_between(split, asked.length, asked.length)
+        if made:
+            blocks.append(_drawn(asked, task, split, 1))
+    return blocks
+
+
+def _print_one(console: Console, block: _Block) -> None:
+    task = block.task
+    console.print(f"{task.name}, format {task.format}: {task.formats[task.format]}")
+    console.print(
+        f"split {block.split}: {task.split(block.split).about}; length {block.length} ({task.length_unit})\n"
+    )
+    for row, pair in enumerate(block.pairs()):
+        console.print(_marked(*pair))
+        if drawing := block.drawing(row):
+            console.print(Padding(Text(drawing), (1, 0, 1, 2)))
+    console.print(f"\n{_scores(block)}")
+
+
+def _print_every(console: Console, blocks: list[_Block]) -> None:
+    task = blocks[0].task
+    console.print(Text.assemble((task.name, "bold"), f": {task.asks}"))
+    console.print(task.source)
+    for number, block in enumerate(blocks):
+        own, of_format = block.task, block.split == "id"
+        about = f"format {own.format}: {own.formats[own.format]}"
+        if not of_format:
+            about = f"split {block.split}: {own.split(block.split).about}"
+        console.print(f"\n{about} (length {block.length}, {own.length_unit})")
+        for row, pair in enumerate(block.pairs()):
+            drawing = block.drawing(row)
+            if not drawing or of_format:
+                console.print(Padding(_marked(*pair), (0, 0, 0, 2)))
+            if drawing and (number == 0 or not of_format):  # the formats write the same examples
+                console.print(Padding(Text(drawing), (0, 0, 0, 2)))
+    console.print(f"\n{_scores(blocks[0])}")
+
+
+def _marked(prompt: str, answer: str) -> Text:
+    return Text(prompt + " ") + Text(answer, style="bold green underline")
+
+
+def _scores(block: _Block) -> str:
+    task, length = block.task, block.length
+    shortcuts = task.baseline_on(task.split(block.split), length)
+    told = "".join(f"; {name.replace('_', ' ')} {score:.3g}" for name, score in shortcuts.items())
+    return f"exact match by chance {task.chance(length):.3g}{told} (split {block.split}, length {length})"
+
+
+# -- The list of signals for the terminal. No torch is imported
+
+_WIDEST, _NAMES = 100, 12
+
+
+def show_signals(signals: Sequence[Signal], as_json: bool) -> None:
+    """Print signals family by family, a paragraph each, no wider than the terminal (piped: 80 columns)."""
+    if as_json:
+        print(json.dumps([_as_json(s) for s in signals], indent=1))
+        return
+    console = Console(highlight=False)
+    width = min(console.width, _WIDEST)
+    for family, members in groupby(signals, key=lambda s: s.family):
+        console.print(Text(family, style="bold underline"))
+        for s in members:
+            console.print()
+            console.print(Text(s.name, style="bold"))
+            for line in paragraph(s, width):
+                console.print(Text(line), soft_wrap=True)
+        console.print()
+    console.print(
+        Text("slow ones are read when they are named: lab probe RUNS --signals NAME,FAMILY,..."), soft_wrap=True
+    )
+
+
+def paragraph(s: Signal, width: int) -> list[str]:
+    """What there is to say of a signal below its name, in lines of at most `width` characters."""
+    entries = {
+        "measures": s.about,
+        "formula": s.formula,
+        "range": f"{_end(s.low)} to {_end(s.high)}",
+        "unit": s.unit,
+        "one a": f"{s.per} (slow: read when named)" if s.slow else s.per,
+        "source": s.source,
+        "read from": f"{s.reads} (no reading noise)" if s.exact else s.reads,
+        "admissible": "yes" if s.admissible else f"no: {s.why_not}",
+    }
+    found: list[str] = []
+    for name, text in entries.items():
+        start = f"  {name:<{_NAMES}}"
+        found += textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start))
+    return found
+
+
+def _as_json(s: Signal) -> dict[str, Any]:
+    names = (
+        "name",
+        "family",
+        "per",
+        "about",
+        "formula",
+        "unit",
+        "source",
+        "admissible",
+        "why_not",
+        "slow",
+        "version",
+        "reads",
+        "exact",
+    )
+    ends = {"low": s.low if math.isfinite(s.low) else None, "high": s.high if math.isfinite(s.high) else None}
+    return {**{name: getattr(s, name) for name in names}, **ends}
+
+
+def _end(value: float) -> str:
+    return "any" if math.isinf(value) else f"{value:g}"

@@ -9,8 +9,6 @@ from genlab.errors import UserError
 from genlab.runs.store import Store
 from genlab.spec import RunSpec
 
-__all__ = ["execute", "notebook_of", "write_notebook"]
-
 _SECONDS = 600
 """The longest that one cell may take."""
 
@@ -20,7 +18,7 @@ import numpy as np
 import genlab
 from genlab.probes import chosen, probe_input
 from genlab.probes.plots import attention, bars, by_head, curves
-from genlab.probes.reading import values_of
+from genlab.probes.probing import values_of
 
 run = genlab.load({run!r}, {store!r})
 given = probe_input([run.spec], run.model)
@@ -105,8 +103,8 @@ def write_notebook(run: str, store: Store, path: Path | None) -> Path:
     """
     import nbformat
 
+    from genlab.errors import NotApplicable
     from genlab.probes.model import Stacked
-    from genlab.probes.signal import NotApplicable
     from genlab.runs.api import load
 
     found = load(run, store)

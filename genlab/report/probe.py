@@ -16,13 +16,13 @@ from rich.text import Text
 
 from genlab.forecast.reliability import Reliability, split_half
 from genlab.forecast.show import reliability_cell
-from genlab.probes.signal import AUXILIARY, HALVES, PROBE_N, Signal, all_signals
+from genlab.probes.inputs import PROBE_N
+from genlab.probes.signal import AUXILIARY, HALVES, Signal, all_signals
 
 if TYPE_CHECKING:
     from genlab.probes.probing import Probing
     from genlab.runs.store import Store
 
-__all__ = ["probe_and_show", "summary"]
 
 _WIDEST = 1000
 Steps = Sequence[int] | Literal["all"] | None
@@ -46,7 +46,7 @@ def probe_and_show(
     """
     from genlab.probes.probing import Probing, probe
     from genlab.runs.diverged import left_out, set_aside
-    from genlab.runs.signals import Signals
+    from genlab.runs.parts import Signals
     from genlab.runs.store import Store
 
     kept = Store(store)
@@ -82,7 +82,7 @@ def probe_and_show(
     if diverged:
         console.print(left_out(diverged, len(named)), soft_wrap=True, highlight=False)
     if figure is not None and ids:
-        from genlab.probes.drawing import draw_attention
+        from genlab.probes.plots import draw_attention
 
         draw_attention(kept, ids[0], figure, asked[0][0])
         console.print(f"figure: {figure}")
@@ -90,7 +90,6 @@ def probe_and_show(
 
 def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int | None, Sequence[str]]]:
     """Each step with the runs to read at it. Raises `UserError`: one that a run has not kept."""
-    from genlab.runs.weights import check_step
 
     if steps is None:
         return [(None, runs)]
@@ -99,7 +98,7 @@ def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int 
         every = sorted({step for steps_of in known.values() for step in steps_of})
         return [(step, [run for run in runs if step in known[run]]) for step in every]
     for step in steps:
-        check_step(store, runs, step)
+        store.check_step(runs, step)
     return [(step, runs) for step in steps]
 
 

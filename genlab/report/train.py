@@ -17,16 +17,13 @@ from genlab.report.display import Display, print_factors, print_lengths, print_r
 from genlab.report.figures import exact_match_by_length
 from genlab.report.listing import NEEDS_GPU
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share
-from genlab.runs.api import evaluate, train
+from genlab.runs.api import evaluate, train, wanted_runs, without_steps
 from genlab.runs.devices import check_dtype, pick_device
 from genlab.runs.diverged import left_out, set_aside
-from genlab.runs.grids import wanted_runs, without_steps
 from genlab.runs.plan import Plan
 from genlab.runs.store import Store
 from genlab.spec import ModelConfig, RunSpec
 from genlab.tasks import FIT, Task, TrainingLaw, make
-
-__all__ = ["Outcome", "evaluate_and_show", "outcome", "train_and_show"]
 
 FIGURE = "exact_match_by_length.png"
 

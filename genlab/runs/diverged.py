@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 
 from genlab.runs.store import Store
 
-__all__ = ["left_out", "set_aside"]
-
 _SHOWN = 8
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from genlab.errors import DamagedFileError
 from genlab.runs.files import read_json, write_json
 
-__all__ = ["Failure", "forget", "read_failures", "record", "summarize"]
-
 _FOLDER = "failures"
 _SHOWN = 4
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import tempfile
 import time
 import uuid
@@ -17,25 +18,39 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genlab.errors import DamagedFileError, UserError
-from genlab.runs.processes import born, host
 
-__all__ = [
-    "Seen",
-    "StoreWriteError",
-    "create_json",
-    "file_time",
-    "half_written",
-    "move_seen",
-    "read_all",
-    "read_json",
-    "read_table",
-    "remove_seen",
-    "seen",
-    "short_sha",
-    "write",
-    "write_json",
-    "write_table",
-]
+# -- Processes by name: which machine this is, and whether a process of it is still the one that was meant
+
+
+def host() -> str:
+    """This machine, and its name space of processes, with neither dots nor spaces in it."""
+    name = socket.gethostname().replace(".", "-")
+    try:
+        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:  # no Linux
+        return name
+    return f"{name}-{space}"
+
+
+def born(pid: int) -> str:
+    """When a process of this machine was started; '' if there is none. A number used again has another birth.
+
+    >>> born(os.getpid()) == born(os.getpid()) != ""
+    True
+    """
+    try:
+        state, *_, started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:20]
+    except OSError:
+        return "" if Path("/proc/self/stat").exists() else _asked(pid)
+    return "" if state in "ZX" else started  # a zombie does nothing any more
+
+
+def _asked(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return "there"
 
 
 class StoreWriteError(UserError):

@@ -27,18 +27,212 @@ from __future__ import annotations
 
 import itertools
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from genlab.errors import UserError, nearest
-from genlab.runs.cells import Settings, flat, matches, named, plan_cells, unknown_option, wrong_value
-from genlab.runs.plan import Plan
-from genlab.runs.ranges import parse_range
-from genlab.runs.toml_lines import Toml, read_toml
+from genlab.runs.plan import DERIVED, Evals, Plan, plan
+from genlab.spec import ModelConfig, TrainConfig
 
-__all__ = ["Grid", "parse_grid", "read_grid"]
+# -- Lists of whole numbers as text: `0:4` is 0, 1, 2, 3
+
+
+def parse_range(text: str, flag: str) -> list[int]:
+    """`0:4` is 0, 1, 2, 3; `5:50:5` has steps; `3` and `1,4,9` are themselves.
+
+    >>> parse_range("0:4", "--seeds"), parse_range("5:20:5", "--lengths"), parse_range("7,9", "--seeds")
+    ([0, 1, 2, 3], [5, 10, 15], [7, 9])
+    """
+    if ":" in text:
+        parts = [_whole(part, flag) for part in text.split(":")[:3]]
+        found = list(range(*parts)) if parts[2:] != [0] else []
+    else:
+        found = [_whole(part, flag) for part in text.split(",")]
+    if not found or text.count(":") > 2 or min(found) < 0:
+        raise UserError(f"{flag} {text!r} names nothing; write 0:4 (is 0, 1, 2, 3), 5:50:5, 3, or 1,4,9")
+    return found
+
+
+def _whole(text: str, flag: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{flag}: {text!r} is not a whole number") from None
+
+
+# -- A TOML file with the line of every key: `tomllib` keeps values alone, and a fault is mended where it stan
+
+_TABLE = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+
+
+class Toml:
+    """What a TOML file says, and where.
+
+    >>> toml = Toml("seeds = 3\\n[base]\\ntask = 'sort'\\n[[exclude]]\\nlr = 1.0\\n[[exclude]]\\nlr = 2.0", "x.toml")
+    >>> toml.values["base"], toml.line("base", "task"), toml.line("exclude", "1", "lr"), toml.line("base", "none")
+    ({'task': 'sort'}, 3, 7, 2)
+    """
+
+    def __init__(self, text: str, name: str):
+        """Raises `UserError` where the text is no TOML, with the line."""
+        try:
+            self.values: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{name} is not TOML: {error}") from None
+        self.name, self.text = name, text
+        self._lines = _lines(text)
+
+    def line(self, *path: str) -> int:
+        """The line of a key, or of the nearest table that holds it; 1 where there is none."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines[path] if path else 1
+
+
+def read_toml(path: Path) -> Toml:
+    """Read a file. Raises `UserError` if it is not there, or no TOML."""
+    try:
+        return Toml(path.read_text(encoding="utf-8"), path.name)
+    except OSError as error:
+        raise UserError(f"grid file {str(path)!r} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"grid file {str(path)!r} is not text in UTF-8") from None
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """Path of each table and key -> line; the tables of an array are numbered from 0."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _TABLE.match(line):
+            table = _parts(header[2])
+            if header[1] == "[[":
+                found.setdefault(table, number)
+                table += (str(sum(path[:-1] == table and path[-1].isdigit() for path in found)),)
+            found.setdefault(table, number)
+        elif key := _KEY.match(line):
+            path = (*table, *_parts(key[1]))
+            for end in range(len(table) + 1, len(path) + 1):
+                found.setdefault(path[:end], number)
+    return found
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+
+
+# -- Cells of a grid: the settings of one, what they may be, and the plan they make
+
+Settings = dict[str, Any]
+"""Option -> value; a parameter of the task is `params.NAME`."""
+
+_OPTIONS = {n: f for c in (ModelConfig, TrainConfig) for n, f in c.model_fields.items() if n not in DERIVED}
+_OWN: dict[str, type] = {"task": str, "format": str, "train_len": int, "test_len": int, "max_len": int}
+
+
+def flat(table: Mapping[str, Any]) -> Settings:
+    """A table with the parameters of the task as `params.NAME`.
+
+    >>> flat({"lr": 0.1, "params": {"symbols": 9}})
+    {'lr': 0.1, 'params.symbols': 9}
+    """
+    params = table.get("params", {})
+    own = {f"params.{name}": value for name, value in params.items()} if isinstance(params, dict) else {}
+    return {**{k: v for k, v in table.items() if k != "params" or not own}, **own}
+
+
+def unknown_option(key: str) -> str:
+    """What is wrong with a name, or ''."""
+    if key in _OPTIONS or key in _OWN or key.startswith("params."):
+        return ""
+    if key in ("init_seed", "data_seed", "seeds"):
+        return f"unknown field {key!r}; seeds have a table of their own: [seeds]"
+    near = nearest(key, (*_OPTIONS, *_OWN))
+    return f"unknown field {key!r}" + (f"; did you mean {near!r}?" if near else "")
+
+
+def wrong_value(key: str, value: object) -> str:
+    """What is wrong with a value by itself, or ''; how options fit together, the plan of a cell says.
+
+    >>> wrong_value("lr", 0.1), wrong_value("task", 3)
+    ('', 'task: 3 is not allowed (a text)')
+    """
+    if key.startswith("params."):
+        why = "" if isinstance(value, bool | int | float | str) else "a number, a text, true or false"
+    elif key in _OWN:
+        why = "" if type(value) is _OWN[key] else "a text" if _OWN[key] is str else "a whole number"
+    else:
+        why = _refused(key, value)
+    return f"{key}: {value!r} is not allowed ({why})" if why else ""
+
+
+def _refused(key: str, value: object) -> str:
+    field = _OPTIONS[key]
+    kind: Any = Annotated[field.annotation, field]  # pyright: ignore[reportInvalidTypeForm]
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        return message[:1].lower() + message[1:]
+    return ""
+
+
+def matches(cell: Settings, out: Settings) -> bool:
+    """Whether a cell has all of some values."""
+    return all(key in cell and cell[key] == value for key, value in out.items())
+
+
+def named(settings: Settings) -> str:
+    """Settings in words."""
+    return ", ".join(f"{key} = {value}" for key, value in settings.items())
+
+
+def plan_cells(
+    base: Settings, cells: list[Settings], pairs: list[tuple[int, int]], evals: Mapping[str, Any]
+) -> tuple[list[Plan], list[tuple[str, Settings]]]:
+    """A plan a cell, and the faults of those that cannot be: one that many cells share is told once, with the first.
+
+    Args:
+        pairs: (init seed, data seed) of each run of a cell.
+        evals: fields of `Evals`.
+    """
+    made: list[Plan] = []
+    refused: dict[str, list[Settings]] = {}
+    twice: list[tuple[str, Settings]] = []
+    owners: dict[str, Settings] = {}
+    for cell in cells:
+        try:
+            planned = _plan({**base, **cell}, pairs, evals)
+        except UserError as error:
+            refused.setdefault(str(error), []).append(cell)
+            continue
+        made.append(planned)
+        others = [owners.setdefault(spec.run_id, cell) for spec in planned.specs]
+        if others and others[0] is not cell:
+            twice.append((f"two runs of one id: {named(others[0])} and {named(cell)}", cell))
+    return made, twice + [(_in_cells(text, where), where[0]) for text, where in refused.items()]
+
+
+def _plan(settings: Settings, pairs: list[tuple[int, int]], evals: Mapping[str, Any]) -> Plan:
+    given = {key: value for key, value in settings.items() if not key.startswith("params.")}
+    params = {key.removeprefix("params."): value for key, value in settings.items() if key.startswith("params.")}
+    test_len = given.pop("test_len", given["train_len"])
+    looked_at = Evals(**{"test_len": test_len, **evals})
+    return plan(test_len=max(test_len, looked_at.test_len), params=params, seeds=pairs, evals=looked_at, **given)
+
+
+def _in_cells(text: str, where: list[Settings]) -> str:
+    if not where[0]:
+        return text
+    more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+    return f"{text} (in cell {named(where[0])}{more})"
+
 
 _EVALS = {"test_len": 0, "splits": None, "n": 1, "seed": 0, "keep_steps": None}
 """Keys of [evals], and the lowest number allowed."""

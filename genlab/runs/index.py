@@ -20,8 +20,6 @@ from genlab.errors import DamagedFileError
 from genlab.runs.files import Seen, create_json, read_json, read_table, remove_seen, write_json, write_table
 from genlab.spec import ModelConfig, TrainConfig
 
-__all__ = ["Commit", "Entry", "Index", "entries_of", "flat_spec", "prefer"]
-
 Entry = dict[str, Any]
 """What is known of a committed run: run_id, stack, status, step, at, history, weights, kept (step, as text -> the
 file of the weights then), again, law (of its training lengths, as text; None in records without one), environment,

@@ -6,9 +6,8 @@ before there was a law in them it follows from the task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,11 +15,6 @@ import pandas as pd
 from genlab.errors import UserError
 from genlab.spec import RunSpec, TaskSpec, TrainConfig, build
 from genlab.tasks import TrainingLaw, make, task_class, training_law
-
-if TYPE_CHECKING:
-    from genlab.runs.store import Store
-
-__all__ = ["law_of", "laws_of", "lengths_weighed", "means_by", "placed"]
 
 _DECIDES = ("task", "task_version", "format", "max_len", "train_split", "min_len", "train_len")
 """Fields of a spec that its law follows from; with the task's parameters."""
@@ -45,8 +39,12 @@ def _from_task(task: str, train_split: str, low: int, high: int) -> TrainingLaw:
         return TrainingLaw(train_split, train_split, low, high, (low,), (1.0,)).flat()
 
 
-def laws_of(store: Store, about: pd.DataFrame) -> dict[str, TrainingLaw]:
-    """run_id -> its law, for rows of `Store.runs`. Equal laws are one object."""
+def laws_of(about: pd.DataFrame, spec: Callable[[str], RunSpec]) -> dict[str, TrainingLaw]:
+    """run_id -> its law, for rows of `Store.runs`. Equal laws are one object.
+
+    Args:
+        spec: gives the spec of a run whose record names no law.
+    """
     texts: dict[str, TrainingLaw] = {}
     found: dict[str, TrainingLaw] = {}
     kept = about["law"].notna()
@@ -58,7 +56,7 @@ def laws_of(store: Store, about: pd.DataFrame) -> dict[str, TrainingLaw]:
     if len(old):
         keys = [name for name in old if name in _DECIDES or str(name).startswith("params.")]
         for _, alike in old.groupby(keys, dropna=False)["run_id"]:
-            law = law_of(store.spec(alike.iloc[0]))
+            law = law_of(spec(alike.iloc[0]))
             found |= dict.fromkeys(alike, law)
     return found
 

@@ -16,10 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genlab.errors import DamagedFileError
-from genlab.runs.files import StoreWriteError, create_json, file_time, read_json, write_json
-from genlab.runs.processes import born, host
-
-__all__ = ["SECONDS", "Lease", "active", "is_held", "lease", "remove_expired"]
+from genlab.runs.files import StoreWriteError, born, create_json, file_time, host, read_json, write_json
 
 SECONDS = 60.0
 """A lease that was not renewed for this long has expired."""

@@ -14,18 +14,6 @@ from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainCo
 from genlab.tasks import Task, in_distribution, make, spread, task_class, training_law
 from genlab.tasks import spec as task_spec
 
-__all__ = [
-    "DERIVED",
-    "Evals",
-    "Plan",
-    "check_steps",
-    "default_lengths",
-    "defaults_of",
-    "eval_splits",
-    "own_params_beside",
-    "plan",
-]
-
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 

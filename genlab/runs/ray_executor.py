@@ -15,8 +15,6 @@ from genlab.runs.store import Store
 from genlab.runs.work import Job
 from genlab.tasks import plugins
 
-__all__ = ["RayTasks"]
-
 _LOOK_SECONDS = 5.0
 _END_SECONDS = 60.0
 
@@ -88,7 +86,7 @@ def _do(job: dict[str, Any], store: str, device: str, plugin_files: list[str]) -
     """A task. Being cancelled is a Ctrl-C to it: what was reached is kept."""
     import torch
 
-    from genlab.runs.drive import interruptible
+    from genlab.runs.execute import interruptible
     from genlab.runs.work import attempt
     from genlab.tasks import load_plugin
 

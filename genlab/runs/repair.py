@@ -15,19 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from genlab.errors import DamagedFileError, UserError
-from genlab.runs.evaluations import drop_rows
 from genlab.runs.files import move_seen, seen, write_table
 from genlab.runs.gridfile import parse_grid
 from genlab.runs.index import Entry, entries_of, prefer
-from genlab.runs.leftovers import LOST, Unnamed, unnamed
-from genlab.runs.maintain import ROWS, lost_runs, upkeep
-from genlab.runs.signals import Signals
+from genlab.runs.maintain import LOST, ROWS, Unnamed, lost_runs, unnamed, upkeep
+from genlab.runs.parts import Signals, drop_rows
 from genlab.runs.store import Store, histories, no_history
-from genlab.runs.tensor_files import load_tensors
-from genlab.runs.weights import record_of, runs_of
+from genlab.runs.weights import load_tensors, record_of, runs_of
 from genlab.spec import RunSpec
-
-__all__ = ["Repaired", "repair_store"]
 
 _TOGETHER, _APART = 1000, 20
 """How many seeds are tried of the settings of other runs: both seeds alike, and every pair of two."""

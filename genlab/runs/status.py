@@ -11,8 +11,6 @@ from genlab.runs.failures import Failure, read_failures
 from genlab.runs.leases import active
 from genlab.runs.store import Store
 
-__all__ = ["GridStatus", "grid_status"]
-
 
 @dataclass(frozen=True, slots=True)
 class GridStatus:

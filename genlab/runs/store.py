@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,11 +34,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genlab.errors import DamagedFileError, UserError, nearest
-from genlab.runs.evaluations import EVAL_COLUMNS, Evaluations
 from genlab.runs.files import StoreWriteError, read_json, read_table, remove_seen, seen, write_json, write_table
-from genlab.runs.groups import Groups
 from genlab.runs.index import Index
 from genlab.runs.laws import law_of, means_by, placed
+from genlab.runs.parts import Evaluations
 from genlab.spec import RunSpec
 from genlab.tasks import TrainingLaw
 
@@ -46,7 +46,76 @@ if TYPE_CHECKING:
 
     from genlab.training import RunState
 
-__all__ = ["EVAL_COLUMNS", "Store", "default_store", "histories", "no_history", "now", "stack_id"]
+
+_SHOWN = 8
+"""Steps that are named, at most, where one was asked for that is not there."""
+
+
+# -- Names for sets of runs: a group is what one command or grid file asked for, a tag is what a user calls so
+
+
+class Groups:
+    """The groups and tags of a store."""
+
+    def __init__(self, store: Path):
+        self._store = store
+        self._groups, self._tags = store / "groups", store / "tags"
+
+    def save(self, name: str, run_ids: Sequence[str], request: Mapping[str, Any]) -> Path:
+        """Keep a group, and make it the `last`; returns its folder."""
+        folder = self.folder(name)
+        write_json(folder / "group.json", {"name": name, "run_ids": list(run_ids), "request": dict(request)})
+        write_json(self._groups / "last", {"name": name})
+        return folder
+
+    def folder(self, name: str) -> Path:
+        """The folder of a group, for its figures."""
+        return self._groups / name
+
+    def read(self, name: str) -> dict[str, Any]:
+        """`name`, `run_ids` and `request` of a group."""
+        return read_json(self.folder(name) / "group.json")
+
+    def names(self) -> list[str]:
+        """Names of all groups."""
+        return sorted(file.parent.name for file in self._groups.glob("*/group.json"))
+
+    def last(self) -> Path:
+        """The folder of the latest group. Raises `UserError` if there is none."""
+        last = self._groups / "last"
+        if not last.exists():
+            raise UserError(f"store {str(self._store)!r} has no last group yet; `lab train` makes one")
+        return self.folder(str(read_json(last)["name"]))
+
+    def runs(self, name: str) -> list[str] | None:
+        """The runs under a name (`last`, a group, a tag), committed or not; None if it names nothing."""
+        if name == "last":
+            name = self.last().name
+        if (self.folder(name) / "group.json").is_file():
+            return list(self.read(name)["run_ids"])
+        return self.tags().get(name)
+
+    def tags(self) -> dict[str, list[str]]:
+        """Tag -> its runs."""
+        return {file.stem: list(read_json(file)["run_ids"]) for file in sorted(self._tags.glob("*.json"))}
+
+    def tag(self, name: str, run_ids: Iterable[str], remove: bool = False) -> list[str]:
+        """Add runs to a tag, or take them out of it; returns those under it now.
+
+        Raises:
+            UserError: a name that cannot be one, or is that of a group.
+        """
+        if not re.fullmatch(r"\w[\w.-]*", name) or name == "last" or name in self.names():
+            raise UserError(f"tag {name!r} is not allowed (letters, digits, . _ -; not a group's name)")
+        before = self.tags().get(name, [])
+        gone = set(run_ids) if remove else set[str]()
+        kept = [run for run in dict.fromkeys([*before, *(() if remove else run_ids)]) if run not in gone]
+        if kept:
+            write_json(self._tags / f"{name}.json", {"run_ids": kept})
+        else:
+            (self._tags / f"{name}.json").unlink(missing_ok=True)
+        return kept
+
 
 _FORMAT = 1
 
@@ -196,9 +265,26 @@ class Store:
             UserError: a step that a run has not kept.
             DamagedFileError: a file is missing, or not as it was written.
         """
-        from genlab.runs.weights import read_weights
+        from genlab.runs.weights import initial_weights, read_weights
 
-        return read_weights(self, run_ids, step)
+        if step is not None:
+            self.check_step(run_ids, step)
+        if step == 0:
+            return initial_weights([self.spec(run) for run in run_ids])
+        files = {run: self._weight_file(run, step) for run in run_ids}
+        return read_weights(files, self.spec(run_ids[0]).model)
+
+    def check_step(self, run_ids: Sequence[str], step: int) -> None:
+        """Raise `UserError` if a run has not kept a step."""
+        for run in run_ids:
+            if step not in (kept := self.steps(run)):
+                raise UserError(not_kept(run, step, kept))
+
+    def _weight_file(self, run: str, step: int | None) -> Path:
+        entry = self.entry(run)
+        if step is None or step == entry["step"]:
+            return self.path / "weights" / entry["weights"]
+        return self.path / "steps" / self.index.kept(run)[step]
 
     def history(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Rows of (run_id, step, loss, lr, exact_match, seconds, grad_norm, grad_norm_max), one a measurement.
@@ -271,13 +357,13 @@ class Store:
 
     def save_checkpoint(self, states: Sequence[RunState]) -> None:
         """Keep where unfinished runs of one shape stand, in place of their last checkpoint."""
-        from genlab.runs.states import save_checkpoint
+        from genlab.runs.weights import save_checkpoint
 
         save_checkpoint(self.checkpoint(stack_id(s.spec.run_id for s in states)), states)
 
     def load_checkpoints(self, specs: Sequence[RunSpec]) -> dict[str, RunState]:
         """run_id -> the furthest state kept of it, for those that have one."""
-        from genlab.runs.states import load_checkpoints
+        from genlab.runs.weights import load_checkpoints
 
         return load_checkpoints(sorted((self.path / "checkpoints").glob("*.safetensors")), specs)
 
@@ -339,3 +425,15 @@ def stack_id(run_ids: Iterable[str]) -> str:
 def now() -> str:
     """This moment in UTC, as ISO text."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def not_kept(run: str, step: int, kept: Sequence[int]) -> str:
+    """What to tell whoever asks for a step of which there are no weights.
+
+    >>> print(not_kept("ab12", 120, [0, 100, 200, 500]))
+    step 120 of run ab12 was not kept; kept are, nearest first: 100, 200, 0 (the initial weights), 500 (the end)
+    """
+    said = {kept[0]: " (the initial weights)", kept[-1]: " (the end)"}
+    near = [f"{known}{said.get(known, '')}" for known in sorted(kept, key=lambda known: abs(known - step))]
+    shown = ", ".join([*near[:_SHOWN], *(["..."] if len(near) > _SHOWN else [])])
+    return f"step {step} of run {run} was not kept; kept are, nearest first: {shown}"

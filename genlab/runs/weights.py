@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from genlab.errors import DamagedFileError, UserError
+from genlab.errors import DamagedFileError
 from genlab.models import shapes, views
-from genlab.runs.files import read_table
-from genlab.runs.tensor_files import load_tensors, read_meta, save_tensors
+from genlab.runs.files import read_table, write
 from genlab.spec import ModelConfig, RunSpec
 from genlab.training import RunState, fresh
 
-if TYPE_CHECKING:
-    from genlab.runs.store import Store
+# -- Tensors on disk: safetensors files (never pickle) with a checksum over all that they say
 
-__all__ = ["check_step", "read_weights", "record_of", "runs_of", "steps_kept", "write_kept", "write_weights"]
 
-_SHOWN = 8
-"""Steps that are named, at most, where one was asked for that is not there."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
+    """Write tensors, whole or not at all, with a SHA-256 over all that the file says.
+
+    Returns:
+        The name of the file: `{}` in the name of `path` becomes the start of that SHA-256.
+    """
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    digest = _digest(kept, meta)
+    data = save(kept, {**meta, "sha256": digest})
+    name = path.name.replace("{}", digest[:16])
+    write(path.with_name(name), lambda file: file.write_bytes(data))
+    return name
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file. Raises `DamagedFileError` if a single bit is not as it was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            meta = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DamagedFileError(f"{path} is missing") from None
+        raise DamagedFileError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+    written = meta.pop("sha256", "")
+    if written != _digest(tensors, meta):
+        raise DamagedFileError(f"{path} is damaged: its checksum does not hold")
+    return tensors, meta
+
+
+def read_meta(path: Path) -> dict[str, str]:
+    """Metadata of a file alone, unchecked; {} if the file is not there or says none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return {}
+
+
+def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(meta), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_weights(store: Path, stack: str, states: Sequence[RunState], record: Mapping[str, Any]) -> str:
@@ -73,31 +117,19 @@ def _write(
     return save_tensors(folder / f"{stem}-{{}}.safetensors", named, {"run_ids": json.dumps(run_ids), **(more or {})})
 
 
-def read_weights(store: Store, run_ids: Sequence[str], step: int | None) -> Tensor:
-    """Weights of committed runs of one shape, float[run, params]: see `Store.weights`."""
-    if step is not None:
-        check_step(store, run_ids, step)
-    if step == 0:
-        return torch.stack([state.weights for state in fresh([store.spec(run) for run in run_ids])])
-    return _read({run: _file(store, run, step) for run in run_ids}, store.spec(run_ids[0]).model)
+def initial_weights(specs: Sequence[RunSpec]) -> Tensor:
+    """Weights before the first step, float[run, params], of runs of one shape."""
+    return torch.stack([state.weights for state in fresh(specs)])
 
 
-def check_step(store: Store, run_ids: Sequence[str], step: int) -> None:
-    """Raises `UserError` if a run has not kept a step."""
-    for run in run_ids:
-        if step not in (kept := store.steps(run)):
-            raise UserError(not_kept(run, step, kept))
+def read_weights(files: Mapping[str, Path], cfg: ModelConfig) -> Tensor:
+    """Weights of runs of one shape, float[run, params], by run_id: the file that holds each.
 
+    Each run is read from its own file: one that holds it at another step too must not be used for it.
 
-def _file(store: Store, run: str, step: int | None) -> Path:
-    entry = store.entry(run)
-    if step is None or step == entry["step"]:
-        return store.path / "weights" / entry["weights"]
-    return store.path / "steps" / store.index.kept(run)[step]
-
-
-def _read(files: Mapping[str, Path], cfg: ModelConfig) -> Tensor:
-    """Each run from its own file: one that holds it at another step too must not speak for it."""
+    Raises:
+        DamagedFileError: a file is missing, or not as it was written.
+    """
     rows: dict[str, Tensor] = {}
     for file in dict.fromkeys(files.values()):
         tensors, meta = load_tensors(file)
@@ -107,13 +139,52 @@ def _read(files: Mapping[str, Path], cfg: ModelConfig) -> Tensor:
     return torch.stack([rows[run] for run in files])
 
 
-def not_kept(run: str, step: int, kept: Sequence[int]) -> str:
-    """What to tell whoever asks for a step of which there are no weights.
+# -- Checkpoints: where runs that have not ended stand
 
-    >>> print(not_kept("ab12", 120, [0, 100, 200, 500]))
-    step 120 of run ab12 was not kept; kept are, nearest first: 100, 200, 0 (the initial weights), 500 (the end)
-    """
-    said = {kept[0]: " (the initial weights)", kept[-1]: " (the end)"}
-    near = [f"{known}{said.get(known, '')}" for known in sorted(kept, key=lambda known: abs(known - step))]
-    shown = ", ".join([*near[:_SHOWN], *(["..."] if len(near) > _SHOWN else [])])
-    return f"step {step} of run {run} was not kept; kept are, nearest first: {shown}"
+_TENSORS = ("weights", "exp_avg", "exp_avg_sq")
+_NUMBERS = ("step", "status", "history", "loss_sum", "trace", "norm_sum", "norm_max")
+_NAN = float("nan")
+
+
+def save_checkpoint(path: Path, states: Sequence[RunState]) -> None:
+    """Keep where the runs of a stack stand, in place of what was kept before."""
+    tensors = {name: torch.stack([getattr(s, name) for s in states]) for name in _TENSORS}
+    if any(s.average is not None for s in states):  # those that ended before the last steps have none, and need none
+        tensors["average"] = torch.stack([s.weights if s.average is None else s.average for s in states])
+    for step in steps_kept(states):
+        tensors[f"kept.{step}"] = torch.stack([s.kept[step] for s in states if step in s.kept])
+    runs = [
+        {"run_id": s.spec.run_id, "kept": sorted(s.kept), **{name: getattr(s, name) for name in _NUMBERS}}
+        for s in states
+    ]
+    save_tensors(path, tensors, {"runs": json.dumps(runs)})
+
+
+def load_checkpoints(files: Iterable[Path], specs: Sequence[RunSpec]) -> dict[str, RunState]:
+    """run_id -> the furthest state that some files hold of it."""
+    wanted = {spec.run_id: spec for spec in specs}
+    found: dict[str, RunState] = {}
+    for file in files:
+        about = json.loads(read_meta(file).get("runs", "[]"))
+        if not any(run["run_id"] in wanted for run in about):
+            continue
+        tensors, meta = load_tensors(file)
+        runs = json.loads(meta["runs"])
+        for i, run in enumerate(runs):
+            spec = wanted.get(run["run_id"])
+            if spec is not None and not (spec.run_id in found and found[spec.run_id].step >= run["step"]):
+                found[spec.run_id] = _state(spec, runs, i, tensors)
+    return found
+
+
+def _state(spec: RunSpec, runs: Sequence[Mapping[str, Any]], i: int, tensors: Mapping[str, Tensor]) -> RunState:
+    """The state of the i-th run of a checkpoint. One written before gradients were looked at knows no norms."""
+    about = {"norm_sum": _NAN, "norm_max": _NAN, **{n: runs[i][n] for n in _NUMBERS if n in runs[i]}}
+    kept = {
+        step: tensors[f"kept.{step}"][sum(step in run["kept"] for run in runs[:i])]
+        for step in runs[i].get("kept", ())
+    }
+    average = tensors["average"][i] if "average" in tensors else None
+    weights, exp_avg, exp_avg_sq = (tensors[name][i] for name in _TENSORS)
+    rest: dict[str, Any] = {**about, "average": average, "kept": kept}
+    return RunState(spec, weights=weights, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq, **rest)

@@ -7,27 +7,93 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from genlab.errors import UserError
-from genlab.models import parameters
-from genlab.runs.devices import cores
-from genlab.runs.environment import environment
-from genlab.runs.evaluating import evaluate_runs, missing_evals
-from genlab.runs.files import StoreWriteError
+from genlab.models import Model, count, model_of
+from genlab.runs.devices import cores, environment
+from genlab.runs.files import StoreWriteError, create_json, read_json, write_json
 from genlab.runs.leases import Lease, lease
 from genlab.runs.plan import Evals, eval_splits
 from genlab.runs.progress import Progress, Report
-from genlab.runs.store import Store, stack_id
-from genlab.spec import RunSpec, Split
-from genlab.tasks import make
-from genlab.training import RunState, Stack, fresh, train_stack
+from genlab.runs.store import Store, now, stack_id
+from genlab.spec import RunSpec, Split, canonical_json
+from genlab.tasks import Task, make
+from genlab.training import RunState, Stack, evaluate, fresh, stack_key, train_stack
+from genlab.training.loop import precision
 
-__all__ = ["Job", "Outcome", "attempt", "do", "is_complete"]
+# -- Evaluation of committed runs: what the store does not hold yet is made and appended
+
+_KEYS = ("run_id", "step", "split", "length", "n", "seed", "offsets")
+
+
+def evaluate_runs(
+    store: Store,
+    run_ids: Sequence[str],
+    splits: Sequence[Split],
+    device: torch.device,
+    report: Report,
+    again: bool = False,
+) -> bool:
+    """Evaluate committed runs of one shape, where the store does not hold the numbers yet (or `again`).
+
+    Returns:
+        Whether all was done; each length that is done is committed.
+    """
+    entries = [store.entry(run) for run in run_ids]
+    todo = [(s, n) for s in splits for n in s.lengths] if again else missing_evals(store, run_ids, splits)
+    if not todo:
+        return True
+    spec = store.spec(run_ids[0])
+    task = make(spec.task)
+    model = model_of(spec.model, store.weights(run_ids).to(device))
+    rows: list[dict[str, object]] = []
+    go_on = True
+    for done_now, (split, length) in enumerate(todo, start=1):
+        with precision(spec.train.dtype, device):
+            rows += _eval_rows(model, entries, split, task, length)
+        go_on = all(report(Progress(run, "evaluating", done_now, len(todo))) for run in run_ids)
+        if not go_on:
+            break
+    store.add_evals(rows)
+    return go_on
+
+
+def missing_evals(store: Store, run_ids: Sequence[str], splits: Sequence[Split]) -> list[tuple[Split, int]]:
+    """The (split, length) whose exact match the store does not hold for all of the runs."""
+    done = store.evaluations.table(run_ids, metric="exact_match").select(_KEYS).to_pydict()
+    keys = set(zip(*(done[name] for name in _KEYS), strict=True))
+    runs = [(run, store.entry(run)["step"]) for run in run_ids]
+    return [
+        (split, length)
+        for split in splits
+        for length in split.lengths
+        if any((*run, split.name, length, split.n, split.seed, split.offsets) not in keys for run in runs)
+    ]
+
+
+def _eval_rows(
+    model: Model, entries: Sequence[dict[str, object]], split: Split, task: Task, length: int
+) -> list[dict[str, object]]:
+    """One length of one split, as rows of the store: a row a run and metric."""
+    result = evaluate(model, task, split.at((length,), split.n, split.seed, split.offsets))[0]
+    at = now()
+    rows: list[dict[str, object]] = []
+    for i, entry in enumerate(entries):
+        shared = {"run_id": entry["run_id"], "step": entry["step"], "split": split.name, "length": length}
+        for metric, (values, n) in result.metrics.items():
+            row = {**shared, "metric": metric, "value": float(values[i]), "n": n}
+            row |= {"seed": split.seed, "offsets": split.offsets, "at": at}
+            if metric == "exact_match":
+                row |= {"correct": np.packbits(result.correct[i]).tobytes(), "answers": result.answers[i].tobytes()}
+            rows.append(row)
+    return rows
+
 
 _TRACE_EXAMPLES = 64
 """Examples a length in an evaluation while training."""
@@ -172,7 +238,7 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
         if not _is_out_of_memory(error):
             raise
         if len(states) == 1:
-            size = parameters.count(states[0].spec.model)
+            size = count(states[0].spec.model)
             raise UserError(f"one run of {size:,} parameters does not fit into the memory of {device}") from None
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -215,3 +281,38 @@ class _Watch:
 def _progress_of(spec: RunSpec, doing: str, step: int, history: list[dict[str, int | float]]) -> Progress:
     last = history[-1] if history else {"loss": float("nan"), "exact_match": float("nan")}
     return Progress(spec.run_id, doing, step, spec.train.steps, last["loss"], last["exact_match"])
+
+
+# -- Which runs are trained together, and how a grid said so the first time
+
+
+def alike(wanted: Iterable[tuple[RunSpec, Evals]]) -> list[tuple[list[RunSpec], Evals]]:
+    """Runs that can be one stack and are evaluated alike, together; in the order given."""
+    found: dict[tuple[str, Evals], list[RunSpec]] = {}
+    for spec, evals in wanted:
+        found.setdefault((canonical_json(stack_key(spec)), evals), []).append(spec)
+    return [(specs, evals) for (_, evals), specs in found.items()]
+
+
+def pack(wanted: Sequence[tuple[RunSpec, Evals]], size: int, **options: Any) -> list[Job]:
+    """Jobs of at most `size` runs each (`options`: fields of `Job`). The same runs always make the same jobs."""
+    return [
+        Job(specs[start : start + size], evals, **options)
+        for specs, evals in alike(wanted)
+        for start in range(0, len(specs), size)
+    ]
+
+
+def agreed(store: Store, group: str, chosen: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """How a group is trained: as its first driver chose, unless the user asks otherwise now.
+
+    What is chosen by measuring is kept with the group, so that a resume, and a second driver, do the same.
+    """
+    path = store.named.folder(group) / "how.json"
+    if create_json(path, {**chosen, **asked}):
+        return {**chosen, **asked}
+    kept = {**chosen, **read_json(path)}
+    if any(kept.get(name) != value for name, value in asked.items()):
+        kept |= asked
+        write_json(path, kept)
+    return kept

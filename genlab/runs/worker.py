@@ -18,8 +18,6 @@ from typing import Any, TextIO
 from genlab.errors import UserError
 from genlab.runs.progress import Progress
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Work until the input ends."""

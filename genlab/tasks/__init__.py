@@ -1,7 +1,8 @@
 """What a model is asked: vocabulary, examples, splits and the true answer. numpy only."""
 
-from genlab.tasks.base import Examples, Part, Task, Vocab, assemble, hint_names, split_map
+from genlab.tasks.base import Task, hint_names, split_map
 from genlab.tasks.check import ContractError, check_task
+from genlab.tasks.examples import Examples, Part, Vocab, assemble
 from genlab.tasks.registry import load_plugin, make, names, plugins, register, spec, task_class
 from genlab.tasks.splits import (
     FIT,

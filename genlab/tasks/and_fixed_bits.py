@@ -11,9 +11,8 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Split
-from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, split_map
-
-__all__ = ["AndFixedBits"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 
 class AndFixedBits(Task):

@@ -7,33 +7,18 @@ the two are written apart, and `genlab.tasks.check_task` holds them against each
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
 from genlab.errors import UserError, unknown
-from genlab.spec import Split
-from genlab.tasks.examples import END, PAD, SEP, Bools, Examples, Floats, Ints, Part, Vocab, assemble
-from genlab.tasks.family import Family
-
-__all__ = [
-    "END",
-    "PAD",
-    "SEP",
-    "Bools",
-    "Examples",
-    "Floats",
-    "Ints",
-    "Part",
-    "Task",
-    "Vocab",
-    "assemble",
-    "hint_names",
-    "split_map",
-]
+from genlab.spec import Frozen, Scalar, Split, TaskSpec, build
+from genlab.tasks.examples import Examples, Floats, Ints, Vocab
 
 
 def hint_names(count: int) -> tuple[str, ...]:
@@ -61,12 +46,68 @@ def split_map(*splits: Split) -> Mapping[str, Split]:
     return MappingProxyType({split.name: split for split in splits})
 
 
-class Task(Family):
+class Task(ABC):
     """A family of examples, built from a `TaskSpec`.
 
     A subclass gives the class fields and `symbols`, `width`, `draw`, `solve` and `chance`; it overrides the other
-    hooks of `Family` only where it differs. `genlab.tasks.check_task` states the contract as a check.
+    hooks only where it differs. `genlab.tasks.check_task` states the contract as a check.
     """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    family: ClassVar[str]
+    """Heading in the list of tasks."""
+    asks: ClassVar[str]
+    """One line: what the model is asked."""
+    source: ClassVar[str]
+    """The paper (and program) that the definition comes from."""
+    length_unit: ClassVar[str]
+    """What a length counts, in the plural: bits, digits, items."""
+    formats: ClassVar[Mapping[str, str]]
+    """Format name -> one line. The first is the default."""
+    splits: ClassVar[Mapping[str, Split]]
+    """Split name -> split. The first is `id`, the in-distribution test."""
+    language_class: ClassVar[str] = ""
+    """Where the task stands in the Chomsky hierarchy: regular, context-free, context-sensitive; empty if nowhere."""
+    train_split: ClassVar[str] = "id"
+    """The split that training draws from unless told (another one only where `id` is held out from training)."""
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Format (or '*') -> options of model and training that learn it within minutes on two cores."""
+    needs_gpu: ClassVar[bool] = False
+    """Whether three honest configurations of ten minutes on two cores did not learn it (docs/tasks.md has them)."""
+
+    id_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of position ids that the family gives (`ModelConfig.positions`), by `placed`."""
+
+    shown_length: ClassVar[int] = 8
+    """The length at which `lab show` shows examples unless told."""
+    every_length: ClassVar[bool] = False
+    """Whether each length up to the training length is evaluated, not only a few (every shot, where each trains)."""
+
+    class Params(Frozen):
+        """Parameters of the family beside its format; a subclass declares its own."""
+
+    def __init__(self, spec: TaskSpec):
+        """Raises `UserError` where the spec asks for what the family cannot make."""
+        if spec.format not in self.formats:
+            raise unknown(f"format of task {self.name!r}:", spec.format, self.formats)
+        if spec.version != self.version:
+            raise UserError(
+                f"task {self.name!r} is at version {self.version}, the spec asks for version {spec.version}: "
+                "its samples or scoring have changed since"
+            )
+        self.spec = spec
+        self.format = spec.format
+        self.max_len = spec.max_len
+        self.params = build(self.Params, spec.params)
+        self.vocab = Vocab(self.symbols())
+
+    @final
+    def read(self, examples: Examples, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Prompt and answer of one example as token strings, the end token left out."""
+        prompt = examples.tokens[row, : examples.prompt_len(row)]
+        answer = examples.targets[row, examples.scored[row]]
+        return self.vocab.decode(prompt), self.vocab.decode(answer[answer != Vocab.end])
 
     @property
     @final
@@ -190,3 +231,138 @@ class Task(Family):
         """The names of the rules that give this answer, joined by ` + `, or `none`."""
         given = tuple(answer)
         return " + ".join(name for name, said in self.rules(prompt).items() if said == given) or "none"
+
+    # -- what a family gives -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def symbols(self) -> Sequence[str]:
+        """The task's own token strings, in order. Raises `UserError` if they cannot serve `max_len`."""
+
+    @abstractmethod
+    def width(self, length: int) -> int:
+        """Most tokens of `prompt answer <end>` at a length (so that a context can be sized)."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
+        """Draw one example for each of `lengths`; called by `sample`, which has checked the arguments."""
+
+    @abstractmethod
+    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
+        """The answer to a prompt (token strings, `>` included), without its end token: slow and obvious."""
+
+    @abstractmethod
+    def chance(self, length: int) -> float:
+        """Exact match of an answer drawn like the task's own answers on `id`, whatever the prompt."""
+
+    # -- what a family may override --------------------------------------------------------------------------
+
+    @classmethod
+    def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """All parameters of a new spec, those not given filled in (a vocabulary that fits `max_len`, for example).
+
+        Those that came `later` are left out at their defaults, so that a task that was there before keeps its spec;
+        where nothing is given, a new spec may take another value than they mean (`Params.planned`).
+        """
+        del format, max_len
+        filled = build(cls.Params, {**cls.Params.planned(), **params}).model_dump()
+        later = {name for name in cls.Params.later if filled[name] == cls.Params.model_fields[name].default}
+        return {name: value for name, value in filled.items() if name not in later}
+
+    def min_len(self, split: Split) -> int:
+        """The shortest length that a split can make."""
+        del split
+        return 1
+
+    def longest(self, split: Split) -> int:
+        """The longest length that a split can make, at most `max_len`."""
+        del split
+        return self.max_len
+
+    def makes(self, split: Split, length: int) -> bool:
+        """Whether a split has examples of this length, one between `min_len` and `longest` (only even ones, say)."""
+        del split, length
+        return True
+
+    def length_weights(self, split: Split, lengths: Ints) -> Floats:
+        """How often each of these lengths comes up where the lengths are the task's to draw, on any scale.
+
+        `lengths` are all those that the split makes in some range, rising. Uniform unless a family says otherwise.
+        """
+        del split
+        return np.ones(len(lengths))
+
+    def baseline(self, length: int) -> Mapping[str, float]:
+        """Exact match on `id` of shortcuts that do better than chance: name -> score."""
+        del length
+        return {}
+
+    def baseline_on(self, split: Split, length: int) -> Mapping[str, float]:
+        """`baseline` on any split; a family that knows no more has one for `id` alone."""
+        return self.baseline(length) if split.name == "id" else {}
+
+    def position_ids(self, kind: str, examples: Examples, width: int) -> Ints:
+        """Ids of a kind for the first `width` positions, int[n, width], 0 where a token has no place of its own.
+
+        They follow from the prompts alone, and go on where an answer might: never do they depend on the answer.
+        """
+        raise NotImplementedError(f"task {self.name!r} names {kind!r} in `id_kinds` and does not give them")
+
+    def id_reach(self, kind: str, length: int) -> int:
+        """The largest id of an example of this length."""
+        raise NotImplementedError(f"task {self.name!r} names {kind!r} in `id_kinds` and does not say how far they go")
+
+    def solve_example(self, examples: Examples, row: int) -> tuple[str, ...]:
+        """`solve` for one example, for families that need more than its prompt (real values, the answer's length)."""
+        return self.solve(self.read(examples, row)[0])
+
+    def accepts(self, prompt: Sequence[str], answer: Sequence[str]) -> bool:
+        """Whether an answer is right. Families with several right answers override this."""
+        return tuple(answer) == self.solve(prompt)
+
+    @property
+    def judges(self) -> Mapping[str, str]:
+        """Further scores of a freely decoded answer beside its exact match: metric name -> one line."""
+        return {}
+
+    def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
+        """The scores that `judges` names, for one answer as written (before its end token; maybe ill-formed)."""
+        del prompt, answer
+        return {}
+
+    def rules(self, prompt: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """What rules that fit the training examples answer to a prompt, the task's own among them: name -> answer."""
+        del prompt
+        return {}
+
+    def factors(self, examples: Examples) -> dict[str, Ints]:
+        """Properties of examples that results are also given by: name -> int[n] (longest carry chain)."""
+        del examples
+        return {}
+
+    def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
+        """How likely each token is at a random place of a prompt; empty where the family does not say.
+
+        `genlab.tasks.check_task` holds `sample` against it.
+        """
+        del split, length
+        return {}
+
+    @property
+    def d_values(self) -> int:
+        """Numbers at each position of a format with real-valued items (`Examples.values`); 0: tokens alone."""
+        return 0
+
+    def written(self, examples: Examples, row: int) -> tuple[str, str]:
+        """Prompt and answer of one example as a person reads them."""
+        prompt, answer = self.read(examples, row)
+        return " ".join(prompt), " ".join(answer)
+
+    def drawing(self, prompt: Sequence[str], answer: Sequence[str], length: int) -> str:
+        """One example drawn with characters; empty where the family has no drawing."""
+        del prompt, answer, length
+        return ""
+
+    def draw_figure(self, file: Path, prompt: Sequence[str], answer: Sequence[str], length: int) -> None:
+        """One example as a figure. Raises `UserError` where the family has none, or the file cannot be written."""
+        del prompt, answer, length
+        raise UserError(f"task {self.name!r} has no figure to draw to {str(file)!r}; mazes have one")

@@ -15,19 +15,18 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Split
-from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.bracketings import (
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.drawing import WORD_SPLITS, draw_words, present, word_shares
+from genlab.tasks.examples import Examples, Ints, Part, Vocab, assemble
+from genlab.tasks.expressions import (
     BRACKET_SPLITS,
     bracket_value,
     draw_bracketing,
     draw_published,
     published_counts,
 )
-from genlab.tasks.letters import WORD_SPLITS, draw_words, present, word_shares
 from genlab.tasks.modular_chain import draw_operands, operand_shares
 from genlab.tasks.words import arranged
-
-__all__ = ["CompareOccurrence", "SolveEquation", "StackManipulation"]
 
 _SOURCE = "Delétang et al. 2023, Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098"
 _SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)

@@ -13,10 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from genlab.spec import Split
-from genlab.tasks.base import Examples, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.letters import WORD_SPLITS, draw_words, present, word_shares
-
-__all__ = ["CycleNavigation", "EvenPairs"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.drawing import WORD_SPLITS, draw_words, present, word_shares
+from genlab.tasks.examples import Examples, Ints, Part, Vocab, assemble
 
 _SOURCE = "Delétang et al. 2023, Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098"
 _SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)

@@ -13,11 +13,9 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split
-from genlab.tasks.arrangements import arrangements, check_enough
-from genlab.tasks.base import Examples, Ints, Task, Vocab, split_map
-from genlab.tasks.echo import echoed
-
-__all__ = ["Copy"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.drawing import arrangements, check_enough, echoed
+from genlab.tasks.examples import Examples, Ints, Vocab
 
 
 class Copy(Task):

@@ -10,10 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from genlab.spec import Split
-from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 from genlab.tasks.words import is_nested, partners, redrawn, wrapped
-
-__all__ = ["PAIRS", "Dyck"]
 
 PAIRS = ("()", "[]", "{}", "⟨⟩", "«»", "‹›", "⟦⟧", "⌈⌉")
 """The brackets of each type."""

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from genlab.spec import Split
-from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
+from genlab.tasks.base import Task, split_map
 from genlab.tasks.dyck import PAIRS
+from genlab.tasks.examples import Bools, Examples, Floats, Ints, Part, Vocab, assemble
 from genlab.tasks.words import redrawn, running, small_ints
-
-__all__ = ["DyckNext"]
 
 _NONE = Vocab.first
 Depths = NDArray[np.int8]

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from genlab.errors import unknown
 
-__all__ = ["END", "PAD", "SEP", "Bools", "Examples", "Floats", "Ints", "Part", "Vocab", "assemble"]
-
 PAD, END, SEP = "<pad>", "<end>", ">"
 
 Ints = NDArray[np.int64]

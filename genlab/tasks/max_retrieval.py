@@ -12,10 +12,9 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split
-from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
-from genlab.tasks.weighted import expected_mode
-
-__all__ = ["MaxRetrieval"]
+from genlab.tasks.base import Task, hint_names, split_map
+from genlab.tasks.drawing import expected_mode
+from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 _ITEM = "*"
 _CLOSE = 0.99

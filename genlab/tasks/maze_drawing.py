@@ -9,8 +9,6 @@ from pathlib import Path
 from genlab.errors import UserError
 from genlab.tasks.maze_text import Cell, Puzzle, read_path, read_puzzle
 
-__all__ = ["draw_png", "draw_text"]
-
 _CORNERS = " ╵╶└╷│┌├╴┘─┴┐┤┬┼"
 """Signs of a corner by the walls that meet there: up 1, right 2, down 4, left 8."""
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["MOVES", "Cell", "Puzzle", "is_walk", "read_path", "read_puzzle", "shortest_path", "spelled", "write_path"]
-
 Cell = tuple[int, int]
 """Row and column, from the upper left."""
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from genlab.tasks.base import Bools, Examples, Ints, Part, Vocab, assemble
-from genlab.tasks.maze_grid import passages
-from genlab.tasks.maze_making import Mazes
+from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
+from genlab.tasks.maze_making import Mazes, passages
 from genlab.tasks.maze_text import MOVES, spelled
-
-__all__ = ["Spelling", "joined", "tokens_of", "width", "write"]
 
 _MARKS = tuple(f"<{part}_{end}>" for part in ("ADJLIST", "ORIGIN", "TARGET") for end in ("START", "END"))
 _PATH, _DOOR, _STOP = "<PATH_START>", "<-->", ";"

@@ -12,15 +12,12 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split
-from genlab.tasks.base import Examples, Ints, Task, split_map
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.examples import Examples, Ints
 from genlab.tasks.maze_drawing import draw_png, draw_text
-from genlab.tasks.maze_grid import shared_answers
-from genlab.tasks.maze_making import Generator, Mazes, Recipe, library_version, stacked
-from genlab.tasks.maze_pool import BLOCK, block
+from genlab.tasks.maze_making import BLOCK, Generator, Mazes, Recipe, block, library_version, shared_answers, stacked
 from genlab.tasks.maze_text import is_walk, read_path, read_puzzle, shortest_path, write_path
 from genlab.tasks.maze_writing import Spelling, joined, tokens_of, width, write
-
-__all__ = ["Maze"]
 
 
 class Maze(Task):

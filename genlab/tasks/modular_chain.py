@@ -12,9 +12,8 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split, build
-from genlab.tasks.base import Bools, Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
-
-__all__ = ["OPERAND_SPLITS", "ModularChain", "draw_operands", "operand_shares", "result_table"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.examples import Bools, Examples, Floats, Ints, Part, Vocab, assemble
 
 OPERAND_SPLITS = (
     Split(name="id", about="operands and operators are uniform", shift={"p_zero": "uniform"}),

@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from genlab.spec import Split
-from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
-from genlab.tasks.hints import hinted, window_shares, window_starts
-
-__all__ = ["Parity"]
+from genlab.tasks.base import Task, hint_names, split_map
+from genlab.tasks.drawing import hinted, window_shares, window_starts
+from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 
 class Parity(Task):

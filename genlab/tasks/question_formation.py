@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from genlab.spec import Scalar, Split
-from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.sentence_parser import Parser
-from genlab.tasks.sentences import AUX, Choice, Grammar, Sentences
-
-__all__ = ["QuestionFormation"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.examples import Examples, Floats, Ints, Part, Vocab, assemble
+from genlab.tasks.sentences import AUX, Choice, Grammar, Parser, Sentences
 
 _STOP, _ASK, _DECL, _QUEST = range(Vocab.first, Vocab.first + 4)
 _WORDS = _QUEST + 1

@@ -11,12 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from genlab.spec import Scalar, Split
-from genlab.tasks.arrangements import arrangements, check_enough
-from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, hint_names, split_map
-from genlab.tasks.places import apart
-from genlab.tasks.weighted import expected_mode, zipf
-
-__all__ = ["AssociativeRecall", "Needle"]
+from genlab.tasks.base import Task, hint_names, split_map
+from genlab.tasks.drawing import apart, arrangements, check_enough, expected_mode, zipf
+from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 _ASK = "?"
 

@@ -14,16 +14,14 @@ from genlab.errors import UserError, unknown
 from genlab.spec import Scalar, TaskSpec
 from genlab.tasks.base import Task
 
-__all__ = ["load_plugin", "make", "names", "plugins", "register", "spec", "task_class"]
-
 _BUILT_IN = MappingProxyType(
     {
         "addition": "genlab.tasks.addition:Addition",
         "and-fixed-bits": "genlab.tasks.and_fixed_bits:AndFixedBits",
         "associative-recall": "genlab.tasks.recall:AssociativeRecall",
-        "binary-multiplication": "genlab.tasks.chomsky_arithmetic:BinaryMultiplication",
+        "binary-multiplication": "genlab.tasks.chomsky_context_sensitive:BinaryMultiplication",
         "brackets": "genlab.tasks.brackets:Brackets",
-        "bucket-sort": "genlab.tasks.chomsky_orders:BucketSort",
+        "bucket-sort": "genlab.tasks.chomsky_context_sensitive:BucketSort",
         "compare-occurrence": "genlab.tasks.chomsky_context_free:CompareOccurrence",
         "copy": "genlab.tasks.copy:Copy",
         "count": "genlab.tasks.counting:Count",
@@ -39,18 +37,18 @@ _BUILT_IN = MappingProxyType(
         "missing-duplicate": "genlab.tasks.chomsky_duplicates:MissingDuplicate",
         "mode": "genlab.tasks.counting:Mode",
         "modular": "genlab.tasks.modular:Modular",
-        "modular-brackets": "genlab.tasks.modular_brackets:ModularBrackets",
+        "modular-brackets": "genlab.tasks.expressions:ModularBrackets",
         "modular-chain": "genlab.tasks.modular_chain:ModularChain",
         "modular-icl": "genlab.tasks.modular_icl:ModularIcl",
         "needle": "genlab.tasks.recall:Needle",
-        "odds-first": "genlab.tasks.chomsky_orders:OddsFirst",
+        "odds-first": "genlab.tasks.chomsky_context_sensitive:OddsFirst",
         "parity": "genlab.tasks.parity:Parity",
         "question-formation": "genlab.tasks.question_formation:QuestionFormation",
         "repeats": "genlab.tasks.repeats:Repeats",
         "reverse": "genlab.tasks.reverse:Reverse",
         "solve-equation": "genlab.tasks.chomsky_context_free:SolveEquation",
         "sort": "genlab.tasks.sort:Sort",
-        "square-root": "genlab.tasks.chomsky_arithmetic:SquareRoot",
+        "square-root": "genlab.tasks.chomsky_context_sensitive:SquareRoot",
         "stack-manipulation": "genlab.tasks.chomsky_context_free:StackManipulation",
         "tense-reinflection": "genlab.tasks.tense_reinflection:TenseReinflection",
     }

@@ -12,11 +12,9 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Split
-from genlab.tasks.base import Bools, Examples, Floats, Ints, Task, Vocab, split_map
-from genlab.tasks.places import apart
-from genlab.tasks.weighted import Weighted, zipf
-
-__all__ = ["Repeats"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.drawing import Weighted, apart, zipf
+from genlab.tasks.examples import Bools, Examples, Floats, Ints, Vocab
 
 _SEEN = 4
 """Tokens of the last copy that belong to the prompt."""

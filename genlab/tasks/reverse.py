@@ -12,11 +12,9 @@ from pydantic import Field
 
 from genlab.errors import UserError
 from genlab.spec import Scalar, Split, build
-from genlab.tasks.arrangements import arrangements
-from genlab.tasks.base import Examples, Floats, Ints, Task, hint_names, split_map
-from genlab.tasks.echo import echoed
-
-__all__ = ["Reverse"]
+from genlab.tasks.base import Task, hint_names, split_map
+from genlab.tasks.drawing import arrangements, echoed
+from genlab.tasks.examples import Examples, Floats, Ints
 
 
 class Reverse(Task):

@@ -11,11 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from genlab.spec import Scalar, Split
-from genlab.tasks.arrangements import arrangements, check_enough
-from genlab.tasks.base import Bools, Examples, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.hints import window_shares
-
-__all__ = ["Sort"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.drawing import arrangements, check_enough, window_shares
+from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 _SLACK = 1.5
 """Values in a narrow window, for each item."""

@@ -16,20 +16,8 @@ from typing import Any
 import numpy as np
 
 from genlab.spec import Split, TrainConfig
-from genlab.tasks.base import Bools, Floats, Ints, Task
-
-__all__ = [
-    "FIT",
-    "TrainingLaw",
-    "fitted",
-    "in_distribution",
-    "lengths_in_words",
-    "mean_over_lengths",
-    "place_in_words",
-    "split_in_words",
-    "spread",
-    "training_law",
-]
+from genlab.tasks.base import Task
+from genlab.tasks.examples import Bools, Floats, Ints
 
 FIT = 0.99
 """Exact match in distribution from which a run counts as having learned its task."""

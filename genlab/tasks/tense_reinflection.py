@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from genlab.spec import Scalar, Split
-from genlab.tasks.base import Examples, Floats, Ints, Part, Task, Vocab, assemble, split_map
-from genlab.tasks.sentence_parser import Parser
-from genlab.tasks.sentences import NOUN, VI, VT, Choice, Grammar
-
-__all__ = ["TenseReinflection"]
+from genlab.tasks.base import Task, split_map
+from genlab.tasks.examples import Examples, Floats, Ints, Part, Vocab, assemble
+from genlab.tasks.sentences import NOUN, VI, VT, Choice, Grammar, Parser
 
 _STOP, _PAST, _PRESENT = range(Vocab.first, Vocab.first + 3)
 _WORDS = _PRESENT + 1

@@ -13,25 +13,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from genlab.tasks.base import Bools, Ints
+from genlab.tasks.examples import Bools, Ints
 
 _N = TypeVar("_N", bound=np.generic)
-
-__all__ = [
-    "arranged",
-    "different",
-    "equal_counts",
-    "heights",
-    "independent",
-    "is_nested",
-    "nested",
-    "partners",
-    "redrawn",
-    "running",
-    "small_ints",
-    "unequal",
-    "wrapped",
-]
 
 
 def small_ints(largest: int) -> type[np.signedinteger]:

@@ -21,11 +21,7 @@ import numpy as np
 
 from genlab.spec import RunSpec
 from genlab.tasks import Task, load_plugin, make, plugins
-from genlab.training.batches import Stream, stack_examples
-from genlab.training.places import Arrays, arranged, packed
-from genlab.training.placing import widest
-
-__all__ = ["Batches", "makers_needed"]
+from genlab.training.batches import Arrays, Stream, arranged, packed, stack_examples, widest
 
 _TIMED = 4
 """Batches that are made here, and timed, before others are asked to help."""

@@ -7,18 +7,99 @@ stack, its order, the device, the number of workers, or a resume.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from genlab.errors import UserError
+from genlab.models.stacked import Packing
 from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import Examples, Task
-from genlab.tasks.base import Ints, Vocab
-from genlab.training.placing import positions_of, widest, widths
+from genlab.tasks.examples import Ints, Vocab
 
-__all__ = ["Stream", "batch_lengths", "eval_offsets", "join_examples", "stack_examples", "widest", "widths"]
+# -- Where examples stand: the positions that a model is given with its tokens, in training and in evaluation
+#
+# Most models are told the position of an example's first token (an offset, for learned positions). Where positions
+# are the task's own ids, or random ones, they are told that of every token. An example's placement follows from its
+# own length, its row, a seed and the configuration: never from the answer, from the other examples of the batch, or
+# from what the batch is padded to.
+
+
+def widths(task: Task, lengths: Ints) -> Ints:
+    """Positions that an input of each of these lengths may take, whatever is drawn: int[n]."""
+    return _by_length(lengths, lambda length: task.width(length) - 1)
+
+
+def widest(task: Task, lengths: Ints) -> int:
+    """Positions that inputs of these lengths may take, whatever is drawn: alike for all runs of a stack."""
+    return int(widths(task, lengths).max())
+
+
+def positions_of(task: Task, batch: Examples, seed: list[int], cfg: ModelConfig) -> Ints:
+    """Position of each example's first token, int[batch], or of all tokens that there may be, int[batch, pos].
+
+    With `cfg.offsets` at `random` an offset is uniform over what the context leaves beside the widest example of the
+    same length; the task's ids are moved alike, as far as those of its longest examples go (an id of 0 stays). At
+    `zero` nothing is moved. Random positions (Ruoss et al. 2023, arXiv 2305.16843) are as many of `random_positions`
+    ones as the example has, drawn without replacement for each example, in order.
+
+    Args:
+        seed: row i of any batch with this seed stands at the same place, given its length.
+        cfg: the model's configuration.
+    """
+    rng, own = np.random.default_rng(seed), widths(task, batch.lengths)
+    law = cfg.offsets
+    if law == "batch":  # every row gets the room of the widest one
+        own = np.full(len(batch), own.max())
+    if not cfg.needs_ids:
+        return np.zeros(len(batch), np.int64) if law == "zero" else _shifts(rng, task.n_ctx - own, law)
+    kind, width = cfg.given_positions, int(own.max())
+    ids = _own(task, batch, kind, width) if kind else np.broadcast_to(np.arange(width), (len(batch), width))
+    reach = _by_length(batch.lengths, lambda length: task.id_reach(kind, length)) if kind else own - 1
+    if law == "batch":
+        reach = np.full(len(batch), reach.max())
+    ids = np.minimum(ids, reach[:, None])  # what lies beyond an example's own tokens is padding
+    if cfg.random_positions:
+        return _spread(rng, ids, reach, cfg.random_positions, fixed=bool(kind))
+    if law == "zero":
+        return ids
+    return ids + (ids > 0) * _shifts(rng, task.id_reach(kind, task.max_len) - reach, law)[:, None]
+
+
+def _by_length(lengths: Ints, of: Callable[[int], int]) -> Ints:
+    """A function of an example's length, for each of `lengths`, called once a distinct one."""
+    distinct, place = np.unique(lengths, return_inverse=True)
+    return np.array([of(int(length)) for length in distinct], dtype=np.int64)[place]
+
+
+def _shifts(rng: np.random.Generator, room: Ints, law: str) -> Ints:
+    """A shift from 0 to `room`, both included, for each row: int[n]. One number of `rng` serves each row."""
+    if law == "batch":  # bit for bit what runs of this law were given
+        return rng.integers(0, int(room[0]) + 1, size=len(room))
+    return np.floor(rng.random(len(room)) * (room + 1)).astype(np.int64)
+
+
+def _own(task: Task, batch: Examples, kind: str, width: int) -> Ints:
+    given = task.placed(batch, kind, width).position_ids
+    assert given is not None
+    return given
+
+
+def _spread(rng: np.random.Generator, ids: Ints, reach: Ints, places: int, fixed: bool) -> Ints:
+    """Each row's ids 0 to its reach as that many random places, in order; with `fixed`, an id of 0 stays at 0."""
+    order = np.argsort(rng.random((len(ids), places - fixed)), axis=1)
+    rank = np.argsort(order, axis=1)
+    taken = rank < (reach + 1 - fixed)[:, None]
+    drawn = np.argsort(~taken, axis=1, kind="stable") + fixed  # the places that a row takes first, rising
+    if fixed:
+        drawn = np.pad(drawn, ((0, 0), (1, 0)))
+    return np.take_along_axis(drawn, ids, axis=1)
+
 
 _LENGTHS, _CONTENTS, _POOL, _PASS, _OFFSETS, _EVAL_OFFSETS, _ORDER, _NOISE = 1, 2, 3, 4, 5, 6, 9, 10
 _MIX_LENGTHS, _MIX_CONTENTS = 11, 12
@@ -186,3 +267,98 @@ def stack_examples(batches: list[Examples], width: int = 0) -> Examples:
         trained=joined(trained, False),
         values=joined(values, 0) if values else None,
     )
+
+
+# -- A stacked batch with the places that its loss is taken at: as arrays, and on a device
+
+Arrays = dict[str, np.ndarray]
+"""The fields of `Places` as numpy arrays: what can be made ahead, in another process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A batch on the device, with the places that the loss is taken at.
+
+    Attributes:
+        inputs: int[run, batch, pos] of tokens, or float[run, batch, pos, d_values] of real-valued items.
+        offsets: position of each example's first token, or of every token.
+        lengths: int[run, batch], each example's own length.
+        at: int[run, place], in batch * pos; runs with fewer places repeat their first at weight 0.
+        targets: int[run, place].
+        weights: float[run, place]; those of a run add up to 1.
+        since: the first position that any place stands at, or one before it.
+        packing: the tokens that are no padding, where there is much padding.
+    """
+
+    inputs: Int[Tensor, "run batch pos"] | Float[Tensor, "run batch pos d_values"]
+    offsets: Int[Tensor, "run batch"] | Int[Tensor, "run batch reach"]
+    lengths: Int[Tensor, "run batch"]
+    at: Int[Tensor, "run place"]
+    targets: Int[Tensor, "run place"]
+    weights: Float[Tensor, "run place"]
+    since: int
+    packing: Packing | None = None
+
+
+def arranged(batch: Examples, offsets: np.ndarray, loss: str, grain: int = 1) -> Arrays:
+    """A stacked batch `[run, batch, pos]` with the places of its loss.
+
+    Args:
+        loss: `scored`, or `all` for every token that is no pad.
+        grain: the number of places is rounded up, and the first position of any down, to a multiple of it: fewer
+            distinct shapes, the same loss.
+    """
+    assert batch.trained is not None, "stack_examples fills it"
+    taken = batch.targets != Vocab.pad if loss == "all" else batch.trained
+    mask = taken.reshape(len(taken), -1)
+    counts = mask.sum(axis=1)
+    at = np.tile(mask.argmax(axis=1)[:, None], -(-int(counts.max()) // grain) * grain)
+    filled = np.arange(at.shape[1]) < counts[:, None]
+    at[filled] = np.nonzero(mask)[1]
+    return {
+        "inputs": np.ascontiguousarray(batch.inputs),
+        "offsets": np.ascontiguousarray(offsets),
+        "lengths": np.ascontiguousarray(batch.lengths),
+        "at": at,
+        "targets": np.take_along_axis(batch.targets.reshape(len(mask), -1), at, axis=1),
+        "weights": filled / counts[:, None],
+        "since": np.array(int(taken.any(axis=(0, 1)).argmax()) // grain * grain),
+    }
+
+
+_WORTH = 0.87
+"""Batches of fewer tokens than this share of their places are packed: below it that pays (benchmarks/packing.py)."""
+
+
+def packed(batch: Examples, cfg: ModelConfig | None) -> Arrays:
+    """The fields of a `Packing` of a stacked batch, or nothing where it would save little.
+
+    A token that a model reads is any but the padding on the right. An LSTM, a model without blocks and one whose
+    loops grow with the length take no packed batch.
+    """
+    runs, rows, width = batch.tokens.shape
+    lens = width - (batch.tokens[..., ::-1] != Vocab.pad).argmax(axis=-1)
+    real = (np.arange(width) < lens[..., None]).reshape(runs, -1)
+    counts = real.sum(axis=1)
+    takes = cfg is not None and cfg.architecture == "transformer" and cfg.n_layers and not cfg.loop_growth
+    if not takes or batch.values is not None or counts.max() > _WORTH * rows * width:
+        return {}
+    places = np.tile(real.argmax(axis=1)[:, None], int(counts.max()))
+    places[np.arange(places.shape[1]) < counts[:, None]] = np.nonzero(real)[1]
+    return {"packed_places": places, "packed_rows": np.maximum(real.cumsum(axis=1) - 1, 0)}
+
+
+def moved(arrays: Arrays, like: Tensor) -> Places:
+    """On the device and in the precision of `like`."""
+
+    def there(name: str) -> Tensor:
+        tensor = torch.from_numpy(arrays[name])
+        if like.is_cuda:
+            tensor = tensor.pin_memory()  # so that the copy does not wait for what the device does
+        return tensor.to(like.device, non_blocking=True)
+
+    whole = {name: there(name) for name in ("inputs", "offsets", "lengths", "at", "targets")}
+    packing = None
+    if "packed_places" in arrays:
+        packing = Packing(there("packed_places"), there("packed_rows"), whole["lengths"].shape[1])
+    return Places(**whole, weights=there("weights").to(like.dtype), since=int(arrays["since"]), packing=packing)

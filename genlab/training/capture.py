@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from genlab.spec import RunSpec
-from genlab.training.places import Places
-
-__all__ = ["GRAIN", "Captured", "can_capture"]
+from genlab.training.batches import Places
 
 GRAIN = 8
 """Widths and numbers of places are rounded up to multiples of this where steps are captured: shapes recur."""

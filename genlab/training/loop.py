@@ -4,23 +4,148 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from genlab.models import model_of
+from genlab.models import Model, model_of
 from genlab.spec import RunSpec, Split
 from genlab.tasks import Task
 from genlab.training.ahead import Batches
+from genlab.training.batches import Places, moved
 from genlab.training.capture import GRAIN, Captured, can_capture
-from genlab.training.looks import check_law, check_of, looked_at
+from genlab.training.evaluate import check_law, check_of, looked_at
 from genlab.training.optimizer import Adam, learning_rate
-from genlab.training.places import Places, moved
 from genlab.training.state import RunState, Status, stack_key
-from genlab.training.step import dropout, losses_and_gradients, precision
-from genlab.training.sums import Sums
 
-__all__ = ["Stack", "train_stack"]
+# -- What is added up of each run between two measurements: its losses, and the norms of its gradients
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """A number a run, of the steps since the last measurement.
+
+    Attributes:
+        loss_sum: the losses, added up; NaN for good once the run has diverged, and then the norms say nothing.
+        norm_sum: the Euclidean norms of the gradient before clipping, added up.
+        norm_max: the largest of those norms.
+    """
+
+    loss_sum: Float[Tensor, " run"]
+    norm_sum: Float[Tensor, " run"]
+    norm_max: Float[Tensor, " run"]
+
+    @classmethod
+    def of(cls, states: Sequence[RunState], like: Tensor) -> Sums:
+        """Where runs stand, of the dtype and on the device of `like`."""
+        rows = [[getattr(state, field.name) for state in states] for field in fields(cls)]
+        return cls(*(torch.tensor(row, dtype=torch.float64).to(like) for row in rows))
+
+    def tensors(self) -> list[Tensor]:
+        """All of it, to be changed in place."""
+        return [self.loss_sum, self.norm_sum, self.norm_max]
+
+    def add(self, losses: Float[Tensor, " run"], norms: Float[Tensor, " run"], alive: Bool[Tensor, " run"]) -> None:
+        """Add a step. In place alone, and waits for nothing, so that it can be captured."""
+        self.loss_sum.add_(losses.masked_fill(~alive, _NAN))
+        self.norm_sum.add_(norms)
+        torch.maximum(self.norm_max, norms, out=self.norm_max)
+
+    def since(self, steps: int) -> list[dict[str, float]]:
+        """Of each run over so many steps: mean loss, mean and largest gradient norm. NaN where there were none."""
+        known = self.loss_sum.isfinite() & (steps > 0)
+        columns = (self.loss_sum / max(1, steps), self.norm_sum / max(1, steps), self.norm_max)
+        rows = zip(*(column.masked_fill(~known, _NAN).tolist() for column in columns), strict=True)
+        return [{"loss": loss, "grad_norm": norm, "grad_norm_max": largest} for loss, norm, largest in rows]
+
+    def clear(self) -> None:
+        """Begin anew, in place."""
+        for tensor in self.tensors():
+            tensor.zero_()
+
+    def run(self, i: int) -> dict[str, float]:
+        """Of one run, as a `RunState` has it."""
+        return {field.name: float(getattr(self, field.name)[i]) for field in fields(self)}
+
+    def of_runs(self, rows: Sequence[int]) -> Sums:
+        """Of these runs alone."""
+        return Sums(*(tensor[list(rows)] for tensor in self.tensors()))
+
+
+# -- One training step of a stack: forward, loss, gradients
+
+_DROPOUT = 8
+
+
+def losses_and_gradients(
+    model: Model, batch: Places, drop: Callable[[Tensor], Tensor] | None = None, decoupling: float = 0.0
+) -> tuple[Float[Tensor, " run"], Float[Tensor, "run params"]]:
+    """Mean loss of each run at its places, and its gradient, a row a run like the weights.
+
+    Args:
+        decoupling: the gradient is also that of `decoupling / 2` times the mean squared norm of the logits: spectral
+            decoupling (Pezeshki et al. 2020, arXiv 2011.09468). The loss that is given back is without it.
+    """
+    leaves = {name: view.detach().requires_grad_() for name, view in model.params.items()}
+    read = {"at": batch.at, "since": batch.since, "lengths": batch.lengths, "training": True}
+    if batch.packing is not None:
+        read["packing"] = batch.packing
+    logits = model.with_params(leaves)(batch.inputs, batch.offsets, drop=drop, **read)
+    each = F.cross_entropy(logits.flatten(0, 1).to(batch.weights.dtype), batch.targets.flatten(), reduction="none")
+    losses = (each.view_as(batch.weights) * batch.weights).sum(dim=1)
+    total = losses.sum()
+    if decoupling:
+        total = total + decoupling / 2 * (logits.to(losses.dtype).square().sum(-1) * batch.weights).sum()
+    gradients = torch.autograd.grad(total, list(leaves.values()))
+    return losses.detach(), torch.cat([g.flatten(1) for g in gradients], dim=1)
+
+
+def dropout(specs: Sequence[RunSpec], step: int, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """Dropout for a step, each run from its own generator, so that a mask does not depend on the stack."""
+    rate = specs[0].train.dropout
+    if not rate:
+        return None
+    seeds = [np.random.SeedSequence([_DROPOUT, s.train.init_seed, s.train.data_seed, step]) for s in specs]
+    generators = [torch.Generator(device).manual_seed(int(s.generate_state(1, np.uint64)[0] >> 1)) for s in seeds]
+
+    def drop(x: Float[Tensor, "run ..."]) -> Float[Tensor, "run ..."]:
+        kept = torch.stack([torch.rand(x.shape[1:], generator=g, device=device) >= rate for g in generators])
+        return x * kept / (1 - rate)
+
+    return drop
+
+
+def precision(dtype: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which matrix products run at `dtype`; it leaves torch's settings as it found them."""
+    if dtype == "bfloat16":
+        # A weight cast in one step must not be used in the next, which a captured step would do.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
+    return _tf32() if dtype == "tf32" else nullcontext()
+
+
+@contextmanager
+def _tf32():
+    matmul = torch.backends.cuda.matmul
+    newer = hasattr(matmul, "fp32_precision")  # torch 2.9: tells unset from off, which allow_tf32 does not put back
+    before = matmul.fp32_precision if newer else matmul.allow_tf32
+    if before in ("tf32", True):
+        yield
+        return
+    matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = False
+        if newer:
+            matmul.fp32_precision = before
+
 
 Watched = Callable[[RunSpec], Sequence[Split]]
 """The splits (lengths, n and seed filled in) of a run that are evaluated at every measurement, beside its check."""

@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from genlab.models.parameters import decay_mask
+from genlab.models.kinds import decay_mask
 from genlab.spec import ModelConfig, TrainConfig
-
-__all__ = ["Adam", "learning_rate"]
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:

@@ -12,8 +12,6 @@ from torch import Tensor
 from genlab.models import initial
 from genlab.spec import RunSpec
 
-__all__ = ["RunState", "Status", "fresh", "stack_key"]
-
 Status = Literal["training", "finished", "reached", "diverged"]
 """`reached`: stopped early by `until`; `diverged`: frozen when its loss was no longer finite."""
 

@@ -28,8 +28,8 @@ POPULATION = (
 @pytest.fixture(autouse=True)
 def _no_trees(monkeypatch: pytest.MonkeyPatch):
     """Trees are fitted in a test of their own."""
-    import genlab.forecast.forecaster as forecasting
     import genlab.forecast.judge as judging
+    import genlab.forecast.sealing as forecasting
 
     for module in (forecasting, judging):
         made = module.make_predictors

@@ -11,13 +11,12 @@ import pytest
 
 from genlab.errors import UserError
 from genlab.forecast import parse_target
-from genlab.forecast.conformal import PredictionIntervals, prediction_intervals
-from genlab.forecast.forecaster import Forecaster, save_forecaster
 from genlab.forecast.judge import judge
 from genlab.forecast.ledger import Ledger
+from genlab.forecast.predictions import PredictionIntervals, prediction_intervals
 from genlab.forecast.predictors import Predictor
 from genlab.forecast.roles import frame_of
-from genlab.forecast.sealing import lock, score_lock
+from genlab.forecast.sealing import Forecaster, lock, save_forecaster, score_lock
 from genlab.forecast.show import as_json, lines
 from genlab.forecast.splits import Fold, settings_of, twins_of
 from genlab.forecast.targets import Values
@@ -27,8 +26,8 @@ from genlab.runs.store import Store, now
 @pytest.fixture(autouse=True)
 def _no_trees(monkeypatch: pytest.MonkeyPatch):
     """Trees are fitted in a test of their own."""
-    import genlab.forecast.forecaster as forecasting
     import genlab.forecast.judge as judging
+    import genlab.forecast.sealing as forecasting
 
     for module in (forecasting, judging):
         of = module.make_predictors

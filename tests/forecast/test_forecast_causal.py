@@ -11,13 +11,13 @@ import genlab
 from genlab.errors import UserError
 from genlab.forecast import table
 from genlab.forecast.causal import Removal, removal_lines, remove_head
-from genlab.forecast.intervals import Interval
+from genlab.forecast.scores import Interval
 from genlab.forecast.targets import parse_target
 from genlab.models import model_of
-from genlab.runs.environment import environment
-from genlab.runs.evaluating import evaluate_runs
-from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.runs.devices import environment
+from genlab.runs.parts import SIGNAL_COLUMNS, Signals
 from genlab.runs.store import Store
+from genlab.runs.work import evaluate_runs
 from genlab.tasks import make
 from genlab.training import eval_examples, fresh
 

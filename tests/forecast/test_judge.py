@@ -9,10 +9,8 @@ from planted import Planted, draw
 
 from genlab.errors import UserError
 from genlab.forecast import parse_target
-from genlab.forecast.judge import judge
-from genlab.forecast.learning import learning_curve
-from genlab.forecast.sentences import claim, suspects
-from genlab.forecast.show import as_json, lines
+from genlab.forecast.judge import judge, learning_curve
+from genlab.forecast.show import as_json, claim, lines, suspects
 
 TARGET = parse_target("generalises>=0.5")
 QUICK = ("hyper-parameters", "baselines", "head alone", "baselines + head")

@@ -12,10 +12,9 @@ from planted import Planted, draw
 
 from genlab.errors import DamagedFileError, UserError
 from genlab.forecast import parse_target
-from genlab.forecast.forecaster import Forecaster, load_forecaster, save_forecaster
 from genlab.forecast.ledger import Ledger, check_not_fed_back, inputs_hash, seen_at
 from genlab.forecast.roles import columns, part
-from genlab.forecast.sealing import lock, score_lock, seal_plan
+from genlab.forecast.sealing import Forecaster, load_forecaster, lock, save_forecaster, score_lock, seal_plan
 from genlab.runs.store import Store, now
 
 TARGET = parse_target("exact_match@length=50>=0.5")
@@ -24,7 +23,7 @@ OUTCOME, PLACE = "exact_match@split=id,length=50", "split=id,length=50"
 
 @pytest.fixture(autouse=True)
 def _no_trees(monkeypatch: pytest.MonkeyPatch):
-    import genlab.forecast.forecaster as forecasting
+    import genlab.forecast.sealing as forecasting
 
     made = forecasting.make_predictors
     quick = ("baselines", "head alone", "leak alone", "baselines + head", "baselines + leak")

@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 from planted import Planted, draw
 
-from genlab.forecast.compare import Difference, difference
-from genlab.forecast.permutation import try_all
+from genlab.forecast.compare import Difference, difference, try_all
 from genlab.forecast.predictions import Predictions, predict
 from genlab.forecast.predictors import Predictor
 from genlab.forecast.scores import blocks_of

@@ -10,8 +10,7 @@ from planted import Planted, draw
 from genlab.forecast import parse_target
 from genlab.forecast.judge import judge
 from genlab.forecast.reliability import NOISE, reliability_of, reliability_words, split_half
-from genlab.forecast.sentences import claim
-from genlab.forecast.show import as_json, lines
+from genlab.forecast.show import as_json, claim, lines
 
 
 def halves(rng: np.random.Generator, runs: int, sd: float, settings: int = 1) -> tuple[np.ndarray, ...]:

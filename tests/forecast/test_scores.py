@@ -7,10 +7,18 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from genlab.forecast.compare import overall, per_setting
-from genlab.forecast.intervals import Interval, bootstrap_interval, setting_interval, sign_flip, twin_variance
-from genlab.forecast.permutation import try_all
-from genlab.forecast.scores import blocks_of, influence, mean_scores, ranking
+from genlab.forecast.compare import overall, per_setting, try_all
+from genlab.forecast.scores import (
+    Interval,
+    blocks_of,
+    bootstrap_interval,
+    influence,
+    mean_scores,
+    ranking,
+    setting_interval,
+    sign_flip,
+    twin_variance,
+)
 
 
 def blocks(kind, value, censored=None, setting=None, fold=None):

@@ -8,7 +8,7 @@ from small_models import relative_error, some_tokens
 from torch import Tensor, nn
 
 from genlab.models import LSTM, Past, count, initial, model_of
-from genlab.models.parameters import lstm_width
+from genlab.models.lstm import lstm_width
 from genlab.spec import ModelConfig
 
 CFG = ModelConfig(d_vocab=7, n_ctx=12, n_layers=2, d_model=6, n_heads=3, d_mlp=10, architecture="lstm")

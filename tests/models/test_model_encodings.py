@@ -11,8 +11,7 @@ from torch import Tensor
 from twin import twin_bias
 
 from genlab.models import Transformer
-from genlab.models.biases import T5
-from genlab.models.positions import Rotary
+from genlab.models.positions import T5, Rotary
 
 BIASES = ("alibi", "hard-alibi", "t5", "fire")
 

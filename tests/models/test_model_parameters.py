@@ -12,7 +12,7 @@ import torch
 from small_models import NORMALISATIONS, POSITIONS, config
 
 from genlab.models import count, initial, shapes, views
-from genlab.models.parameters import decay_mask
+from genlab.models.kinds import decay_mask
 
 
 def test_views_share_the_memory_of_the_flat_tensor_and_cover_it_once() -> None:

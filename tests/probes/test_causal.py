@@ -10,7 +10,7 @@ from hand_models import batch_of, blank, given_for, induction_pair, part, repeat
 from genlab.errors import UserError
 from genlab.probes import NotApplicable, ProbeInput, chosen
 from genlab.probes.patching import answer_log_prob, patch_heads, patch_residual, path_patch
-from genlab.probes.reading import values_of
+from genlab.probes.probing import values_of
 
 SYMBOLS, PERIOD = 8, 5
 

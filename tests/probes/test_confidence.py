@@ -10,9 +10,9 @@ from hand_models import batch_of, blank, given_for, shape
 import genlab
 from genlab.models import Transformer, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, probe_input
+from genlab.probes.families.confidence import MEASURES, aupr, auroc, autc, fpr95, risk_coverage
 from genlab.probes.input_scores import input_scores
-from genlab.probes.reading import values_of
-from genlab.probes.wrongness import MEASURES, aupr, auroc, autc, fpr95, risk_coverage
+from genlab.probes.probing import values_of
 
 
 def value(name: str, given: ProbeInput) -> np.ndarray:

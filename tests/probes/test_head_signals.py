@@ -25,7 +25,7 @@ from genlab.probes import NotApplicable, ProbeInput, chosen, hooked_input, probe
 from genlab.probes.families.induction import random_pairs
 from genlab.probes.inputs import Batch
 from genlab.probes.model import Stacked
-from genlab.probes.reading import values_of
+from genlab.probes.probing import values_of
 from genlab.spec import ModelConfig, RunSpec
 from genlab.tasks import Examples, make
 

@@ -21,8 +21,7 @@ from transformer_lens.config import TransformerLensConfig
 from transformer_lens.head_detector import detect_head
 from transformer_lens.model_bridge import TransformerBridge
 
-from genlab.models.bridge import from_bridge, to_bridge, why_not
-from genlab.models.hooked import as_hooked
+from genlab.models.lens import as_hooked, from_bridge, to_bridge, why_not
 
 
 def config(**given: Any) -> ModelConfig:

@@ -18,7 +18,7 @@ from genlab.probes import NotApplicable, ProbeInput, chosen, hooked_input, probe
 from genlab.probes.families.confidence import SCORES
 from genlab.probes.inputs import Batch, probe_batches
 from genlab.probes.model import Stacked
-from genlab.probes.reading import values_of
+from genlab.probes.probing import values_of
 from genlab.spec import ModelConfig
 
 Floats = NDArray[np.float64]

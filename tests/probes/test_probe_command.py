@@ -15,9 +15,9 @@ import genlab
 from genlab.errors import Interrupted
 from genlab.probes import all_signals, chosen, probe
 from genlab.runs import Store
-from genlab.runs.environment import environment
+from genlab.runs.devices import environment
 from genlab.runs.maintain import check_store, compact_store, delete_runs
-from genlab.runs.signals import Signals
+from genlab.runs.parts import Signals
 from genlab.training import fresh
 
 HEADS = ("previous_token", "start_token")

@@ -13,7 +13,8 @@ from scipy.stats import ks_2samp
 import genlab
 from genlab.errors import UserError
 from genlab.models import LSTM, Transformer, initial, model_of
-from genlab.probes import NotApplicable, ProbeInput, all_signals, local_learning, probe_batches, probe_input, read
+from genlab.probes import NotApplicable, ProbeInput, all_signals, probe_batches, probe_input, read
+from genlab.probes.families import learning_coefficient as local_learning
 from genlab.spec import RunSpec
 from genlab.tasks import make
 from genlab.training import Stream
@@ -177,7 +178,7 @@ def test_blocks_that_are_applied_twice_are_two_layers():
     spec = spec_of("sort", 4, 4, loops=2, n_layers=1, d_model=16, n_heads=2)
     given = probe_input([spec], Transformer(spec.model, initial(spec.model, [0])))
     from genlab.probes import chosen
-    from genlab.probes.reading import values_of
+    from genlab.probes.probing import values_of
 
     assert values_of(chosen(["previous_token"])[0], given)["previous_token"].shape == (1, 2, 2)
     assert values_of(chosen(["k_composition"])[0], given)["k_composition"].shape == (1, 2, 2)

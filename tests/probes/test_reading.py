@@ -14,13 +14,13 @@ import torch
 from hand_models import batch_of, blank, given_for, shape
 
 import genlab
-from genlab.forecast.signals import signal_parts, stored_signals
+from genlab.forecast.tables import signal_parts, stored_signals
 from genlab.models import Transformer, initial
 from genlab.probes import ProbeInput, all_signals, chosen, probe, probe_input, read
-from genlab.probes.reading import cross_fitted, values_of
+from genlab.probes.probing import cross_fitted, values_of
 from genlab.runs import Store
 from genlab.runs.files import write_table
-from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.runs.parts import SIGNAL_COLUMNS, Signals
 
 HEADS = 16
 

@@ -11,9 +11,8 @@ import genlab
 from genlab.models import Transformer, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, probe_batches, probe_input
 from genlab.probes.families.fourier import basis, key_frequencies
-from genlab.probes.families.representation import fitted
-from genlab.probes.latents import latents
-from genlab.probes.reading import values_of
+from genlab.probes.families.representation import fitted, latents
+from genlab.probes.probing import values_of
 from genlab.spec import RunSpec
 from genlab.tasks import make
 from genlab.tasks.base import hint_names

@@ -14,7 +14,7 @@ from genlab.models import Transformer, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, probe_input
 from genlab.probes.families.composition import random_alignments
 from genlab.probes.families.interventions import scaled
-from genlab.probes.reading import values_of
+from genlab.probes.probing import values_of
 
 
 def value(name: str, given: ProbeInput) -> np.ndarray:

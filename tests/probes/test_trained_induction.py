@@ -9,7 +9,7 @@ import torch
 import genlab
 from genlab.models import Transformer
 from genlab.probes import ProbeInput, chosen, probe_input
-from genlab.probes.reading import values_of
+from genlab.probes.probing import values_of
 from genlab.tasks import make
 from genlab.training import fresh, train_stack
 

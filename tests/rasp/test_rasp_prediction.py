@@ -11,13 +11,11 @@ import pandas as pd
 import pytest
 
 from genlab.errors import UserError
-from genlab.forecast.facts import rasp_facts
-from genlab.rasp.generating import draw_pairs
-from genlab.rasp.generating_kinds import KINDS
-from genlab.rasp.outcomes import KNOWN, misses, score
+from genlab.forecast.tables import rasp_facts
+from genlab.rasp.generating import KINDS, draw_pairs
 from genlab.rasp.plugin import pair_predictions, plugin_text
 from genlab.rasp.prediction import Prediction, predict_all, predict_task
-from genlab.rasp.sealing import changed_since, check_seal, fingerprint, seal, sealed
+from genlab.rasp.sealing import KNOWN, changed_since, check_seal, fingerprint, misses, score, seal, sealed
 from genlab.spec import ModelConfig
 from genlab.tasks import check_task, load_plugin, make, registry
 
@@ -68,7 +66,7 @@ class TestPrediction:
         assert parity.expects("fire") is False  # no program is legal: that holds whatever the positions
 
     def test_an_outcome_of_an_unjudged_encoding_is_no_miss(self, monkeypatch):
-        from genlab.rasp import outcomes
+        from genlab.rasp import sealing as outcomes
 
         monkeypatch.setattr(outcomes, "KNOWN", (outcomes.Outcome("copy", "unique", True, "x", "fire"),))
         assert score([predict_task("copy", "unique", make)]) == {"right": 0, "wrong": 0}

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from genlab.errors import UserError
-from genlab.rasp.checker import check, lengths_of, tokens_of
-from genlab.rasp.examine import examine
+from genlab.rasp.checker import check, examine, lengths_of, tokens_of
+from genlab.rasp.programs.failed import TRIED
 from genlab.rasp.programs.registry import OPEN, PROGRAMS, best, bind, entries
 from genlab.rasp.programs.shortcuts import FITS, SHORTCUTS
-from genlab.rasp.programs.tried import TRIED
 from genlab.rasp.reports import task_of
 from genlab.rasp.running import decode
 from genlab.rasp.tokens import END

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from genlab.cli import app
 from genlab.errors import UserError
 from genlab.rasp import prediction, reports
+from genlab.rasp.programs.failed import TRIED
 from genlab.rasp.programs.shortcuts import SHORTCUTS
-from genlab.rasp.programs.tried import TRIED
 from genlab.rasp.reports import list_programs, run_program, trace_program
 from genlab.rasp.sealing import sealed
 from genlab.rasp.tokens import SPECIALS, token_map, word_value

@@ -11,10 +11,10 @@ import pytest
 
 import genlab
 from genlab.errors import UserError
-from genlab.report.html_report import write_report
-from genlab.report.svg import Series, chart, pattern_image
+from genlab.report.html import write_report
+from genlab.report.page import Series, chart, pattern_image
 from genlab.runs import Evals, grid
-from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.runs.parts import SIGNAL_COLUMNS, Signals
 from genlab.runs.store import Store
 
 SECTIONS = ("trained", "lengths", "inside-outside", "signals", "forecast", "training", "runs", "attention")

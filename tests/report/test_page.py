@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from browser import Browser, find_browser
 
-from genlab.report.page import figure, page, table_of
-from genlab.report.svg import UNIT, Series, bars_of_intervals, chart
+from genlab.report.page import UNIT, Series, bars_of_intervals, chart, figure, page, table_of
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(

@@ -17,12 +17,12 @@ from genlab.models.normalisers import entmax15
 from genlab.probes.probing import probe
 from genlab.probes.signal import chosen
 from genlab.report.notebook import notebook_of
-from genlab.report.run_table import run_table, summary
+from genlab.report.tables import run_table, summary
 from genlab.report.train import outcome
 from genlab.runs import Store, grid
 from genlab.runs.diverged import set_aside
+from genlab.runs.parts import Signals
 from genlab.runs.plan import Evals
-from genlab.runs.signals import Signals
 
 SOFT, SPARSE = "softmax", ("entmax15", "scalable-entmax")
 SHARED: dict[str, Any] = {
@@ -103,7 +103,7 @@ def grid_file(folder: Path) -> Path:
 
 def test_the_grid_file_names_the_runs_of_the_store(store: Store, tmp_path: Path):
     from genlab.runs import read_grid
-    from genlab.runs.grids import wanted_runs
+    from genlab.runs.api import wanted_runs
 
     assert sorted(spec.run_id for spec, _ in wanted_runs(read_grid(grid_file(tmp_path)))) == sorted(store.find("g"))
 

@@ -18,11 +18,11 @@ from small_grids import times_committed
 import genlab
 from genlab.errors import FailedRuns, UserError
 from genlab.runs import Plan, Store, grid
+from genlab.runs.estimate import best_size
 from genlab.runs.failures import read_failures
 from genlab.runs.leases import lease
 from genlab.runs.maintain import check_store
 from genlab.runs.plan import Evals
-from genlab.runs.stack_size import best_size
 from genlab.runs.status import grid_status
 from genlab.tasks import load_plugin
 from genlab.training import Stack
@@ -100,7 +100,7 @@ def test_a_grid_goes_on_without_what_fails_and_says_so_everywhere(lab, plugin: P
 def test_worker_processes_raise_run_out_of_memory_and_are_killed(
     plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("genlab.runs.drive._DEATHS", 2)
+    monkeypatch.setattr("genlab.runs.execute._DEATHS", 2)
     made = plans("killed", "raises", "fine", "memory")
     heard: list[tuple[str, str]] = []
     with pytest.raises(FailedRuns, match="3 of 4 runs failed") as failed:

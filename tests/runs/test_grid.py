@@ -16,21 +16,19 @@ import genlab
 from genlab import runs as lab_runs
 from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.runs import Store, grid
-from genlab.runs.drive import drive
-from genlab.runs.execute import Ended
+from genlab.runs.api import wanted_runs
+from genlab.runs.estimate import _clock as clock_of
+from genlab.runs.estimate import best_size, seconds_a_step
+from genlab.runs.execute import Ended, drive
 from genlab.runs.failures import read_failures
 from genlab.runs.files import write_json
-from genlab.runs.grids import wanted_runs
 from genlab.runs.leases import lease
-from genlab.runs.leftovers import leftovers, tidy
+from genlab.runs.maintain import leftovers, tidy
 from genlab.runs.plan import Evals
-from genlab.runs.stack_size import _clock as clock_of
-from genlab.runs.stack_size import best_size, seconds_a_step
-from genlab.runs.stacks import agreed, pack
 from genlab.runs.status import grid_status
-from genlab.runs.work import Job, do
+from genlab.runs.work import Job, agreed, do, pack
 from genlab.training import Stack
-from genlab.training.places import Places
+from genlab.training.batches import Places
 
 CPU = torch.device("cpu")
 
@@ -251,8 +249,8 @@ def test_the_first_time_of_a_shape_is_no_part_of_a_step(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Stack, "advance", advance)
     monkeypatch.setattr(Stack, "batch", batch)
-    monkeypatch.setattr("genlab.runs.stack_size._ENOUGH", float("inf"))
-    monkeypatch.setattr("genlab.runs.stack_size._clock", lambda _device: lambda: now)
+    monkeypatch.setattr("genlab.runs.estimate._ENOUGH", float("inf"))
+    monkeypatch.setattr("genlab.runs.estimate._clock", lambda _device: lambda: now)
     specs = genlab.plan("sort", 8, 8, seeds=[0], steps=1000, d_model=16, n_heads=2, batch_size=8, n_layers=1).specs
     assert seconds_a_step(specs, CPU) == 2.0
     assert len(met) > 1

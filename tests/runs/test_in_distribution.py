@@ -16,17 +16,16 @@ import torch
 
 import genlab
 from genlab.forecast import parse_target, table
-from genlab.forecast.population import choose
+from genlab.forecast.judge import choose
 from genlab.forecast.roles import part
 from genlab.forecast.rules import in_and_out, rules_learned
 from genlab.forecast.targets import values_of
-from genlab.report.run_table import run_table, summary
+from genlab.report.tables import run_table, summary
 from genlab.report.train import outcome
 from genlab.runs import Evals
 from genlab.runs.plan import plan
 from genlab.runs.store import Store, now
-from genlab.spec import RunSpec
-from genlab.spec.values import canonical_json
+from genlab.spec import RunSpec, canonical_json
 from genlab.tasks import make
 from genlab.training import fresh, train_stack
 
@@ -272,7 +271,7 @@ def test_a_run_whose_task_is_gone_is_listed_with_even_weights(tmp_path: Path):
 
 
 def read_report(store: Store, grid: str, target: str | None, path: Path) -> str:
-    from genlab.report.html_report import write_report
+    from genlab.report.html import write_report
 
     write_report(store, grid, path, target, None, "random", False)
     return path.read_text()

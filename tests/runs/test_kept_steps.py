@@ -16,10 +16,9 @@ import genlab
 from genlab.errors import DamagedFileError, Interrupted, UserError
 from genlab.models import initial
 from genlab.runs import Plan, Store
+from genlab.runs.api import wanted_runs, without_steps
 from genlab.runs.files import read_json, read_table, write_json, write_table
-from genlab.runs.grids import wanted_runs, without_steps
-from genlab.runs.leftovers import leftovers
-from genlab.runs.maintain import check_store, compact_store, delete_runs
+from genlab.runs.maintain import check_store, compact_store, delete_runs, leftovers
 from genlab.runs.work import Job
 
 STEPS = (2, 5, 8)

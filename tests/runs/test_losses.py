@@ -24,13 +24,13 @@ from small_grids import lab, small_grid
 
 import genlab
 from genlab.errors import UserError
-from genlab.forecast.own_tables import read_table as read_own_table
-from genlab.runs import Plan, Store, grid, index, leftovers
+from genlab.forecast.roles import read_table as read_own_table
+from genlab.runs import Plan, Store, grid, index
+from genlab.runs import maintain as leftovers
 from genlab.runs.files import read_table
 from genlab.runs.leases import lease
-from genlab.runs.leftovers import tidy
-from genlab.runs.maintain import check_store, compact_store, delete_runs
-from genlab.runs.signals import SIGNAL_COLUMNS, Signals
+from genlab.runs.maintain import check_store, compact_store, delete_runs, tidy
+from genlab.runs.parts import SIGNAL_COLUMNS, Signals
 from genlab.spec import RunSpec
 
 RUNS = Path(genlab.__file__).parent / "runs"

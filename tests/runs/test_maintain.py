@@ -13,11 +13,11 @@ import torch
 
 import genlab
 from genlab.errors import UserError
-from genlab.report.run_table import filtered, run_table, summary
+from genlab.report.tables import filtered, run_table, summary
 from genlab.runs import Plan, Store
+from genlab.runs.files import host
 from genlab.runs.leases import lease
 from genlab.runs.maintain import check_store, compact_store, delete_runs
-from genlab.runs.processes import host
 
 
 def answers_of(store: Store) -> list[pd.DataFrame]:

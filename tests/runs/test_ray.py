@@ -13,7 +13,7 @@ from small_grids import small_grid, start, times_committed
 
 import genlab
 from genlab.runs import Store, grid
-from genlab.runs.grids import Options, wanted_runs
+from genlab.runs.api import Options, wanted_runs
 from genlab.runs.leases import active
 from genlab.runs.plan import Evals
 

@@ -15,7 +15,7 @@ from genlab.errors import DamagedFileError, UserError
 from genlab.models import initial
 from genlab.runs import Plan, Store
 from genlab.runs.store import stack_id
-from genlab.runs.tensor_files import load_tensors, save_tensors
+from genlab.runs.weights import load_tensors, save_tensors
 from genlab.training import RunState
 
 

@@ -6,7 +6,7 @@ import pytest
 from genlab.errors import UserError
 from genlab.spec import Split
 from genlab.tasks import Part, Vocab, assemble, hint_names, split_map
-from genlab.tasks.hints import hinted
+from genlab.tasks.drawing import hinted
 
 
 def test_a_vocabulary_encodes_what_it_decodes():

@@ -15,7 +15,7 @@ import genlab
 from genlab.errors import UserError
 from genlab.spec import Split, TaskSpec
 from genlab.tasks import make, words
-from genlab.tasks.bracket_pool import kept, nested_fraction, strings_held
+from genlab.tasks.brackets import kept, nested_fraction, strings_held
 
 REDRAWS = ("same-length", "any-length")
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.tasks import Vocab, make, words
-from genlab.tasks.bracket_pool import nested_fraction
+from genlab.tasks.brackets import nested_fraction
 
 BY_HAND = [
     # string, NESTED, EQUAL-COUNT, FIRST-SYMBOL

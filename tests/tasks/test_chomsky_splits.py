@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from genlab.tasks import make
-from genlab.tasks.letters import WORD_SPLITS, draw_words
+from genlab.tasks.drawing import WORD_SPLITS, draw_words
 
 WORDS = {split.name: split for split in WORD_SPLITS}
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from genlab.errors import DamagedFileError, UserError
-from genlab.tasks import make, maze_making, maze_pool
+from genlab.tasks import make, maze_making
+from genlab.tasks import maze_making as maze_pool
 from genlab.tasks.maze_making import Recipe, draw_mazes, library_version
 
 

@@ -11,8 +11,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.tasks import make
-from genlab.tasks.maze_grid import distances, open_sides, passages, shared_answers
-from genlab.tasks.maze_making import Mazes
+from genlab.tasks.maze_making import Mazes, distances, open_sides, passages, shared_answers
 from genlab.tasks.maze_text import is_walk, read_path, read_puzzle
 from genlab.tasks.maze_writing import width
 

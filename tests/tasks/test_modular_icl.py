@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 from genlab.errors import UserError
 from genlab.tasks import make
-from genlab.tasks.icl_solvers import copying, looking_up, ratio_matching, regression, simplest_solver
-from genlab.tasks.task_vectors import random_vectors, rectangular_vectors
+from genlab.tasks.modular_icl import (
+    copying,
+    looking_up,
+    random_vectors,
+    ratio_matching,
+    rectangular_vectors,
+    regression,
+    simplest_solver,
+)
 
 SMALL = {"p": 5, "tasks": 8, "train_fraction": 0.5}
 

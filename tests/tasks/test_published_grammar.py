@@ -14,7 +14,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.tasks import make, task_class
-from genlab.tasks.bracketings import bracket_value
+from genlab.tasks.expressions import bracket_value
 
 
 def twin(rng, length, modulus, signs):

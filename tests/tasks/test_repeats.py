@@ -10,8 +10,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.tasks import make
-from genlab.tasks.places import apart, distinct
-from genlab.tasks.weighted import Weighted, zipf
+from genlab.tasks.drawing import Weighted, apart, distinct, zipf
 
 
 def texts(task, split, lengths, seed=0):

@@ -10,7 +10,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.tasks import make
-from genlab.tasks.weighted import expected_mode
+from genlab.tasks.drawing import expected_mode
 
 
 def pairs_of(words):

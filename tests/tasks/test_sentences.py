@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genlab.tasks.sentence_parser import Parser
-from genlab.tasks.sentences import NOUN, Choice, Grammar, Template
+from genlab.tasks.sentences import NOUN, Choice, Grammar, Parser, Template
 
 GRAMMARS = (Grammar(auxiliaries=True), Grammar(auxiliaries=False))
 

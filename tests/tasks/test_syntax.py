@@ -11,8 +11,7 @@ from scipy import stats
 
 from genlab.errors import UserError
 from genlab.tasks import make
-from genlab.tasks.sentence_parser import Parser
-from genlab.tasks.sentences import AUX, NOUN, VI, VT, Grammar
+from genlab.tasks.sentences import AUX, NOUN, VI, VT, Grammar, Parser
 
 QUESTION, TENSE = "question-formation", "tense-reinflection"
 GRAMMARS = {QUESTION: Grammar(auxiliaries=True), TENSE: Grammar(auxiliaries=False)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from genlab.spec import ModelConfig, RunSpec, Split, TaskSpec, TrainConfig
 from genlab.tasks import Examples, Part, Task, Vocab, assemble, make, split_map
-from genlab.tasks.base import Ints
+from genlab.tasks.examples import Ints
 from genlab.training import Stream
 
 

@@ -16,10 +16,9 @@ from small_runs import first, parity, run, runs
 
 from genlab.training import Stack, Stream, fresh
 from genlab.training.ahead import Batches
-from genlab.training.batches import stack_examples
+from genlab.training.batches import Arrays, Places, arranged, moved, stack_examples
 from genlab.training.capture import GRAIN, Captured
-from genlab.training.places import Arrays, Places, arranged, moved
-from genlab.training.step import losses_and_gradients
+from genlab.training.loop import losses_and_gradients
 
 CPU = torch.device("cpu")
 TASK = parity("scratchpad")  # whose inputs of one length differ in width

@@ -10,9 +10,8 @@ from small_runs import run
 from genlab.models import Transformer
 from genlab.tasks import make
 from genlab.training import eval_examples, evaluate, fresh
-from genlab.training.answers import is_read, judged, rules_followed
 from genlab.training.batches import eval_offsets, widths
-from genlab.training.decode import greedy_answers
+from genlab.training.evaluate import greedy_answers, is_read, judged, rules_followed
 
 BRACKETS = [f"<start> {string} >".split() for string in ("( ( ) )", "( ) ) (", ") ) ( (", "( ( ) )")]
 

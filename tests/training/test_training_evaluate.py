@@ -15,7 +15,7 @@ from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import Examples, Task, Vocab, make
 from genlab.training import LengthResult, Stream, eval_examples, evaluate, fresh, train_stack
 from genlab.training.batches import eval_offsets, widths
-from genlab.training.decode import greedy, greedy_answers
+from genlab.training.evaluate import greedy, greedy_answers
 
 evaluate_module = sys.modules["genlab.training.evaluate"]  # its name in the package is the function's
 N = 60

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_runs import first, run, runs
 
-from genlab.runs.states import load_checkpoints, save_checkpoint
+from genlab.runs.weights import load_checkpoints, save_checkpoint
 from genlab.spec import TrainConfig
 from genlab.tasks import make
 from genlab.training import Stack, Stream, fresh, train_stack
@@ -64,7 +64,7 @@ def test_a_share_can_be_of_another_split_at_the_training_lengths():
 def test_spectral_decoupling_adds_the_gradient_of_half_the_squared_norm_of_the_logits():
     """The gradient with it, less that without, against finite differences of the penalty alone."""
     from genlab.models import Transformer
-    from genlab.training.step import losses_and_gradients
+    from genlab.training.loop import losses_and_gradients
 
     task = first()
     stack = Stack(task, fresh([run(task, dtype="float64")]), CPU)

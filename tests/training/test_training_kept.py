@@ -11,8 +11,7 @@ import pytest
 import torch
 from small_runs import first, run, runs
 
-from genlab.runs.states import load_checkpoints, save_checkpoint
-from genlab.runs.tensor_files import load_tensors, save_tensors
+from genlab.runs.weights import load_checkpoints, load_tensors, save_checkpoint, save_tensors
 from genlab.spec import RunSpec
 from genlab.training import RunState, Stack, fresh, train_stack
 from genlab.training import loop as loop_module

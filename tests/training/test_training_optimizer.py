@@ -11,7 +11,7 @@ from small_runs import first, run
 from torch import Tensor
 
 from genlab.models import count, views
-from genlab.models.parameters import decay_mask
+from genlab.models.kinds import decay_mask
 from genlab.spec import RunSpec, TrainConfig
 from genlab.training.optimizer import Adam, learning_rate
 

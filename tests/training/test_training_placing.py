@@ -15,11 +15,9 @@ from genlab.models import Transformer, initial, model_of
 from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import Examples, Task, Vocab, make, names, task_class
 from genlab.training import Stream, fresh, train_stack
-from genlab.training.batches import eval_offsets
-from genlab.training.decode import greedy
-from genlab.training.evaluate import eval_examples
-from genlab.training.placing import positions_of, widest
-from genlab.training.step import precision
+from genlab.training.batches import eval_offsets, positions_of, widest
+from genlab.training.evaluate import eval_examples, greedy
+from genlab.training.loop import precision
 
 CASES = [
     ("addition", "reversed-hints", "abacus"),

@@ -17,9 +17,8 @@ from genlab.models import Transformer
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, make
 from genlab.training import Stream, fresh
-from genlab.training.batches import stack_examples
-from genlab.training.places import Places, arranged, moved, packed
-from genlab.training.step import dropout, losses_and_gradients, precision
+from genlab.training.batches import Places, arranged, moved, packed, stack_examples
+from genlab.training.loop import dropout, losses_and_gradients, precision
 
 CPU = torch.device("cpu")
 

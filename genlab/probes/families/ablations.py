@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genlab.errors import NotApplicable
 from genlab.probes.families.interventions import exact_match
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,7 +228,7 @@ def path_patch_keys(given: ProbeInput) -> Tensor:
     import torch
 
     from genlab.probes.patching import path_patch
-    from genlab.probes.reading import cross_fitted
+    from genlab.probes.probing import cross_fitted
 
     if given.cfg.n_layers < 2:
         raise NotApplicable("a path is between heads of two layers; the model has fewer")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from genlab.errors import NotApplicable
 from genlab.probes.masses import per_head
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 from genlab.tasks import Vocab
 
 if TYPE_CHECKING:
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genlab.probes.inputs import Batch, ProbeInput, Seen
-    from genlab.tasks.sentence_parser import Parser
+    from genlab.tasks.sentences import Parser
 
 _SOURCE = "ours, after Li et al. 2025, arXiv 2507.06445; task of McCoy et al. 2020, arXiv 2001.03632"
 
 
 @cache
 def _parser() -> Parser:
-    from genlab.tasks.sentence_parser import Parser
-    from genlab.tasks.sentences import Grammar
+    from genlab.tasks.sentences import Grammar, Parser
 
     return Parser(Grammar(auxiliaries=True))
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genlab.probes.families.confidence import MEASURED, wrongness_of
+from genlab.probes.families.confidence import wrongness_of
+from genlab.probes.scores import MEASURED
 from genlab.probes.signal import signal
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def declare_measure(measure: str) -> None:
         f"wrong_by_blood_{measure}",
         per="run",
         about=f"is this answer wrong? {about}, for `blood` and `blood_last`",
-        formula="see genlab.probes.wrongness",
+        formula="see genlab.probes.families.confidence",
         unit=measure,
         low=0,
         high=1,

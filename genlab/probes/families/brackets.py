@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genlab.errors import NotApplicable
 from genlab.probes.masses import per_head
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 from genlab.tasks import Vocab
 
 if TYPE_CHECKING:

@@ -2,152 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from genlab.errors import NotApplicable
 from genlab.probes.families.interventions import exact_match
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.scores import MEASURED, SCORES
+from genlab.probes.signal import signal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from genlab.probes.input_scores import InputScores
     from genlab.probes.inputs import Batch, ProbeInput, Seen
-
-_ANY = float("inf")
-NEIGHBORS = 10
-"""k of the nearest neighbor: that of the paper for 1 % of ImageNet's training features, the size nearest to ours."""
-VARIANCE = 0.9
-"""NECO's principal space: the fewest directions that hold this fraction of the variance."""
-CLIP = 0.9
-"""ReAct's quantile of all reference features, above which they are clipped."""
-PRUNED = 0.85
-"""SCALE's fraction of features that do not count as large."""
-GAMMA, TOP = 0.1, 100
-"""GEN's exponent, and the most probable tokens that count (all where the vocabulary is smaller)."""
-STEEPNESS, BINS, FILLED = 100.0, 50, 0.01
-"""Neuron activation coverage, as published for the final norm of a vision transformer: steepness of the sigmoid, bins
-of the histogram, and the fraction of reference positions at which a bin counts as filled (500 of 50,000 there)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A score of a single input, at one scored position of the answer; the most suspect position counts.
-
-    Attributes:
-        low, high: the ends of its range.
-        formula: in the words of `genlab.probes.input_scores`; h are the features (what the unembedding reads), z the
-            logits, p their softmax.
-        source: the paper that defines it, or `ours`; signs are turned so that higher is more suspect.
-        version: rises when its values change.
-    """
-
-    low: float
-    high: float
-    formula: str
-    source: str
-    version: int = 1
-
-
-SCORES = {
-    "msp": Score(0, 1, "1 - max p", "Hendrycks and Gimpel 2016, arXiv 1610.02136"),
-    "energy": Score(-_ANY, _ANY, "-log sum exp z (temperature 1)", "Liu et al. 2020, arXiv 2010.03759"),
-    "entropy": Score(0, _ANY, "-sum p ln p", "Lakshminarayanan et al. 2017, arXiv 1612.01474 (predictive entropy)"),
-    "margin": Score(
-        -_ANY,
-        0,
-        "-(largest - second largest z)",
-        "ours, after Jiang et al. 2018, arXiv 1810.00113 (there of the true class, over the norm of its gradient)",
-    ),
-    "gen": Score(
-        0,
-        _ANY,
-        f"sum of p^g (1 - p)^g, g = {GAMMA}, over the {TOP} most probable tokens (or all)",
-        "Liu et al. 2023, GEN: pushing the limits of softmax-based out-of-distribution detection, CVPR",
-    ),
-    "kl_matching": Score(
-        0,
-        _ANY,
-        "min over classes of KL(p || mean p of the reference positions at which that token is the most probable)",
-        "Hendrycks et al. 2019, Scaling out-of-distribution detection, arXiv 1911.11132",
-    ),
-    "mahalanobis": Score(
-        0,
-        _ANY,
-        "squared Mahalanobis distance of h to the nearest class mean, one covariance for all classes "
-        "(pseudo-inverse, variance below 1e-10 of the largest is none); a class is a true token",
-        "Lee et al. 2018, arXiv 1807.03888 (the last layer's score, inputs not perturbed)",
-        version=2,
-    ),
-    "knn": Score(
-        0,
-        2,
-        f"distance of h / |h| to the {NEIGHBORS}th nearest of all reference positions",
-        "Sun et al. 2022, Out-of-distribution detection with deep nearest neighbors, arXiv 2204.06507",
-    ),
-    "vim": Score(
-        -_ANY,
-        _ANY,
-        "a |part of x outside the principal space| - log sum exp z; x = h + W^+ b, the space has the d_model / 2 "
-        "largest directions of x^T x over the reference, a = mean max z / mean norm outside it, over the reference",
-        "Wang et al. 2022, ViM, arXiv 2203.10807 (the logarithm of the virtual logit's odds)",
-        version=2,
-    ),
-    "neco": Score(
-        -_ANY,
-        _ANY,
-        f"-max z |P (h - mean)| / |h|, P on the fewest principal directions with {VARIANCE:.0%} of the variance",
-        "Ben Ammar et al. 2023, NECO, arXiv 2310.06823 (as for vision transformers: features not standardized)",
-        version=2,
-    ),
-    "react": Score(
-        -_ANY,
-        _ANY,
-        f"energy of min(h, c) W + b, c the {CLIP:.0%} quantile of all reference features",
-        "Sun et al. 2021, ReAct, arXiv 2111.12797",
-    ),
-    "scale": Score(
-        -_ANY,
-        _ANY,
-        f"energy of h exp(r) W + b, r = sum h / sum of the largest {1 - PRUNED:.0%} of h (after a final norm h has "
-        "both signs, so that r may be below 1)",
-        "Xu et al. 2023, SCALE, arXiv 2310.00227 (applied to a final norm as OpenOOD applies it to ViT)",
-    ),
-    "coverage": Score(
-        -1,
-        0,
-        f"-mean over h of min(1, n / O), n the reference positions in the state's bin of {BINS} on [0, 1], O = "
-        f"max(1, {FILLED:.0%} of them); state: sigmoid({STEEPNESS:g} h dKL/dh), KL(uniform || p)",
-        "Liu et al. 2023, neuron activation coverage, arXiv 2306.02879 (NAC-UE; settings of the final norm of ViT)",
-        version=2,
-    ),
-    "smoothness": Score(0, 2, "mean over layers of 1 - cosine of the residual before and after", "ours"),
-}
-"""Score of a single input -> what it is."""
-
-MEASURED = {
-    "auroc": (
-        "probability that a wrong answer scores higher than a right one",
-        "Hendrycks and Gimpel 2016, arXiv 1610.02136",
-    ),
-    "aupr": (
-        "average precision in finding the wrong answers",
-        "Hendrycks and Gimpel 2016, arXiv 1610.02136 (wrong answers are the positive class)",
-    ),
-    "fpr95": (
-        "fraction of right answers flagged where 95 % of the wrong ones are",
-        "Liang et al. 2017, ODIN, arXiv 1706.02690 (here wrong answers are the positive class)",
-    ),
-    "autc": (
-        "mean of both error rates over all thresholds of the scaled score",
-        "Humblot-Renaux et al. 2023, arXiv 2306.14658",
-    ),
-    "risk_coverage": (
-        "mean fraction of wrong answers among the k least suspect, over all k",
-        "Geifman and El-Yaniv 2017, arXiv 1705.08500",
-    ),
-}
-"""How well a score says which answers are wrong -> what it is, source."""
 
 
 @signal(
@@ -157,7 +28,7 @@ MEASURED = {
     formula="mean cross-entropy over scored places of a length, a mean over examples",
     unit="nats",
     low=0,
-    high=_ANY,
+    high=float("inf"),
     source="ours",
 )
 def loss(given: ProbeInput) -> Tensor:
@@ -227,8 +98,6 @@ def wrongness_of(found: InputScores, measure: str) -> dict[str, Tensor]:
     """
     import torch
 
-    from genlab.probes.wrongness import MEASURES
-
     wrong, of = found.wrong.cpu().numpy(), MEASURES[measure]
     mixed = [bool(of_run.any() and not of_run.all()) for of_run in wrong]
     if not any(mixed):
@@ -253,7 +122,7 @@ def declare_measure(measure: str) -> None:
         f"wrong_{measure}",
         per="run",
         about=f"is this answer wrong? {about}, for each score",
-        formula="see genlab.probes.wrongness; scores are those of the confidence_ signals",
+        formula="see genlab.probes.families.confidence; scores are those of the confidence_ signals",
         unit=measure,
         low=0,
         high=1,
@@ -333,10 +202,110 @@ def ensemble_disagreement(given: ProbeInput) -> Tensor:
     formula="entropy of the mean prediction - mean entropy of predictions, mean over scored places",
     unit="nats",
     low=0,
-    high=_ANY,
+    high=float("inf"),
     source="Depeweg et al. 2017, arXiv 1710.07283",
     together=True,
 )
 def ensemble_mutual_information(given: ProbeInput) -> Tensor:
     _, apart = answers(given)
     return apart.mean().clamp(min=0).expand(given.model.n_runs)
+
+
+# -- How well a score says which answers are wrong: ranking, detection at a threshold, and answering less ofte
+#
+# In all of them a higher score means *more likely wrong*, and NaN means that the question has no answer: none of the
+# answers is wrong, or all are (`risk_coverage` has an answer there too), or a score is no number.
+
+Scores = NDArray[np.floating]
+Wrong = NDArray[np.bool_]
+
+
+def auroc(score: Scores, wrong: Wrong) -> float:
+    """The probability that a wrong answer scores higher than a right one; ties count half.
+
+    >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
+    0.875
+    """
+    if _open(score, wrong):
+        return float("nan")
+    from scipy.stats import rankdata
+
+    bad, good = int(wrong.sum()), int((~wrong).sum())
+    return float((rankdata(score)[wrong].sum() - bad * (bad + 1) / 2) / (bad * good))
+
+
+def aupr(score: Scores, wrong: Wrong) -> float:
+    """Average precision in finding the wrong answers, answers of one score taken together.
+
+    >>> aupr(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, True, False, True]))
+    0.8333333333333333
+    """
+    if _open(score, wrong):
+        return float("nan")
+    flagged, hits = _flagged(score, wrong)
+    recall = hits / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * hits / flagged))
+
+
+def fpr95(score: Scores, wrong: Wrong) -> float:
+    """The fraction of right answers flagged at the strictest threshold that flags 95 % of the wrong ones.
+
+    >>> fpr95(np.array([0.1, 0.2, 0.3, 0.9]), np.array([False, False, True, True]))
+    0.0
+    """
+    if _open(score, wrong):
+        return float("nan")
+    flagged, hits = _flagged(score, wrong)
+    first = int(np.argmax(hits >= 0.95 * hits[-1]))
+    return float((flagged[first] - hits[first]) / (~wrong).sum())
+
+
+def autc(score: Scores, wrong: Wrong) -> float:
+    """Area under the threshold curve: mean of the two error rates over all thresholds of the score put into [0, 1].
+
+    0 is perfect. Two scores of one AUROC differ here by how far apart they hold right and wrong (Humblot-Renaux et
+    al. 2023, arXiv 2306.14658).
+
+    >>> autc(np.array([0.0, 0.0, 1.0, 1.0]), np.array([False, False, True, True]))
+    0.0
+    """
+    low, high = float(score.min()), float(score.max())
+    if _open(score, wrong) or low == high:
+        return float("nan")
+    scaled = (score - low) / (high - low)
+    # Over a uniform threshold t a right answer of score s is flagged (t < s) s of the time, a wrong one missed 1 - s.
+    return float((scaled[~wrong].mean() + (1 - scaled[wrong]).mean()) / 2)
+
+
+def risk_coverage(score: Scores, wrong: Wrong) -> float:
+    """Area under risk against coverage: the mean fraction of wrong answers among the k least suspect, over all k.
+
+    Ties are taken at their expectation (Geifman and El-Yaniv 2017, arXiv 1705.08500).
+
+    >>> round(risk_coverage(np.array([0.1, 0.2, 0.9]), np.array([False, False, True])), 4)
+    0.1111
+    """
+    if np.isnan(score).any():
+        return float("nan")
+    _, group = np.unique(score, return_inverse=True)
+    among = np.bincount(group, weights=wrong.astype(float)) / np.bincount(group)
+    expected = among[group][np.argsort(group, kind="stable")]
+    return float(np.mean(np.cumsum(expected) / np.arange(1, len(score) + 1)))
+
+
+def _open(score: Scores, wrong: Wrong) -> bool:
+    """Whether nothing can be told apart: answers of one kind alone, or a score that is no number."""
+    return bool(wrong.all() or not wrong.any() or np.isnan(score).any())
+
+
+def _flagged(score: Scores, wrong: Wrong) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """At each threshold, from strict to lenient: how many answers are flagged, and how many of them are wrong."""
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    return last + 1.0, np.cumsum(wrong[order])[last].astype(float)
+
+
+MEASURES: Mapping[str, Callable[[Scores, Wrong], float]] = MappingProxyType(
+    {"auroc": auroc, "aupr": aupr, "fpr95": fpr95, "autc": autc, "risk_coverage": risk_coverage}
+)
+"""Name -> measure."""

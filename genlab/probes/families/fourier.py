@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genlab.probes.signal import NotApplicable, signal
+from genlab.errors import NotApplicable
+from genlab.probes.signal import signal
 from genlab.tasks import Vocab
 
 if TYPE_CHECKING:

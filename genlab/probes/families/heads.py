@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genlab.errors import NotApplicable
 from genlab.probes.masses import causal, earlier_same, mean_mass, of_all, per_head
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 from genlab.tasks import Vocab
 from genlab.tasks.base import hint_names
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genlab.errors import NotApplicable
 from genlab.probes.families.heads import LENS, OLSSON
 from genlab.probes.masses import follows_same, mean_mass, of_all
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 from genlab.tasks import Vocab
 
 if TYPE_CHECKING:

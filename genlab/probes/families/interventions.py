@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genlab.errors import NotApplicable
 from genlab.probes.families.sharpness import VELICKOVIC
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genlab.errors import UserError
+from genlab.errors import NotApplicable, UserError
 from genlab.probes.masses import masses
-from genlab.probes.signal import NotApplicable, signal
+from genlab.probes.signal import signal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +122,7 @@ def rasp_select(given: ProbeInput) -> dict[str, Tensor]:
 def rasp_selects_found(given: ProbeInput) -> Tensor:
     import torch
 
-    from genlab.probes.reading import cross_fitted
+    from genlab.probes.probing import cross_fitted
 
     def scores(half: ProbeInput) -> np.ndarray:
         found = half.once("agreement", lambda: agreement(half))

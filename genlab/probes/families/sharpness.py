@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genlab.probes.signal import NotApplicable, signal
+from genlab.errors import NotApplicable
+from genlab.probes.signal import signal
 
 if TYPE_CHECKING:
     from torch import Tensor

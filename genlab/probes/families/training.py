@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genlab.probes.signal import NotApplicable, signal
+from genlab.errors import NotApplicable
+from genlab.probes.signal import signal
 from genlab.tasks import FIT, fitted
 
 if TYPE_CHECKING:

@@ -18,8 +18,6 @@ import numpy as np
 from genlab.rasp.lang.graph import FREE, Graph, Node
 from genlab.rasp.lang.sequence import Shorthand
 
-__all__ = ["Complexity", "complexity", "function_key", "largest", "shared", "signature"]
-
 
 @dataclass(frozen=True)
 class Complexity:

@@ -15,8 +15,6 @@ from genlab.rasp.analysis.domain import COUNT, INDEX, NOTHING, Domain, Scale, to
 from genlab.rasp.analysis.shapes import Relation, a, map_shape, relation
 from genlab.rasp.lang.graph import Graph, Node
 
-__all__ = ["Fault", "Reading", "between", "kind_of"]
-
 MOST_TOKENS = 256
 """Values of an int8."""
 

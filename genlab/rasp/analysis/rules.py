@@ -21,8 +21,6 @@ from genlab.rasp.analysis.domain import Domain
 from genlab.rasp.analysis.interpret import Fault, Reading
 from genlab.rasp.lang.graph import Graph
 
-__all__ = ["RULE_SETS", "Rule", "Verdict", "verdicts"]
-
 _PAPER = "Zhou et al. 2023, arXiv 2310.16028"
 _HUANG = "Huang et al. 2024, arXiv 2410.02140"
 _OURS = "ours"

@@ -15,10 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genlab.rasp.analysis.calling import Raised, pairs, scalar
-from genlab.rasp.analysis.domain import SMALL, STEP, Domain, Scale
-
-__all__ = ["MapShape", "Relation", "a", "map_shape", "relation"]
+from genlab.rasp.analysis.domain import SMALL, STEP, Domain, Raised, Scale, pairs, scalar
 
 Ints = NDArray[np.int64]
 Func = Callable[..., Any]

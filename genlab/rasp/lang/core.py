@@ -17,20 +17,6 @@ from genlab.rasp.lang.graph import Graph, Node, ProgramError, here
 from genlab.rasp.lang.kernels import reduce_matrix, reduce_selected, selection
 from genlab.rasp.lang.sequence import Seq, lift, unlift
 
-__all__ = [
-    "Selector",
-    "aggr",
-    "aggr_max",
-    "aggr_mean",
-    "full",
-    "indices",
-    "kqv",
-    "sel_width",
-    "select",
-    "seq_map",
-    "tok_map",
-]
-
 Values = NDArray[Any]
 Predicate = Callable[[Any, Any], Any]
 REDUCTIONS = ("mean", "max", "min")

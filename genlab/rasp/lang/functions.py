@@ -16,21 +16,6 @@ from numpy.typing import NDArray
 
 from genlab.rasp.lang.graph import ProgramError, here
 
-__all__ = [
-    "always",
-    "apply_map",
-    "as_integers",
-    "elementwise",
-    "equals",
-    "geq",
-    "gt",
-    "is_elementwise",
-    "key_is_true",
-    "leq",
-    "lt",
-    "pair_table",
-]
-
 Values = NDArray[Any]
 Func = TypeVar("Func", bound=Callable[..., Any])
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from genlab.errors import UserError
 
-__all__ = ["FREE", "MAPS", "RUNNER", "Graph", "Node", "Op", "Place", "ProgramError", "here", "is_language"]
-
 Op = Literal["input", "foreign", "full", "indices", "tok_map", "seq_map", "select", "sel_width", "aggr"]
 MAPS: tuple[Op, ...] = ("tok_map", "seq_map")
 FREE: tuple[Op, ...] = ("input", "foreign")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,239 @@ from genlab.rasp.lang.functions import (
     lt,
     pair_table,
 )
-from genlab.rasp.lang.grouped import Reduction, grouped, truncated_mean
-from genlab.rasp.lang.levels import LEVELS, by_levels, levels_of
-from genlab.rasp.lang.packed import WORD, Words, pack, reduce_packed
 
-__all__ = ["reduce_matrix", "reduce_selected", "selection"]
+# -- Aggregation where few different queries are asked: a running aggregate for each of them, read where it is
+
+LEVELS = 16
+"""The most queries that are worth a running aggregate each."""
+
+
+def levels_of(q: Values, most: int) -> Ints | None:
+    """All values from the smallest query to the largest, if they are at most so many."""
+    low, high = int(q.min()), int(q.max())
+    return np.arange(low, high + 1) if high - low < most and q.dtype != np.bool_ else None
+
+
+def by_levels(
+    k: Values, q: Ints, v: Ints, compare: np.ufunc, levels: Ints, default: int, reduction: Reduction
+) -> Ints | None:
+    """Aggregate `v` over the earlier keys that a comparison selects: int64[n, pos]; None where values are too large.
+
+    The keys come in a type that holds the levels too.
+
+    >>> row = np.array([[5, 7, 5, 7]])
+    >>> by_levels(row, row, np.arange(4)[None], np.equal, np.arange(5, 8), -1, "min").tolist()
+    [[0, 1, 0, 1]]
+    """
+    met = compare(k[:, None, :], levels.astype(k.dtype)[None, :, None])  # [n, level, key]
+    n, length = k.shape
+    asked = (np.arange(n)[:, None] * len(levels) + (q - levels[0])) * length + np.arange(length)
+    bits, low = length.bit_length(), int(v.min())
+    if reduction == "width":
+        return _at(np.add.accumulate(met, axis=2, dtype=np.int32), asked)
+    if reduction == "min":
+        least = by_levels(k, q, -v, compare, levels, -default, "max")
+        return None if least is None else -least
+    most = int(v.max()) - low + 1
+    room = (most * length).bit_length() + bits
+    if room > 62:
+        return None
+    narrow = np.int32 if room < 31 else np.int64
+    if reduction == "max":  # values from 1 up, so that 0 says that no key has come
+        best = _at(np.maximum.accumulate(met * (v - low + 1).astype(narrow)[:, None], axis=2), asked)
+        return np.where(best == 0, default, best + (low - 1))
+    both = ((v - low << bits) + 1).astype(narrow)  # sum and count in one number, and one running sum serves both
+    total = _at(np.add.accumulate(met * both[:, None], axis=2, dtype=narrow), asked)
+    counts = total & (1 << bits) - 1
+    return truncated_mean((total >> bits) + low * counts, counts, default)
+
+
+def _at(running: Values, asked: Ints) -> Ints:
+    """Each query's own running aggregate, where it is asked: int64[n, pos]."""
+    return running.reshape(-1).take(asked).astype(np.int64)
+
+
+# -- Aggregation over a selection that is written out, 64 pairs to a machine word
+#
+# A sum over selected values is a sum over their binary digits: how many selected keys have each digit set, which is
+# one `and` and one count of bits for 64 keys. A maximum is found digit by digit, from the highest down. Intermediate
+# arrays are written into scratch space, since fresh memory costs more than the arithmetic. Words stand on the first
+# axis, so that the long axes are the inner ones.
+
+Words = NDArray[np.uint64]
+
+
+WORD = 64
+"""Keys in a word."""
+
+
+def pack(chosen: NDArray[np.bool_]) -> Words:
+    """Booleans [n, query, key], of at most 64 keys, as words [n, query], the first key in the lowest bit."""
+    bits = np.packbits(chosen, axis=-1, bitorder="little")
+    if spare := WORD // 8 - bits.shape[-1]:
+        bits = np.concatenate([bits, np.zeros((*bits.shape[:-1], spare), np.uint8)], axis=-1)
+    return bits.view(np.uint64)[..., 0]
+
+
+def reduce_packed(selected: Words, v: Ints, default: int, reduction: Reduction) -> Ints:
+    """Aggregate `v` [n, key] over a selection [word, n, query]: int64[n, query].
+
+    >>> chosen = np.array([[[True, False], [True, True]]])
+    >>> reduce_packed(pack(chosen)[None], np.array([[4, 9]]), 0, "max").tolist()
+    [[4, 9]]
+    """
+    scratch = _Scratch(selected)
+    if reduction == "width":
+        return scratch.count(selected).astype(np.int64)
+    if reduction == "mean":
+        return _mean(scratch, selected, v, default)
+    if reduction == "min":
+        return -_largest(scratch, selected, -v, -default)
+    return _largest(scratch, selected, v, default)
+
+
+def _mean(scratch: _Scratch, selected: Words, v: Ints, default: int) -> Ints:
+    low, counts = int(v.min()), scratch.count(selected).astype(np.int64)
+    sums = low * counts
+    for digit, has in _digits(v - low):
+        np.bitwise_and(selected, has, out=scratch.words)
+        sums += np.left_shift(scratch.count(scratch.words), digit, dtype=np.int64)
+    return truncated_mean(sums, counts, default)
+
+
+def _largest(scratch: _Scratch, selected: Words, v: Ints, default: int) -> Ints:
+    low, some = int(v.min()), scratch.count(selected) > 0
+    best, left = np.full(some.shape, low, np.int64), selected.copy()
+    for digit, has in reversed(_digits(v - low)):
+        np.bitwise_and(left, has, out=scratch.words)
+        found = scratch.count(scratch.words) > 0
+        best += np.left_shift(found, digit, dtype=np.int64)
+        np.copyto(left, scratch.words, where=found)
+    return np.where(some, best, default)
+
+
+def _digits(values: Ints) -> list[tuple[int, Words]]:
+    """For each binary digit of non-negative values [n, key], the keys that have it, words [key / 64, n, 1]."""
+    keys = values.shape[1]
+    out: list[tuple[int, Words]] = []
+    for digit in range(int(values.max()).bit_length()):
+        has = (values >> digit & 1).astype(np.bool_)[:, None]
+        out.append((digit, np.stack([pack(has[..., first : first + WORD]) for first in range(0, keys, WORD)])))
+    return out
+
+
+class _Scratch:
+    """Space for the words of a selection and for counts of their bits."""
+
+    def __init__(self, like: Words):
+        self.words = np.empty_like(like)
+        self._bits = np.empty(like.shape, np.uint8)
+        self._total = np.empty(like.shape[1:], np.uint32)
+
+    def count(self, words: Words) -> NDArray[Any]:
+        """How many bits are set in the words of each query; valid until the next call."""
+        np.bitwise_count(words, out=self._bits)
+        return np.add.reduce(self._bits, axis=0, dtype=np.uint32, out=self._total)
+
+
+# -- Aggregation over the keys equal to the query, by sorting
+
+Reduction = Literal["mean", "max", "min", "width"]
+"""`width` counts the selected keys; the others are the reductions of `aggr`."""
+
+
+def grouped(k: Ints, q: Ints, v: Ints, default: int, reduction: Reduction) -> Ints:
+    """Aggregate `v` over the earlier keys equal to the query: int[n, pos] each.
+
+    Keys and queries are sorted together by value, then by position. Each query then stands behind the keys that it
+    selects, and a running aggregate within each group of equal value, read at the queries, is the answer. A key
+    stands before the query at its own position.
+
+    >>> row = np.array([[5, 7, 5, 7]])
+    >>> grouped(row, row, np.arange(4)[None], -1, "min").tolist()
+    [[0, 1, 0, 1]]
+    """
+    n, length = k.shape
+    bits = max(1, (length - 1).bit_length())
+    low, high = min(int(k.min()), int(q.min())), max(int(k.max()), int(q.max()))
+    if (high - low).bit_length() + bits + 1 > 62:
+        distinct, codes = np.unique(np.stack([k, q]), return_inverse=True)
+        (k, q), low, high = codes.reshape(2, n, length), 0, len(distinct)
+    narrow = np.int32 if (high - low).bit_length() + bits + 1 < 31 else np.int64
+    places = 2 * np.arange(length, dtype=narrow)
+    events = np.empty((n, 2 * length), narrow)  # value, then position, then key before query
+    events[:, :length] = ((k - low).astype(narrow) << (bits + 1)) + places
+    events[:, length:] = ((q - low).astype(narrow) << (bits + 1)) + (places + 1)
+    events.sort(axis=1)
+    value = events >> (bits + 1)
+    fresh = np.ones(events.shape, np.bool_)
+    fresh[:, 1:] = value[:, 1:] != value[:, :-1]
+    starts = np.flatnonzero(fresh)
+    rows = (np.arange(n) * length)[:, None]
+    cell = (((events >> 1) & ((1 << bits) - 1)) + rows).reshape(-1)
+    is_key = 1 - (events & 1).reshape(-1)
+    queries = np.flatnonzero(is_key == 0)
+    groups = _Groups(starts, np.diff(starts, append=fresh.size), is_key, queries)
+    out = np.empty(n * length, np.int64)
+    out[cell.take(queries)] = groups.aggregate(v.reshape(-1).take(cell), default, reduction)
+    return out.reshape(n, length)
+
+
+class _Groups(NamedTuple):
+    """Keys and queries in sorted order, one row of the batch after the other.
+
+    Attributes:
+        starts, sizes: where each group of equal value begins, and how many keys and queries it has.
+        is_key: 1 for a key, 0 for a query.
+        queries: the places of the queries.
+    """
+
+    starts: Ints
+    sizes: Ints
+    is_key: Values
+    queries: Ints
+
+    def aggregate(self, v: Ints, default: int, reduction: Reduction) -> Ints:
+        """The running aggregate of `v` over the keys of each group, read at its queries."""
+        if reduction == "width":
+            return self._running_sum(self.is_key.astype(np.int64))
+        if reduction == "mean":
+            return self._mean(v, default)
+        return self._largest(v, default) if reduction == "max" else -self._largest(-v, -default)
+
+    def _mean(self, v: Ints, default: int) -> Ints:
+        low, high = int(v.min()), int(v.max())
+        if (high - low) * len(v) < 1 << 31:  # sum and count fit one number, and one running sum serves both
+            both = self._running_sum(((v - low << 32) + 1) * self.is_key)
+            counts = both & (1 << 32) - 1
+            return truncated_mean((both >> 32) + low * counts, counts, default)
+        counts = self._running_sum(self.is_key.astype(np.int64))
+        return truncated_mean(self._running_sum(v * self.is_key), counts, default)
+
+    def _largest(self, v: Ints, default: int) -> Ints:
+        """Values from 1 up, so that 0 says that no key has come; each group is lifted above all groups before it."""
+        low, high = int(v.min()) - 1, int(v.max())
+        lift = np.repeat(np.arange(len(self.starts)) * (high - low), self.sizes)
+        best = np.maximum.accumulate((v - low) * self.is_key + lift).take(self.queries)
+        best -= lift.take(self.queries)
+        return np.where(best == 0, default, best + low)
+
+    def _running_sum(self, amount: Ints) -> Ints:
+        total = np.cumsum(amount)
+        before = total.take(self.starts) - amount.take(self.starts)
+        return total.take(self.queries) - np.repeat(before, self.sizes).take(self.queries)
+
+
+def truncated_mean(sums: Ints, counts: Ints, default: int) -> Ints:
+    """Sum over count, truncated toward zero; `default` where the count is 0."""
+    some = np.maximum(counts, 1)
+    if int(np.abs(sums).max(initial=0)) < 1 << 52:
+        # A quotient of such integers is an integer or further from one than a float's rounding.
+        mean = (sums / some).astype(np.int64)
+    else:
+        mean = np.sign(sums) * (np.abs(sums) // some)
+    return np.where(counts == 0, default, mean)
+
 
 Values = NDArray[Any]
 Ints = NDArray[np.int64]

@@ -14,28 +14,6 @@ import numpy as np
 from genlab.rasp.lang.core import full, indices, kqv, sel_width, select, seq_map
 from genlab.rasp.lang.functions import always, elementwise, equals, gt, key_is_true
 
-__all__ = [
-    "argmax",
-    "argmin",
-    "binary_mode",
-    "cumsum",
-    "first_true",
-    "firsts",
-    "has_seen",
-    "index_select",
-    "induct",
-    "induct_kqv",
-    "induct_prev",
-    "lasts",
-    "mask",
-    "maximum",
-    "minimum",
-    "mode",
-    "num_prev",
-    "shift_right",
-    "where",
-]
-
 
 def shift_right(x: Any, n: int, default: int = 0) -> Any:
     """The value n positions back.

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from genlab.rasp.lang.functions import apply_map, as_integers
 from genlab.rasp.lang.graph import Graph, Node, ProgramError, here
 
-__all__ = ["Seq", "Shorthand", "lift", "sequence", "unlift"]
-
 Values = NDArray[Any]
 
 

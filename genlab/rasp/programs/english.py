@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from genlab.rasp.lang import firsts, full, index_select, indices, lasts, num_prev, tok_map, where
-from genlab.rasp.programs.parts import END, seen, sep_index
-from genlab.rasp.tokens import SPECIALS, letter_value, word_value
-
-__all__ = ["first_auxiliary_moves", "main_auxiliary_moves", "verb_agrees_with_nearest", "verb_agrees_with_subject"]
+from genlab.rasp.programs.parts import seen, sep_index
+from genlab.rasp.tokens import END, SPECIALS, letter_value, word_value
 
 STOP, QUESTION_MARK, QUEST, PRESENT = (SPECIALS[token] for token in (".", "?", "quest", "PRESENT"))
 NOWHERE = -9

@@ -20,23 +20,8 @@ from genlab.rasp.lang import (
     tok_map,
     where,
 )
-from genlab.rasp.programs.parts import END, NONE, SEP, first_of, said_once
-from genlab.rasp.tokens import SPECIALS
-
-__all__ = [
-    "closing_next",
-    "closing_next_bounded",
-    "closing_next_counting",
-    "closing_rest",
-    "closing_rest_bounded",
-    "closing_rest_counting",
-    "counted",
-    "dyck",
-    "excess",
-    "nested",
-    "sides",
-    "true_unless",
-]
+from genlab.rasp.programs.parts import NONE, first_of, said_once
+from genlab.rasp.tokens import END, SEP, SPECIALS
 
 TRUE, FALSE, NOTHING_OPEN = (SPECIALS[token] for token in ("True", "False", "none"))
 OPENING = [SPECIALS[bracket] for bracket in "([{⟨«‹⟦⌈"]

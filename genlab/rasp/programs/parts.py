@@ -9,23 +9,6 @@ import numpy as np
 from genlab.rasp.lang import elementwise, equals, full, has_seen, kqv, lasts, seq_map, tok_map
 from genlab.rasp.tokens import END, LETTER, SEP
 
-__all__ = [
-    "END",
-    "LETTER",
-    "NONE",
-    "SEP",
-    "at_letter",
-    "at_sep",
-    "digits",
-    "end_for_sep",
-    "first_of",
-    "look_up",
-    "numbers",
-    "said_once",
-    "seen",
-    "sep_index",
-]
-
 
 def said_once(x: Any, answer: Any) -> Any:
     """The answer at `>`, and the end after it."""

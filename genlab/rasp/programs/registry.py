@@ -10,22 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from genlab.errors import UserError, nearest
-from genlab.rasp.programs import (
-    addition_hints,
-    addition_plain,
-    counts,
-    english,
-    equations,
-    modular,
-    nesting,
-    parity,
-    places,
-    single,
-    strings,
-)
+from genlab.rasp.programs import addition, counts, english, modular, nesting, one_pass
 from genlab.rasp.running import Program
-
-__all__ = ["OPEN", "PROGRAMS", "Entry", "best", "bind", "entries"]
 
 
 @dataclass(frozen=True)
@@ -61,24 +47,24 @@ _LEVEL_LENGTHS = ("id", "balanced", "long-carry", "no-carry")
 _SHALLOW = ("id", "far", "one-type")
 
 PROGRAMS: tuple[Entry, ...] = (
-    Entry("addition", "forward", addition_plain.forward_plain, "library", splits=_LEVEL_LENGTHS),
-    Entry("addition", "reversed", addition_plain.reversed_plain, "library"),
-    Entry("addition", "forward-hints", addition_hints.forward_hints),
-    Entry("addition", "reversed-hints", addition_hints.reversed_hints),
-    Entry("and-fixed-bits", "plain", single.and_of_bits),
-    Entry("associative-recall", "in-place", single.value_of_this_key),
-    Entry("associative-recall", "one-query", single.value_of_key),
-    Entry("associative-recall", "every-query", places.values_in_order, "library"),
+    Entry("addition", "forward", addition.forward_plain, "library", splits=_LEVEL_LENGTHS),
+    Entry("addition", "reversed", addition.reversed_plain, "library"),
+    Entry("addition", "forward-hints", addition.forward_hints),
+    Entry("addition", "reversed-hints", addition.reversed_hints),
+    Entry("and-fixed-bits", "plain", one_pass.and_of_bits),
+    Entry("associative-recall", "in-place", one_pass.value_of_this_key),
+    Entry("associative-recall", "one-query", one_pass.value_of_key),
+    Entry("associative-recall", "every-query", counts.values_in_order, "library"),
     Entry("brackets", "plain", nesting.nested),
     Entry("brackets", "published", nesting.nested),
     Entry("bucket-sort", "plain", counts.bucket_sort),
     Entry("compare-occurrence", "plain", counts.compare_occurrence),
-    Entry("copy", "unique", strings.copy_unique),
-    Entry("copy", "repeats", strings.copy_repeats, "library"),
-    Entry("copy", "reverse", strings.reverse_unique),
-    Entry("count", "plain", strings.count),
+    Entry("copy", "unique", one_pass.copy_unique),
+    Entry("copy", "repeats", one_pass.copy_repeats, "library"),
+    Entry("copy", "reverse", one_pass.reverse_unique),
+    Entry("count", "plain", one_pass.count),
     Entry("cycle-navigation", "plain", modular.cycle_navigation, "library"),
-    Entry("duplicate-string", "plain", places.duplicate_string, "library"),
+    Entry("duplicate-string", "plain", counts.duplicate_string, "library"),
     Entry("dyck", "plain", nesting.dyck, "library"),
     Entry("dyck-next", "next", nesting.closing_next_bounded, splits=_SHALLOW),
     Entry("dyck-next", "next", nesting.closing_next_counting, "c-rasp", splits=_SHALLOW),
@@ -86,35 +72,35 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("dyck-next", "rest", nesting.closing_rest_bounded, splits=_SHALLOW),
     Entry("dyck-next", "rest", nesting.closing_rest_counting, "c-rasp", splits=_SHALLOW),
     Entry("dyck-next", "rest", nesting.closing_rest, "library"),
-    Entry("even-pairs", "plain", single.even_pairs),
+    Entry("even-pairs", "plain", one_pass.even_pairs),
     Entry("interlocked-pairing", "plain", counts.interlocked_pairing),
     Entry("majority", "plain", counts.majority),
-    Entry("max-retrieval", "tokens", single.value_of_largest),
-    Entry("missing-duplicate", "plain", places.missing_duplicate, "library"),
+    Entry("max-retrieval", "tokens", one_pass.value_of_largest),
+    Entry("missing-duplicate", "plain", counts.missing_duplicate, "library"),
     Entry("mode", "plain", counts.mode),
     Entry("mode", "plain", counts.mode_of_counts, "c-rasp"),
     Entry("mode", "by-symbol", counts.mode_by_symbol, "library"),
     Entry("mode", "by-count", counts.mode_by_count, "library"),
-    Entry("modular", "plain", single.looked_up),
-    Entry("modular", "bare", single.looked_up),
+    Entry("modular", "plain", one_pass.looked_up),
+    Entry("modular", "bare", one_pass.looked_up),
     Entry("modular-chain", "sum", modular.chain_sum, "library"),
     Entry("modular-chain", "running", modular.chain_running, "library"),
     Entry("modular-chain", "left-to-right", modular.chain_left_to_right, "library"),
     Entry("modular-chain", "precedence", modular.chain_precedence, "library"),
-    Entry("needle", "text", single.value_of_key),
-    Entry("odds-first", "plain", places.odds_first, "library"),
-    Entry("odds-first", "published", places.evens_first, "library"),
-    Entry("parity", "plain", parity.parity, "library"),
-    Entry("parity", "running", parity.parity_running),
-    Entry("parity", "scratchpad", parity.parity_scratchpad),
+    Entry("needle", "text", one_pass.value_of_key),
+    Entry("odds-first", "plain", counts.odds_first, "library"),
+    Entry("odds-first", "published", counts.evens_first, "library"),
+    Entry("parity", "plain", one_pass.parity, "library"),
+    Entry("parity", "running", one_pass.parity_running),
+    Entry("parity", "scratchpad", one_pass.parity_scratchpad),
     Entry("question-formation", "plain", english.main_auxiliary_moves, "library"),
-    Entry("repeats", "text", single.next_of_context, "library"),
-    Entry("reverse", "repeats", strings.reverse_repeats, "library"),
-    Entry("reverse", "unique", strings.reverse_unique),
-    Entry("solve-equation", "plain", equations.solve_equation, "library"),
-    Entry("solve-equation", "published", equations.solve_signed_equation, "library"),
-    Entry("sort", "plain", strings.sort),
-    Entry("stack-manipulation", "plain", places.stack, "library"),
+    Entry("repeats", "text", one_pass.next_of_context, "library"),
+    Entry("reverse", "repeats", one_pass.reverse_repeats, "library"),
+    Entry("reverse", "unique", one_pass.reverse_unique),
+    Entry("solve-equation", "plain", modular.solve_equation, "library"),
+    Entry("solve-equation", "published", modular.solve_signed_equation, "library"),
+    Entry("sort", "plain", one_pass.sort),
+    Entry("stack-manipulation", "plain", counts.stack, "library"),
     Entry("tense-reinflection", "plain", english.verb_agrees_with_subject, "library"),
 )
 
@@ -173,7 +159,7 @@ def best(task: str, format: str) -> Entry:
 def bind(program: Program, params: Mapping[str, Any]) -> Program:
     """A program with those of a task's parameters that it asks for.
 
-    >>> bind(addition_hints.reversed_hints, {"base": 2, "leading_zero": True, "other": 3}).keywords
+    >>> bind(addition.reversed_hints, {"base": 2, "leading_zero": True, "other": 3}).keywords
     {'base': 2, 'leading_zero': True}
     """
     wanted = list(inspect.signature(program).parameters)[1:]

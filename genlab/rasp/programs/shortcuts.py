@@ -30,11 +30,9 @@ from genlab.rasp.lang import (
 from genlab.rasp.programs import english
 from genlab.rasp.programs.counts import A, B
 from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE
-from genlab.rasp.programs.parts import END, LETTER, end_for_sep, look_up, said_once, sep_index
+from genlab.rasp.programs.parts import end_for_sep, look_up, said_once, sep_index
 from genlab.rasp.running import Program
-from genlab.rasp.tokens import SPECIALS
-
-__all__ = ["FITS", "SHORTCUTS", "Shortcut"]
+from genlab.rasp.tokens import END, LETTER, SPECIALS
 
 FITS = 20
 """The longest training length."""

@@ -1,0 +1,198 @@
+"""Recall and other tasks with one answer token, and the text that goes on as it did before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from genlab.rasp.lang import (
+    elementwise,
+    equals,
+    firsts,
+    full,
+    gt,
+    index_select,
+    indices,
+    induct_kqv,
+    kqv,
+    maximum,
+    num_prev,
+    seq_map,
+    shift_right,
+)
+from genlab.rasp.programs.parts import NONE, at_sep, end_for_sep, first_of, look_up, numbers, said_once, sep_index
+from genlab.rasp.tokens import END, SEP, SPECIALS
+
+TRUE, FALSE, EVEN, ODD = (SPECIALS[token] for token in ("True", "False", "even", "odd"))
+NOWHERE = -1
+
+
+def and_of_bits(x: Any) -> Any:
+    """0 if a zero has been seen, else 1."""
+    zero = full(x, 0)
+    return said_once(x, kqv(x, zero, zero, equals, default=1))
+
+
+def looked_up(x: Any, p: int = 97, op: str = "a+b", table: str = "") -> Any:
+    """The result for the first and the last number, from one finite table."""
+    first, last = index_select(x, full(x, 0)), shift_right(x, 1)
+    return said_once(x, seq_map(first, last, _operation(p, op, table)))
+
+
+def even_pairs(x: Any) -> Any:
+    """Neighbours differ an even number of times exactly if the last letter is the first."""
+    first, last = index_select(x, full(x, 0)), shift_right(x, 1)
+    return said_once(x, seq_map(first, last, _even_if_equal))
+
+
+def value_of_key(x: Any) -> Any:
+    """What stood behind the earlier copy of the last key. (Behind the last one stands `>`, below all values.)"""
+    before = shift_right(x, 1)
+    return said_once(x, look_up(before, before, x))
+
+
+def value_of_this_key(x: Any) -> Any:
+    """What stood behind the earlier copy of the key that is read."""
+    return look_up(shift_right(x, 1), x, x)
+
+
+def next_of_context(x: Any, symbols: int = 64) -> Any:
+    """What followed the last tokens when they stood there before: eight if they did, else fewer.
+
+    All tokens of a context are written as one number, with a digit of its own for what is before the text. Two
+    places with the same eight tokens and different ones before them would mislead it; they are as rare as eight
+    tokens by chance.
+    """
+    context, answer = x, full(x, NONE)
+    for back in range(1, 8):
+        context = context * (symbols + 1) + shift_right(x, back, default=symbols)
+        if back >= 3:
+            answer = first_of(induct_kqv(context, context, x, offset=1, default=NONE), answer)
+    return answer
+
+
+def value_of_largest(x: Any) -> Any:
+    """The class that stands behind the largest number."""
+    largest = maximum(numbers(x))
+    return said_once(x, look_up(shift_right(x, 1), largest, x))
+
+
+@elementwise
+def _even_if_equal(first: Any, last: Any) -> Any:
+    return np.where(np.equal(first, last), EVEN, ODD)
+
+
+def _operation(p: int, op: str, table: str) -> Callable[[int, int], int]:
+    """A binary operation modulo p, of Python integers; 0 where one of them is no number."""
+    operations: dict[str, Callable[[int, int], int]] = {
+        "a+b": lambda a, b: a + b,
+        "a-b": lambda a, b: a - b,
+        "a*b": lambda a, b: a * b,
+        "a/b": lambda a, b: a * pow(b, p - 2, p),
+        "a^2+b^2": lambda a, b: a**2 + b**2,
+        "a^3+ab": lambda a, b: a**3 + a * b,
+        "table": lambda a, b: results[a][b],
+    }
+    results = [[int(entry) for entry in row.split()] for row in table.split(";")]
+    operation = operations[op]
+    return lambda a, b: operation(int(a), int(b)) % p if 0 <= a < p and 0 <= b < p else 0
+
+
+# -- Parity in its three formats
+
+EVEN_SO_FAR, ODD_SO_FAR = SPECIALS["+"], SPECIALS["-"]
+
+
+def parity(x: Any) -> Any:
+    """The number of ones modulo 2."""
+    ones = num_prev(x, full(x, 1))
+    return said_once(x, ones % 2)
+
+
+def parity_running(x: Any) -> Any:
+    """At a hint: its bit, flipped if the parity before it is odd. At a parity: the hint after the last one."""
+    before = shift_right(x, 1, default=SEP)
+    bit = look_up(before, x, x)  # at `>` this is the first hint
+    next_hint = look_up(shift_right(x, 2), before, x)
+    return first_of(seq_map(x, next_hint, _hint_at_bit), seq_map(bit, before, _flip_if_odd))
+
+
+def parity_scratchpad(x: Any) -> Any:
+    """At a sign: the next hint that stands before a one. At a hint: the other sign."""
+    before = shift_right(x, 1)
+    hint_of_one = seq_map(x, before, _hint_if_one)
+    next_hint = kqv(hint_of_one, before, hint_of_one, gt, default=END, reduction="min")
+    return first_of(seq_map(x, before, _sign), next_hint)
+
+
+@elementwise
+def _flip_if_odd(bit: Any, before: Any) -> Any:
+    flipped = np.where(np.equal(bit, 0), 1, np.where(np.equal(bit, 1), 0, bit))
+    return np.where(np.equal(before, 1), flipped, bit)
+
+
+@elementwise
+def _hint_at_bit(token: Any, hint: Any) -> Any:
+    at_bit = np.equal(token, 0) | np.equal(token, 1)
+    return np.where(at_bit, np.where(np.equal(hint, SEP), END, hint), NONE)
+
+
+@elementwise
+def _hint_if_one(bit: Any, hint: Any) -> Any:
+    return np.where(np.equal(bit, 1), hint, SEP)
+
+
+@elementwise
+def _sign(token: Any, before: Any) -> Any:
+    """The sign to write after `>` (even) or after a hint (the other one); none where a sign stands."""
+    at_sign = np.equal(token, EVEN_SO_FAR) | np.equal(token, ODD_SO_FAR)
+    flipped = np.where(np.equal(before, EVEN_SO_FAR), ODD_SO_FAR, EVEN_SO_FAR)
+    return np.where(at_sign, NONE, flipped)
+
+
+# -- Copy, reverse, sort and count: answers as long as the prompt, or longer
+
+
+def copy_unique(x: Any) -> Any:
+    """What followed this symbol in the prompt comes next (induction). `>` is what stands before the first symbol."""
+    before = shift_right(x, 1, default=SEP)
+    return end_for_sep(look_up(before, x, x))
+
+
+def reverse_unique(x: Any) -> Any:
+    """What stood before this symbol in the prompt comes next; before the first symbol stands the end."""
+    before = shift_right(x, 1, default=END)
+    return index_select(before, firsts(x, x))
+
+
+def copy_repeats(x: Any) -> Any:
+    """The symbol as many places back as the prompt is long."""
+    back = indices(x) - sep_index(x)
+    return end_for_sep(index_select(x, back))
+
+
+def reverse_repeats(x: Any) -> Any:
+    """The symbol as far before `>` as this place is behind it, and one further."""
+    sep = sep_index(x)
+    mirrored = sep + sep - indices(x) - 1
+    return index_select(x, mirrored, default=END)
+
+
+def sort(x: Any) -> Any:
+    """The smallest number of the prompt above the one just written; `>` is below all numbers."""
+    return kqv(x, x, x, gt, default=END, reduction="min")
+
+
+def count(x: Any) -> Any:
+    """The first number, then always one more, until it is the last number."""
+    first = index_select(x, full(x, 0))
+    last = index_select(x, full(x, 1))
+    one_more = seq_map(x, last, _one_more_until)
+    return first_of(at_sep(x, first), one_more)
+
+
+@elementwise
+def _one_more_until(number: Any, last: Any) -> Any:
+    return np.where(np.equal(number, last), END, np.add(number, 1))
