@@ -28,7 +28,7 @@ __all__ = [
     "signal",
 ]
 
-_PLACES = {"Probing": "probing", "probe": "probing", "Reading": "reading", "read": "reading"}
+_PLACES = dict.fromkeys(("Probing", "Reading", "probe", "read"), "probing")
 _PLACES |= dict.fromkeys(("Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"), "inputs")
 
 

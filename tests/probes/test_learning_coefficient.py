@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from genlab.probes.reading import values_of
 from hand_models import batch_of, given_for, repeated, shape
 from torch import Tensor, nn
 
 from genlab.models import Transformer, count
 from genlab.probes import NotApplicable, chosen, local_learning
 from genlab.probes.local_learning import OneRun, coefficient, example_losses
+from genlab.probes.probing import values_of
 
 CURVATURE = 200.0
 SHAPE = shape(3, 24, extra=0, d_head=1, n_layers=1)

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genlab.probes.inputs import ProbeInput
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from genlab.probes.inputs import ProbeInput
 
 ELHAGE = "Elhage et al. 2021, A mathematical framework for transformer circuits"
 SONG = "Song et al. 2024, arXiv 2408.09503"
@@ -196,52 +192,3 @@ def diagonal_score(given: ProbeInput) -> Tensor:
 
     qk, ov = reads_and_writes(given)
     return later_and_earlier(qk, ov, score)
-
-
-# -- Copying heads: does attending to a token raise that token's own logit? Read from weights alone
-
-
-@signal(
-    "copying_eigenvalues",
-    per="head",
-    about="whether a head's OV circuit is positive: tokens attended to gain logit on the whole",
-    formula="sum of Re(l) / sum of |l| over eigenvalues l of W_E W_V W_O W_U, gains of norms folded in",
-    unit="share",
-    low=-1,
-    high=1,
-    source="Elhage et al. 2021, A mathematical framework for transformer circuits",
-    reads="weights",
-)
-def copying_eigenvalues(given: ProbeInput) -> Tensor:
-    """The eigenvalues that are not zero are those of the small matrix W_O W_U W_E W_V."""
-    import torch
-
-    w = given.model.weights()
-    round_trip = w.W_U @ w.W_E  # [run, d_model, d_model]
-    small = w.W_O @ round_trip[:, None, None] @ w.W_V  # [run, layer, head, d_head, d_head]
-    values = torch.linalg.eigvals(small.double())
-    return values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-30)
-
-
-@signal(
-    "copying_logits",
-    per="head",
-    about="how a token's own logit ranks among all that attending to it moves",
-    formula="mean over tokens t of the share of other tokens whose entry in row t of W_E W_V W_O W_U is lower than "
-    "t's; 0.5 by chance",
-    unit="share",
-    low=0,
-    high=1,
-    source="after Olsson et al. 2022, arXiv 2209.11895 (there a share of raised logits)",
-    reads="weights",
-)
-def copying_logits(given: ProbeInput) -> Tensor:
-    import torch
-
-    w = given.model.weights()
-    layers: list[Tensor] = []
-    for layer in range(given.cfg.n_layers):
-        ov = w.W_E[:, None] @ w.W_V[:, layer] @ w.W_O[:, layer] @ w.W_U[:, None]  # [run, head, vocab, vocab]
-        own = ov.diagonal(dim1=-2, dim2=-1)[..., None]
-        layers.append((ov < own).sum(-1).double().mean(-1) / (ov.shape[-1] - 1))
-    return torch.stack(layers, dim=1)
