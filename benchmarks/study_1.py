@@ -26,7 +26,7 @@ from study_1_pairs import keep_pairs
 
 import genlab.runs
 from genlab.forecast.causal import removal_lines, remove_head
-from genlab.forecast.commands import judge_lines, lock_forecasts, save_forecaster, score_locks
+from genlab.forecast.commands import evaluate_forecasts, fit_forecaster, score_locks, seal_forecasts
 from genlab.forecast.compare import try_all
 from genlab.forecast.ledger import Ledger
 from genlab.forecast.roles import part
@@ -144,13 +144,13 @@ def sealed(store: Store, workers: int) -> None:
     best = best_signal(known)
     for name, signal in (("study-1", SIGNAL), ("study-1-best", best)):
         if not (store.path / "forecasters" / f"{name}.json").is_file():
-            save_forecaster(store.path, known, TARGET, signal, "linear", True, 0, name)
+            fit_forecaster(store, known, TARGET, name, signal=signal)
         if not any(entry["forecaster"]["name"] == name for entry in Ledger(store).entries("forecasts")):
-            print("\n".join(lock_forecasts(store.path, "study-1-sealed", name)[0][:2]))
+            print("\n".join(seal_forecasts(store, "study-1-sealed", name).lines()[:2]))
     look(store, unseen, seed=0)
     look(store, unseen, seed=1)
-    shown, history = score_locks(store.path, None)
-    write_text("sealed-scores.txt", shown)
+    scores = score_locks(store)
+    write_text("sealed-scores.txt", scores.lines())
     after, target = table(store, unseen), parse_target(TARGET)
     locks = {entry["forecaster"]["name"]: entry for entry in Ledger(store).entries("forecasts")}
     rows = forecast_rows(after, locks["study-1"], f"baselines + {SIGNAL}")
@@ -159,18 +159,12 @@ def sealed(store: Store, workers: int) -> None:
         remove_head(store, after, target, SIGNAL, kind, np.random.default_rng(0)) for kind in ("uniform", "mean")
     ]
     write_text("sealed-causal.txt", removal_lines(causal))
-    exploratory, _ = judge_lines(
-        store.path,
-        table(store, discover + unseen),
-        None,
-        TARGET,
-        "random",
-        {"signal": SIGNAL, "fit_only": True, "seed": 0},
-    )
-    write_text("sealed-exploratory.txt", exploratory)
+    both = table(store, discover + unseen)
+    exploratory = evaluate_forecasts(store, both, None, TARGET, "random", signal=SIGNAL, fit_only=True, seed=0)
+    write_text("sealed-exploratory.txt", exploratory.lines())
     write(
         "sealed.json",
-        {"best of discovery": best, "history": history, "causal": [one.as_json() for one in causal]},
+        {"best of discovery": best, "history": scores.as_json(), "causal": [one.as_json() for one in causal]},
     )
     draw_sealed(rows, values_of(known, target).value, OUT / "sealed.png")
 
@@ -217,8 +211,8 @@ def tasks(store: Store, workers: int) -> None:
     about = table(store, ids)
     asked = {"signal": signal, "fit_only": True, "seed": 0}
     for by, factors in (("setting", FACTORS), ("task", None)):
-        shown, _ = judge_lines(store.path, about, grid, target, by, {**asked, "factors": factors})
-        write_text(f"tasks-by-{by}.txt", shown)
+        judged = evaluate_forecasts(store, about, grid, target, by, **asked, factors=factors)
+        write_text(f"tasks-by-{by}.txt", judged.lines())
     rows = task_rows(about, target, signal)
     rows.to_csv(OUT / "tasks.csv", float_format="%.4f")
     draw_tasks(rows, OUT / "tasks.png")

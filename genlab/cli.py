@@ -1,32 +1,46 @@
-"""The command `lab`: each command parses, calls one library function, prints. Heavy imports are inside."""
+"""The command `lab`: each command parses, calls one library function, and shows the result that it returns.
+
+Heavy imports are inside the commands, so that `lab --help`, `tasks`, `show` and `signals` are there at once.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from genlab import cli_forecast, cli_grid, cli_probe, cli_rasp, cli_tasks
+from genlab import __version__, cli_forecast, cli_grid, cli_rasp
 from genlab.errors import FailedRuns, Interrupted, UserError
-from genlab.options import StoreOption, parse_params, spec_values, with_spec_flags
+from genlab.options import (
+    EVALUATION,
+    OUTPUT,
+    TASK,
+    TRAINING,
+    AsJson,
+    Device,
+    EvalN,
+    EvalSeed,
+    Format,
+    Params,
+    Plugin,
+    Splits,
+    StoreOption,
+    examples,
+    note,
+    parse_params,
+    spec_values,
+    with_spec_flags,
+)
 from genlab.runs.gridfile import parse_range
 
 app = typer.Typer(
     help="Train small transformers on short inputs, and see whether they are right on inputs they have never seen.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    epilog=examples("lab train --task sort --train-len 20 --test-len 50 --seeds 0:4", "lab show parity"),
 )
-
-Store = StoreOption
-Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks")]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
-Format = Annotated[str | None, typer.Option("--format", help="how the task is written (default: its first format)")]
-Params = Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="a parameter of the task")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
-
 
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
 """What every error of the command line's own parser derives from (typer gives it no public name)."""
@@ -47,48 +61,129 @@ def main() -> None:
         print(f"lab: {error}", file=sys.stderr)
         sys.exit(1)
     except Interrupted:
-        print("lab: stopped; what was reached is kept, the same command goes on from there", file=sys.stderr)
+        print("lab: stopped; progress is saved, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
 
 
-@app.command()
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"genlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lab(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train small transformers on short inputs, and see whether they are right on inputs they have never seen."""
+
+
+@app.command(epilog=examples("lab tasks", "lab tasks --json"))
+def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:
+    """List the tasks by family: what each asks, its class, formats, splits and paper."""
+    from genlab.report.listing import task_list
+    from genlab.report.output import show as show_result
+
+    show_result(task_list(), as_json)
+
+
+@app.command(epilog=examples("lab show addition --format reversed-hints", "lab show maze --png maze.png"))
+def show(
+    task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
+    length: Annotated[
+        int | None, typer.Option("--length", help="length of the examples (default: 8 or less)", rich_help_panel=TASK)
+    ] = None,
+    format: Annotated[str | None, typer.Option("--format", help="only this format", rich_help_panel=TASK)] = None,
+    split: Annotated[str | None, typer.Option("--split", help="only this split", rich_help_panel=TASK)] = None,
+    n: Annotated[int | None, typer.Option("-n", help="how many examples of each (default: 3, or fewer)")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the examples")] = 0,
+    max_len: Annotated[
+        int | None, typer.Option("--max-len", help="length the vocabulary is made for", rich_help_panel=TASK)
+    ] = None,
+    param: Params = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            "--png", help="also draw the first example there (png, svg or pdf; mazes)", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print examples as a person reads them, answers marked: of every format and split, or of those named."""
+    from genlab.report.listing import Asked, example_list
+    from genlab.report.output import show as show_result
+
+    asked = Asked(task, length, format, split, n, seed, max_len, parse_params(param or []))
+    show_result(example_list(asked, png), as_json)
+
+
+@app.command(
+    epilog=examples(
+        "lab train --task sort --train-len 20 --test-len 50 --seeds 0:4",
+        "lab train --task brackets --test-split id,matched-unnested --n-layers 1",
+    )
+)
 @with_spec_flags
 def train(
-    task: Annotated[str, typer.Option("--task", help="what to learn (see: lab tasks)")],
+    task: Annotated[str, typer.Option("--task", help="what to learn (see: lab tasks)", rich_help_panel=TASK)],
     train_len: Annotated[
-        int | None, typer.Option("--train-len", help="longest training length (default: the task's own)")
+        int | None,
+        typer.Option("--train-len", help="longest training length (default: the task's own)", rich_help_panel=TASK),
     ] = None,
     test_len: Annotated[
         int | None,
-        typer.Option("--test-len", help="longest test length (default: --train-len, or twice the task's own)"),
+        typer.Option(
+            "--test-len",
+            help="longest test length (default: --train-len, or twice the task's own)",
+            rich_help_panel=EVALUATION,
+        ),
     ] = None,
     format: Format = None,
     param: Params = None,
     max_len: Annotated[
         int | None,
-        typer.Option("--max-len", help="length that vocabulary and context are made for (default: --test-len)"),
+        typer.Option(
+            "--max-len",
+            help="length that vocabulary and context are made for (default: --test-len)",
+            rich_help_panel=TASK,
+        ),
     ] = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="0:4 is 0, 1, 2, 3; one run a seed")] = "0:4",
-    test_split: Annotated[str, typer.Option("--test-split", help="splits to test, apart by commas")] = "id",
-    evals: Annotated[str, typer.Option("--evals", help="all, or id: nothing out of distribution")] = "all",
-    eval_n: Annotated[int, typer.Option("--eval-n", help="test examples a length")] = 512,
-    eval_seed: Annotated[int, typer.Option("--eval-seed", help="seed of the test examples")] = 0,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="0:4 is 0, 1, 2, 3; one run per seed", rich_help_panel=TRAINING)
+    ] = "0:4",
+    test_split: Annotated[
+        str, typer.Option("--test-split", help="comma-separated splits to test", rich_help_panel=EVALUATION)
+    ] = "id",
+    evals: Annotated[
+        str,
+        typer.Option("--evals", help="all, or id: nothing out of distribution", rich_help_panel=EVALUATION),
+    ] = "all",
+    eval_n: EvalN = 512,
+    eval_seed: EvalSeed = 0,
     keep_steps: Annotated[
-        str, typer.Option("--keep-steps", help="training steps whose weights are kept too: 100,200 or 100:1000:100")
+        str,
+        typer.Option(
+            "--keep-steps",
+            help="training steps whose weights are saved too: 100,200 or 100:1000:100",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "",
-    store: Store = None,
+    store: StoreOption = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option("--workers", help="processes on a CPU; 0: one a core")] = 0,
-    again: Annotated[bool, typer.Option("--again", help="train anew what is there already")] = False,
+    workers: Annotated[int, typer.Option("--workers", help="processes on a CPU; 0: one per core")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="retrain runs that already exist")] = False,
     figure: Annotated[
-        Path | None, typer.Option("--figure", help="where the figure goes (default: in the group)")
+        Path | None,
+        typer.Option("--figure", help="where the figure goes (default: in the group)", rich_help_panel=OUTPUT),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
     options: dict[str, Any] = {},  # noqa: B006 (filled by the flags of model and training)
 ) -> None:
     """Train on short inputs, test on long ones, and draw exact match by length."""
-    _load_plugins(plugin)
     from genlab.runs.plan import Evals, default_lengths, defaults_of, plan
 
     if evals not in ("all", "id"):
@@ -97,9 +192,8 @@ def train(
         raise UserError("--eval-n must be at least 1, --eval-seed and --workers at least 0")
     own = default_lengths(task, defaults_of(task, format))[1] if train_len is None else train_len
     longest = own if test_len is None else test_len
-    kept = tuple(parse_range(keep_steps, "--keep-steps")) if keep_steps else ()
-    looked_at = Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed, kept)
-    made = plan(
+    saved = tuple(parse_range(keep_steps, "--keep-steps")) if keep_steps else ()
+    planned = plan(
         task,
         train_len,
         longest,
@@ -107,80 +201,261 @@ def train(
         max_len=max_len,
         params=parse_params(param or []),
         seeds=parse_range(seeds, "--seeds"),
-        evals=looked_at,
+        evals=Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed, saved),
         **spec_values(options),
     )
-    from genlab.report.train import train_and_show
+    from rich.console import Console
 
-    train_and_show(made, store, device=device, workers=workers, again=again, figure=figure, as_json=as_json)
+    from genlab.report.display import Display
+    from genlab.report.output import show as show_result
+    from genlab.report.train import plan_notes, train_plan
+    from genlab.runs.api import wanted_runs, without_steps
+    from genlab.runs.store import Store
+
+    kept, wanted = Store(store), wanted_runs([planned])
+    note(*plan_notes(planned, device))
+    lacking = "" if again else without_steps(kept, wanted)
+    note(lacking)
+    names = {spec.run_id: f"seed {spec.train.init_seed}" for spec in planned.specs}
+    with Display(names, Console(stderr=True)) as display:
+        result = train_plan(planned, kept, device=device, workers=workers, again=again, figure=figure, report=display)
+    note(*({without_steps(kept, wanted)} - {lacking}))
+    if result.outcome is not None:
+        show_result(result, as_json)
+    if result.failed:
+        raise result.failed
 
 
-@app.command("eval")
+@app.command(
+    "eval",
+    epilog=examples("lab eval last --lengths 5:101:5", "lab eval --grid NAME --lengths 50 --split id,far --json"),
+)
 def evaluate(
-    lengths: Annotated[str, typer.Option("--lengths", help="5:50:5 is 5, 10, ..., 45")],
+    lengths: Annotated[str, typer.Option("--lengths", help="5:50:5 is 5, 10, ..., 45", rich_help_panel=EVALUATION)],
     run: Annotated[
         str | None, typer.Argument(help="a run id, a unique prefix of one, a group, grid or tag, or `last`")
     ] = None,
     grid: Annotated[str | None, typer.Option("--grid", help="a whole grid, by its name")] = None,
-    split: Annotated[str, typer.Option("--split", help="splits to test, apart by commas")] = "id",
-    eval_n: Annotated[int, typer.Option("--eval-n", help="test examples a length")] = 512,
-    eval_seed: Annotated[int, typer.Option("--eval-seed", help="seed of the test examples")] = 0,
+    split: Splits = "id",
+    eval_n: EvalN = 512,
+    eval_seed: EvalSeed = 0,
     offsets: Annotated[
-        str, typer.Option("--offsets", help="where examples stand: random, zero or batch (default: as in training)")
+        str,
+        typer.Option(
+            "--offsets",
+            help="placement in the context: random, zero or batch (default: as in training)",
+            rich_help_panel=EVALUATION,
+        ),
     ] = "",
-    store: Store = None,
+    store: StoreOption = None,
     device: Device = "auto",
-    figure: Annotated[Path | None, typer.Option("--figure", help="also draw exact match by length there")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", help="also draw exact match by length there", rich_help_panel=OUTPUT),
+    ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate trained runs at any lengths, on any split of their task."""
-    _load_plugins(plugin)
     wanted = tuple(parse_range(lengths, "--lengths"))
     if eval_n < 1 or eval_seed < 0:
         raise UserError("--eval-n must be at least 1 and --eval-seed at least 0")
     which = grid if run is None else run
     if which is None or (run is not None and grid is not None):
         raise UserError("lab eval takes a run, or --grid NAME")
-    from genlab.report.train import evaluate_and_show
+    from rich.console import Console
 
-    evaluate_and_show(
-        which, split.split(","), wanted, eval_n, eval_seed, store, device, figure, as_json, offsets=offsets
-    )
+    from genlab.report.display import Display
+    from genlab.report.output import show as show_result
+    from genlab.report.train import evaluate_at
+    from genlab.runs.store import Store
+
+    kept = Store(store)
+    runs = kept.find(which)
+    if not runs:
+        raise UserError(f"{which!r} holds no run that has ended; train them to their end first")
+    with Display({run: run for run in runs}, Console(stderr=True)) as display:
+        result = evaluate_at(
+            runs,
+            split.split(","),
+            wanted,
+            kept,
+            n=eval_n,
+            seed=eval_seed,
+            offsets=offsets,
+            device=device,
+            figure=figure,
+            report=display,
+        )
+    show_result(result, as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples('lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --grid NAME --by n_layers")
+)
 def runs(
     task: Annotated[str | None, typer.Option("--task", help="only runs of this task")] = None,
     grid: Annotated[str | None, typer.Option("--grid", help="only runs of a grid, group or tag")] = None,
     where: Annotated[str | None, typer.Option("--where", help='"weight_decay = 0.01 and n_layers > 1"')] = None,
     by: Annotated[
-        str | None, typer.Option("--by", help="sum up by these fields, apart by commas, with a figure")
+        str | None, typer.Option("--by", help="group by these comma-separated fields, with a figure")
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="all fields, as CSV on standard output")] = False,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="all fields, into this file")] = None,
-    figure: Annotated[Path | None, typer.Option("--figure", help="where the figure of --by goes")] = None,
-    store: Store = None,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="all fields, as CSV on standard output", rich_help_panel=OUTPUT)
+    ] = False,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", help="all fields, into this file", rich_help_panel=OUTPUT)
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="where the figure of --by goes", rich_help_panel=OUTPUT)
+    ] = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List runs: task, model, seeds, steps, exact match in and out of distribution; filter, export, sum up."""
-    from genlab.report.grid import show_runs
+    """List runs with their ID and OOD accuracy; filter, export, group."""
+    from genlab.report.grid import Configurations, RunList, configurations, draw_configurations, run_list
+    from genlab.report.output import show as show_result
+    from genlab.runs.diverged import left_out
+    from genlab.runs.store import Store
 
-    show_runs(task, store, grid=grid, where=where, by=by, csv=csv, parquet=parquet, figure=figure, as_json=as_json)
+    kept = Store(store)
+    listed = run_list(kept, task=task, grid=grid, where=where)
+    note(*listed.failures)
+    result: RunList | Configurations = listed
+    if by is not None:
+        result = configurations(listed, by.split(","))
+        note(left_out(result.diverged, result.count))
+    if parquet:
+        parquet.parent.mkdir(parents=True, exist_ok=True)
+        result.rows.to_parquet(parquet, index=False)
+        print(f"{len(result.rows)} rows: {parquet}")
+    elif csv:
+        result.rows.to_csv(sys.stdout, index=False)
+    else:
+        show_result(result, as_json)
+    if by is not None and len(result.rows):
+        fields = by.split(",")
+        drawn = figure or (kept.named.folder(grid) if grid else kept.path) / f"by_{'_'.join(fields)}.png"
+        draw_configurations(result.rows, fields, drawn)
+        note(f"figure: {drawn}")
+    elif figure:
+        raise UserError("--figure is of configurations; it goes with --by")
 
 
-cli_tasks.add_to(app)
+@app.command(epilog=examples("lab signals", "lab signals induction,confidence_msp"))
+def signals(
+    names: Annotated[str, typer.Argument(help="comma-separated names or families (default: all)")] = "all",
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the signals: what each measures, its formula, range and source."""
+    from genlab.probes.signal import chosen
+    from genlab.report.listing import SignalList
+    from genlab.report.output import show as show_result
+
+    show_result(SignalList(chosen(names.split(","))), as_json)
+
+
+@app.command(epilog=examples("lab probe last", "lab probe --grid NAME --signals induction_*,brackets --step all"))
+def probe(
+    runs: Annotated[list[str] | None, typer.Argument(help="runs, groups, grids, tags, or `last`")] = None,
+    grid: Annotated[str | None, typer.Option("--grid", help="a whole grid, by its name")] = None,
+    names: Annotated[
+        str,
+        typer.Option("--signals", help="comma-separated names, families, patterns (`induction_*`), or all"),
+    ] = "",
+    step: Annotated[
+        str | None,
+        typer.Option("--step", help="weights of this training step (0: initial), of several, or all (default: last)"),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option("--probe-n", help="probe examples, drawn as in training, in two halves (default: 512)"),
+    ] = None,
+    device: Device = "auto",
+    store: StoreOption = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure", help="draw attention of the first run over growing length there", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read signals inside trained models, on in-distribution inputs alone; stored values are not read again."""
+    from genlab.probes.inputs import PROBE_N, check_probe_n
+    from genlab.probes.signal import chosen
+
+    count = check_probe_n(PROBE_N if n is None else n)
+    wanted = chosen(names.split(",") if names else ())
+    which = [*(runs or []), *([grid] if grid else [])]
+    if not which or (runs and grid):
+        raise UserError("lab probe takes runs, or --grid NAME")
+    if figure is not None and figure.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--figure {str(figure)!r} is not allowed (allowed: names that end in .png, .svg or .pdf)")
+    steps: list[int] | Literal["all"] | None = None
+    if step is not None:
+        steps = "all" if step == "all" else sorted(set(parse_range(step, "--step")))
+    if figure is not None and steps is not None and (steps == "all" or len(steps) > 1):
+        raise UserError("--figure draws one step; give one --step")
+    from rich.console import Console
+
+    from genlab.report.output import show as show_result
+    from genlab.report.probe import probe_runs
+    from genlab.runs.diverged import left_out
+    from genlab.runs.store import Store
+
+    with Console(stderr=True).status("probing") as status:
+        result = probe_runs(
+            which, wanted, steps, Store(store), device=device, n=count, figure=figure, report=status.update
+        )
+    show_result(result, as_json)
+    if result.diverged:
+        note(left_out(result.diverged, len(result.diverged) + len(result.runs)))
+
+
+@app.command(epilog=examples("lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb"))
+def notebook(
+    run: Annotated[str, typer.Argument(help="a run id, or a unique prefix of one")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="where the notebook goes (default: RUN.ipynb)", rich_help_panel=OUTPUT),
+    ] = None,
+    store: StoreOption = None,
+    plugin: Plugin = None,
+) -> None:
+    """Write an executed notebook about a run: attention patterns, heads, sharpness curves, ablations."""
+    from genlab.report.notebook import write_notebook
+    from genlab.runs.store import Store
+
+    print(write_notebook(run, Store(store), output))
+
+
+@app.command(
+    epilog=examples("lab report --grid NAME -o report.html", "lab report --grid NAME -o r.html --by setting")
+)
+def report(
+    grid: Annotated[str, typer.Option("--grid", help="a grid, group or tag of the store")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .html file to write", rich_help_panel=OUTPUT)],
+    target: Annotated[
+        str | None, typer.Option("--target", help="what is forecast (default: exact match on the first other split)")
+    ] = None,
+    signal: Annotated[str | None, typer.Option("--signal", help="the signal that is asked about")] = None,
+    by: Annotated[str, typer.Option("--by", help="what is held out: setting, random or task")] = "random",
+    all_runs: Annotated[bool, typer.Option("--all-runs", help="forecast also runs that did not fit")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Write one self-contained page: what was trained, how far it generalizes, what predicts it."""
+    from genlab.report.html import write_report
+    from genlab.runs.store import Store
+
+    print(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs))
+
+
 cli_grid.add_to(app)
-cli_forecast.add_to(app)
-cli_probe.add_to(app)
+app.add_typer(cli_forecast.forecast_app, name="forecast")
 app.add_typer(cli_rasp.rasp_app, name="rasp")
-
-
-def _load_plugins(files: list[Path] | None) -> None:
-    from genlab.tasks import load_plugin
-
-    for file in files or []:
-        load_plugin(file)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands for hundreds of runs: grid, compare, tag, delete, and those of a store. Heavy imports are inside."""
+"""Commands for hundreds of runs: grid, compare, tag, delete, and those of a store."""
 
 from __future__ import annotations
 
@@ -8,87 +8,136 @@ from typing import Annotated, Literal
 import typer
 
 from genlab.errors import UserError
-from genlab.options import StoreOption
-
-Where = StoreOption
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, nothing else")]
+from genlab.options import TRAINING, AsJson, Device, Plugin, StoreOption, examples, note
 
 store_app = typer.Typer(
-    help="Look after a store: check it, enter lost runs again, make many small files few.",
+    help="Look after a store: check it, recover lost runs, merge small files.",
     no_args_is_help=True,
+    epilog=examples("lab store check", "lab store compact"),
 )
 
 
 def add_to(app: typer.Typer) -> None:
     """Give a command line these commands."""
-    for command in (grid, compare, tag, delete):
-        app.command()(command)
+    app.command(epilog=examples("lab grid recipes/brackets-small.toml --dry-run", "lab grid FILE --status"))(grid)
+    app.command(epilog=examples("lab compare GRID-A GRID-B", "lab compare 3fa2 9c01 --json"))(compare)
+    app.command(epilog=examples("lab tag good 3fa2 9c01", "lab tag good 9c01 --remove"))(tag)
+    app.command(epilog=examples("lab delete 3fa2", "lab delete GRID --yes"))(delete)
     app.add_typer(store_app, name="store")
 
 
 def grid(
     file: Annotated[Path, typer.Argument(help="a grid file (see recipes/)")],
-    status: Annotated[bool, typer.Option("--status", help="say how far the grid is, and start nothing")] = False,
+    status: Annotated[bool, typer.Option("--status", help="show how far the grid is, and start nothing")] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="runs, stacks, memory, hours from a few measured steps; start nothing"),
     ] = False,
-    store: Where = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
-    workers: Annotated[int, typer.Option("--workers", min=0, help="processes on a CPU; 0: one a core")] = 0,
+    store: StoreOption = None,
+    device: Device = "auto",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="processes on a CPU; 0: one per core", rich_help_panel=TRAINING)
+    ] = 0,
     stack: Annotated[
-        int, typer.Option("--stack", min=0, help="runs a stack; 0: one on a CPU, by measuring on CUDA")
+        int,
+        typer.Option(
+            "--stack", min=0, help="runs per stack; 0: one on a CPU, measured on CUDA", rich_help_panel=TRAINING
+        ),
     ] = 0,
     checkpoint_minutes: Annotated[
-        float, typer.Option("--checkpoint-minutes", min=0, help="how often where a stack stands is kept")
+        float,
+        typer.Option("--checkpoint-minutes", min=0, help="minutes between checkpoints", rich_help_panel=TRAINING),
     ] = 1.0,
-    executor: Annotated[str, typer.Option("--executor", help="local, or ray (a cluster)")] = "local",
-    address: Annotated[str | None, typer.Option("--address", help="of the Ray cluster; auto: the one here")] = None,
-    again: Annotated[bool, typer.Option("--again", help="train anew what is there already")] = False,
-    plugin: Annotated[list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks")] = None,
+    executor: Annotated[
+        str, typer.Option("--executor", help="local, or ray (a cluster)", rich_help_panel=TRAINING)
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="of the Ray cluster; auto: the one here", rich_help_panel=TRAINING),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="retrain runs that already exist", rich_help_panel=TRAINING)
+    ] = False,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train every run of a grid file; stopped or killed at any moment, the same command goes on."""
-    from genlab.runs.gridfile import read_grid
-    from genlab.tasks import load_plugin
-
-    for path in plugin or []:
-        load_plugin(path)
+    """Train every run of a grid file; after a stop or a crash the same command goes on."""
     if executor not in ("local", "ray"):
         raise UserError(f"--executor {executor!r} is not allowed (allowed: local, ray)")
     if address is not None and executor != "ray":
         raise UserError("--address is of a Ray cluster; it goes with --executor ray")
-    found = read_grid(file)
-    from genlab.report.grid import dry_run_and_show, grid_and_show, show_status
+    from genlab.runs.gridfile import read_grid
 
+    plans = read_grid(file)
+    from rich.console import Console
+
+    from genlab.report.grid import GridDisplay, grid_cost, grid_progress, train_grid
+    from genlab.report.output import show
+    from genlab.runs.api import wanted_runs, without_steps
+    from genlab.runs.devices import pick_device
+    from genlab.runs.store import Store
+
+    kept = Store(store)
     if status:
-        show_status(found, store, as_json)
-    elif dry_run:
-        dry_run_and_show(found, store, device, workers, stack, as_json)
-    else:
-        where: Literal["local", "ray"] = "ray" if executor == "ray" else "local"
-        options = {"device": device, "workers": workers, "stack": stack, "executor": where, "address": address}
-        grid_and_show(found, store, as_json, **options, checkpoint_minutes=checkpoint_minutes, again=again)
+        return show(grid_progress(plans, kept), as_json)
+    if dry_run:
+        return show(grid_cost(plans, kept, device, workers, stack), as_json)
+    if executor == "local":
+        pick_device(device)  # one that is not there is reported before anything else
+    wanted = wanted_runs(plans)
+    ids = [spec.run_id for spec, _ in wanted]
+    note(f"grid {plans.name}: {len(plans.plans)} configurations, {len(ids)} runs")
+    lacking = "" if again else without_steps(kept, wanted)
+    note(lacking)
+    where: Literal["local", "ray"] = "ray" if executor == "ray" else "local"
+    display = GridDisplay(kept, ids, Console(stderr=True))
+    try:
+        result = train_grid(
+            plans,
+            kept,
+            report=display,
+            tick=display.tick,
+            device=device,
+            workers=workers,
+            stack=stack,
+            executor=where,
+            address=address,
+            checkpoint_minutes=checkpoint_minutes,
+            again=again,
+        )
+    finally:
+        display.close()
+    after = without_steps(kept, wanted)
+    note("" if after == lacking else after)
+    show(result, as_json)
+    if result.failed:
+        raise result.failed
+    return None
 
 
 def compare(
     runs: Annotated[list[str], typer.Argument(help="two or more runs, groups, grids or tags")],
-    store: Where = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Runs or groups side by side: what differs in their settings, and exact match by length."""
-    from genlab.report.grid import show_comparison
+    """Compare runs or groups: the settings in which they differ, and exact match by length."""
+    from genlab.report.grid import comparison
+    from genlab.report.output import show
+    from genlab.runs.store import Store
 
-    show_comparison(runs, store, as_json)
+    result = comparison(runs, Store(store))
+    for text, line in result.diverged.items():
+        note(f"{text}: {line}")
+    show(result, as_json)
 
 
 def tag(
     name: Annotated[str, typer.Argument(help="the tag; it can be given wherever runs are")],
     runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags")],
-    remove: Annotated[bool, typer.Option("--remove", help="take the runs out of it instead")] = False,
-    store: Where = None,
+    remove: Annotated[bool, typer.Option("--remove", help="remove the runs from it instead")] = False,
+    store: StoreOption = None,
 ) -> None:
-    """Call some runs by a name of your own."""
+    """Name a set of runs."""
     from genlab.runs.store import Store
 
     kept = Store(store)
@@ -99,7 +148,7 @@ def tag(
 def delete(
     runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags")],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    store: Where = None,
+    store: StoreOption = None,
 ) -> None:
     """Delete runs with their weights and evaluations."""
     from genlab.runs.failures import forget
@@ -115,26 +164,32 @@ def delete(
     print(f"deleted {len(ids)} runs")
 
 
-@store_app.command()
-def check(store: Where = None, as_json: AsJson = False) -> None:
+@store_app.command(epilog=examples("lab store check", "lab store check --json"))
+def check(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Read every file of a store: checksums, lost records, files that no commit names. Status 1 for damage."""
-    from genlab.report.grid import check_and_show
+    from genlab.report.grid import store_check
+    from genlab.report.output import show
+    from genlab.runs.store import Store
 
-    if not check_and_show(store, as_json):
+    result = store_check(Store(store))
+    show(result, as_json)
+    if result.damaged:
         raise typer.Exit(1)
 
 
-@store_app.command()
-def repair(store: Where = None, as_json: AsJson = False) -> None:
-    """Enter runs again whose record was lost, from their weights; put the rest of them aside. Deletes nothing."""
-    from genlab.report.grid import repair_and_show
+@store_app.command(epilog=examples("lab store repair", "lab store repair --json"))
+def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
+    """Restore runs whose record was lost, from their weights; set the others aside. Deletes nothing."""
+    from genlab.report.grid import store_repair
+    from genlab.report.output import show
+    from genlab.runs.store import Store
 
-    repair_and_show(store, as_json)
+    show(store_repair(Store(store)), as_json)
 
 
-@store_app.command()
-def compact(store: Where = None) -> None:
-    """Make many small parts few, and take away what killed processes left; runs may go on meanwhile."""
+@store_app.command(epilog=examples("lab store compact", "lab store compact --store runs"))
+def compact(store: StoreOption = None) -> None:
+    """Merge small files, and remove what killed processes left behind; runs may go on meanwhile."""
     from genlab.runs.maintain import compact_store
     from genlab.runs.store import Store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -15,19 +16,72 @@ from genlab.errors import UserError
 from genlab.runs.plan import DERIVED
 from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
 
+# -- options that several commands share, by the panel of the help that they stand in
 
-def _named(store: Path | None) -> Path | None:
-    """Make the store that was named this process's own, so that pools of mazes are kept in it too."""
+
+def _use_store(store: Path | None) -> Path | None:
+    """Make the named store this process's own, so that pools of mazes are kept in it too."""
     if store is not None:
         os.environ["GENLAB_STORE"] = str(store.absolute())
     return store
 
 
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="the store (default: $GENLAB_STORE, or runs)", callback=_named)
-]
+def _load_plugins(files: list[Path] | None) -> list[Path] | None:
+    from genlab.tasks import load_plugin
 
-_PANELS: tuple[tuple[type[Frozen], str], ...] = ((ModelConfig, "Model"), (TrainConfig, "Training"))
+    for file in files or []:
+        load_plugin(file)
+    return files
+
+
+TASK, MODEL, TRAINING, EVALUATION, OUTPUT = "Task", "Model", "Training", "Evaluation", "Output"
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", help="the store (default: $GENLAB_STORE, or runs)", callback=_use_store, rich_help_panel=OUTPUT
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead", rich_help_panel=OUTPUT)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="how the task is written (default: its first format)", rich_help_panel=TASK),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=VALUE", help="a parameter of the task", rich_help_panel=TASK),
+]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="a Python file that registers tasks or signals",
+        callback=_load_plugins,
+        is_eager=True,
+        rich_help_panel=TASK,
+    ),
+]
+Splits = Annotated[str, typer.Option("--split", help="comma-separated splits to test", rich_help_panel=EVALUATION)]
+EvalN = Annotated[int, typer.Option("--eval-n", help="test examples per length", rich_help_panel=EVALUATION)]
+EvalSeed = Annotated[int, typer.Option("--eval-seed", help="seed of the test examples", rich_help_panel=EVALUATION)]
+
+
+def note(*lines: str) -> None:
+    """Print lines on standard error (empty ones not): what a person wants to know beside the result."""
+    for line in lines:
+        if line:
+            print(line, file=sys.stderr)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: commands to try, one per line."""
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+# -- flags made from the fields of a spec
+
+_PANELS: tuple[tuple[type[Frozen], str], ...] = ((ModelConfig, MODEL), (TrainConfig, TRAINING))
 
 
 def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -27,8 +27,6 @@ ROOMS = (
     "cli_rasp",
     "cli_forecast",
     "cli_grid",
-    "cli_probe",
-    "cli_tasks",
     "cli",
 )
 """Lowest first."""

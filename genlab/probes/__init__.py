@@ -28,13 +28,17 @@ __all__ = [
     "signal",
 ]
 
-_PLACES = dict.fromkeys(("Probing", "Reading", "probe", "read"), "probing")
-_PLACES |= dict.fromkeys(("Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"), "inputs")
+_IN_PROBING = ("Probing", "Reading", "probe", "read")
+_IN_INPUTS = ("Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        from importlib import import_module
+    if name in _IN_PROBING:
+        from genlab.probes import probing
 
-        return getattr(import_module(f"genlab.probes.{_PLACES[name]}"), name)
+        return getattr(probing, name)
+    if name in _IN_INPUTS:
+        from genlab.probes import inputs
+
+        return getattr(inputs, name)
     raise AttributeError(f"module 'genlab.probes' has no attribute {name!r}")

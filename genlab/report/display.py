@@ -19,13 +19,6 @@ from genlab.tasks import TrainingLaw, place_in_words, split_in_words
 _QUIET_SECONDS = 10.0
 
 
-def print_unless_told(console: Console, line: str, told: str = "") -> str:
-    """Print a line, if there is one and it was not told before; returns it."""
-    if line and line != told:
-        console.print(line, soft_wrap=True, highlight=False)
-    return line
-
-
 class Display:
     """Progress of runs on standard error: bars on a terminal, a line now and then elsewhere.
 

@@ -1,8 +1,7 @@
-"""The list of tasks for the terminal. No torch is imported."""
+"""Lists of tasks, of examples and of signals. No torch is imported."""
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -18,29 +17,45 @@ from rich.text import Text
 
 from genlab.errors import UserError
 from genlab.probes.signal import Signal
+from genlab.report.output import print_lines
 from genlab.spec import Scalar
 from genlab.tasks import Examples, Task, make, names, task_class
 
 NEEDS_GPU = "needs a GPU: not learned in ten minutes on two cores (docs/tasks.md)"
 
 
-def show_tasks(as_json: bool) -> None:
-    """Print all tasks, by family: name, class in the Chomsky hierarchy, what is asked, formats, splits, paper."""
-    rows = sorted((_task_row(name) for name in names()), key=lambda row: (row["family"], row["name"]))
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    console = Console(highlight=False)
-    for family, members in groupby(rows, key=lambda row: row["family"]):
-        console.print(Text(family, style="bold underline"))
-        for row in members:
-            language = f" ({row['language_class']})" if row["language_class"] else ""
-            console.print(Padding(Text.assemble((row["name"], "bold"), language, f"  {row['asks']}"), (0, 0, 0, 2)))
-            about = [f"formats: {', '.join(row['formats'])}", f"splits: {', '.join(row['splits'])}", row["source"]]
-            about += [NEEDS_GPU] * row["needs_gpu"]
-            console.print(Padding(Text("\n".join(about)), (0, 0, 0, 6)))
-        console.print()
-    console.print("lab show TASK prints examples of each format and split", style="dim")
+@dataclass(frozen=True)
+class TaskList:
+    """All tasks by family, a row each."""
+
+    rows: list[dict[str, Any]]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The rows."""
+        return self.rows
+
+    def print(self, console: Console) -> None:
+        """Family by family: name, class in the Chomsky hierarchy, what is asked, formats, splits, paper."""
+        for family, members in groupby(self.rows, key=lambda row: row["family"]):
+            console.print(Text(family, style="bold underline"))
+            for row in members:
+                language = f" ({row['language_class']})" if row["language_class"] else ""
+                title = Text.assemble((row["name"], "bold"), language, f"  {row['asks']}")
+                console.print(Padding(title, (0, 0, 0, 2)))
+                about = [
+                    f"formats: {', '.join(row['formats'])}",
+                    f"splits: {', '.join(row['splits'])}",
+                    row["source"],
+                ]
+                about += [NEEDS_GPU] * row["needs_gpu"]
+                console.print(Padding(Text("\n".join(about)), (0, 0, 0, 6)))
+            console.print()
+        console.print("lab show TASK prints examples of each format and split", style="dim")
+
+
+def task_list() -> TaskList:
+    """All tasks, those of plugins too."""
+    return TaskList(sorted((_task_row(name) for name in names()), key=lambda row: (row["family"], row["name"])))
 
 
 def _task_row(name: str) -> dict[str, Any]:
@@ -123,8 +138,39 @@ class _Block:
         return self.task.drawing(*self.task.read(self.examples, row), self.length)
 
 
-def show_examples(asked: Asked, figure: Path | None, as_json: bool) -> None:
-    """Print examples, answers marked; the first one also as a figure, if asked for.
+@dataclass(frozen=True)
+class ExampleList:
+    """Examples of a task, by format and split.
+
+    Attributes:
+        named: whether one format or split was asked for, and is shown in full.
+        figure: where the first example was drawn.
+    """
+
+    blocks: list[_Block]
+    named: bool
+    figure: Path | None
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """A row per example."""
+        return [
+            {"format": b.task.format, "split": b.split, "length": b.length, "prompt": prompt, "answer": answer}
+            for b in self.blocks
+            for prompt, answer in b.pairs()
+        ]
+
+    def print(self, console: Console) -> None:
+        """Prompts with their answers marked."""
+        if self.named:
+            _print_one(console, self.blocks[0])
+        else:
+            _print_every(console, self.blocks)
+        if self.figure is not None:
+            print_lines(console, [f"figure: {self.figure}"])
+
+
+def example_list(asked: Asked, figure: Path | None = None) -> ExampleList:
+    """Draw examples of a task; the first one also as a figure, if asked for.
 
     Raises:
         UserError: an unknown task, format or split, a length it cannot make, or a figure that cannot be drawn.
@@ -138,21 +184,7 @@ def show_examples(asked: Asked, figure: Path | None, as_json: bool) -> None:
     if figure is not None:
         first = blocks[0]
         first.task.draw_figure(figure, *first.task.read(first.examples, 0), first.length)
-    if as_json:
-        pairs = [(block, *pair) for block in blocks for pair in block.pairs()]
-        rows = [
-            {"format": b.task.format, "split": b.split, "length": b.length, "prompt": prompt, "answer": answer}
-            for b, prompt, answer in pairs
-        ]
-        print(json.dumps(rows, indent=1))
-        return
-    console = Console(highlight=False)
-    if named:
-        _print_one(console, blocks[0])
-    else:
-        _print_every(console, blocks)
-    if figure is not None:
-        console.print(f"figure: {figure}", soft_wrap=True)
+    return ExampleList(blocks, named, figure)
 
 
 def _drawn(asked: Asked, task: Task, split: str, usual: int) -> _Block:
@@ -223,24 +255,27 @@ def _scores(block: _Block) -> str:
 _WIDEST, _NAMES = 100, 12
 
 
-def show_signals(signals: Sequence[Signal], as_json: bool) -> None:
-    """Print signals family by family, a paragraph each, no wider than the terminal (piped: 80 columns)."""
-    if as_json:
-        print(json.dumps([_as_json(s) for s in signals], indent=1))
-        return
-    console = Console(highlight=False)
-    width = min(console.width, _WIDEST)
-    for family, members in groupby(signals, key=lambda s: s.family):
-        console.print(Text(family, style="bold underline"))
-        for s in members:
+@dataclass(frozen=True)
+class SignalList:
+    """Declared signals, in the order of their families."""
+
+    signals: Sequence[Signal]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """A row per signal."""
+        return [_as_json(s) for s in self.signals]
+
+    def print(self, console: Console) -> None:
+        """A paragraph per signal, no wider than the terminal (piped: 80 columns)."""
+        width = min(console.width, _WIDEST)
+        for family, members in groupby(self.signals, key=lambda s: s.family):
+            console.print(Text(family, style="bold underline"))
+            for s in members:
+                console.print()
+                console.print(Text(s.name, style="bold"))
+                print_lines(console, paragraph(s, width))
             console.print()
-            console.print(Text(s.name, style="bold"))
-            for line in paragraph(s, width):
-                console.print(Text(line), soft_wrap=True)
-        console.print()
-    console.print(
-        Text("slow ones are read when they are named: lab probe RUNS --signals NAME,FAMILY,..."), soft_wrap=True
-    )
+        print_lines(console, ["slow ones are read when they are named: lab probe RUNS --signals NAME,FAMILY,..."])
 
 
 def paragraph(s: Signal, width: int) -> list[str]:

@@ -1,10 +1,10 @@
-"""Signals of runs as the command line shows them."""
+"""Signals read inside runs: values, reliability, what was skipped and why."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +16,8 @@ from rich.text import Text
 
 from genlab.forecast.reliability import Reliability, split_half
 from genlab.forecast.show import reliability_cell
-from genlab.probes.inputs import PROBE_N
 from genlab.probes.signal import AUXILIARY, HALVES, Signal, all_signals
+from genlab.report.output import print_lines
 
 if TYPE_CHECKING:
     from genlab.probes.probing import Probing
@@ -29,63 +29,92 @@ Steps = Sequence[int] | Literal["all"] | None
 """Training steps to read at; `all` are those that each run has kept, None is the last of each."""
 
 
-def probe_and_show(
-    runs: Sequence[str],
+@dataclass(frozen=True)
+class Probed:
+    """Signals that were read of runs.
+
+    Attributes:
+        runs: those that were read; diverged: those left out, of all that were named.
+        frame: values of the signals asked for, a row each (`genlab.runs.parts.SIGNAL_COLUMNS`).
+        probing: what was read now, found in the store, and skipped with the reason.
+        steps: how many training steps were asked for.
+        figure: where attention was drawn.
+    """
+
+    runs: list[str]
+    diverged: list[str]
+    frame: pd.DataFrame
+    probing: Probing
+    steps: int
+    figure: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """A row per value; at a single step the reliability of each signal too."""
+        document: dict[str, Any] = {
+            "runs": self.runs,
+            "left_out": self.diverged,
+            "skipped": self.probing.skipped,
+            "values": self.frame.drop(columns=["at"]).to_dict("records"),
+        }
+        if self.steps == 1:
+            rows = summary(self.frame).to_dict("records")
+            document["reliability"] = {row["name"]: row["reliability"].row() for row in rows}
+        return document
+
+    def print(self, console: Console) -> None:
+        """A row per signal (and step, where several were asked for)."""
+        _print(console, self.frame, self.runs, self.probing, self.steps > 1)
+        if self.figure:
+            print_lines(console, [f"figure: {self.figure}"])
+
+
+def probe_runs(
+    which: Sequence[str],
     signals: Sequence[Signal],
     steps: Steps,
-    store: Path | None,
-    device: str,
-    figure: Path | None,
-    as_json: bool,
-    n: int = PROBE_N,
-) -> None:
-    """Read signals of runs, keep them, and print one line a signal (and step, where several were asked for).
+    store: Store,
+    *,
+    device: str = "auto",
+    n: int | None = None,
+    figure: Path | None = None,
+    report: Callable[[str], object] = lambda _line: None,
+) -> Probed:
+    """Read signals of runs and keep them in the store; those that are there already are not read again.
 
     Args:
-        n: probe examples; values that were read on another number are not shown.
+        which: runs, groups, grids, tags.
+        n: probe examples (default: `PROBE_N`); values that were read on another number are left out.
+        figure: where to draw attention of the first run over growing length.
+        report: called with a line of progress.
+
+    Raises:
+        UserError: a run, step or device that does not exist.
     """
+    from genlab.probes.inputs import PROBE_N
     from genlab.probes.probing import Probing, probe
-    from genlab.runs.diverged import left_out, set_aside
+    from genlab.runs.diverged import set_aside
     from genlab.runs.parts import Signals
-    from genlab.runs.store import Store
 
-    kept = Store(store)
-    named = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
-    ids, diverged = set_aside(kept, named)
-    console, done = Console(stderr=as_json), Probing()
-    asked = _by_step(kept, ids, steps)
-    with console.status("probing") as status:
-        for number, (step, of_step) in enumerate(asked, start=1):
-            at = f", step {number} of {len(asked)}" if len(asked) > 1 else ""
+    count = PROBE_N if n is None else n
+    named = list(dict.fromkeys(run for text in which for run in store.find(text)))
+    ids, diverged = set_aside(store, named)
+    probing, by_step = Probing(), _by_step(store, ids, steps)
+    for number, (step, of_step) in enumerate(by_step, start=1):
+        at = f", step {number} of {len(by_step)}" if len(by_step) > 1 else ""
 
-            def report(n: int, of: int, at: str = at) -> None:
-                status.update(f"probed {n} of {of} runs{at}")
+        def progress(done: int, of: int, at: str = at) -> None:
+            report(f"probed {done} of {of} runs{at}")
 
-            done.add(probe(kept, of_step, signals, step, device, report, n=n))
-    frame = Signals(kept.path).frame(ids, n)
+        probing.add(probe(store, of_step, signals, step, device, progress, n=count))
+    frame = Signals(store.path).frame(ids, count)
     frame = frame[frame["signal"].isin([s.name for s in signals])]
-    read = {(run, kept.steps(run)[-1] if step is None else step) for step, of_step in asked for run in of_step}
+    read = {(run, store.steps(run)[-1] if step is None else step) for step, of_step in by_step for run in of_step}
     frame = frame[pd.Series(zip(frame["run_id"], frame["step"], strict=True), frame.index, object).isin(read)]
-    if as_json:
-        document = {
-            "runs": ids,
-            "left_out": diverged,
-            "skipped": done.skipped,
-            "values": frame.drop(columns=["at"]).to_dict("records"),
-        }
-        if len(asked) == 1:
-            rows = summary(frame).to_dict("records")
-            document["reliability"] = {row["name"]: row["reliability"].row() for row in rows}
-        print(json.dumps(_numbers(document), indent=1))
-    else:
-        _print(console, frame, ids, done, len(asked) > 1)
-    if diverged:
-        console.print(left_out(diverged, len(named)), soft_wrap=True, highlight=False)
     if figure is not None and ids:
         from genlab.probes.plots import draw_attention
 
-        draw_attention(kept, ids[0], figure, asked[0][0])
-        console.print(f"figure: {figure}")
+        draw_attention(store, ids[0], figure, by_step[0][0])
+    return Probed(ids, diverged, frame, probing, len(by_step), figure if ids else None)
 
 
 def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int | None, Sequence[str]]]:
@@ -179,12 +208,3 @@ def _step_by_step(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
-
-
-def _numbers(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _numbers(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,8 +1,7 @@
-"""Training and evaluation as the command line shows them: progress, then tables, figure and run ids."""
+"""What came of training and evaluating runs: tables, figure and run ids, as text and as JSON."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,15 +11,17 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from genlab.errors import FailedRuns, UserError
-from genlab.report.display import Display, print_factors, print_lengths, print_rules, print_unless_told
+from genlab.errors import FailedRuns
+from genlab.report.display import print_factors, print_lengths, print_rules
 from genlab.report.figures import exact_match_by_length
 from genlab.report.listing import NEEDS_GPU
+from genlab.report.output import print_lines
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share
-from genlab.runs.api import evaluate, train, wanted_runs, without_steps
+from genlab.runs.api import evaluate, train
 from genlab.runs.devices import check_dtype, pick_device
 from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.plan import Plan
+from genlab.runs.progress import Report
 from genlab.runs.store import Store
 from genlab.spec import ModelConfig, RunSpec
 from genlab.tasks import FIT, Task, TrainingLaw, make
@@ -109,7 +110,7 @@ class Outcome:
         for status in sorted({s for s in self.statuses if s not in ("finished", "diverged")}):
             console.print(f"{self.statuses.count(status)} of {len(self.runs)} runs {status}")
         if self.diverged:
-            console.print(left_out(self.diverged, len(self.runs)), soft_wrap=True, highlight=False)
+            print_lines(console, [left_out(self.diverged, len(self.runs))])
 
 
 def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None) -> Outcome:
@@ -138,58 +139,76 @@ def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None
     )
 
 
-def train_and_show(
-    plan: Plan,
-    store_path: Path | None,
-    *,
-    device: str,
-    workers: int,
-    again: bool,
-    figure: Path | None,
-    as_json: bool,
-) -> None:
-    """Train a plan, then print tables, draw the figure and name the runs. Raises `FailedRuns` after that."""
-    said = Console(stderr=True)
-    spec, store = plan.specs[0], Store(store_path)
-    kind = pick_device(device).type
+@dataclass(frozen=True)
+class Trained:
+    """A plan that was trained.
+
+    Attributes:
+        outcome: of the runs that ended; None where none did.
+        group: the name of the group that they make; figure: where it was drawn, if there was something to draw.
+        failed: the runs that failed, with reasons.
+    """
+
+    outcome: Outcome | None
+    group: str
+    figure: Path | None
+    failed: FailedRuns | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The outcome with group and figure, as one JSON document."""
+        about = {"group": self.group, "figure": str(self.figure) if self.figure else None}
+        return {**(self.outcome.as_json() if self.outcome else {}), **about}
+
+    def print(self, console: Console) -> None:
+        """Tables, where the figure is, and the ids of the runs."""
+        if self.outcome is None:
+            return
+        self.outcome.print(console)
+        figure = [f"figure: {self.figure}"] if self.figure else []
+        print_lines(console, [*figure, f"runs (group {self.group}): {' '.join(self.outcome.runs)}"])
+
+
+def plan_notes(plan: Plan, device: str) -> list[str]:
+    """What to say before a plan is trained: its configuration, what was picked, whether it wants a GPU.
+
+    Raises:
+        UserError: a device that is not there, or a precision that it does not have.
+    """
+    spec, kind = plan.specs[0], pick_device(device).type
     check_dtype(spec.train.dtype, kind)
-    said.print(describe(spec, len(plan.specs)), highlight=False)
+    notes = [describe(spec, len(plan.specs))]
     if plan.picked:
-        said.print(f"picked for you: {plan.picked} (each has a flag; see lab train --help)", highlight=False)
+        notes.append(f"picked for you: {plan.picked} (each has a flag; see lab train --help)")
     if plan.task.needs_gpu and kind == "cpu":
-        said.print(f"{spec.task.name} {NEEDS_GPU}", highlight=False)
-    names = {s.run_id: f"seed {s.train.init_seed}" for s in plan.specs}
-    told = "" if again else print_unless_told(said, without_steps(store, wanted_runs([plan])))
+        notes.append(f"{spec.task.name} {NEEDS_GPU}")
+    return notes
+
+
+def train_plan(
+    plan: Plan, store: Store, *, device: str, workers: int, again: bool, figure: Path | None, report: Report
+) -> Trained:
+    """Train a plan and sum up what came out, with its figure in the folder of the group, or at `figure`.
+
+    Runs that fail do not keep the others from being reported: `Trained.failed` says which.
+
+    Raises:
+        Interrupted: Ctrl-C; what was reached is kept.
+    """
     failed: FailedRuns | None = None
     try:
-        with Display(names, said) as display:
-            train(plan, store=store, device=device, workers=workers, again=again, report=display)
+        train(plan, store=store, device=device, workers=workers, again=again, report=report)
     except FailedRuns as error:
         failed = error
-    print_unless_told(said, without_steps(store, wanted_runs([plan])), told)
-    ended = [run for run in names if run in store and not (failed and run in failed.reasons)]
-    if ended:
-        _show_outcome(store, ended, figure, as_json)
-    if failed:
-        raise failed
-
-
-def _show_outcome(store: Store, runs: Sequence[str], figure: Path | None, as_json: bool) -> None:
-    """Tables, figure and ids of the latest group."""
-    found = outcome(store, runs)
+    ids = [spec.run_id for spec in plan.specs]
+    ended = [run for run in ids if run in store and not (failed and run in failed.reasons)]
     folder = store.last_folder()
-    drawn = None if found.lengths.empty else figure or folder / FIGURE
+    if not ended:
+        return Trained(None, folder.name, None, failed)
+    result = outcome(store, ended)
+    drawn = None if result.lengths.empty else figure or folder / FIGURE
     if drawn:
-        found.draw(drawn)
-    if as_json:
-        about = {"group": folder.name, "figure": str(drawn) if drawn else None}
-        print(json.dumps({**found.as_json(), **about}, indent=1))
-        return
-    console = Console()
-    found.print(console)
-    if drawn:
-        console.print(f"figure: {drawn}", soft_wrap=True, highlight=False)
-    console.print(f"runs (group {folder.name}): {' '.join(found.runs)}", soft_wrap=True, highlight=False)
+        result.draw(drawn)
+    return Trained(result, folder.name, drawn, failed)
 
 
 def describe(spec: RunSpec, seeds: int) -> str:
@@ -216,40 +235,57 @@ def _shape(model: ModelConfig) -> str:
     return ", ".join(parts)
 
 
-def evaluate_and_show(
-    which: str,
+@dataclass(frozen=True)
+class Evaluated:
+    """Evaluations of runs, by configuration."""
+
+    outcomes: list[Outcome]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """A document per configuration."""
+        return [one.as_json() for one in self.outcomes]
+
+    def print(self, console: Console) -> None:
+        """Each configuration with its tables."""
+        for one in self.outcomes:
+            print_lines(console, [describe(one.spec, len(one.runs))])
+            one.print(console)
+
+
+def evaluate_at(
+    runs: Sequence[str],
     splits: Sequence[str],
     lengths: tuple[int, ...],
-    n: int,
-    seed: int,
-    store_path: Path | None,
-    device: str,
-    figure: Path | None,
-    as_json: bool,
+    store: Store,
+    *,
+    n: int = 512,
+    seed: int = 0,
     offsets: str = "",
-) -> None:
-    """Evaluate runs at lengths and splits, and print what came out."""
-    store = Store(store_path)
-    runs = store.find(which)
-    if not runs:
-        raise UserError(f"{which!r} holds no run that has ended; train them to their end first")
+    device: str = "auto",
+    figure: Path | None = None,
+    report: Report = lambda _progress: True,
+) -> Evaluated:
+    """Evaluate committed runs on splits at lengths.
+
+    Args:
+        n: examples per length; seed: that they are drawn by.
+        offsets: where examples are placed in the context ('': as in training).
+        figure: where to draw exact match by length.
+
+    Raises:
+        UserError: a split or a length that a run's task cannot make; nothing is evaluated then.
+        Interrupted: Ctrl-C; what was evaluated is kept.
+    """
+    wanted = [make(store.spec(runs[0]).task).split(name).at(lengths, n, seed, offsets) for name in splits]
+    evaluate(runs, wanted, store, device, report)
     by_configuration: dict[str, list[str]] = {}
     for run in runs:
         by_configuration.setdefault(store.spec(run).configuration.run_id, []).append(run)
-    asked = [make(store.spec(runs[0]).task).split(name).at(lengths, n, seed, offsets) for name in splits]
-    with Display({run: run for run in runs}, Console(stderr=True)) as display:
-        evaluate(runs, asked, store, device, display)
-    documents: list[dict[str, Any]] = []
+    outcomes: list[Outcome] = []
     for ids in by_configuration.values():
         evals = store.evals(ids, offsets=offsets)
         evals = evals[evals["split"].isin(splits) & evals["length"].isin(lengths) & (evals["seed"] == seed)]
-        found = outcome(store, ids, evals)
+        outcomes.append(outcome(store, ids, evals))
         if figure:
-            found.draw(figure)
-        documents.append(found.as_json())
-        if not as_json:
-            console = Console()
-            console.print(describe(found.spec, len(ids)), highlight=False)
-            found.print(console)
-    if as_json:
-        print(json.dumps(documents, indent=1))
+            outcomes[-1].draw(figure)
+    return Evaluated(outcomes)

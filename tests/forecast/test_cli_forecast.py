@@ -60,7 +60,17 @@ def test_a_published_population_gives_its_published_figures(lab, population: Pat
     """The mean over the settings that can be scored, and the pair-weighted one, by their definitions."""
     from sklearn.metrics import roc_auc_score
 
-    words = ("forecast", "--table", str(population), *POPULATION, "--target", "ood>=0.5", "--signal", "ambi")
+    words = (
+        "forecast",
+        "evaluate",
+        "--table",
+        str(population),
+        *POPULATION,
+        "--target",
+        "ood>=0.5",
+        "--signal",
+        "ambi",
+    )
     status, out, err = lab(*words, "--factors", "layers,weight_decay", "--keep-twins", "--json")
     assert (status, err) == (0, "")
     told = json.loads(out)
@@ -76,7 +86,17 @@ def test_a_published_population_gives_its_published_figures(lab, population: Pat
 
 
 def test_what_a_person_reads(lab, population: Path):
-    words = ("forecast", "--table", str(population), *POPULATION, "--target", "ood>=0.5", "--signal", "ambi")
+    words = (
+        "forecast",
+        "evaluate",
+        "--table",
+        str(population),
+        *POPULATION,
+        "--target",
+        "ood>=0.5",
+        "--signal",
+        "ambi",
+    )
     status, out, _ = lab(*words, "--by", "few")
     assert status == 0
     assert out.startswith("AUROC within settings, mean and range over draws that overlap\nlabelled runs")
@@ -91,8 +111,6 @@ BAD = [
     (["--table", "TABLE", *POPULATION, "--target", "exact@length=x"], "target 'exact@length=x' is not allowed"),
     (["--table", "TABLE", *POPULATION, "--target", "odd"], "no evaluation yet; nearest that there is: ood"),
     (["--table", "TABLE", *POPULATION, "--target", "ood>=5"], "nothing to forecast"),
-    (["--table", "TABLE", *POPULATION, "--target", "ood", "--lock"], "--lock and --save go with --grid"),
-    (["--grid", "x", "--with", "model"], "--with goes with --lock"),
     (["--table", "TABLE", *POPULATION, "--target", "ood", "--by", "seed"], "unknown split 'seed'"),
     (["--table", "TABLE", *POPULATION, "--target", "ood", "--by", "task"], "unknown setting 'task'"),
     (["--table", "TABLE", *POPULATION, "--target", "ood", "--model", "oracle"], "unknown model 'oracle'"),
@@ -101,15 +119,15 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "said"), BAD, ids=[said for _, said in BAD])
 def test_bad_input_is_one_line_and_status_2(lab, tmp_path: Path, population: Path, words: list[str], said: str):
-    status, out, err = lab("forecast", *(str(population) if word == "TABLE" else word for word in words))
+    status, out, err = lab("forecast", "evaluate", *(str(population) if word == "TABLE" else word for word in words))
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err
     assert not (tmp_path / "store").exists()
 
 
 def test_scores_and_rules_of_nothing_are_told(lab):
-    assert "holds no sealed forecasts" in lab("score")[2]
-    assert "no run or group 'gone'" in lab("rules", "--grid", "gone", "--split", "id")[2]
+    assert "holds no sealed forecasts" in lab("forecast", "score")[2]
+    assert "no run or group 'gone'" in lab("forecast", "rules", "--grid", "gone", "--split", "id")[2]
 
 
 def test_from_a_grid_to_a_sealed_forecast_and_its_score(lab, tmp_path: Path):
@@ -119,23 +137,25 @@ def test_from_a_grid_to_a_sealed_forecast_and_its_score(lab, tmp_path: Path):
     for name, seeds, looked in (("old", range(10), Evals(test_len=4, n=16)), ("new", range(20, 26), Evals(n=16))):
         grid([genlab.plan("sort", 2, 4, seeds=seeds, evals=looked, **small)], name=name, store=kept, workers=1)
     target = ("--target", "loss@length=3", "--all-runs")
-    asked = ("forecast", "--grid", "old", *target, "--by", "random", "--signal", "training_loss", "--save", "first")
-    status, out, err = lab(*asked)
+    asked = ("forecast", "fit", "--grid", "old", *target, "--signal", "training_loss", "--save", "first")
+    status, out, err = lab("forecast", "evaluate", *asked[2:-2], "--by", "random")
     assert (status, err) == (0, "")
     assert "what training_loss adds (exploratory" in out
+    status, out, err = lab(*asked)
+    assert (status, err) == (0, "")
     assert "forecaster first: 10 runs" in out
-    status, out, err = lab("forecast", "--grid", "new", "--with", "first", "--lock")
+    status, out, err = lab("forecast", "seal", "--grid", "new", "--with", "first")
     assert (status, err) == (0, "")
     assert "lock 1 sealed at" in out
     assert "6 runs of new" in out
-    assert "seen for all 10 runs" in lab("forecast", "--grid", "old", "--with", "first", "--lock")[2]
-    assert "has no evaluation yet" in lab("score", "1")[2]
+    assert "seen for all 10 runs" in lab("forecast", "seal", "--grid", "old", "--with", "first")[2]
+    assert "has no evaluation yet" in lab("forecast", "score", "1")[2]
     kept = Store(tmp_path / "store")
     ids = kept.find("new")
     evaluate(ids, [genlab.runs.load(ids[0], kept).task.split("id").at((3,), 16)], kept)
-    assert "under seal in lock 1" in lab("forecast", "--grid", "new", *target, "--by", "random")[2]
-    status, out, err = lab("score")
+    assert "under seal in lock 1" in lab("forecast", "evaluate", "--grid", "new", *target, "--by", "random")[2]
+    status, out, err = lab("forecast", "score")
     assert (status, err) == (0, "")
     assert "lock 1 of" in out
-    assert lab("forecast", "--grid", "new", *target, "--by", "random")[0] == 0
-    assert len(json.loads(lab("score", "--json")[1])) == 1
+    assert lab("forecast", "evaluate", "--grid", "new", *target, "--by", "random")[0] == 0
+    assert len(json.loads(lab("forecast", "score", "--json")[1])) == 1

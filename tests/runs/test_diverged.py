@@ -67,8 +67,8 @@ LINE = "6 of 12 runs diverged and are left out: "
         (("compare", "g", "g"), "err"),
         (("eval", "g", "--lengths", "4,6", "--eval-n", "8"), "out"),
         (("probe", "g"), "out"),
-        (("forecast", "--grid", "g", "--target", "exact_match@length=6", "--all-runs"), "err"),
-        (("rules", "--grid", "g", "--split", "id"), "err"),
+        (("forecast", "evaluate", "--grid", "g", "--target", "exact_match@length=6", "--all-runs"), "err"),
+        (("forecast", "rules", "--grid", "g", "--split", "id"), "err"),
         (("report", "--grid", "g", "-o", "page.html", "--all-runs"), "out"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else value,
@@ -146,7 +146,7 @@ def test_lab_train_of_nothing_but_diverged_runs(lab, tmp_path: Path):
     assert (len(told["left_out"]), told["figure"], told["fit_in_distribution"]) == (2, None, None)
     status, _, err = lab("report", "--grid", "last", "-o", str(tmp_path / "r.html"))
     assert (status, err.splitlines()[-1]) == (2, "lab: all 2 runs of 'last' diverged")
-    status, _, err = lab("rules", "--grid", "last", "--split", "id")
+    status, _, err = lab("forecast", "rules", "--grid", "last", "--split", "id")
     assert (status, "none has ended without diverging" in err) == (2, True)
 
 

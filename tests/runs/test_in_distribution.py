@@ -293,7 +293,7 @@ READERS: dict[str, Reader] = {
     "report of one length": lambda store, path: read_report(store, "g", "token_accuracy@length=8", path / "r.html"),
 }
 COMMANDS = {
-    "forecast": ["forecast", "--grid", "g", "--target", "loss@split=id", "--all-runs", "--by", "random"],
+    "forecast": ["forecast", "evaluate", "--grid", "g", "--target", "loss@split=id", "--all-runs", "--by", "random"],
     "eval": ["eval", "g", "--lengths", "2:8:2", "--eval-n", "8"],
     "compare": ["compare", "g", "g"],
 }
