@@ -75,7 +75,7 @@ def test_dry_run_and_status_start_nothing(lab, tmp_path: Path):
 def test_a_grid_and_all_that_is_done_with_it(lab, tmp_path: Path):
     status, out, err = lab("grid", "two.toml", "--workers", "1")
     assert status == 0
-    assert "grid two: 2 cells, 4 runs" in err
+    assert "grid two: 2 configurations, 4 runs" in err
     assert "4 of 4 runs done" in out
     assert json.loads(lab("grid", "two.toml", "--status", "--json")[1])["done"] == 4
     listed = pd.read_csv(io.StringIO(lab("runs", "--grid", "two", "--where", "weight_decay = 0.01", "--csv")[1]))
