@@ -403,7 +403,6 @@ def probe(
 
     from genlab.report.output import show as show_result
     from genlab.report.probe import probe_runs
-    from genlab.runs.diverged import left_out
     from genlab.runs.store import Store
 
     with Console(stderr=True).status("probing") as status:
@@ -411,8 +410,8 @@ def probe(
             which, wanted, steps, Store(store), device=device, n=count, figure=figure, report=status.update
         )
     show_result(result, as_json)
-    if result.diverged:
-        note(left_out(result.diverged, len(result.diverged) + len(result.runs)))
+    if as_json:
+        note(result.left_out)
 
 
 @app.command(epilog=examples("lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb"))

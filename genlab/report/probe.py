@@ -64,8 +64,15 @@ class Probed:
     def print(self, console: Console) -> None:
         """A row per signal (and step, where several were asked for)."""
         _print(console, self.frame, self.runs, self.probing, self.steps > 1)
-        if self.figure:
-            print_lines(console, [f"figure: {self.figure}"])
+        lines = [self.left_out] if self.diverged else []
+        print_lines(console, [*lines, *([f"figure: {self.figure}"] if self.figure else [])])
+
+    @property
+    def left_out(self) -> str:
+        """A line on the runs that were left out, or ''."""
+        from genlab.runs.diverged import left_out
+
+        return left_out(self.diverged, len(self.diverged) + len(self.runs))
 
 
 def probe_runs(
