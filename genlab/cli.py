@@ -13,6 +13,7 @@ import typer
 
 from genlab import __version__, cli_forecast, cli_grid, cli_rasp
 from genlab.errors import FailedRuns, Interrupted, UserError
+from genlab.help import Command, Group
 from genlab.options import (
     EVALUATION,
     OUTPUT,
@@ -36,6 +37,8 @@ from genlab.options import (
 from genlab.runs.gridfile import parse_range
 
 app = typer.Typer(
+    cls=Group,
+    rich_markup_mode=None,
     help="Train small transformers on short inputs, and see whether they are right on inputs they have never seen.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -80,7 +83,7 @@ def lab(
     """Train small transformers on short inputs, and see whether they are right on inputs they have never seen."""
 
 
-@app.command(epilog=examples("lab tasks", "lab tasks --json"))
+@app.command(cls=Command, epilog=examples("lab tasks", "lab tasks --json"))
 def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:
     """List the tasks by family: what each asks, its class, formats, splits and paper."""
     from genlab.report.listing import task_list
@@ -89,7 +92,9 @@ def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:
     show_result(task_list(), as_json)
 
 
-@app.command(epilog=examples("lab show addition --format reversed-hints", "lab show maze --png maze.png"))
+@app.command(
+    cls=Command, epilog=examples("lab show addition --format reversed-hints", "lab show maze --png maze.png")
+)
 def show(
     task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
     length: Annotated[
@@ -121,10 +126,11 @@ def show(
 
 
 @app.command(
+    cls=Command,
     epilog=examples(
         "lab train --task sort --train-len 20 --test-len 50 --seeds 0:4",
         "lab train --task brackets --test-split id,matched-unnested --n-layers 1",
-    )
+    ),
 )
 @with_spec_flags
 def train(
@@ -228,6 +234,7 @@ def train(
 
 @app.command(
     "eval",
+    cls=Command,
     epilog=examples("lab eval last --lengths 5:101:5", "lab eval --grid NAME --lengths 50 --split id,far --json"),
 )
 def evaluate(
@@ -291,7 +298,8 @@ def evaluate(
 
 
 @app.command(
-    epilog=examples('lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --grid NAME --by n_layers")
+    cls=Command,
+    epilog=examples('lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --grid NAME --by n_layers"),
 )
 def runs(
     task: Annotated[str | None, typer.Option("--task", help="only runs of this task")] = None,
@@ -342,7 +350,7 @@ def runs(
         raise UserError("--figure is of configurations; it goes with --by")
 
 
-@app.command(epilog=examples("lab signals", "lab signals induction,confidence_msp"))
+@app.command(cls=Command, epilog=examples("lab signals", "lab signals induction,confidence_msp"))
 def signals(
     names: Annotated[str, typer.Argument(help="comma-separated names or families (default: all)")] = "all",
     plugin: Plugin = None,
@@ -356,7 +364,9 @@ def signals(
     show_result(SignalList(chosen(names.split(","))), as_json)
 
 
-@app.command(epilog=examples("lab probe last", "lab probe --grid NAME --signals induction_*,brackets --step all"))
+@app.command(
+    cls=Command, epilog=examples("lab probe last", "lab probe --grid NAME --signals induction_*,brackets --step all")
+)
 def probe(
     runs: Annotated[list[str] | None, typer.Argument(help="runs, groups, grids, tags, or `last`")] = None,
     grid: Annotated[str | None, typer.Option("--grid", help="a whole grid, by its name")] = None,
@@ -414,7 +424,7 @@ def probe(
         note(result.left_out)
 
 
-@app.command(epilog=examples("lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb"))
+@app.command(cls=Command, epilog=examples("lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb"))
 def notebook(
     run: Annotated[str, typer.Argument(help="a run id, or a unique prefix of one")],
     output: Annotated[
@@ -432,7 +442,8 @@ def notebook(
 
 
 @app.command(
-    epilog=examples("lab report --grid NAME -o report.html", "lab report --grid NAME -o r.html --by setting")
+    cls=Command,
+    epilog=examples("lab report --grid NAME -o report.html", "lab report --grid NAME -o r.html --by setting"),
 )
 def report(
     grid: Annotated[str, typer.Option("--grid", help="a grid, group or tag of the store")],

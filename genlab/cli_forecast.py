@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from genlab.errors import UserError
+from genlab.help import Command, Group
 from genlab.options import AsJson, StoreOption, examples, note
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from genlab.runs.store import Store
 
 forecast_app = typer.Typer(
+    cls=Group,
+    rich_markup_mode=None,
     help="Forecast behavior out of distribution from what is seen in distribution, and score that honestly.",
     no_args_is_help=True,
     epilog=examples(
@@ -68,10 +71,11 @@ def _columns(flag: str, what: str) -> Any:
 
 
 @forecast_app.command(
+    cls=Command,
     epilog=examples(
         'lab forecast evaluate --grid NAME --target "exact_match@length=50" --by random',
         "lab forecast evaluate --table runs.csv --signals ambi --outcome ood --target ood",
-    )
+    ),
 )
 def evaluate(
     grid: GridOrNone = None,
@@ -133,10 +137,11 @@ def evaluate(
 
 
 @forecast_app.command(
+    cls=Command,
     epilog=examples(
         'lab forecast fit --grid OLD --target "exact_match@length=50" --signal induction_prefix.max --save first',
         'lab forecast fit --grid OLD --target "exact_match@length=50" --model forest --save second',
-    )
+    ),
 )
 def fit(
     grid: Grid,
@@ -161,10 +166,11 @@ def fit(
 
 
 @forecast_app.command(
+    cls=Command,
     epilog=examples(
         "lab forecast seal --grid NEW --with first",
         'lab forecast seal --grid NEW --target "exact_match@length=50" --by setting --signal induction_prefix.max',
-    )
+    ),
 )
 def seal(
     grid: Grid,
@@ -195,7 +201,7 @@ def seal(
     return show(commands.seal_plan(kept, runs, grid, target, by, **options), as_json)
 
 
-@forecast_app.command(epilog=examples("lab forecast score", "lab forecast score 1 --json"))
+@forecast_app.command(cls=Command, epilog=examples("lab forecast score", "lab forecast score 1 --json"))
 def score(
     which: Annotated[str | None, typer.Argument(help="a lock (default: all of them)")] = None,
     store: StoreOption = None,
@@ -210,10 +216,11 @@ def score(
 
 
 @forecast_app.command(
+    cls=Command,
     epilog=examples(
         'lab forecast causal --grid NAME --target "exact_match@length=50" --signal induction_prefix.max',
         "lab forecast causal --grid NAME --target exact_match@split=far --signal previous_token.max --json",
-    )
+    ),
 )
 def causal(
     grid: Grid,
@@ -235,10 +242,11 @@ def causal(
 
 
 @forecast_app.command(
+    cls=Command,
     epilog=examples(
         "lab forecast rules --grid NAME --split matched-unnested",
         "lab forecast rules --grid NAME --split first-symbol --cut 0.1 --json",
-    )
+    ),
 )
 def rules(
     grid: Annotated[str, typer.Option("--grid", help="a grid, group, tag or run of the store, of one task")],

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from genlab.errors import UserError
+from genlab.help import Command, Group
 from genlab.options import TRAINING, AsJson, Device, Plugin, StoreOption, examples, note
 
 store_app = typer.Typer(
+    cls=Group,
+    rich_markup_mode=None,
     help="Look after a store: check it, recover lost runs, merge small files.",
     no_args_is_help=True,
     epilog=examples("lab store check", "lab store compact"),
@@ -19,10 +22,12 @@ store_app = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Give a command line these commands."""
-    app.command(epilog=examples("lab grid recipes/brackets-small.toml --dry-run", "lab grid FILE --status"))(grid)
-    app.command(epilog=examples("lab compare GRID-A GRID-B", "lab compare 3fa2 9c01 --json"))(compare)
-    app.command(epilog=examples("lab tag good 3fa2 9c01", "lab tag good 9c01 --remove"))(tag)
-    app.command(epilog=examples("lab delete 3fa2", "lab delete GRID --yes"))(delete)
+    app.command(cls=Command, epilog=examples("lab grid recipes/brackets.toml --dry-run", "lab grid FILE --status"))(
+        grid
+    )
+    app.command(cls=Command, epilog=examples("lab compare GRID-A GRID-B", "lab compare 3fa2 9c01 --json"))(compare)
+    app.command(cls=Command, epilog=examples("lab tag good 3fa2 9c01", "lab tag good 9c01 --remove"))(tag)
+    app.command(cls=Command, epilog=examples("lab delete 3fa2", "lab delete GRID --yes"))(delete)
     app.add_typer(store_app, name="store")
 
 
@@ -164,7 +169,7 @@ def delete(
     print(f"deleted {len(ids)} runs")
 
 
-@store_app.command(epilog=examples("lab store check", "lab store check --json"))
+@store_app.command(cls=Command, epilog=examples("lab store check", "lab store check --json"))
 def check(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Read every file of a store: checksums, lost records, files that no commit names. Status 1 for damage."""
     from genlab.report.grid import store_check
@@ -177,7 +182,7 @@ def check(store: StoreOption = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@store_app.command(epilog=examples("lab store repair", "lab store repair --json"))
+@store_app.command(cls=Command, epilog=examples("lab store repair", "lab store repair --json"))
 def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Restore runs whose record was lost, from their weights; set the others aside. Deletes nothing."""
     from genlab.report.grid import store_repair
@@ -187,7 +192,7 @@ def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
     show(store_repair(Store(store)), as_json)
 
 
-@store_app.command(epilog=examples("lab store compact", "lab store compact --store runs"))
+@store_app.command(cls=Command, epilog=examples("lab store compact", "lab store compact --store runs"))
 def compact(store: StoreOption = None) -> None:
     """Merge small files, and remove what killed processes left behind; runs may go on meanwhile."""
     from genlab.runs.maintain import compact_store

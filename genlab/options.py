@@ -34,6 +34,12 @@ def _load_plugins(files: list[Path] | None) -> list[Path] | None:
     return files
 
 
+_WIDEST = 76
+"""Characters of an example on one line."""
+
+_WIDEST_CHOICE = 40
+"""Characters of a list of choices beside its flag; a longer one is part of the text."""
+
 TASK, MODEL, TRAINING, EVALUATION, OUTPUT = "Task", "Model", "Training", "Evaluation", "Output"
 
 StoreOption = Annotated[
@@ -75,8 +81,15 @@ def note(*lines: str) -> None:
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: commands to try, one per line."""
-    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+    """The end of a command's help: commands to try, one per line; a long one goes on in a second line."""
+    return "\n".join(["Examples:", *(f"  {_folded(line)}" for line in lines)])
+
+
+def _folded(command: str) -> str:
+    if len(command) <= _WIDEST:
+        return command
+    cut = command.rindex(" --", 0, _WIDEST)
+    return f"{command[:cut]} \\\n      {command[cut + 1 :]}"
 
 
 # -- flags made from the fields of a spec
@@ -115,8 +128,11 @@ def _flag(name: str, field: FieldInfo, panel: str, planned: Scalar | None) -> in
     flag = name.replace("_", "-")
     spelled = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
     default = field.default if planned is None else planned
-    told = "" if default in (None, "") else f" (default {_shown(default)})"
-    option = typer.Option(spelled, help=f"{field.description}{told}", metavar=metavar, rich_help_panel=panel)
+    about = field.description or ""
+    if metavar is not None and len(metavar) > _WIDEST_CHOICE:
+        about, metavar = f"{about}: {metavar.replace('|', ', ')}", "NAME"
+    about += "" if default in (None, "") else f" (default {_shown(default)})"
+    option = typer.Option(spelled, help=about, metavar=metavar, rich_help_panel=panel)
     annotation = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

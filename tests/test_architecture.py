@@ -23,6 +23,7 @@ ROOMS = (
     "probes",
     "forecast",
     "report",
+    "help",
     "options",
     "cli_rasp",
     "cli_forecast",
