@@ -72,6 +72,55 @@ def test_rasp_imports_no_task():
             assert not [name for name in imported(path) if name.startswith("genlab.tasks")], path
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports() -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports, anywhere in the file (for types alone too)."""
+    modules = {module_of(path): path for path in ROOT.rglob("*.py")}
+
+    def known(name: str) -> str:
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {
+        module: {known(name) for name in imported(path) if name.startswith("genlab.") and known(name)} - {module}
+        for module, path in modules.items()
+    }
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that can be reached from themselves."""
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for other in graph[waiting.pop()] - seen:
+                seen.add(other)
+                waiting.append(other)
+        return seen
+
+    return sorted(module for module in graph if module in reach(module))
+
+
+def test_no_module_imports_itself_through_others_not_even_inside_functions():
+    graph = {module: {other for other in others if other != "genlab"} for module, others in imports().items()}
+    packages = {module_of(path) for path in ROOT.rglob("__init__.py")}
+    # A package gives its modules' names; that a module imports its own package by name is Python's, not ours.
+    plain = {
+        module: {o for o in others if not (o in packages and (module.startswith(f"{o}.")))}
+        for module, others in graph.items()
+    }
+    assert circles(plain) == []
+
+
+def test_a_circle_would_be_noticed():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
+
+
 def test_numpy_rooms_stay_light():
     """At import; what a task needs beside numpy is imported where it is used."""
     for path in files():
