@@ -394,7 +394,7 @@ class TrainConfig(Frozen):
         if self.min_len > self.train_len:
             raise ValueError(f"min_len {self.min_len} is greater than train_len {self.train_len}")
         if self.pool and self.curriculum:
-            raise ValueError("a curriculum needs fresh data; it cannot be combined with a pool")
+            raise ValueError("a curriculum is not possible with a pool; it needs fresh data")
         if self.pool and self.lengths_per_batch not in (1, self.batch_size):
             raise ValueError(
                 f"lengths_per_batch {self.lengths_per_batch} is not possible with a pool: 1 batches equal lengths, "
@@ -413,7 +413,7 @@ class TrainConfig(Frozen):
         if bool(self.mix) != bool(self.mix_split or self.mix_len):
             raise ValueError("mix adds longer or shifted examples: set mix, and also mix_len or mix_split")
         if self.mix and self.pool:
-            raise ValueError("mix needs fresh data; it cannot be combined with a pool")
+            raise ValueError("mix is not possible with a pool; it needs fresh data")
         if self.mix_len and self.mix_len <= self.train_len:
             raise ValueError(f"mix_len {self.mix_len} is not greater than train_len {self.train_len}")
         if self.average_steps > self.steps:

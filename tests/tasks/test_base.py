@@ -62,5 +62,5 @@ def test_hint_names_are_never_used_twice():
 def test_the_first_split_is_the_one_in_distribution():
     splits = split_map(Split(name="id"), Split(name="far"))
     assert list(splits) == ["id", "far"]
-    with pytest.raises(ValueError, match="the first split of a task is 'id'"):
+    with pytest.raises(ValueError, match="the first split of a task must be 'id'"):
         split_map(Split(name="far"), Split(name="id"))
