@@ -401,7 +401,7 @@ class TrainConfig(Frozen):
                 f"{self.batch_size} (the batch size) mixes lengths freely"
             )
         if self.lengths_per_batch > self.batch_size:
-            raise ValueError(f"lengths_per_batch {self.lengths_per_batch} is greater than batch_size {self.batch_size}")
+            raise ValueError(f"lengths_per_batch {self.lengths_per_batch} exceeds batch_size {self.batch_size}")
         if self.until is None and self.until_weights != "equal":
             raise ValueError("until_weights has no effect without until")
         if not all(0 <= b < 1 for b in self.betas):

@@ -252,7 +252,7 @@ class Task(ABC):
 
     @abstractmethod
     def chance(self, length: int) -> float:
-        """Return the exact match of guessing: an answer drawn from the task's answers on `id`, ignoring the prompt."""
+        """Return the exact match of guessing with an answer drawn from those on `id`, whatever the prompt."""
 
     # -- Methods that a subclass may override
 

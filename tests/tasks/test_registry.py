@@ -59,7 +59,7 @@ def test_a_spec_is_full_and_makes_the_same_task_again():
 
 
 def test_a_spec_of_another_version_is_refused():
-    with pytest.raises(UserError, match="is at version 1, the spec asks for version 2"):
+    with pytest.raises(UserError, match="is at version 1, but the spec asks for version 2"):
         make(spec("parity", 6).model_copy(update={"version": 2}))
 
 
