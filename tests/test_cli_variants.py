@@ -55,7 +55,7 @@ def test_a_forward_sum_without_leading_zeros_has_no_places(lab, tmp_path: Path):
     words = ["train", "--task", "addition", *TINY, "--param", "leading_zero=false", "--positions", "abacus"]
     code, _, err = lab(*words)
     assert code == 2
-    assert "depends on the answer; give leading_zero=true, or a reversed format" in err
+    assert "depends on the answer; set leading_zero=true or use a reversed format" in err
     assert not (tmp_path / "store").exists()
 
 
