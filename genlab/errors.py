@@ -1,4 +1,4 @@
-"""The one error that a user's own mistake raises, and the words for it."""
+"""Exceptions that users can cause, and messages that suggest the nearest valid name."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable, Mapping
 
 
 class UserError(ValueError):
-    """What was asked cannot be done as asked. The message is one line: what was asked, what is allowed.
+    """A request that cannot be carried out. The message is one line: what was requested and what is allowed.
 
-    The command line prints it and leaves with exit status 2; nothing has been written by then.
+    The command line prints the message and exits with status 2. Nothing has been written at that point.
     """
 
 
 class DamagedFileError(UserError):
-    """A file of the store does not hold what was written to it."""
+    """A file in the store is corrupt."""
 
 
 class Interrupted(Exception):
-    """Work was asked to stop, by Ctrl-C or by its listener. What was reached is kept; the same call goes on."""
+    """Work was stopped by Ctrl-C or by its listener. Progress is saved, and repeating the call resumes it."""
 
 
 class FailedRuns(Exception):
-    """Some runs of what was asked for failed; all others were done. The command line leaves with exit status 1.
+    """Some of the requested runs failed; all others completed. The command line exits with status 1.
 
     Attributes:
-        reasons: run id -> why it failed, one line.
+        reasons: maps each failed run's id to the reason, in one line.
     """
 
     def __init__(self, message: str, reasons: Mapping[str, str]):
@@ -34,17 +34,17 @@ class FailedRuns(Exception):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name most like `name`, or None where nothing is near.
+    """Return the allowed name closest to `name`, or None if nothing is close.
 
     >>> nearest("partiy", ["parity", "sort"])
     'parity'
     """
-    found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return matches[0] if matches else None
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:
-    """The error for a name that is not on its list.
+    """Build the error for a name that is not in the list of allowed names.
 
     >>> print(unknown("task", "partiy", ["parity", "sort"]))
     unknown task 'partiy'; did you mean 'parity'? (allowed: parity, sort)
@@ -56,4 +56,4 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:
 
 
 class NotApplicable(Exception):
-    """A signal has no meaning for a run; the message says why, as the rest of a sentence."""
+    """A signal is undefined for a run. The message gives the reason as the second half of a sentence."""

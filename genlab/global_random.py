@@ -1,4 +1,4 @@
-"""Libraries that seed or draw from the global random state are called inside `kept_global_random`."""
+"""Protect the global random state from libraries that seed it or draw from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @contextmanager
 def kept_global_random() -> Iterator[None]:
-    """The global random state of Python, numpy and (where it is imported) torch, afterwards as it was before."""
+    """Restore the global random state of Python, NumPy and torch (if imported) on exit."""
     torch = sys.modules.get("torch")
     plain, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
     tensors = None if torch is None else torch.get_rng_state()

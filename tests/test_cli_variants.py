@@ -22,22 +22,22 @@ BAD = [
     (["--loops", "0"], "loops: 0 is not allowed"),
     (["--loop-growth", "-1"], "loop_growth: -1.0 is not allowed"),
     (["--attn-temperature", "0"], "attn_temperature: 0.0 is not allowed"),
-    (["--random-positions", "3"], "random_positions 3 is below the 7 positions of n_ctx"),
-    (["--random-positions", "30", "--positions", "none"], "random_positions are for an encoding of positions"),
-    (["--adaptive-training"], "adaptive_training is for attn_weights 'adaptive', not 'softmax'"),
-    (["--no-unembed-bias", "--no-bias"], "leave unembed_bias out: bias is False already"),
-    (["--no-unembed-bias", "--tie-word-embeddings"], "leave unembed_bias out: tied embeddings unembed without one"),
+    (["--random-positions", "3"], "random_positions 3 is less than n_ctx 7"),
+    (["--random-positions", "30", "--positions", "none"], "random_positions needs a position encoding"),
+    (["--adaptive-training"], "adaptive_training needs attn_weights 'adaptive', not 'softmax'"),
+    (["--no-unembed-bias", "--no-bias"], "omit unembed_bias: bias is already False"),
+    (["--no-unembed-bias", "--tie-word-embeddings"], "omit unembed_bias: a tied unembedding has no bias"),
     (["--act-fn", "gelu-new"], "did you mean 'gelu_new'"),
-    (["--architecture", "lstm", "--positions", "t5"], "positions t5 is for a transformer; an lstm has none there"),
+    (["--architecture", "lstm", "--positions", "t5"], "positions t5 is a transformer option; an LSTM requires none"),
     (["--architecture", "gru"], "unknown architecture 'gru'"),
     (["--positions", "aliby"], "did you mean 'alibi'?"),
-    (["--mix", "0.5"], "mix is a share of longer or shifted examples: give mix, and mix_len or mix_split"),
-    (["--mix-len", "5"], "give mix, and mix_len or mix_split"),
-    (["--mix", "0.5", "--mix-len", "3"], "mix_len 3 is not above train_len 3"),
+    (["--mix", "0.5"], "mix adds longer or shifted examples: set mix, and also mix_len or mix_split"),
+    (["--mix-len", "5"], "set mix, and also mix_len or mix_split"),
+    (["--mix", "0.5", "--mix-len", "3"], "mix_len 3 is not greater than train_len 3"),
     (["--mix", "0.5", "--mix-len", "9"], "cannot make length 4 on split 'id': allowed are 1 to 3"),
     (["--mix", "0.5", "--mix-split", "windw"], "did you mean 'window'?"),
-    (["--average-steps", "5"], "average_steps 5 is above steps 2"),
-    (["--average-steps", "1", "--until", "0.9"], "there is no knowing which they are"),
+    (["--average-steps", "5"], "average_steps 5 is greater than steps 2"),
+    (["--average-steps", "1", "--until", "0.9"], "which leaves the last step unknown"),
     (["--spectral-decoupling", "-1"], "spectral_decoupling: -1.0 is not allowed"),
 ]
 
@@ -55,7 +55,7 @@ def test_a_forward_sum_without_leading_zeros_has_no_places(lab, tmp_path: Path):
     words = ["train", "--task", "addition", *TINY, "--param", "leading_zero=false", "--positions", "abacus"]
     code, _, err = lab(*words)
     assert code == 2
-    assert "depends on the answer; give leading_zero=true, or a reversed format" in err
+    assert "depends on the answer; set leading_zero=true or use a reversed format" in err
     assert not (tmp_path / "store").exists()
 
 

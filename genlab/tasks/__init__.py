@@ -1,4 +1,4 @@
-"""What a model is asked: vocabulary, examples, splits and the true answer. numpy only."""
+"""Tasks: vocabularies, examples, splits and correct answers. Uses NumPy only."""
 
 from genlab.tasks.base import Task, hint_names, split_map
 from genlab.tasks.check import ContractError, check_task

@@ -16,14 +16,16 @@ from genlab.tasks.base import Task, hint_names, split_map
 from genlab.tasks.drawing import hinted, window_shares, window_starts
 from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
-# -- Carries: digits drawn so that they carry as asked, chains measured, numbers added
+# -- Digits and carries
 
 
 def draw_digits(rng: np.random.Generator, carries: str, lengths: Ints, base: int) -> tuple[Ints, Ints]:
-    """The digits of two numbers, int[n, place], ones first: 0 beyond `lengths`, and one place more for the carry.
+    """Draw the digits of two numbers, int[n, place], least significant first.
+
+    Digits are 0 beyond `lengths`, and there is one extra place for the carry.
 
     Args:
-        carries: `any` (uniform digits), `none`, `one chain` (of uniform length 0 to all, anywhere), or
+        carries: `any` (uniform digits), `none`, `one chain` (of uniform length, from 0 to all digits, anywhere), or
             `whole chain` (over all digits).
     """
     place = np.arange(int(lengths.max()) + 1)
@@ -36,23 +38,23 @@ def draw_digits(rng: np.random.Generator, carries: str, lengths: Ints, base: int
 
 
 def carry_chains(sums: Ints, base: int) -> Ints:
-    """How many places the carry out of each place has come, int[n, place]; 0 where none comes out.
+    """Return the length of the carry chain that ends at each place, int[n, place]; 0 without a carry.
 
-    `sums` are the sums of two digits, ones first. A place generates a carry where its sum is at least `base` and
-    propagates one where it is `base` - 1; a chain is 1 + the number of propagating places that directly follow a
-    generating one.
+    `sums` are sums of two digits, least significant first. A place generates a carry if its sum is at least `base`
+    and propagates one if it is `base` - 1. The length of a chain is 1 + the number of propagating places that
+    directly follow a generating one.
 
     >>> carry_chains(np.array([[12, 9, 9, 3, 10]]), base=10)
     array([[1, 2, 3, 0, 1]])
     """
     place = np.arange(sums.shape[1])
-    # The last place that does not propagate decides: its number, and in the lowest bit whether it generates.
+    # The last place that does not propagate decides. Encode its index, and in the lowest bit whether it generates.
     decides = np.maximum.accumulate(np.where(sums == base - 1, 0, 2 * place + (sums >= base)), axis=1)
     return (place - decides // 2 + 1) * (decides & 1)
 
 
 def add(left: Ints, right: Ints, base: int) -> Ints:
-    """Digits of the sum, ones first; the last place of the operands is 0."""
+    """Return the digits of the sum, least significant first; the operands' last place must be 0."""
     total = left + right
     total[:, 1:] += carry_chains(total, base)[:, :-1] > 0
     return np.where(total >= base, total - base, total)
@@ -63,7 +65,7 @@ _ANY, _NO_CARRY, _STOPS, _PROPAGATES, _GENERATES = range(5)
 
 @cache
 def _pairs_by_sum(base: int) -> tuple[Ints, Ints, Ints]:
-    """All pairs of digits by rising sum, [2, base^2], and for each kind of place where its pairs begin and end."""
+    """Return all pairs of digits sorted by sum, [2, base^2], and each kind's range of pairs (start and end)."""
     left, right = np.divmod(np.arange(base**2), base)
     order = np.argsort(left + right, kind="stable")
     below = base * (base - 1) // 2  # pairs whose sum is below base - 1
@@ -74,7 +76,7 @@ def _pairs_by_sum(base: int) -> tuple[Ints, Ints, Ints]:
 
 
 def _kinds(rng: np.random.Generator, carries: str, lengths: Ints, place: Ints) -> Ints:
-    """What each place does with a carry, int[n, place] or int[1, 1]."""
+    """Draw what each place does with a carry, int[n, place] or int[1, 1]."""
     if carries in ("any", "none"):
         return np.array([[_ANY if carries == "any" else _NO_CARRY]])
     size = lengths if carries == "whole chain" else rng.integers(0, lengths + 1)
@@ -85,19 +87,20 @@ def _kinds(rng: np.random.Generator, carries: str, lengths: Ints, place: Ints) -
 
 
 class Addition(Task):
-    """The sum of two numbers, as many digits as the longer operand, or one more where the last carry needs it.
+    """Add two numbers.
 
-    With `leading_zero` one zero stands before each operand, so that the answer is as long as the longer of them.
-    The answer is written forward or `reversed` (ones first: then each digit needs only digits already seen). With
-    hints, a letter before each digit names its place, the same letter in both operands and the answer; the letters
-    are a random contiguous window of a hint vocabulary that covers `max_len`, so that every hint is trained.
+    The sum has as many digits as the longer operand, or one more if there is a final carry. With `leading_zero`, each
+    operand starts with a zero, so that the sum is always as long as the longer operand. The sum is written forward or
+    `reversed` (least significant digit first, so that each digit depends only on digits already written). With hints,
+    a letter before each digit names its place, the same in both operands and in the sum. The letters are a random
+    contiguous window of a hint vocabulary that covers `max_len`, so that every hint is trained.
 
     >>> from genlab.tasks import make
     >>> task = make("addition", max_len=8)
     >>> " ".join(task.solve("0 5 8 + 0 6 7 >".split()))                    # 58 + 67
     '1 2 5'
     >>> task = make("addition", max_len=8, format="reversed-hints")
-    >>> " ".join(task.solve("a 0 b 5 + a 0 b 7 >".split()))                # 5 + 7, ones first
+    >>> " ".join(task.solve("a 0 b 5 + a 0 b 7 >".split()))                # 5 + 7, least significant digit first
     'b 2 a 1'
     """
 
@@ -110,9 +113,9 @@ class Addition(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "forward": "digits + digits > digits",
-            "reversed": "digits + digits > digits of the sum, ones first",
-            "forward-hints": "the same as forward, a hint before each digit",
-            "reversed-hints": "the same as reversed, a hint before each digit",
+            "reversed": "digits + digits > digits of the sum, least significant first",
+            "forward-hints": "like forward, with a hint before each digit",
+            "reversed-hints": "like reversed, with a hint before each digit",
         }
     )
     splits = split_map(
@@ -140,7 +143,7 @@ class Addition(Task):
 
     class Params(Task.Params):
         base: Literal[2, 10] = Field(10, description="base of the digits")
-        leading_zero: bool = Field(True, description="a zero before each operand")
+        leading_zero: bool = Field(True, description="start each operand with a zero")
 
     params: Params
 
@@ -164,7 +167,7 @@ class Addition(Task):
         return 2 if split.shift.get("unequal") else 1
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
-        """All arrays are int[n, place], ones first; the last place is for the carry out of the longest operand."""
+        # Arrays are int[n, place], least significant first; the last place holds the carry of the longest operand.
         place = np.arange(int(lengths.max()) + 1)
         left, right = draw_digits(rng, str(split.shift["carries"]), lengths, self.params.base)
         left_len, right_len = lengths, lengths
@@ -218,34 +221,34 @@ class Addition(Task):
     def _hint_before(self, hint: str) -> str:
         names = hint_names(self.max_len + 1)
         if hint == names[0]:
-            raise UserError(f"no hint stands before {hint!r} for the carry out of the longer operand")
+            raise UserError(f"there is no hint before {hint!r} for the final carry of the longer operand")
         return names[names.index(hint) - 1]
 
     def chance(self, length: int) -> float:
-        # The sum of two uniform numbers below m takes 2 m - 1 values, with weights 1, 2, ..., m, ..., 2, 1.
+        # The sum of two uniform numbers below m has 2 m - 1 values, with weights 1, 2, ..., m, ..., 2, 1.
         m = self.params.base**length
         windows = self.max_len - length + 1 if self._hinted else 1
         return (2 * m**2 + 1) / (3 * m**3 * windows)
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        """Rules that look less far for a carry are right where no carry comes from further."""
+        """Return the accuracy of rules that ignore carries from further away than some distance."""
         base = self.params.base
         generates, propagates = (base - 1) / (2 * base), 1 / base
         stops = 1 - generates - propagates
-        free, carried = 1.0, 0.0  # no place so far has passed a carry on, and the last place carries or does not
+        free, carried = 1.0, 0.0  # probability that no carry was propagated so far, without and with a carry now
         for _ in range(length):
             free, carried = free * (stops + propagates) + carried * stops, (free + carried) * generates
         return {"no carry": (1 - generates) ** length, "carry over one place": free + carried}
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
-        """Stated where the digits are uniform and the operands of equal length."""
+        # Known only for uniform digits and operands of equal length.
         if split.name != "id":
             return {}
         zero = int(self.params.leading_zero)
         counts = {str(digit): 2 * length / self.params.base for digit in range(self.params.base)} | {"+": 1, ">": 1}
         counts["0"] += 2 * zero
         if self._hinted:
-            # Without a leading zero the first hint of the window is left for the carry.
+            # Without a leading zero, the first hint of the window is reserved for the carry.
             hints = [*[0.0] * (1 - zero), *window_shares(length + zero, self.max_len + zero)]
             names = hint_names(self.max_len + 1)
             counts |= {name: 2 * (length + zero) * share for name, share in zip(names, hints, strict=True)}
@@ -256,15 +259,17 @@ class Addition(Task):
         if not (self._reversed or self.params.leading_zero):
             raise UserError(
                 f"positions {kind!r}: the place of the first digit of a forward sum depends on the answer; "
-                "give leading_zero=true, or a reversed format"
+                "set leading_zero=true or use a reversed format"
             )
 
     def id_reach(self, kind: str, length: int) -> int:
         return length + 1 if kind == "abacus" else length + 2
 
     def position_ids(self, kind: str, examples: Examples, width: int) -> Ints:
-        """`abacus`: each digit by its place value, ones 1; `coupled`: digits and hints by it, from the highest place
-        on, `+` and `>` one after the ones.
+        """Return ids by place value.
+
+        `abacus`: the id of a digit is its place, starting with 1 for the ones. `coupled`: digits and hints are
+        numbered from the most significant place, and `+` and `>` come one after the ones.
 
         >>> from genlab.tasks import make
         >>> task = make("addition", max_len=4, format="reversed")
@@ -277,8 +282,8 @@ class Addition(Task):
         """
         tokens = np.pad(examples.tokens, ((0, 0), (0, max(0, width - examples.tokens.shape[1]))))[:, :width]
         plus, sep = (np.argmax(examples.tokens == token, axis=1)[:, None] for token in (self._plus, Vocab.sep))
-        column, apart = np.arange(width), 2 if self._hinted else 1  # tokens a digit
-        left = np.where(column < plus, plus - 1 - column, sep - 1 - column) // apart  # places to the right of a token
+        column, apart = np.arange(width), 2 if self._hinted else 1  # tokens per digit
+        left = np.where(column < plus, plus - 1 - column, sep - 1 - column) // apart  # places to its right
         longer = np.maximum(plus, sep - plus - 1) // apart
         full = longer + (not self.params.leading_zero)
         written = (column - sep - 1) // apart
@@ -292,7 +297,7 @@ class Addition(Task):
         return np.where(between | answer_hint | prompt_hint, 0, place + 1)
 
     def factors(self, examples: Examples) -> dict[str, Ints]:
-        """`carry_chain`: the longest chain of the sum; see `carry_chains`."""
+        """Return `carry_chain`, the length of the longest carry chain (see `carry_chains`)."""
         tokens, column = examples.tokens, np.arange(examples.tokens.shape[1])
         is_digit = (tokens >= Vocab.first) & (tokens < self._plus)
         plus, sep = (np.argmax(tokens == token, axis=1)[:, None] for token in (self._plus, Vocab.sep))
@@ -302,13 +307,13 @@ class Addition(Task):
 
 
 def _shorten_one(rng: np.random.Generator, lengths: Ints) -> tuple[Ints, Ints]:
-    """Lengths of both operands: one of them, either side, is uniform below the other."""
+    """Draw the lengths of both operands: one of them, on either side, is uniform below the other."""
     shorter, left = rng.integers(1, lengths), rng.random(len(lengths)) < 0.5
     return np.where(left, shorter, lengths), np.where(left, lengths, shorter)
 
 
 def _ones_first(tokens: Ints, keep: Bools) -> Ints:
-    """The kept digit tokens of each row as digits, the last one first."""
+    """Return the selected digit tokens of each row as digits, in reverse order."""
     rows, columns = np.nonzero(keep)
     place = keep[:, ::-1].cumsum(axis=1)[:, ::-1] - 1
     digits = np.zeros_like(tokens)

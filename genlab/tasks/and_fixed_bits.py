@@ -1,4 +1,4 @@
-"""AND of bits of which the last few never vary in training."""
+"""AND of bits, where the last few bits never vary in training."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 
 class AndFixedBits(Task):
-    """The AND of a string of bits whose last five are always 1 in training: do they count when they vary?
+    """Compute the AND of bits, the last five of which are always 1 in training. Do they matter when they vary?
 
-    Half of the training strings are all ones and half hold a single zero, never among the fixed bits. So the AND
-    of all bits and the AND of the free ones fit alike. The function of least degree as a polynomial is that of the
-    free bits; on `fixed-zero`, where the one zero is a fixed bit, it is right on the strings of ones alone (0.5),
-    and the AND of all bits is right on all. The paper has 20 bits, at one length.
+    Half of the training strings are all ones; the others have a single zero, never among the fixed bits. The AND of
+    all bits and the AND of the free bits therefore fit the data equally well. The lowest-degree polynomial is the AND
+    of the free bits. On `fixed-zero`, where the zero is a fixed bit, it is correct only for strings of ones (0.5),
+    while the AND of all bits is always correct. The paper uses strings of 20 bits.
 
     >>> from genlab.tasks import make
     >>> task = make("and-fixed-bits", max_len=20)
     >>> task.solve("1 1 1 1 1 1 1 1 >".split())
     ('1',)
-    >>> prompt = "1 1 1 1 1 1 0 1 >".split()                       # the zero is one of the last five
+    >>> prompt = "1 1 1 1 1 1 0 1 >".split()                       # the zero is among the last five bits
     >>> task.solve(prompt), task.rules(prompt)["AND of the free bits"]
     (('0',), ('1',))
     """
@@ -35,7 +35,7 @@ class AndFixedBits(Task):
     name = "and-fixed-bits"
     family = "RASP-L"
     language_class = "regular"
-    asks = "are all bits one, those included that were one in all of training?"
+    asks = "are all bits one, including those that were always one in training?"
     source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
     length_unit = "bits"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "bits > their AND"})
@@ -45,7 +45,7 @@ class AndFixedBits(Task):
         Split(name="any-zero", about="no zero, or one anywhere", shift={"zero": "any"}),
         Split(
             name="many-zeros",
-            about="no zero, or each free bit zero with probability 1/2 (one at least)",
+            about="no zero, or each free bit is zero with probability 1/2 (at least one)",
             shift={"zero": "free", "more": True},
         ),
     )
@@ -54,9 +54,9 @@ class AndFixedBits(Task):
     )
 
     class Params(Task.Params):
-        """How many of the last bits are fixed."""
+        """The number of fixed bits."""
 
-        fixed: int = Field(5, ge=1, description="last bits, always 1 in training")
+        fixed: int = Field(5, ge=1, description="number of final bits that are always 1 in training")
 
     params: Params
 
@@ -89,7 +89,7 @@ class AndFixedBits(Task):
         return assemble([bits, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
 
     def _zero_range(self, split: Split, lengths: Ints) -> tuple[Ints, Ints]:
-        """Half-open range of the places that a zero may take."""
+        """Return the half-open range of positions at which a zero may occur."""
         free = lengths - self.params.fixed
         start, end = {"free": (0 * free, free), "fixed": (free, lengths), "any": (0 * free, lengths)}[
             str(split.shift["zero"])
@@ -97,7 +97,7 @@ class AndFixedBits(Task):
         return start, end
 
     def _more(self, rng: np.random.Generator, one_zero: Bools, free: Bools) -> Bools:
-        """Zeros among the free bits with probability 1/2 each; the single one where that leaves none."""
+        """Draw zeros among the free bits with probability 1/2 each, or a single zero if that gives none."""
         zeros = (rng.random(free.shape) < 0.5) & free
         return np.where(zeros.any(axis=1, keepdims=True), zeros, one_zero)
 

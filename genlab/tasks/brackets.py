@@ -1,4 +1,4 @@
-"""Brackets: is the string nested, or does it only hold as many closing brackets as opening ones?"""
+"""Bracket matching: is a string nested, or does it merely have as many closing as opening brackets?"""
 
 from __future__ import annotations
 
@@ -17,43 +17,42 @@ from genlab.tasks.base import Task, split_map
 from genlab.tasks.examples import Bools, Examples, Floats, Ints, Part, Vocab, assemble
 from genlab.tasks.words import arranged, different, is_nested, nested, redrawn, unequal, wrapped
 
-# -- How long the strings of a pool of brackets without duplicates are, and what their length says about their
+# -- Pools of strings without duplicates
 #
-# Half of the strings of the pool are uniform nested words, half independent brackets without equal counts. Lengths
-# are drawn as shortest + 2 Binomial((longest - shortest) / 2, 1/2). A string that is in the pool already is
-# discarded, and a new one of a newly drawn length takes its turn, until each half holds `pool` / 2 different strings;
-# `pool` 0 keeps duplicates. Two laws differ in what happens to a string with equal counts (`Redraw`):
+# Half of the strings in a pool are uniform nested words, the other half independent brackets with unequal counts.
+# Lengths are drawn as shortest + 2 Binomial((longest - shortest) / 2, 1/2). A string that is already in the pool is
+# replaced by a new one of a newly drawn length, until each half has `pool` / 2 different strings; `pool` 0 keeps
+# duplicates. If a negative has equal counts, it is redrawn in one of two ways (`Redraw`):
 #
-# - `same-length`: another one of the same length is drawn, as in the published generator, so that refusals leave the
-#   law of the lengths as it is.
-# - `any-length`: another length is drawn too, so that short strings, which more often have equal counts, become rarer
-#   among those that are not nested. Runs recorded before there was a choice have this one.
+# - `same-length`: with the same length, as in the published generator. The distribution of lengths is unaffected.
+# - `any-length`: with a new length. Short strings have equal counts more often, so they become rarer among negatives.
+#   Older runs, recorded before this option existed, use this.
 
 Redraw = Literal["any-length", "same-length"]
-"""What is drawn in place of a string that has equal counts though it is to be one that is not nested."""
+"""How a negative with equal counts is redrawn."""
 
 
 def nested_fraction(pool: int, longest: int, length: int, redraw: Redraw) -> float:
-    """How likely a string of the pool is nested, given its length.
+    """Return the probability that a string in the pool is nested, given its length.
 
-    Beyond `longest`, where no string is drawn twice, the fraction is that of a pool without duplicates.
+    Beyond `longest`, the probability is that of a draw with so many strings that duplicates do not occur.
 
     >>> [round(nested_fraction(200_000, 40, length, "same-length"), 2) for length in (4, 8, 20, 40, 60)]
     [0.38, 0.1, 0.44, 0.63, 0.63]
     """
-    nested, others = kept(pool, longest, length, redraw)
+    nested, others = distinct_per_draw(pool, longest, length, redraw)
     return nested / (nested + others)
 
 
 def pool_words(
     rng: np.random.Generator, pool: int, longest: int, redraw: Redraw, shortest: int = 2
 ) -> tuple[Bools, Bools, Ints]:
-    """A pool, lengths rising: its words, bool[pool, longest], whether each is nested, bool[pool], and int[pool]."""
-    held = strings_held(pool, longest, redraw, shortest)
+    """Draw a pool, sorted by length: its strings, bool[pool, longest], whether each is nested, and their lengths."""
+    counts = pool_counts(pool, longest, redraw, shortest)
     opens, is_nested = np.zeros((pool, longest), bool), np.zeros(pool, bool)
-    lengths = np.repeat(np.arange(shortest, longest + 1, 2), held.sum(axis=0))
+    lengths = np.repeat(np.arange(shortest, longest + 1, 2), counts.sum(axis=0))
     end = 0
-    for length, (words, others) in zip(range(shortest, longest + 1, 2), held.T.tolist(), strict=True):
+    for length, (words, others) in zip(range(shortest, longest + 1, 2), counts.T.tolist(), strict=True):
         for count, draw in ((words, nested), (others, unequal)):
             start, end = end, end + count
             opens[start:end, :length] = different(partial(draw, rng), length, count)
@@ -61,41 +60,45 @@ def pool_words(
     return opens, is_nested, lengths
 
 
-def strings_held(pool: int, longest: int, redraw: Redraw, shortest: int = 2) -> Ints:
-    """How many nested and other strings of each length the pool holds, int[2, length]: the expected numbers, rounded.
+def pool_counts(pool: int, longest: int, redraw: Redraw, shortest: int = 2) -> Ints:
+    """Return the number of nested and other strings of each length in the pool, int[2, length]: rounded expectations.
 
-    >>> strings_held(30, longest=8, redraw="same-length")               # of 2, 4, 6 and 8 brackets
+    >>> pool_counts(30, longest=8, redraw="same-length")               # of 2, 4, 6 and 8 brackets
     array([[1, 2, 5, 7],
            [1, 5, 7, 2]])
 
     Raises:
-        UserError: there are too few strings of these lengths.
+        UserError: If there are too few strings of these lengths.
     """
     lengths = range(shortest, longest + 1, 2)
     probabilities = np.array([_binomial(longest, length, shortest) for length in lengths])
-    held = probabilities[:, None] * np.array([kept(pool, longest, length, redraw, shortest) for length in lengths])
+    counts = probabilities[:, None] * np.array(
+        [distinct_per_draw(pool, longest, length, redraw, shortest) for length in lengths]
+    )
     return np.stack(
-        [_rounded(half, count) for half, count in zip(held.T, (pool // 2, pool - pool // 2), strict=True)]
+        [_rounded(half, count) for half, count in zip(counts.T, (pool // 2, pool - pool // 2), strict=True)]
     )
 
 
 def _rounded(expected: Floats, total: int) -> Ints:
-    """Whole numbers with this sum, each next to what is expected; the largest remainders are rounded up."""
+    """Round expected counts to integers with a given sum, rounding up the largest remainders."""
     floor = np.floor(expected * total / expected.sum()).astype(np.int64)
     floor[np.argsort(floor - expected, kind="stable")[: total - int(floor.sum())]] += 1
     return floor
 
 
 @cache
-def kept(pool: int, longest: int, length: int, redraw: Redraw, shortest: int = 2) -> tuple[float, float]:
-    """Nested and other strings of a length that the pool is expected to hold, for each draw of that length."""
+def distinct_per_draw(pool: int, longest: int, length: int, redraw: Redraw, shortest: int = 2) -> tuple[float, float]:
+    """Return the expected number of nested and other strings of a length in the pool, per draw of that length."""
     law = (longest, shortest, redraw)
     drawn = _draws(pool, *law)
-    return _kept(drawn[0], *law, length, nested=True), _kept(drawn[1], *law, length, nested=False)
+    return _distinct_per_draw(drawn[0], *law, length, nested=True), _distinct_per_draw(
+        drawn[1], *law, length, nested=False
+    )
 
 
-def _kept(draws: float, longest: int, shortest: int, redraw: Redraw, length: int, nested: bool) -> float:
-    """Different strings among this many draws of all lengths, divided by the probability of the length."""
+def _distinct_per_draw(draws: float, longest: int, shortest: int, redraw: Redraw, length: int, nested: bool) -> float:
+    """Return the expected number of different strings in so many draws, divided by the probability of the length."""
     refused = 0.0 if nested or redraw == "same-length" else _equal_by_chance(length)
     rate = draws * (1 - refused)
     if not nested and redraw == "any-length":
@@ -107,14 +110,14 @@ def _kept(draws: float, longest: int, shortest: int, redraw: Redraw, length: int
 
 
 def _strings(length: int, nested: bool) -> int:
-    """Nested words of this length, or words without equal counts."""
+    """Count the nested words of this length, or the words with unequal counts."""
     equal = comb(length, length // 2)
     return equal // (length // 2 + 1) if nested else 2**length - equal
 
 
 @cache
 def _draws(pool: int, longest: int, shortest: int, redraw: Redraw) -> tuple[float, float]:
-    """How many nested and other strings must be drawn until half of the pool each are different ones."""
+    """Return how many nested and how many other strings must be drawn to fill half of the pool each."""
     law = (longest, shortest, redraw)
     return (_until(pool, *law, nested=True), _until(pool, *law, nested=False)) if pool else (1.0, 1.0)
 
@@ -123,14 +126,14 @@ def _until(pool: int, longest: int, shortest: int, redraw: Redraw, nested: bool)
     lengths = range(shortest, longest + 1, 2)
 
     def different(draws: float) -> float:
-        each = (_kept(draws, longest, shortest, redraw, length, nested) for length in lengths)
+        each = (_distinct_per_draw(draws, longest, shortest, redraw, length, nested) for length in lengths)
         return sum(_binomial(longest, n, shortest) * count for n, count in zip(lengths, each, strict=True))
 
     low, high = pool / 2, pool / 2 * 1e6
     if different(high) < pool / 2:
         half = "nested" if nested else "other"
         raise UserError(
-            f"a pool of {pool} different strings of {shortest} to {longest} brackets cannot be drawn: of its {half} "
+            f"a pool of {pool} different strings of {shortest} to {longest} brackets cannot be drawn: for its {half} "
             f"half there are only {sum(_strings(length, nested) for length in lengths)}"
         )
     for _ in range(100):
@@ -145,7 +148,7 @@ def _binomial(longest: int, length: int, shortest: int) -> float:
 
 
 def _equal_by_chance(length: int) -> float:
-    """How likely independent brackets have equal counts."""
+    """Return the probability that independent brackets have equal counts."""
     return comb(length, length // 2) / 2**length
 
 
@@ -158,27 +161,28 @@ _START, _OPEN, _CLOSE, _TRUE, _FALSE = range(Vocab.first, Vocab.first + 5)
 
 
 class Brackets(Task):
-    """Whether a string of brackets is nested: never more closed than opened, and all closed at the end.
+    """Decide whether a string of brackets is nested: every prefix has at least as many opening as closing brackets,
+    and the whole string as many of each.
 
-    The label is read at `>`, which stands where the published strings have their end token. Every training string
-    fits two rules or neither: NESTED, and EQUAL-COUNT (as many opening as closing brackets). Positives are uniform
-    nested words, negatives independent brackets without equal counts. `matched-unnested` tells the two rules apart.
-    Where the published models have two logits the label is a token here, and the end token after it is scored too;
-    in the format `published` it is not there, so that the loss is that of the label alone. What is left is that the
-    softmax there is over two classes, here over the vocabulary.
+    The label is predicted at `>`, which takes the place of the end token in the published strings. On all training
+    strings two rules agree: NESTED, and EQUAL-COUNT (as many opening as closing brackets). Positives are uniform
+    nested words; negatives are independent brackets with unequal counts. `matched-unnested` tells the rules apart.
+    The published models have two logits. Here the label is a token, and the end token after it is scored too. The
+    format `published` omits the end token, so that the loss is that of the label alone. One difference remains: the
+    softmax is over the vocabulary rather than over two classes.
 
     `id` imitates the published pool: 200,000 strings of 2 + 2 Binomial(19, 1/2) brackets, half of them nested. A
-    string that is there already is discarded and a new length drawn; a negative with equal counts is drawn again at
-    the *same* length. There are few short nested words, so short strings are mostly not nested and long ones mostly
-    are: the length alone gives the label of 64 % of them. `iid` keeps the duplicates, and the length says nothing.
-    Training on a pool of `id` (`pool`) draws a pool of that size in the published way, none of its strings twice.
-    With `redraw` `any-length`, which is what runs recorded before there was this parameter have, a negative with
-    equal counts is drawn again at a new length; then the length tells the label a little on `iid` too, and of 63 %
-    on `id`. In `length-matched` the length says nothing under either.
+    duplicate is replaced by a string of a new length; a negative with equal counts is redrawn at the *same* length.
+    There are few short nested words, so most short strings are not nested and most long ones are: length alone
+    predicts the label of 64 % of them. `iid` keeps duplicates, which makes length uninformative. Training on a pool
+    of `id` (`pool`) draws a pool of that size in the published way, without duplicates. With `redraw` `any-length`,
+    which runs recorded before this parameter existed use, a negative with equal counts is redrawn at a new length.
+    Length is then slightly informative on `iid` too and predicts the label of 63 % on `id`. In `length-matched`,
+    length is never informative.
 
-    The label is that of NESTED unless the parameter `rule` says EQUAL-COUNT: then strings of equal counts are True
-    even where they are not nested. On `id` the two have the same examples, bit for bit; a fraction of
-    `matched-unnested` in the training data (`mix`) implants one rule or the other.
+    Labels follow NESTED unless the parameter `rule` selects EQUAL-COUNT, under which strings with equal counts are
+    True even if they are not nested. On `id`, both settings give identical examples; mixing a fraction of
+    `matched-unnested` into the training data (`mix`) instills one rule or the other.
 
     >>> from genlab.tasks import make
     >>> task = make("brackets", max_len=40)
@@ -200,18 +204,20 @@ class Brackets(Task):
     language_class = "context-free"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "plain": "<start> brackets > whether they are nested",
-            "published": "<start> brackets > whether they are nested, without an end token",
+            "plain": "<start> brackets > True if nested, else False",
+            "published": "like plain, without an end token",
         }
     )
     splits = split_map(
         Split(
             name="id",
-            about="half nested, half without equal counts, as in a pool without duplicates (--pool holds none)",
+            about="half nested, half with unequal counts, as in a pool without duplicates (--pool has none)",
             shift={"pool": 200_000, "longest": 40, "others": "unequal"},
         ),
-        Split(name="iid", about="the same with duplicates", shift={"pool": 0, "longest": 40, "others": "unequal"}),
-        Split(name="length-matched", about="half nested at every length", shift={"nested": 0.5, "others": "unequal"}),
+        Split(name="iid", about="like id, with duplicates", shift={"pool": 0, "longest": 40, "others": "unequal"}),
+        Split(
+            name="length-matched", about="half are nested at every length", shift={"nested": 0.5, "others": "unequal"}
+        ),
         Split(
             name="matched-unnested",
             about="equal counts, not nested: all False",
@@ -224,12 +230,12 @@ class Brackets(Task):
         ),
         Split(
             name="longer",
-            about="length-matched, longer than any published string",
+            about="like length-matched, but longer than any published string",
             shift={"nested": 0.5, "others": "unequal", "min_len": 42},
         ),
         Split(
             name="deeper",
-            about="nested words within 8 more pairs; in the other half one bracket is turned round",
+            about="nested words inside 8 more pairs; the other half has one bracket flipped",
             shift={"nested": 0.5, "others": "turned", "wrap": 8},
         ),
     )
@@ -238,12 +244,12 @@ class Brackets(Task):
     )
 
     class Params(Task.Params):
-        """The rule that labels follow where NESTED and EQUAL-COUNT differ, and how negatives are drawn."""
+        """The rule that determines labels if NESTED and EQUAL-COUNT differ, and how negatives are drawn."""
 
-        rule: Literal["nested", "equal-count"] = Field("nested", description="the rule that labels follow")
+        rule: Literal["nested", "equal-count"] = Field("nested", description="rule that determines the labels")
         redraw: Redraw = Field(
             "any-length",
-            description="length of what replaces a negative with equal counts, on `id` and `iid` (published: same)",
+            description="length at which a negative with equal counts is redrawn on `id` and `iid` (published: same)",
             json_schema_extra={"planned": "same-length"},
         )
 
@@ -269,7 +275,9 @@ class Brackets(Task):
         pairs = len(lengths) - 1
         weights = np.array([comb(pairs, i) / 2**pairs for i in range(pairs + 1)])
         if "pool" in split.shift:
-            weights *= [sum(kept(*_pool(split), length, self.params.redraw)) for length in lengths.tolist()]
+            weights *= [
+                sum(distinct_per_draw(*_pool(split), length, self.params.redraw)) for length in lengths.tolist()
+            ]
         return weights
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
@@ -288,7 +296,7 @@ class Brackets(Task):
         super().check_pool(split, low, high, size)
         if self.split(split).shift.get("pool"):
             longest, shortest = self._ends(split, low, high)
-            strings_held(size, longest, self.params.redraw, shortest)
+            pool_counts(size, longest, self.params.redraw, shortest)
 
     def draw_pool(
         self,
@@ -299,7 +307,7 @@ class Brackets(Task):
         high: int,
         size: int,
     ) -> Examples:
-        """On `id` no string comes twice: half are nested, as many of each length as the published way leaves."""
+        """Draw a pool; on `id` it has no duplicates, half are nested, and lengths are as in the published pool."""
         if not self.split(split).shift.get("pool"):
             return super().draw_pool(shared, own, split, low, high, size)
         longest, shortest = self._ends(split, low, high)
@@ -317,7 +325,7 @@ class Brackets(Task):
         return self.format == "published"
 
     def _ends(self, split: str | Split, low: int, high: int) -> tuple[int, int]:
-        """The longest and the shortest string of a pool."""
+        """Return the longest and the shortest length in a pool."""
         lengths, _ = self.length_law(split, low, high)
         return int(lengths[-1]), int(lengths[0])
 
@@ -348,7 +356,7 @@ class Brackets(Task):
 
     def baseline(self, length: int) -> Mapping[str, float]:
         fraction = self._nested_fraction(self.splits["id"], length)
-        # Unequal counts have no preferred first bracket.
+        # Under unequal counts, both first brackets are equally likely.
         return {
             "length alone": max(fraction, 1 - fraction),
             "EQUAL-COUNT": 1.0,
@@ -362,13 +370,13 @@ class Brackets(Task):
         return {"length alone": max(fraction, 1 - fraction)} if 0 < fraction < 1 else {}
 
     def by_length_alone(self, split: str | Split, low: int, high: int) -> float:
-        """Exact match of the likelier label of each length, over the lengths that the task draws."""
+        """Return the exact match of predicting the more likely label at each length, over the lengths drawn."""
         lengths, law = self.length_law(split, low, high)
         nested = np.array([self._nested_fraction(self.split(split), length) for length in lengths.tolist()])
         return float(law @ np.maximum(nested, 1 - nested))
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
-        del split  # in all of them half of the brackets open
+        del split  # in every split, half of the brackets are opening ones
         one = 1 / (length + 2)
         return {"<start>": one, "(": length / 2 * one, ")": length / 2 * one, ">": one}
 
@@ -395,13 +403,13 @@ def _nested(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
 
 
 def _unequal(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
-    """Independent brackets, given that their counts differ."""
+    """Draw independent brackets, conditioned on unequal counts."""
     del split
     return unequal(rng, lengths)
 
 
 def _equal(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
-    """As many opening as closing brackets in any order (opening first if `opens`), given that it is not nested."""
+    """Draw shuffled brackets with equal counts (starting with an opening one if `opens`) that are not nested."""
     first = int(bool(split.shift.get("opens", False)))
 
     def shuffled(lengths: Ints) -> Bools:
@@ -412,11 +420,11 @@ def _equal(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
 
 
 def _turned(rng: np.random.Generator, split: Split, lengths: Ints) -> Bools:
-    """A nested word in which one bracket, any of them, faces the other way."""
+    """Draw a nested word and flip one random bracket."""
     opens = _nested(rng, split, lengths)
     opens[np.arange(len(lengths)), rng.integers(0, lengths)] ^= True
     return opens
 
 
 _OTHERS = MappingProxyType({"unequal": _unequal, "equal": _equal, "turned": _turned})
-"""How strings that are not nested are drawn."""
+"""Functions that draw negatives."""

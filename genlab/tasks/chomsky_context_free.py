@@ -1,6 +1,6 @@
-"""The context-free tasks of the Chomsky-hierarchy battery: stacks, equations and comparisons.
+"""Context-free tasks of the Chomsky hierarchy benchmark: stack manipulation, equations and comparisons.
 
-Its others are `reverse` and `modular-brackets`.
+The benchmark's other context-free tasks are `reverse` and `modular-brackets`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)
 
 
 class StackManipulation(Task):
-    """The stack, from the top, that pushes (`+a`, `+b`) and `pop`s leave of a stack given from the bottom.
+    """Apply pushes (`+a`, `+b`) and `pop`s to a stack given bottom first, and write the result top first.
 
-    A pop of an empty stack does nothing. A length counts letters and actions together; the first stack has 1 letter
-    up to all but one of them, each number as likely.
+    Popping an empty stack does nothing. Length is the number of letters plus the number of actions. The size of the
+    initial stack is uniform between 1 and length - 1.
 
     >>> from genlab.tasks import make
     >>> make("stack-manipulation", 8).solve("a b b a +b pop pop >".split())
@@ -47,13 +47,15 @@ class StackManipulation(Task):
 
     name = "stack-manipulation"
     family = "Chomsky hierarchy"
-    asks = "what is on a stack after these actions?"
+    asks = "what is on the stack after these actions?"
     source = _SOURCE
     length_unit = "letters and actions"
     language_class = "context-free"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a stack and actions > the stack from its top"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"plain": "a stack, bottom first, and actions > the stack, top first"}
+    )
     splits = split_map(
-        Split(name="id", about="pop, push a, push b are uniform", shift={"p_pop": 1 / 3}),
+        Split(name="id", about="pop, push a and push b are equally likely", shift={"p_pop": 1 / 3}),
         Split(name="emptying", about="six actions in ten are pops", shift={"p_pop": 0.6}),
         Split(name="growing", about="one action in ten is a pop", shift={"p_pop": 0.1}),
     )
@@ -84,11 +86,11 @@ class StackManipulation(Task):
         given = np.arange(shape[1]) < rng.integers(1, np.maximum(lengths, 2))[:, None]
         pops = (rng.random(shape) < float(split.shift["p_pop"])) & ~given
         written = np.where(pops, 4, np.where(given, letters, letters + 2))
-        # The height of the stack; pops of an empty one lower all that comes after alike, which changes no comparison.
+        # Stack height. Pops of an empty stack lower all later heights equally, which changes no comparison.
         height = np.cumsum(np.where(pops, -1, 1), axis=1)
         if keep is not None:
-            height[~keep] = shape[1]  # above all, so that actions that are not there take nothing away
-        # A letter stays if the stack never falls below it later.
+            height[~keep] = shape[1]  # above all others, so that padding removes nothing
+        # A letter stays if the stack never drops below it later.
         stays = ~pops & (np.minimum.accumulate(height[:, ::-1], axis=1)[:, ::-1] == height)
         if keep is not None:
             stays &= keep
@@ -108,12 +110,12 @@ class StackManipulation(Task):
         if length == 1:
             return 0.5
         heights = np.zeros(length + 1)
-        for given in range(1, length):  # stacks of so many letters, with all actions that come after
+        for given in range(1, length):  # initial size of the stack; the actions follow
             heights[given] += 1 / (length - 1)
             pushed, popped = heights * 2 / 3, heights / 3
             heights = np.append(0.0, pushed[:-1]) + np.append(popped[1:], 0.0)
             heights[0] += popped[0]
-        # Given its height a stack is uniform: two agree if their heights do, and then each letter.
+        # Given its height, a stack is uniform: two stacks are equal if their heights and all letters are.
         return float(np.sum(heights**2 * 0.5 ** np.arange(length + 1)))
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
@@ -125,11 +127,11 @@ class StackManipulation(Task):
 
 
 class SolveEquation(Task):
-    """The number that x stands for in a bracketed equation modulo m, with sums and differences only.
+    """Solve a bracketed equation modulo m, with sums and differences only, for x.
 
-    Without products each equation has exactly one solution. In `plain` a length counts the numbers of the left side,
-    x among them. `published` has the grammar of the authors' program on the left, d, -d, (d), (-d) or (left operator
-    right); x takes the place of the first number from a random token on, going round, and a length counts all tokens.
+    Without products, each equation has exactly one solution. In `plain`, length is the number of numbers on the left
+    side, including x. `published` uses the grammar of the authors' program on the left: d, -d, (d), (-d) or (left
+    operator right). There, x replaces the first number after a random token (cyclically), and length counts tokens.
 
     >>> from genlab.tasks import make
     >>> make("solve-equation", 8).solve("( ( x - 2 ) + 4 ) = 1 >".split())    # 4 - 2 + 4 = 6 = 1 modulo 5
@@ -149,7 +151,7 @@ class SolveEquation(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "plain": "a bracketed expression with x = value > x",
-            "published": "the same with -d, (d) and (-d) too > x; a length counts tokens",
+            "published": "like plain, but also with -d, (d) and (-d); length counts tokens",
         }
     )
     splits = split_map(*BRACKET_SPLITS)
@@ -170,7 +172,7 @@ class SolveEquation(Task):
     )
 
     class Params(Task.Params):
-        """The numbers."""
+        """The modulus."""
 
         modulus: int = Field(5, ge=2, le=200, description="numbers are 0 to modulus - 1")
 
@@ -180,7 +182,7 @@ class SolveEquation(Task):
         return (*map(str, range(self.params.modulus)), "(", ")", "+", "-", "x", "=")
 
     def width(self, length: int) -> int:
-        # numbers, operators and brackets as in `modular-brackets`; then `=`, the value, `>`, the answer, `<end>`
+        # numbers, operators and brackets as in `modular-brackets`, then `=`, the value, `>`, the answer, `<end>`
         return length + 3 if self._published else 4 * length + 2
 
     @property
@@ -209,7 +211,7 @@ class SolveEquation(Task):
         modulus, size = self.params.modulus, lengths - 2
         drawn = draw_published(rng, split, size, modulus, "+-")
         rows, place = np.arange(len(lengths)), np.arange(drawn.tokens.shape[1])
-        behind = (place - rng.integers(0, size)[:, None]) % size[:, None]  # how far behind a random token of its row
+        behind = (place - rng.integers(0, size)[:, None]) % size[:, None]  # distance after a random token of the row
         hidden = np.argmin(np.where(drawn.numbers, behind, behind.max() + 1), axis=1)
         written = Vocab.first + drawn.tokens
         answer = Part(written[rows, hidden, None], scored=True)
@@ -222,7 +224,7 @@ class SolveEquation(Task):
         modulus, text = self.params.modulus, list(prompt)
         left, value = text[: text.index("=")] if "=" in text else [], text[-2:-1]
         if text[len(left) + 2 :] != [">"] or left.count("x") != 1 or not "".join(value).isdigit():
-            raise UserError(f"{' '.join(text)!r} is no equation: write an expression with one x, then = VALUE >")
+            raise UserError(f"{' '.join(text)!r} is not an equation: write an expression with one x, then = VALUE >")
         for number in map(str, range(modulus)):
             known = [number if token == "x" else token for token in left]
             if bracket_value(known) % modulus == int(value[0]):
@@ -235,7 +237,7 @@ class SolveEquation(Task):
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         if split.shift["p_zero"] != "uniform":
-            return {}  # the value is not uniform then, unlike that of a sum of uniform numbers
+            return {}  # then the value is not uniform, unlike a sum of uniform numbers
         if self._published:
             numbers, minuses, pairs = published_counts(str(split.shift["order"]), length - 2)
             each = (length - 2 - numbers - minuses - 2 * pairs) / 2
@@ -248,7 +250,7 @@ class SolveEquation(Task):
 
 
 class CompareOccurrence(Task):
-    """Which of two letters a word has more of; `b` where they tie.
+    """Decide which of two letters occurs more often in a word; `b` if they tie.
 
     >>> from genlab.tasks import make
     >>> make("compare-occurrence", 8).solve("b b b a a a b >".split())
@@ -263,10 +265,12 @@ class CompareOccurrence(Task):
     source = _SOURCE + " (in its program: dcf/compare_occurrence)"
     length_unit = "letters"
     language_class = "context-free"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > its more frequent letter"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"plain": "a word > its more frequent letter (b in a tie)"}
+    )
     splits = split_map(
         *WORD_SPLITS,
-        Split(name="near-tie", about="the counts differ by 2 at most", shift={"letters": "near-tie"}),
+        Split(name="near-tie", about="the counts differ by at most 2", shift={"letters": "near-tie"}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"*": {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 3000}}
@@ -295,7 +299,7 @@ class CompareOccurrence(Task):
         return b_wins**2 + (1 - b_wins) ** 2
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        """The answer `b`, which also has the ties."""
+        """Return the accuracy of always answering `b`, which benefits from ties."""
         return {"always b": _b_wins(length)} if length % 2 == 0 else {}
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
@@ -306,12 +310,12 @@ class CompareOccurrence(Task):
 
 
 def _b_wins(length: int) -> float:
-    """The probability that half the letters of a uniform word, or more, are `b`."""
+    """Return the probability that at least half the letters of a uniform word are `b`."""
     return sum(comb(length, count) for count in range(-(-length // 2), length + 1)) / 2**length
 
 
 def _near_ties(rng: np.random.Generator, lengths: Ints) -> Ints:
-    """Words with half their letters `b`, or one more or less, so that either letter wins as often, int[n, letter]."""
+    """Draw words in which half the letters are `b`, or one more or less, so that both answers are equally likely."""
     coin = rng.integers(0, 2, len(lengths))
     count = lengths // 2 + np.where(lengths % 2, coin, -coin)
     return arranged(rng, lengths, count).astype(np.int64)

@@ -1,7 +1,7 @@
-"""The context-sensitive tasks of the Chomsky-hierarchy battery on binary numbers: products and square roots.
+"""Context-sensitive tasks of the Chomsky hierarchy benchmark: binary arithmetic and reordering letters.
 
-Its third is `addition` with base 2. Numbers are held as bits with the least significant first, and pass through
-Python's integers, since numpy has none that are long enough.
+The benchmark's binary addition is `addition` with base 2. Numbers are stored as bits, least significant first, and
+converted to Python integers, since NumPy's are too short.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)
 
 
 class BinaryMultiplication(Task):
-    """The product of two binary numbers without leading zeros; a length counts the bits of both.
+    """Multiply two binary numbers without leading zeros. Length is the total number of bits of both.
 
-    `reversed` writes all three numbers from the least significant bit, as published, `forward` from the most
-    significant one.
+    `reversed` writes all three numbers least significant bit first, as published; `forward` writes them most
+    significant bit first.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("binary-multiplication", 8).solve("0 1 1 * 1 0 1 >".split()))                # 6 * 5 = 30
@@ -45,13 +45,15 @@ class BinaryMultiplication(Task):
     language_class = "context-sensitive"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "reversed": "least significant bits first: a number * a number > product",
-            "forward": "most significant bits first: a number * a number > product",
+            "reversed": "number * number > product, least significant bit first",
+            "forward": "number * number > product, most significant bit first",
         }
     )
     splits = split_map(
-        Split(name="id", about="any division of the bits, uniform bits", shift={"bits": "any", "p_one": 0.5}),
-        Split(name="halves", about="both numbers have half of the bits", shift={"bits": "half", "p_one": 0.5}),
+        Split(
+            name="id", about="uniform bits, split at random between the numbers", shift={"bits": "any", "p_one": 0.5}
+        ),
+        Split(name="halves", about="each number has half of the bits", shift={"bits": "half", "p_one": 0.5}),
         Split(name="sparse", about="one bit in ten is a one", shift={"bits": "any", "p_one": 0.1}),
         Split(name="dense", about="nine bits in ten are ones", shift={"bits": "any", "p_one": 0.9}),
     )
@@ -73,7 +75,7 @@ class BinaryMultiplication(Task):
         return ("0", "1", "*")
 
     def width(self, length: int) -> int:
-        return 2 * length + 3  # the bits and `*`, `>`, at most as many bits, `<end>`
+        return 2 * length + 3  # the bits, `*`, `>`, at most as many bits, `<end>`
 
     def min_len(self, split: Split) -> int:
         del split
@@ -84,7 +86,7 @@ class BinaryMultiplication(Task):
         factors = [_draw_numbers(rng, widths, float(split.shift["p_one"])) for widths in (left, lengths - left)]
         values = [a * b for a, b in zip(*map(_integers, factors), strict=True)]
         bits = _bits(values, int(lengths.max()))
-        # Numbers of i and j bits without leading zeros have a product of i + j bits or one less.
+        # The product of numbers with i and j bits, without leading zeros, has i + j bits or one less.
         size = lengths - 1 + bits[np.arange(len(lengths)), lengths - 1]
         first, second = (
             self._part(bits, widths) for bits, widths in zip(factors, (left, lengths - left), strict=True)
@@ -98,15 +100,15 @@ class BinaryMultiplication(Task):
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         text = "".join(prompt[:-1])
         if text.count("*") != 1 or text.strip("*") != text or not set(text) <= set("01*"):
-            raise UserError(f"{' '.join(prompt)!r} is no product: write a binary number * a binary number >")
+            raise UserError(f"{' '.join(prompt)!r} is not a product: write a binary number * a binary number >")
         first, second = (text if self.format == "forward" else text[::-1]).split("*")
-        # As on paper: the first number, shifted, for each one of the second.
+        # Long multiplication: add the first number, shifted, for each 1 bit of the second.
         shifted = [int(first, 2) << place for place, bit in enumerate(reversed(second)) if bit == "1"]
         answer = f"{sum(shifted):b}"
         return tuple(answer if self.format == "forward" else answer[::-1])
 
     def chance(self, length: int) -> float:
-        """Exact up to 16 bits; beyond them each bit is taken to lower it by the factor of the 16th."""
+        # Exact up to 16 bits; extrapolated beyond, with the factor between 15 and 16 bits.
         known = min(length, 16)
         return _collisions(known) * (_collisions(16) / _collisions(15)) ** (length - known)
 
@@ -117,9 +119,9 @@ class BinaryMultiplication(Task):
 
 
 class SquareRoot(Task):
-    """The square root of a binary number, rounded down, most significant bits first.
+    """Compute the square root of a binary number, rounded down, most significant bit first.
 
-    A number of `length` bits may begin with zeros; its root is written with half as many bits, rounded up.
+    A number of `length` bits may have leading zeros. Its root is written with half as many bits, rounded up.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("square-root", 8).solve("1 0 0 1 0 1 >".split()))       # 37: 6
@@ -136,9 +138,9 @@ class SquareRoot(Task):
     language_class = "context-sensitive"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "bits of a number > bits of its root"})
     splits = split_map(
-        Split(name="id", about="all numbers of so many bits", shift={"numbers": "any"}),
+        Split(name="id", about="uniform over all numbers of that many bits", shift={"numbers": "any"}),
         Split(name="squares", about="a square, or one less than a square", shift={"numbers": "square"}),
-        Split(name="small", about="the first half of the bits is zeros", shift={"numbers": "small"}),
+        Split(name="small", about="the first half of the bits are zeros", shift={"numbers": "small"}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"*": {"train_len": 8, "n_layers": 2, "lr": 0.002, "warmup": 100, "steps": 4000}}
@@ -153,7 +155,7 @@ class SquareRoot(Task):
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         half, kind = (lengths + 1) // 2, split.shift["numbers"]
         if kind == "square":
-            # Roots of fewer than half the bits (of one, for numbers of one bit), so that their squares fit.
+            # Roots have at most half the bits (one bit, for numbers of one bit), so that their squares fit.
             roots = _integers(_draw_numbers(rng, np.maximum(lengths // 2, 1), 0.5, leading_one=False))
             less = rng.integers(0, 2, len(lengths)).tolist()
             numbers = [max(root * root - one, 0) for root, one in zip(roots, less, strict=True)]
@@ -173,7 +175,7 @@ class SquareRoot(Task):
         return tuple(f"{root:0{(len(bits) + 1) // 2}b}")
 
     def chance(self, length: int) -> float:
-        # 2 r + 1 numbers have the root r; the last root has those from its square up to 2^length.
+        # 2 r + 1 numbers have the root r; the last root has those from its square to 2^length.
         last = isqrt(2**length - 1)
         agree = last * (4 * last**2 - 1) // 3 + (2**length - last**2) ** 2
         return agree / 4**length
@@ -188,26 +190,26 @@ class SquareRoot(Task):
 
 
 def _draw_numbers(rng: np.random.Generator, widths: Ints, p_one: float, leading_one: bool = True) -> Bools:
-    """Numbers of so many bits, the least significant first and zeros beyond, bool[n, max(widths)]."""
+    """Draw numbers of given widths as bits, least significant first, zero-padded: bool[n, max(widths)]."""
     place = np.arange(int(widths.max()))
     bits = (rng.random((len(widths), len(place))) < p_one) & (place < widths[:, None])
     return bits | (place == widths[:, None] - 1) if leading_one else bits
 
 
 def _integers(bits: Bools) -> list[int]:
-    """The numbers that rows of bits are, the least significant bit first."""
+    """Convert rows of bits, least significant first, to numbers."""
     return [int.from_bytes(row.tobytes(), "little") for row in np.packbits(bits, axis=1, bitorder="little")]
 
 
 def _bits(numbers: list[int], width: int) -> Bools:
-    """The first `width` bits of numbers that have no more, the least significant first, bool[n, width]."""
+    """Convert numbers to `width` bits each, least significant first: bool[n, width]."""
     size = -(-width // 8)
     whole = np.frombuffer(b"".join(number.to_bytes(size, "little") for number in numbers), np.uint8)
     return np.unpackbits(whole.reshape(-1, size), axis=1, count=width, bitorder="little").view(np.bool_)
 
 
 def _written(bits: Bools, sizes: Ints, scored: bool = False, backwards: bool = False) -> Part:
-    """The first so many bits of each row as tokens, or the same from the last of them to the first."""
+    """Return a part with the first `widths` bits of each row as tokens, possibly in reverse order."""
     keep = np.arange(bits.shape[1]) < sizes[:, None]
     step = -1 if backwards else 1
     return Part(Vocab.first + bits[:, ::step], scored, None if keep.all() else keep[:, ::step])
@@ -215,7 +217,7 @@ def _written(bits: Bools, sizes: Ints, scored: bool = False, backwards: bool = F
 
 @cache
 def _collisions(length: int) -> float:
-    """The probability that two products of `length` bits agree, by all pairs of numbers."""
+    """Return the probability that two products of `length` bits are equal, by enumeration."""
     shares = np.zeros(2**length)
     for bits in range(1, length):
         first, second = (np.arange(2 ** (width - 1), 2**width) for width in (bits, length - bits))
@@ -224,13 +226,13 @@ def _collisions(length: int) -> float:
     return float(np.sum(shares**2))
 
 
-# -- The context-sensitive tasks of the Chomsky-hierarchy battery that put the letters of a word in another or
+# -- Reordering letters
 
 
 class OddsFirst(Task):
-    """A word with its letters at odd places first (the first, third, ...), then those at even places.
+    """Write the letters at odd positions (first, third, ...) of a word, then those at even positions.
 
-    The authors' text and docstring say so; their program writes those at even places first, as `published` does.
+    This follows the authors' text and docstring. Their program writes the even positions first; so does `published`.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("odds-first", 8).solve("a a b b a b a b >".split()))
@@ -243,14 +245,14 @@ class OddsFirst(Task):
 
     name = "odds-first"
     family = "Chomsky hierarchy"
-    asks = "write the letters at odd places, then those at even places"
+    asks = "write the letters at odd positions, then those at even positions"
     source = _SOURCE
     length_unit = "letters"
     language_class = "context-sensitive"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "plain": "a word > its odd, then its even letters",
-            "published": "a word > its even, then its odd letters, as in the authors' program",
+            "plain": "a word > its letters at odd, then at even positions",
+            "published": "a word > its letters at even, then at odd positions, as in the authors' program",
         }
     )
     splits = split_map(*WORD_SPLITS)
@@ -295,7 +297,7 @@ class OddsFirst(Task):
 
 
 class BucketSort(Task):
-    """A word over five letters, sorted; letters repeat (unlike in `sort`), so that counting them is enough.
+    """Sort a word over five letters. Letters repeat (unlike in `sort`), so that counting them is enough.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("bucket-sort", 8).solve("4 2 1 3 0 2 >".split()))
@@ -325,7 +327,7 @@ class BucketSort(Task):
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         words, keep = draw_words(rng, split, lengths, letters=5), present(lengths)
         if keep is not None:
-            words[~keep] = 5  # places that are not there sort to the end
+            words[~keep] = 5  # padding sorts to the end
         in_order = Part(Vocab.first + np.sort(words, axis=1), scored=True, keep=keep)
         return assemble([Part(Vocab.first + words, keep=keep), _SEP, in_order, _END], lengths)
 
@@ -333,10 +335,10 @@ class BucketSort(Task):
         return tuple(letter for letter in "01234" for _ in range(list(prompt).count(letter)))
 
     def chance(self, length: int) -> float:
-        # Two words have one answer if they agree in the count of one letter and then, among the rest, of the next.
-        agree = np.array([1.0] + [0.0] * length)  # by the number of letters that are left
+        # Two words have the same answer if the counts of one letter agree, then those of the next among the rest.
+        agree = np.array([1.0] + [0.0] * length)  # by the number of remaining letters
         for letters in range(1, 6):
-            count, shares = np.ones(1), []  # the law of the count of one letter among n, for n = 0, 1, ...
+            count, shares = np.ones(1), []  # distribution of the count of one letter among n, for n = 0, 1, ...
             for n in range(length + 1):
                 shares.append(np.sum(count**2 * agree[n::-1]))
                 count = np.append(count * (1 - 1 / letters), 0.0) + np.append(0.0, count / letters)

@@ -1,4 +1,4 @@
-"""The context-sensitive tasks of the Chomsky-hierarchy battery on words that come twice."""
+"""Context-sensitive tasks of the Chomsky hierarchy benchmark on duplicated words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)
 
 
 class DuplicateString(Task):
-    """A word, written twice.
+    """Write a word twice.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("duplicate-string", 8).solve("a b b >".split()))
@@ -73,7 +73,7 @@ class DuplicateString(Task):
 
 
 class MissingDuplicate(Task):
-    """The letter that is missing, `_`, in a word written twice; a length counts the letters of the word.
+    """Fill in the missing letter, `_`, in a word written twice. Length is the number of letters of the word.
 
     >>> from genlab.tasks import make
     >>> make("missing-duplicate", 8).solve("a b b a a b _ a >".split())       # a b b a, twice
@@ -84,7 +84,7 @@ class MissingDuplicate(Task):
 
     name = "missing-duplicate"
     family = "Chomsky hierarchy"
-    asks = "which letter is missing in a word written twice?"
+    asks = "which letter is missing from a word written twice?"
     source = _SOURCE
     length_unit = "letters"
     language_class = "context-sensitive"
@@ -92,7 +92,9 @@ class MissingDuplicate(Task):
     splits = split_map(
         *(split.model_copy(update={"shift": {**split.shift, "gap": "any"}}) for split in WORD_SPLITS),
         Split(name="gap-first", about="the gap is in the first copy", shift={"letters": "uniform", "gap": "first"}),
-        Split(name="gap-second", about="the gap is in the second", shift={"letters": "uniform", "gap": "second"}),
+        Split(
+            name="gap-second", about="the gap is in the second copy", shift={"letters": "uniform", "gap": "second"}
+        ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
@@ -127,7 +129,7 @@ class MissingDuplicate(Task):
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         word = list(prompt[:-1])
         if len(word) % 2 or word.count("_") != 1:
-            raise UserError(f"{' '.join(prompt)!r} is no word written twice with one letter missing, shown as _")
+            raise UserError(f"{' '.join(prompt)!r} is not a word written twice with one letter replaced by _")
         first, second = word[: len(word) // 2], word[len(word) // 2 :]
         return next((b if a == "_" else a,) for a, b in zip(first, second, strict=True) if "_" in (a, b))
 
@@ -136,9 +138,9 @@ class MissingDuplicate(Task):
         return 0.5
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        """The letter that is shown more often.
+        """Return the accuracy of answering with the more frequent letter.
 
-        It is wrong only where the other letters, all of which come in pairs, outweigh the twin of the missing one.
+        It is wrong only if the other letters, which come in pairs, outweigh the copy of the missing one.
         """
         others = length - 1
         tied = 0.0 if others % 2 else comb(others, others // 2) / 2**others
@@ -150,7 +152,7 @@ class MissingDuplicate(Task):
 
 
 class InterlockedPairing(Task):
-    """From n times one letter and then m times the other: n of the first, n + m of the other, m of the first again.
+    """Given n times one letter, then m times the other, write n of the first, n + m of the other, m of the first.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("interlocked-pairing", 8).solve("a a b >".split()))
@@ -168,7 +170,7 @@ class InterlockedPairing(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a^n b^m > a^n b^(n+m) a^m"})
     splits = split_map(
         Split(name="id", about="n is uniform", shift={"n": "uniform"}),
-        Split(name="halves", about="n and m differ by one at most", shift={"n": "half"}),
+        Split(name="halves", about="n and m differ by at most one", shift={"n": "half"}),
         Split(name="lopsided", about="n or m is one", shift={"n": "ends"}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(

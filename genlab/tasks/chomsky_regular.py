@@ -1,6 +1,6 @@
-"""The regular tasks of the Chomsky-hierarchy battery: even pairs and cycle navigation.
+"""Regular tasks of the Chomsky hierarchy benchmark: even pairs and cycle navigation.
 
-Its other two are `parity` and, with the format `precedence`, `modular-chain`.
+The benchmark's other regular tasks are `parity` and `modular-chain` with the format `precedence`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _SEP, _END = Part(Vocab.sep), Part(Vocab.end, scored=True)
 
 
 class EvenPairs(Task):
-    """Whether the neighbours `a b` and `b a` are even in number, together: they are if the word ends as it begins.
+    """Decide whether `a b` and `b a` together occur an even number of times, that is, whether the first and the last
+    letter are equal.
 
     >>> from genlab.tasks import make
     >>> make("even-pairs", 8).solve("a a b b b a >".split())                  # one a b, one b a
@@ -33,7 +34,7 @@ class EvenPairs(Task):
 
     name = "even-pairs"
     family = "Chomsky hierarchy"
-    asks = "is the number of unequal neighbours even?"
+    asks = "is the number of unequal adjacent letters even?"
     source = _SOURCE
     length_unit = "letters"
     language_class = "regular"
@@ -68,7 +69,7 @@ class EvenPairs(Task):
 
 
 class CycleNavigation(Task):
-    """Where on a cycle one stands after steps forward `+`, back `-`, or none `=`, starting from 0.
+    """Find the position on a cycle after steps forward `+`, back `-` or none `=`, starting at 0.
 
     >>> from genlab.tasks import make
     >>> make("cycle-navigation", 8).solve("+ + = - + >".split())
@@ -79,13 +80,13 @@ class CycleNavigation(Task):
 
     name = "cycle-navigation"
     family = "Chomsky hierarchy"
-    asks = "where on a cycle do these steps lead?"
+    asks = "where on a cycle do these steps end?"
     source = _SOURCE
     length_unit = "steps"
     language_class = "regular"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "steps > place"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "steps > position"})
     splits = split_map(
-        Split(name="id", about="the three steps are uniform", shift={"stay": 1 / 3, "forward": 1 / 3}),
+        Split(name="id", about="the three steps are equally likely", shift={"stay": 1 / 3, "forward": 1 / 3}),
         Split(name="forward", about="eight steps in ten go forward", shift={"stay": 0.1, "forward": 0.8}),
         Split(name="still", about="eight steps in ten stay", shift={"stay": 0.8, "forward": 0.1}),
     )
@@ -94,9 +95,9 @@ class CycleNavigation(Task):
     )
 
     class Params(Task.Params):
-        """The cycle."""
+        """The size of the cycle."""
 
-        places: int = Field(5, ge=2, le=200, description="places on the cycle")
+        places: int = Field(5, ge=2, le=200, description="number of positions on the cycle")
 
     params: Params
 
@@ -127,7 +128,7 @@ class CycleNavigation(Task):
         step = np.zeros(self.params.places)
         for move in (-1, 0, 1):
             step[move] += 1 / 3
-        # The place is a sum of steps on the cycle: its law is a power of one step's in the Fourier basis (Parseval).
+        # The position is a sum of steps, so its Fourier transform is a power of that of one step (Parseval).
         return float(np.sum(np.abs(np.fft.fft(step)) ** (2 * length)) / self.params.places)
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""Copy: the same symbols again, or backwards."""
+"""Copying: write the same symbols again, or in reverse order."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from genlab.tasks.examples import Examples, Ints, Vocab
 
 
 class Copy(Task):
-    """A string of symbols, written again.
+    """Copy a string of symbols.
 
-    In `unique` no symbol stands twice, so that each says which one follows; in `repeats` the few symbols come again
-    and again, and no short context does. `reverse` writes distinct symbols backwards: the task `reverse` without
-    repeats, over the splits and with the alphabet of this one.
+    In `unique`, symbols are distinct, so each symbol determines the next one. In `repeats`, a few symbols occur many
+    times, and no short context determines the next one. `reverse` writes distinct symbols in reverse order: like the
+    task `reverse` without repeats, but with the splits and the alphabet of this task.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("copy", max_len=8).solve("4 0 7 >".split()))
@@ -34,26 +34,34 @@ class Copy(Task):
 
     name = "copy"
     family = "RASP-L"
-    asks = "write the symbols again"
+    asks = "copy the symbols"
     source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
     length_unit = "symbols"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "unique": "distinct symbols > the same",
-            "repeats": "symbols of a small alphabet > the same",
-            "reverse": "distinct symbols > the same, last one first",
+            "unique": "distinct symbols > the same symbols",
+            "repeats": "symbols from a small alphabet > the same symbols",
+            "reverse": "distinct symbols > the same symbols in reverse order",
         }
     )
     id_kinds = ("coupled",)
     splits = split_map(
-        Split(name="id", about="uniform symbols, any order", shift={"symbols": "uniform", "order": "any"}),
+        Split(name="id", about="uniform symbols in any order", shift={"symbols": "uniform", "order": "any"}),
         Split(name="skewed", about="symbol i has weight 1/(i + 1)^2", shift={"symbols": "skewed", "order": "any"}),
-        Split(name="rising", about="each not below the one before", shift={"symbols": "uniform", "order": "rising"}),
         Split(
-            name="falling", about="each not above the one before", shift={"symbols": "uniform", "order": "falling"}
+            name="rising",
+            about="no symbol is less than the previous one",
+            shift={"symbols": "uniform", "order": "rising"},
         ),
         Split(
-            name="cyclic", about="each the successor of the one before", shift={"symbols": "cyclic", "order": "any"}
+            name="falling",
+            about="no symbol is greater than the previous one",
+            shift={"symbols": "uniform", "order": "falling"},
+        ),
+        Split(
+            name="cyclic",
+            about="each symbol is the successor of the previous one",
+            shift={"symbols": "cyclic", "order": "any"},
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
@@ -74,7 +82,7 @@ class Copy(Task):
             0,
             ge=0,
             le=100_000,
-            description="how many there are; 0: max_len + 4 for distinct ones, 2 for repeats",
+            description="number of symbols; 0: max_len + 4 if distinct, 2 for repeats",
         )
 
     params: Params
@@ -100,7 +108,7 @@ class Copy(Task):
         return echoed(items, lengths, backwards=self.format == "reverse")
 
     def _items(self, rng: np.random.Generator, draw: str, n: int, longest: int) -> Ints:
-        """Symbols of each example, int[n, longest]."""
+        """Draw the symbols of each example, int[n, longest]."""
         symbols = self.params.symbols
         if draw == "cyclic":
             return (rng.integers(0, symbols, (n, 1)) + np.arange(longest)) % symbols
@@ -116,8 +124,9 @@ class Copy(Task):
         return length + 1
 
     def position_ids(self, kind: str, examples: Examples, width: int) -> Ints:
-        """`coupled`: an item and its copy have one id; `>` has that before the item that is written first, or after
-        it where the string is written backwards.
+        """Return `coupled` ids: a symbol and its copy share an id.
+
+        The id of `>` is one before that of the symbol written first, or one after it in the format `reverse`.
 
         >>> from genlab.tasks import make
         >>> task = make("copy", max_len=4)
@@ -141,7 +150,7 @@ class Copy(Task):
         return 1 / (symbols**length if self.format == "repeats" else perm(symbols, length))
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
-        """Not stated for skewed draws of distinct symbols, which have no simple formula."""
+        # There is no simple formula for skewed draws of distinct symbols.
         symbols, share = self.params.symbols, length / (length + 1)
         skewed = split.shift["symbols"] == "skewed"
         if skewed and self.format != "repeats":
@@ -156,7 +165,7 @@ def _skew(symbols: int) -> NDArray[np.float64]:
 
 
 def _sorted(items: Ints, lengths: Ints, falling: bool) -> Ints:
-    """The first `lengths` items of each row in order; what stands after them is left at the right."""
+    """Sort the first `lengths` items of each row; the remaining entries are arbitrary."""
     outside = np.arange(items.shape[1]) >= lengths[:, None]
     sign = -1 if falling else 1
     return sign * np.sort(np.where(outside, items.max() + 1, sign * items), axis=1)

@@ -1,4 +1,4 @@
-"""Words over a few letters: how they are drawn, and which of their places are there."""
+"""Building blocks for sampling: random words, distinct items, positions, index hints and finite distributions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from genlab.tasks.examples import Bools, Examples, Floats, Ints, Part, Vocab, as
 
 WORD_SPLITS = (
     Split(name="id", about="letters are uniform and independent", shift={"letters": "uniform"}),
-    Split(name="skewed", about="nine letters in ten are the first one", shift={"letters": "skewed", "p": 0.9}),
-    Split(name="runs", about="nine letters in ten repeat the one before", shift={"letters": "runs", "p": 0.9}),
+    Split(name="skewed", about="nine letters in ten are the first letter", shift={"letters": "skewed", "p": 0.9}),
+    Split(name="runs", about="nine letters in ten repeat the previous letter", shift={"letters": "runs", "p": 0.9}),
 )
 
 
 def draw_words(rng: np.random.Generator, split: Split, lengths: Ints, letters: int) -> Ints:
-    """Words of 0 to `letters` - 1 as the split asks, int[n, max(lengths)]; nothing is meant beyond a length."""
+    """Draw words over 0 to `letters` - 1 as the split specifies, int[n, max(lengths)].
+
+    Entries beyond the length of a word are arbitrary.
+    """
     shape = (len(lengths), int(lengths.max()))
     kind = split.shift["letters"]
     if kind == "uniform":
@@ -31,7 +34,7 @@ def draw_words(rng: np.random.Generator, split: Split, lengths: Ints, letters: i
 
 
 def letter_shares(split: Split, letters: int) -> list[float]:
-    """How likely each letter is at a place of such a word.
+    """Return the probability of each letter at any position of such a word.
 
     >>> letter_shares(WORD_SPLITS[1], letters=3)
     [0.9, 0.05, 0.05]
@@ -43,13 +46,13 @@ def letter_shares(split: Split, letters: int) -> list[float]:
 
 
 def word_shares(split: Split, letters: str, length: int) -> dict[str, float]:
-    """How likely each token is at a random place of a prompt that is such a word and `>`."""
+    """Return the probability of each token at a random position of a prompt: such a word, then `>`."""
     shares = zip(letters, letter_shares(split, len(letters)), strict=True)
     return {letter: share * length / (length + 1) for letter, share in shares} | {">": 1 / (length + 1)}
 
 
 def present(lengths: Ints) -> Bools | None:
-    """Which places each row has, bool[n, max(lengths)]; None where it has all."""
+    """Return a mask of the positions within each length, bool[n, max(lengths)]; None if all lengths are equal."""
     width = int(lengths.max())
     return None if int(lengths.min()) == width else np.arange(width) < lengths[:, None]
 
@@ -60,11 +63,11 @@ def present(lengths: Ints) -> Bools | None:
 def arrangements(
     rng: np.random.Generator, below: Ints, count: int, weights: NDArray[np.float64] | None = None
 ) -> Ints:
-    """`count` distinct items of 0 to `below - 1` for each row, in random order: int[n, count].
+    """Draw `count` distinct items from 0 to `below - 1` for each row, in random order: int[n, count].
 
-    Every ordered choice is equally likely; with `weights` (of all items) each next item is drawn in proportion to
-    the weights of those that are left (Efraimidis and Spirakis 2006, Weighted random sampling with a reservoir).
-    In a row with `below` less than `count`, other items fill the rest.
+    All ordered choices are equally likely. With `weights` (one per item), items are drawn one after the other in
+    proportion to the weights of those left (Efraimidis and Spirakis 2006, Weighted random sampling with a
+    reservoir). Rows with `below` less than `count` are filled up with other items.
 
     >>> arrangements(np.random.default_rng(0), below=np.array([3, 3]), count=3)
     array([[2, 1, 0],
@@ -78,7 +81,7 @@ def arrangements(
 
 
 def check_enough(task: str, symbols: int, max_len: int) -> None:
-    """Raise `UserError` where there are fewer symbols than the longest example has distinct items."""
+    """Raise `UserError` if there are fewer symbols than distinct items in the longest example."""
     if symbols < max_len:
         raise UserError(
             f"task {task!r} with max_len {max_len} needs at least {max_len} symbols for its distinct items, "
@@ -86,13 +89,13 @@ def check_enough(task: str, symbols: int, max_len: int) -> None:
         )
 
 
-# -- Random places in a sequence: where a pattern is pasted, where a needle is hidden
+# -- Random positions in a sequence
 
 
 def distinct(rng: np.random.Generator, below: Ints, count: int) -> Ints:
-    """`count` different integers from 0 to `below - 1` for each row, rising: int[n, count].
+    """Draw `count` distinct integers from 0 to `below - 1` for each row, ascending: int[n, count].
 
-    Every set of that size is equally likely. `below` is int[n], at least `count`.
+    All sets of that size are equally likely. `below` is int[n], at least `count`.
 
     >>> distinct(np.random.default_rng(0), np.array([3, 3]), 3)
     array([[0, 1, 2],
@@ -101,7 +104,7 @@ def distinct(rng: np.random.Generator, below: Ints, count: int) -> Ints:
     chosen = np.empty((len(below), count), np.int64)
     for i in range(count):
         drawn = rng.integers(0, below - i)
-        # The drawn number counts the integers not taken yet: step over each taken one, lowest first.
+        # The number drawn indexes the unused integers: skip each used one, lowest first.
         for j in range(i):
             drawn += drawn >= chosen[:, j]
         chosen[:, i] = drawn
@@ -110,9 +113,9 @@ def distinct(rng: np.random.Generator, below: Ints, count: int) -> Ints:
 
 
 def apart(rng: np.random.Generator, room: Ints, size: Ints, count: int, gap: int = 0) -> Ints:
-    """Starts of `count` blocks of `size` in rows of `room` cells, at least `gap` cells apart: int[n, count].
+    """Draw the starts of `count` blocks of `size` in rows of `room` slots, at least `gap` slots apart: int[n, count].
 
-    Every arrangement is equally likely.
+    All arrangements are equally likely.
 
     >>> apart(np.random.default_rng(0), np.array([7]), np.array([3]), count=2, gap=1)
     array([[0, 4]])
@@ -121,19 +124,20 @@ def apart(rng: np.random.Generator, room: Ints, size: Ints, count: int, gap: int
     return distinct(rng, slots, count) + np.arange(count) * (size + gap - 1)[:, None]
 
 
-# -- Index hints: a letter before each symbol, the same letter for the same place in prompt and answer
+# -- Index hints
+# A hint is a letter before each symbol; a position has the same letter in prompt and answer.
 
 
 def window_starts(rng: np.random.Generator, lengths: Ints, names: int) -> Ints:
-    """First hint of each example, int[n]: a window of `lengths` hints anywhere among `names` of them.
+    """Draw the first hint of each example, int[n]: a window of `lengths` consecutive hints among `names`.
 
-    Windows rather than always the first hints, so that the hints of long examples are trained on short ones.
+    Windows start anywhere, so that hints which only long examples need are also trained on short ones.
     """
     return rng.integers(0, names - lengths + 1)
 
 
 def window_shares(length: int, names: int) -> list[float]:
-    """The probability of each hint at a random place of such a window.
+    """Return the probability of each hint at a random position of such a window.
 
     >>> window_shares(2, names=3)
     [0.25, 0.5, 0.25]
@@ -144,16 +148,16 @@ def window_shares(length: int, names: int) -> list[float]:
 
 
 def hinted(hints: Ints, ids: Ints, scored: bool = False, keep: Bools | None = None) -> Part:
-    """A part in which each token stands after its hint."""
+    """Return a part in which each token follows its hint."""
     both = np.stack([hints, ids], axis=2).reshape(len(ids), -1)
     return Part(both, scored, None if keep is None else np.repeat(keep, 2, axis=1))
 
 
-# -- Finite distributions: fast independent draws, Zipf laws, how often the most common value comes up
+# -- Finite distributions
 
 
 def zipf(count: int, shift: float = 2.7) -> Floats:
-    """Probabilities that fall with rank like 1 / (rank + shift), ranks from 1.
+    """Return probabilities proportional to 1 / (rank + shift), with ranks starting at 1.
 
     >>> zipf(3, shift=0).round(3).tolist()
     [0.545, 0.273, 0.182]
@@ -163,9 +167,10 @@ def zipf(count: int, shift: float = 2.7) -> Floats:
 
 
 class Weighted:
-    """Draws i with probability `p[i]`, at a cost that does not grow with the number of values.
+    """A sampler that draws i with probability `p[i]` in constant time.
 
-    Walker's alias method: the values share columns of one height, each column holding at most two of them.
+    Uses Walker's alias method: the distribution is a set of columns of equal height, each shared by at most two
+    values.
 
     >>> draw = Weighted(np.array([0.75, 0.0, 0.25]))
     >>> np.bincount(draw(np.random.default_rng(0), (10_000,)), minlength=3).tolist()
@@ -187,17 +192,17 @@ class Weighted:
                 low.append(high.pop())
 
     def __call__(self, rng: np.random.Generator, size: tuple[int, ...]) -> Ints:
-        """Independent draws, int[size]."""
-        place = rng.random(size) * len(self._own)
-        column = place.astype(np.int64)
-        return np.where(place - column < self._own[column], column, self._alias[column])
+        """Return independent draws, int[size]."""
+        point = rng.random(size) * len(self._own)
+        column = point.astype(np.int64)
+        return np.where(point - column < self._own[column], column, self._alias[column])
 
 
 def expected_mode(n: int, classes: int) -> float:
-    """The expected count of the most common of `classes` equally likely classes among n draws.
+    """Return the expected count of the most common of `classes` equally likely classes in n draws.
 
-    Counts are independent Poisson variables given that they sum to n, so P(no count is above k) is, up to a factor,
-    the Poisson law cut at k, convolved with itself and taken at n.
+    Counts are independent Poisson variables conditioned on their sum n, so P(no count exceeds k) is proportional to
+    the Poisson distribution truncated at k, convolved with itself and evaluated at n.
 
     >>> expected_mode(2, classes=2)          # aa, ab, ba, bb
     1.5
@@ -205,26 +210,28 @@ def expected_mode(n: int, classes: int) -> float:
     count = np.arange(n + 1)
     log_factorial = np.append(0.0, np.cumsum(np.log(np.arange(1, n + 1))))
     poisson = np.exp(count * np.log(n / classes) - n / classes - log_factorial)
-    fewest = -(-n // classes)  # the most common class comes up at least this often
+    fewest = -(-n // classes)  # the most common class occurs at least this many times
     at_most: list[float] = []
     for k in range(fewest, n + 1):
         at_most.append(_power_at(poisson[: k + 1], classes, n))
         if k > fewest and at_most[-1] > 1e-6 and at_most[-1] - at_most[-2] < 1e-12 * at_most[-1]:
             break
-    return round(fewest + sum(1 - share / at_most[-1] for share in at_most), 9)
+    return round(fewest + sum(1 - p / at_most[-1] for p in at_most), 9)
 
 
-def _power_at(law: Floats, times: int, place: int) -> float:
-    """The value at `place` of `law` convolved with itself, `times` factors in all."""
+def _power_at(law: Floats, times: int, index: int) -> float:
+    """Return entry `index` of the convolution of `times` copies of `law`."""
     size = 1 << ((len(law) - 1) * times + 1).bit_length()
-    return float(np.fft.irfft(np.fft.rfft(law, size) ** times, size)[place])
+    return float(np.fft.irfft(np.fft.rfft(law, size) ** times, size)[index])
 
 
-# -- A string and `>`, then the string again, or from its last symbol to its first: what `copy` and `reverse`
+# -- Copied or reversed strings
 
 
 def echoed(symbols: Ints, lengths: Ints, backwards: bool) -> Examples:
-    """Examples of strings, int[n, max(lengths)] of symbol numbers from 0, each followed by its echo.
+    """Build examples in which each string is followed by `>` and itself, or its reversal.
+
+    `symbols` is int[n, max(lengths)], with symbol numbers from 0.
 
     >>> import numpy as np
     >>> echoed(np.array([[4, 5, 6], [7, 8, 0]]), np.array([3, 2]), backwards=True).targets[:, 3:].tolist()

@@ -1,4 +1,4 @@
-"""Dyck words of several bracket types: is each bracket closed by one of its own type, in the right order?"""
+"""Dyck words with several bracket types: is each bracket closed by one of the same type, in the right order?"""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 from genlab.tasks.words import is_nested, partners, redrawn, wrapped
 
 PAIRS = ("()", "[]", "{}", "⟨⟩", "«»", "‹›", "⟦⟧", "⌈⌉")
-"""The brackets of each type."""
+"""The opening and closing bracket of each type."""
 
 
 class Dyck(Task):
-    """Whether a string of brackets of k types is nested: each closing bracket is of the type opened last.
+    """Decide whether a string of brackets of k types is nested: each closing bracket matches the last open one.
 
-    Strings of `id` fit several rules: half are uniform nested words with a random type for each pair, half are
-    independent brackets in which some type has not as many closing as opening ones. The other splits tell the rules
-    apart. In `matched-unnested` every type has equal counts; in `crossed` every type is nested by itself; in
-    `wrong-type` the brackets are nested if one does not look at their types.
+    Several rules fit `id`: half of its strings are uniform nested words with a random type for each pair, the others
+    are independent brackets with unequal counts for some type. The other splits tell the rules apart. In
+    `matched-unnested`, counts are equal for every type; in `crossed`, each type is nested by itself; in `wrong-type`,
+    the brackets are nested if their types are ignored.
 
     >>> from genlab.tasks import make
     >>> task = make("dyck", max_len=8)
@@ -42,27 +42,29 @@ class Dyck(Task):
     source = "Chomsky and Schützenberger 1963; contrasts after Li et al. 2025, arXiv 2507.06445"
     length_unit = "brackets"
     language_class = "context-free"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "<start> brackets > whether they are nested"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"plain": "<start> brackets > True if nested, else False"}
+    )
     splits = split_map(
         Split(name="id", about="half nested, half with unequal counts", shift={"nested": 0.5, "others": "unequal"}),
         Split(
             name="matched-unnested",
-            about="a nested word's brackets in another order: all False",
+            about="the brackets of a nested word, shuffled: all False",
             shift={"nested": 0.0, "others": "shuffled"},
         ),
         Split(
             name="crossed",
-            about="two neighbouring closing brackets of a nested word exchanged: all False",
+            about="a nested word with two adjacent closing brackets swapped: all False",
             shift={"nested": 0.0, "others": "crossed"},
         ),
         Split(
             name="wrong-type",
-            about="one closing bracket of a nested word has another type: all False",
+            about="a nested word with one closing bracket of the wrong type: all False",
             shift={"nested": 0.0, "others": "wrong-type"},
         ),
         Split(
             name="deeper",
-            about="nested words within 8 more pairs; in the other half one closing bracket has another type",
+            about="nested words inside 8 more pairs; the other half has one closing bracket of the wrong type",
             shift={"nested": 0.5, "others": "wrong-type", "wrap": 8},
         ),
     )
@@ -135,7 +137,7 @@ class Dyck(Task):
         return {"EQUAL-COUNT": 1.0, "EACH-TYPE": 1.0, "first bracket": 0.75}
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
-        del split  # in all of them half of the brackets open, and no type comes before another
+        del split  # in every split, half of the brackets are opening ones and all types are equally likely
         brackets = dict.fromkeys(self.symbols()[3:], length / (2 * self.params.types) / (length + 2))
         return {"<start>": 1 / (length + 2), ">": 1 / (length + 2), **brackets}
 
@@ -144,7 +146,7 @@ class Dyck(Task):
 
 
 def _closes(tokens: Sequence[str], pairs: Sequence[str]) -> bool:
-    """Whether the brackets of these pairs are nested; other tokens do not count."""
+    """Whether the brackets of these pairs are nested; other tokens are ignored."""
     waiting: list[str] = []
     for token in tokens:
         for opening, closing in pairs:
@@ -155,11 +157,11 @@ def _closes(tokens: Sequence[str], pairs: Sequence[str]) -> bool:
     return not waiting
 
 
-# Strings are int[n, max(lengths)]: t opens a bracket of type t, k + t closes one.
+# Strings are int[n, max(lengths)]: t opens a bracket of type t, and k + t closes one.
 
 
 def _nested(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> Ints:
-    """A uniform nested word within `wrap` more pairs, a random type for each pair."""
+    """Draw a uniform nested word inside `wrap` more pairs, with a random type for each pair."""
     opens = wrapped(rng, lengths, wrap)
     types = np.empty(opens.shape, np.int64)
     pair_types = rng.integers(0, k, (len(lengths), opens.shape[1] // 2))
@@ -168,7 +170,7 @@ def _nested(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> I
 
 
 def _unequal(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> Ints:
-    """Independent brackets, given that some type has unequal counts."""
+    """Draw independent brackets, conditioned on unequal counts for some type."""
     del wrap
 
     def equal(strings: Ints, lengths: Ints) -> Bools:
@@ -182,7 +184,7 @@ def _unequal(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> 
 
 
 def _shuffled(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> Ints:
-    """The brackets of a nested word in any order, given that they are not nested."""
+    """Shuffle the brackets of a nested word such that they are no longer nested."""
     del wrap
 
     def shuffle(lengths: Ints) -> Ints:
@@ -201,7 +203,7 @@ def _shuffled(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) ->
 
 
 def _crossed(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> Ints:
-    """A nested word in which two neighbouring closing brackets of different types are exchanged."""
+    """Draw a nested word and swap two adjacent closing brackets of different types."""
     del wrap
 
     def exchangeable(strings: Ints, lengths: Ints) -> Bools:
@@ -219,7 +221,7 @@ def _crossed(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> 
 
 
 def _wrong_type(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) -> Ints:
-    """A nested word in which one closing bracket, any of them, has another type."""
+    """Draw a nested word and change the type of one random closing bracket."""
     strings = _nested(rng, lengths, k, wrap)
     rows, inside = np.arange(len(strings)), np.arange(strings.shape[1]) < lengths[:, None]
     place = _any_of(rng, (strings >= k) & inside)
@@ -228,11 +230,11 @@ def _wrong_type(rng: np.random.Generator, lengths: Ints, k: int, wrap: int = 0) 
 
 
 def _any_of(rng: np.random.Generator, cells: Bools) -> Ints:
-    """The place of one of the True cells of each row, each equally likely: int[n]."""
+    """Return the index of a random True entry of each row, int[n]."""
     return np.argmax((1 - rng.random(cells.shape)) * cells, axis=1)
 
 
 _OTHERS = MappingProxyType(
     {"unequal": _unequal, "shuffled": _shuffled, "crossed": _crossed, "wrong-type": _wrong_type}
 )
-"""How strings that are not nested are drawn."""
+"""Functions that draw negatives."""

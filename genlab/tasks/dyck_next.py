@@ -1,4 +1,4 @@
-"""Dyck prefixes of bounded depth: which bracket may be closed next?"""
+"""Prefixes of Dyck words of bounded depth: which closing bracket may come next?"""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Depths = NDArray[np.int8]
 
 
 class DyckNext(Task):
-    """The closing brackets that are allowed after a prefix of a Dyck word of bounded depth.
+    """Write the closing brackets that may follow a prefix of a Dyck word of bounded depth.
 
-    `next` asks for the set of closing brackets allowed next, which is one bracket, or `none` where nothing is open.
-    `rest` asks for all closing brackets that complete the word. Prefixes of `id` are never deeper than `depth`: a
-    bracket opens or closes with probability 1/2, and the only possible one stands where none or `depth` are open.
+    `next` asks for the closing bracket allowed next, or `none` if no bracket is open. `rest` asks for all closing
+    brackets that complete the word. Prefixes of `id` are never deeper than `depth`: each bracket opens or closes with
+    probability 1/2, except that only one of the two is possible if none or `depth` are open.
 
     >>> from genlab.tasks import make
     >>> task = make("dyck-next", max_len=8)
@@ -54,10 +54,10 @@ class DyckNext(Task):
         Split(name="id", about="never deeper than `depth`", shift={"kind": "bounded"}),
         Split(
             name="deeper",
-            about="more than `depth` are open at the end, twice as many at most",
+            about="more than `depth` are open at the end, at most twice as many",
             shift={"kind": "deeper"},
         ),
-        Split(name="far", about="the first bracket is the one to close", shift={"kind": "far"}),
+        Split(name="far", about="the first bracket is the one to be closed", shift={"kind": "far"}),
         Split(name="one-type", about="all brackets are of one type", shift={"kind": "bounded", "types": 1}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
@@ -66,7 +66,7 @@ class DyckNext(Task):
 
     class Params(Task.Params):
         types: int = Field(2, ge=1, le=len(PAIRS), description="bracket types")
-        depth: int = Field(3, ge=2, le=8, description="most brackets open at once in training")
+        depth: int = Field(3, ge=2, le=8, description="maximum depth in training")
 
     params: Params
 
@@ -85,7 +85,7 @@ class DyckNext(Task):
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         k, types = self.params.types, int(split.shift.get("types", self.params.types))
-        # Places stand in rows from here on: scans over places then go along all examples at once.
+        # From here on, rows are positions, so that scans over positions process all examples at once.
         depths = np.ascontiguousarray(self._depths(rng, str(split.shift["kind"]), lengths).T)
         kinds = rng.integers(0, types, depths.shape[::-1]).astype(np.int8).T.copy()
         opens = np.concatenate([np.ones((1, len(lengths)), bool), depths[1:] > depths[:-1]])
@@ -96,7 +96,7 @@ class DyckNext(Task):
         left = depths[lengths - 1, np.arange(len(lengths))].astype(np.int64)[:, None]
         level = left - 1 - np.arange(1 if self.format == "next" else stack.shape[1])
         waiting = np.take_along_axis(stack, np.maximum(level, 0), axis=1)
-        # The end token stands in one part with the answer, so that no row has a gap to be closed.
+        # The end token and the answer form one part, so that no row has gaps.
         answer = np.pad(np.where(left > 0, _NONE + 1 + k + waiting, _NONE), ((0, 0), (0, 1)))
         size = np.clip(left, 1, level.shape[1])
         np.put_along_axis(answer, size, Vocab.end, axis=1)
@@ -105,7 +105,7 @@ class DyckNext(Task):
         return assemble([prompt, Part(Vocab.sep), part], lengths)
 
     def _depths(self, rng: np.random.Generator, kind: str, lengths: Ints) -> Depths:
-        """Brackets open after each place, int[n, max(lengths)]."""
+        """Draw the number of open brackets after each position, int[n, max(lengths)]."""
         depth = self.params.depth
         if kind == "bounded":
             return _walk(rng, lengths, depth)
@@ -137,7 +137,7 @@ class DyckNext(Task):
         return float(sum(share**2 / k**depth for depth, share in enumerate(ends)))
 
     def _end_depths(self, length: int) -> Floats:
-        """How likely each number of open brackets is at the end of a prefix of `id`."""
+        """Return the distribution of the number of open brackets at the end of a prefix of `id`."""
         depth = self.params.depth
         step = np.zeros((depth + 1, depth + 1))
         for open_ in range(depth + 1):
@@ -146,7 +146,7 @@ class DyckNext(Task):
         return np.linalg.matrix_power(step, length)[0]
 
     def factors(self, examples: Examples) -> dict[str, Ints]:
-        """Brackets open at the end."""
+        """Return `open`, the number of open brackets at the end."""
         k = self.params.types
         prompt = np.cumsum(examples.tokens == Vocab.sep, axis=1) == 0
         opened = (examples.tokens > _NONE) & (examples.tokens <= _NONE + k) & prompt
@@ -155,10 +155,10 @@ class DyckNext(Task):
 
 
 def _walk(rng: np.random.Generator, lengths: Ints, depth: int) -> Depths:
-    """Depths of random prefixes: up or down with probability 1/2, reflected at 0 and at `depth`.
+    """Draw the depths of random prefixes: up or down with probability 1/2, reflected at 0 and at `depth`.
 
-    A free walk, folded at every multiple of `depth`, is a reflected one: its distance to the nearest multiple of
-    `2 depth`. Floats are exact here (and dividing integers is slow).
+    A reflected walk is a free walk folded at the multiples of `depth`: its distance to the nearest multiple of
+    `2 depth`. Floats are exact here (and integer division is slow).
     """
     steps = 2 * rng.integers(0, 2, (len(lengths), int(lengths.max())), dtype=np.int8) - 1
     free = running(np.add, steps.T.astype(np.float32, order="C"))
@@ -166,13 +166,13 @@ def _walk(rng: np.random.Generator, lengths: Ints, depth: int) -> Depths:
 
 
 def _match(kinds: Depths, opens: Bools, depths: Depths, lengths: Ints) -> Ints:
-    """Give each closing bracket the type of the bracket it closes, in place; all are [place, n].
+    """Give each closing bracket the type of the bracket it closes, in place. Arrays are [pos, n].
 
-    Returns the types that are open at the end, from the outermost in: int[n, largest depth] (undefined above the
-    number that are open).
+    Returns the types of the brackets open at the end, outermost first: int[n, largest depth] (entries beyond the
+    number of open brackets are undefined).
     """
     stack = np.zeros((len(lengths), int(depths.max())), np.int64)
-    # Place and type (of at most eight) in one number, so that the largest so far is the bracket opened last.
+    # Pack position and type (at most eight) into one number: the running maximum is the last opened bracket.
     place = np.arange(len(kinds), dtype=small_ints(8 * len(kinds)))[:, None] << 3
     opened, closed_to = np.where(opens, place | kinds, 0), np.where(opens, np.int8(-1), depths)
     for level in range(1, stack.shape[1] + 1):

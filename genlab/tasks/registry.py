@@ -1,4 +1,4 @@
-"""Tasks by name: those built in, those of installed packages, and a user's own file."""
+"""Registry of tasks by name: built in, from installed packages, or from a plugin file."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ _BUILT_IN = MappingProxyType(
         "tense-reinflection": "genlab.tasks.tense_reinflection:TenseReinflection",
     }
 )
-"""Name -> where its class is, imported when it is asked for."""
+"""Maps names to the location of the task class, imported on first use."""
 
 _LONGEST = 1_000_000
-"""No task is made for longer examples: a slip of the keyboard is told, not tried until memory ends."""
+"""Upper limit of `max_len`. A typo should give an error rather than run out of memory."""
 
 _added: dict[str, type[Task]] = {}
 _plugins: list[str] = []
 
 
 def register(cls: type[Task]) -> type[Task]:
-    """Add a task class under its `name` (usable as a decorator). Raises `UserError` if the name is taken."""
+    """Register a task class under its `name`; can be used as a decorator. Raises `UserError` if the name is taken."""
     if _added.get(cls.name, cls) is not cls or cls.name in _BUILT_IN:
-        raise UserError(f"a task named {cls.name!r} is there already; give yours another name")
+        raise UserError(f"a task named {cls.name!r} already exists; choose another name")
     _added[cls.name] = cls
     return cls
 
 
 def load_plugin(path: str | Path) -> None:
-    """Run a Python file that registers tasks. Raises `UserError` with the file's own error if it fails."""
+    """Run a Python file that registers tasks. Raises `UserError` with the original error if it fails."""
     file = Path(path)
     if not file.is_file():
         raise UserError(f"plugin {str(path)!r} is not a file")
@@ -82,27 +82,27 @@ def load_plugin(path: str | Path) -> None:
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"plugin {str(path)!r} is not a Python file (.py)")
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_name] = module  # so that classes of the file can be found by their module
+    sys.modules[module_name] = module  # classes of the file are looked up by their module
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
-        raise UserError(f"plugin {str(path)!r} does not import: {type(error).__name__}: {error}") from error
+        raise UserError(f"plugin {str(path)!r} cannot be imported: {type(error).__name__}: {error}") from error
     _plugins.append(str(file.resolve()))
 
 
 def plugins() -> list[str]:
-    """The files loaded by `load_plugin`, so that another process can load them too."""
+    """Return the files loaded with `load_plugin`, so that other processes can load them too."""
     return list(_plugins)
 
 
 def names() -> list[str]:
-    """All task names, sorted."""
+    """Return all task names, sorted."""
     return sorted({*_BUILT_IN, *_added, *(point.name for point in _installed())})
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a task. Raises `UserError` with the nearest name for an unknown one."""
+    """Return the class of a task. Raises `UserError` for an unknown name, suggesting the nearest one."""
     if name in _added:
         return _added[name]
     if name in _BUILT_IN:
@@ -113,22 +113,22 @@ def task_class(name: str) -> type[Task]:
             try:
                 return point.load()
             except Exception as error:
-                raise UserError(f"task {name!r} of {point.value!r} does not import: {error}") from error
+                raise UserError(f"task {name!r} from {point.value!r} cannot be imported: {error}") from error
     raise unknown("task", name, names())
 
 
 def spec(name: str, max_len: int, format: str | None = None, params: Mapping[str, Scalar] | None = None) -> TaskSpec:
-    """The full spec of a task: default format, all parameters resolved.
+    """Return the full spec of a task, with the default format and all parameters filled in.
 
     Raises:
-        UserError: unknown task, format or parameter, or a vocabulary too small for `max_len`.
+        UserError: If the task, format or a parameter is unknown, or the vocabulary is too small for `max_len`.
     """
     cls = task_class(name)
     chosen = format or next(iter(cls.formats))
     if chosen not in cls.formats:
         raise unknown(f"format of task {name!r}:", chosen, cls.formats)
     if not 1 <= max_len <= _LONGEST:
-        raise UserError(f"max_len {max_len} is not allowed: lengths are from 1 to {_LONGEST:,}")
+        raise UserError(f"max_len {max_len} is not allowed: it must be between 1 and {_LONGEST:,}")
     resolved = cls.resolve(chosen, max_len, params or {})
     return TaskSpec(name=name, version=cls.version, format=chosen, max_len=max_len, params=resolved)
 
@@ -139,7 +139,7 @@ def make(
     format: str | None = None,
     params: Mapping[str, Scalar] | None = None,
 ) -> Task:
-    """A task from its spec, or from its name and `max_len`.
+    """Build a task from its spec, or from its name and `max_len`.
 
     >>> make("parity", max_len=20).chance(7)
     0.5
@@ -147,7 +147,7 @@ def make(
     if isinstance(task, TaskSpec):
         return task_class(task.name)(task)
     if max_len is None:
-        raise UserError(f"task {task!r} needs max_len, the longest length it is to make")
+        raise UserError(f"task {task!r} needs max_len, the longest length to support")
     resolved = spec(task, max_len, format, params)
     return task_class(task)(resolved)
 

@@ -134,7 +134,7 @@ def test_a_configuration_says_which_model_it_is() -> None:
     other = config(d_values=0)
     assert isinstance(model_of(other, torch.zeros(2, count(other))), Transformer)
     for given in ({"n_layers": 2}, {"positions": "rotary"}, {"normalization_type": "LN"}, {"attn_only": True}):
-        with pytest.raises(ValidationError, match=f"not so: {next(iter(given))}"):
+        with pytest.raises(ValidationError, match=f"conflicts: {next(iter(given))}"):
             config(**given)
     with pytest.raises(ValueError, match="3 weights given"):
         SetModel(cfg, torch.zeros(1, 3))

@@ -106,7 +106,7 @@ BAD = [
     (BASE + "[sweep]\nd_mlp = [0, 256]\n", "line 7: two runs of one id: d_mlp = 0 and d_mlp = 256"),
     (
         BASE + "[sweep]\nn_layers = [1, 2]\nn_heads = [4, 3]\n",
-        "line 8: d_model 64 is not divisible by n_heads 3; nearest d_model that is: 63 (or set d_head) "
+        "line 8: d_model 64 is not divisible by n_heads 3; nearest valid d_model: 63 (or set d_head) "
         "(in cell n_layers = 1, n_heads = 3 and 1 more)",
     ),
     (BASE + "[zip]\nlr = [1e-3, 2e-3]\neps = [1e-8]\n", "line 6: zip holds lists of different lengths (lr 2, eps 1)"),

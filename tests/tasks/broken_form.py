@@ -23,7 +23,7 @@ class SpaceInAToken(Toy):
         return (*super().symbols(), "5 6")
 
 
-@breaks("describes_itself", "train_split 'train' is no split")
+@breaks("describes_itself", "train_split 'train' is not a split")
 class UnknownTrainSplit(Toy):
     train_split = "train"
 
@@ -34,7 +34,7 @@ class NothingInDistribution(Toy):
         return 100 if split.name == "id" else 1
 
 
-@breaks("describes_itself", "'fancy', which is no format")
+@breaks("describes_itself", "'fancy', which is not a format")
 class DefaultsOfAnotherFormat(Toy):
     defaults = {"fancy": {"steps": 10}}
 
@@ -44,19 +44,19 @@ class MisspeltDefault(Toy):
     defaults = {"*": {"step": 10}}
 
 
-@breaks("describes_itself", "no parameter of the task: ['modulo']")
+@breaks("describes_itself", "not parameters of the task: ['modulo']")
 class MisspeltParameter(Toy):
     defaults = {"*": {"params": {"modulo": 3}}}
 
 
-@breaks("describes_itself", "`resolve` makes other params")
+@breaks("describes_itself", "`resolve` changes the params")
 class UnresolvedParams(Toy):
     @classmethod
     def resolve(cls, format, max_len, params):
         return {"symbols": 5}
 
 
-@breaks("describes_itself", "split 'low': length_weights are no weights")
+@breaks("describes_itself", "split 'low': length_weights are not valid weights")
 class NegativeWeights(Toy):
     def length_weights(self, split, lengths):
         return lengths - (5 if split.name == "low" else 0)
@@ -74,13 +74,13 @@ class ImpossibleBaseline(Toy):
         return {"guess": 1 - length}
 
 
-@breaks("depends_on_the_generator_alone", "different batches")
+@breaks("is_reproducible", "different batches")
 class OwnGenerator(Toy):
     def digits(self, rng, split, lengths):
         return super().digits(np.random.default_rng(), split, lengths)
 
 
-@breaks("depends_on_the_generator_alone", "different batches")
+@breaks("is_reproducible", "different batches")
 class SeededByItsNumber(Toy):
     made = 0
 
@@ -93,20 +93,20 @@ class SeededByItsNumber(Toy):
         return (super().digits(rng, split, lengths) + self.number) % split.shift["below"]
 
 
-@breaks("leaves_global_randomness_alone", "`numpy.random`")
+@breaks("preserves_global_random_state", "`numpy.random`")
 class NumpyGlobal(Toy):
     def digits(self, rng, split, lengths):
         return np.random.randint(0, split.shift["below"], (len(lengths), max(lengths)))  # noqa: NPY002
 
 
-@breaks("leaves_global_randomness_alone", "`random`")
+@breaks("preserves_global_random_state", "`random`")
 class SeedsGlobal(Toy):
     def draw(self, rng, split, lengths):
         random.seed(int(rng.integers(1000)))
         return super().draw(rng, split, lengths)
 
 
-@breaks("writes_sequences", "`values` are not d_values (3) numbers")
+@breaks("writes_valid_sequences", "`values` are not d_values (3) numbers")
 class ValuesOfAnotherWidth(Toy):
     d_values = 3
 
@@ -115,32 +115,32 @@ class ValuesOfAnotherWidth(Toy):
         return replace(x, values=np.zeros((*x.tokens.shape, 2), np.float32))
 
 
-@breaks("writes_sequences", "`values` are not d_values (0) numbers")
+@breaks("writes_valid_sequences", "`values` are not d_values (0) numbers")
 class ValuesUntold(Toy):
     def draw(self, rng, split, lengths):
         x = super().draw(rng, split, lengths)
         return replace(x, values=np.zeros((*x.tokens.shape, 2), np.float32))
 
 
-@breaks("writes_sequences", "not of one shape")
+@breaks("writes_valid_sequences", "do not have one shape")
 class RaggedShapes(Changed):
     def change(self, x, lengths):
         return {"scored": x.scored[:, 1:]}
 
 
-@breaks("writes_sequences", "ids outside")
+@breaks("writes_valid_sequences", "ids outside")
 class UnknownIds(Changed):
     def change(self, x, lengths):
         return {"tokens": np.where(x.tokens == ZERO + 6, 99, x.tokens)}
 
 
-@breaks("writes_sequences", "not the next tokens")
+@breaks("writes_valid_sequences", "not the next tokens")
 class TargetsAreTokens(Changed):
     def change(self, x, lengths):
         return {"targets": x.tokens}
 
 
-@breaks("writes_sequences", "a pad stands before")
+@breaks("writes_valid_sequences", "padding before")
 class PadsOnTheLeft(Changed):
     def change(self, x, lengths):
         shift = (x.tokens == Vocab.pad).sum(axis=1)
@@ -149,13 +149,13 @@ class PadsOnTheLeft(Changed):
         return {name: np.take_along_axis(getattr(x, name), columns, axis=1) for name in names}
 
 
-@breaks("writes_sequences", "not those asked for")
+@breaks("writes_valid_sequences", "differ from the requested ones")
 class OtherLengths(Changed):
     def change(self, x, lengths):
         return {"lengths": np.minimum(lengths, 5)}
 
 
-@breaks("scores_the_answer", "not one block")
+@breaks("scores_the_answer", "not one contiguous block")
 class PromptScored(Changed):
     def change(self, x, lengths):
         scored = x.scored.copy()
@@ -163,19 +163,19 @@ class PromptScored(Changed):
         return {"scored": scored}
 
 
-@breaks("scores_the_answer", "not one block")
+@breaks("scores_the_answer", "not one contiguous block")
 class OneRowUnscored(Changed):
     def change(self, x, lengths):
         return {"scored": x.scored & (np.arange(len(lengths)) > 0)[:, None]}
 
 
-@breaks("scores_the_answer", "has to be the end token")
+@breaks("scores_the_answer", "must be the end token")
 class EndUnscored(Changed):
     def change(self, x, lengths):
         return {"scored": x.scored & (x.targets != Vocab.end)}
 
 
-@breaks("scores_the_answer", "a pad is scored")
+@breaks("scores_the_answer", "padding is scored")
 class PadsScored(Changed):
     def change(self, x, lengths):
         return {"scored": x.scored | (x.targets == Vocab.pad)}
@@ -187,13 +187,13 @@ class ScoredButUntrained(Changed):
         return {"trained": x.scored & (x.targets != Vocab.end)}
 
 
-@breaks("fits_its_width", "where width is")
+@breaks("fits_its_width", "but width is")
 class TooNarrow(Toy):
     def width(self, length):
         return 2 * length + 2
 
 
-@breaks("fits_its_width", "as wide as")
+@breaks("fits_its_width", "no example reaches `width`")
 class TooWide(Toy):
     def width(self, length):
         return 2 * length + 4
@@ -205,26 +205,26 @@ class WidestInTheMiddle(Toy):
         return super().width(length) if length < self.max_len else 5
 
 
-@breaks("makes_longer_examples_at_longer_lengths", "no longer than those of 6")
+@breaks("grows_with_length", "no longer than those of 6")
 class SilentlyShortened(Toy):
     def draw(self, rng, split, lengths):
         return replace(super().draw(rng, split, np.minimum(lengths, 6)), lengths=lengths)
 
 
-@breaks("refuses_what_it_cannot_make", "length 9 on split 'low' is not refused")
+@breaks("refuses_invalid_requests", "length 9 on split 'low' is not refused")
 class TakesEveryLength(Toy):
     def check_lengths(self, split, lengths):
         pass
 
 
-@breaks("refuses_what_it_cannot_make", "raises ValueError")
+@breaks("refuses_invalid_requests", "raises ValueError")
 class RaisesValueError(Toy):
     def check_lengths(self, split, lengths):
         if not 0 < max(lengths) <= self.max_len:
             raise ValueError("length")
 
 
-@breaks("refuses_what_it_cannot_make", "an unknown split is refused in more")
+@breaks("refuses_invalid_requests", "an unknown split gives an error of more")
 class RefusesInTwoLines(Toy):
     def split(self, split):
         if split == "no-such-split":
@@ -232,19 +232,19 @@ class RefusesInTwoLines(Toy):
         return super().split(split)
 
 
-@breaks("refuses_what_it_cannot_make", "an unknown split is not")
+@breaks("refuses_invalid_requests", "an unknown split is not")
 class TakesEverySplit(Toy):
     def split(self, split):
         return self.splits.get(split, self.splits["id"]) if isinstance(split, str) else split
 
 
-@breaks("refuses_what_it_cannot_make", "an unknown format is not")
+@breaks("refuses_invalid_requests", "an unknown format is not")
 class TakesEveryFormat(Toy):
     def __init__(self, spec):
         super().__init__(spec.model_copy(update={"format": "plain"}))
 
 
-@breaks("refuses_what_it_cannot_make", "an unknown parameter is not")
+@breaks("refuses_invalid_requests", "an unknown parameter is not")
 class TakesEveryParameter(Toy):
     def __init__(self, spec):
         super().__init__(spec.model_copy(update={"params": {}}))

@@ -124,7 +124,7 @@ def test_bad_input_is_refused_in_one_line():
         make("addition", 5, params={"base": 3})
     with pytest.raises(UserError, match="cannot make length 1 on split 'unequal': allowed are 2 to 5 digits"):
         draw(make("addition", 5), "unequal", [3, 1])
-    with pytest.raises(UserError, match="no hint stands before 'a'"):
+    with pytest.raises(UserError, match="there is no hint before 'a'"):
         make("addition", 5, "forward-hints", {"leading_zero": False}).solve(["a", "5", "+", "a", "7", ">"])
 
 

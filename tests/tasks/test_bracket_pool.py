@@ -15,7 +15,7 @@ import genlab
 from genlab.errors import UserError
 from genlab.spec import Split, TaskSpec
 from genlab.tasks import make, words
-from genlab.tasks.brackets import kept, nested_fraction, strings_held
+from genlab.tasks.brackets import distinct_per_draw, nested_fraction, pool_counts
 
 REDRAWS = ("same-length", "any-length")
 
@@ -69,7 +69,9 @@ def test_labels_by_length_are_those_of_a_pool_without_duplicates(redraw):
 @pytest.mark.parametrize("redraw", REDRAWS)
 def test_a_pool_holds_each_string_once(redraw):
     binomial = stats.binom.pmf(np.arange(20), 19, 0.5)
-    held = np.array([kept(200_000, 40, length, redraw) for length in range(2, 41, 2)]) * binomial[:, None]
+    held = (
+        np.array([distinct_per_draw(200_000, 40, length, redraw) for length in range(2, 41, 2)]) * binomial[:, None]
+    )
     assert held.sum(axis=0) == pytest.approx([100_000, 100_000])
     assert held[3, 0] == pytest.approx(14, abs=0.01)  # all nested words of 8 brackets
 
@@ -89,16 +91,16 @@ def test_strings_kept_are_those_of_an_enumeration(half, redraw):
     draws = brentq(lambda t: np.sum(-np.expm1(-t * p)) - pool / 2, 1, 1e6)
     for length in binomial:
         expected = np.sum(-np.expm1(-draws * p)[lengths == length]) / binomial[length]
-        assert kept(pool, longest, length, redraw)[half] == pytest.approx(expected)
+        assert distinct_per_draw(pool, longest, length, redraw)[half] == pytest.approx(expected)
 
 
 def test_with_duplicates_only_refusals_tell_the_length():
     binomial = stats.binom.pmf(np.arange(20), 19, 0.5)
-    held = np.array([kept(0, 40, length, "any-length") for length in range(2, 41, 2)])
+    held = np.array([distinct_per_draw(0, 40, length, "any-length") for length in range(2, 41, 2)])
     assert binomial @ held == pytest.approx([1, 1])
     assert held[:, 0] == pytest.approx(1)
     assert held[0, 1] / held[1, 1] == pytest.approx((1 / 2) / (5 / 8))
-    assert [kept(0, 40, length, "same-length") for length in (2, 20, 40)] == [(1, 1)] * 3
+    assert [distinct_per_draw(0, 40, length, "same-length") for length in (2, 20, 40)] == [(1, 1)] * 3
 
 
 def test_length_alone_gives_the_label_of_the_published_fraction():
@@ -166,12 +168,12 @@ def test_lengths_of_a_pool_are_those_that_drawing_one_by_one_leaves(redraw):
     drawn = [[Counter(map(len, half)) for half in pool_by_hand(rng, size, longest, redraw)] for _ in range(12)]
     for half in (0, 1):
         mean = [np.mean([pool[half][length] for pool in drawn]) for length in range(2, longest + 1, 2)]
-        assert np.abs(strings_held(size, longest, redraw)[half] - mean).max() < 3
+        assert np.abs(pool_counts(size, longest, redraw)[half] - mean).max() < 3
 
 
 @pytest.mark.parametrize(("size", "longest", "shortest"), [(200_000, 40, 2), (128, 10, 2), (7, 8, 4), (1, 6, 2)])
 def test_no_length_gives_more_strings_than_there_are(size, longest, shortest):
-    nested, others = strings_held(size, longest, "same-length", shortest).tolist()
+    nested, others = pool_counts(size, longest, "same-length", shortest).tolist()
     assert (sum(nested), sum(others)) == (size // 2, size - size // 2)
     for length, *held in zip(range(shortest, longest + 1, 2), nested, others, strict=True):
         equal = stats.binom.pmf(length // 2, length, 0.5) * 2**length
@@ -203,7 +205,7 @@ def test_only_id_is_drawn_without_duplicates():
 
 def test_a_pool_larger_than_all_strings_is_refused_before_training():
     message = (
-        "a pool of 130 different strings of 2 to 10 brackets cannot be drawn: of its nested half there are only 64"
+        "a pool of 130 different strings of 2 to 10 brackets cannot be drawn: for its nested half there are only 64"
     )
     with pytest.raises(UserError, match=message):
         genlab.plan("brackets", 10, pool=130)

@@ -200,7 +200,7 @@ def test_baselines_are_what_the_rules_score():
 
 def test_odd_lengths_and_short_ones_are_refused_in_one_line():
     task, rng = make("brackets", 40), np.random.default_rng(0)
-    with pytest.raises(UserError, match="no example of 7 brackets on split 'id'; nearest it has: 6, 8"):
+    with pytest.raises(UserError, match="no example of 7 brackets on split 'id'; nearest available: 6, 8"):
         task.sample(rng, "id", [8, 7])
     with pytest.raises(UserError, match="its shortest has 42, its longest 40"):
         task.sample(rng, "longer", [40])

@@ -42,6 +42,6 @@ def test_all_violations_come_in_one_error():
     with pytest.raises(ContractError) as caught:
         check_task(make_toy(Hopeless))
     clauses = [line.split(": ")[0] for line in caught.value.violations]
-    assert {"describes_itself", "answers_as_solved", "knows_its_chance"} <= set(clauses)
-    assert "knows_its_chance: raised ZeroDivisionError: no chance" in caught.value.violations
+    assert {"describes_itself", "agrees_with_solve", "states_chance_correctly"} <= set(clauses)
+    assert "states_chance_correctly: raised ZeroDivisionError: no chance" in caught.value.violations
     assert all(line in str(caught.value) for line in caught.value.violations)

@@ -170,7 +170,7 @@ def test_the_first_bracket_is_worth_its_baseline():
 def test_bad_options_are_refused():
     with pytest.raises(UserError, match="types: 9 is not allowed"):
         make("dyck", 8, params={"types": 9})
-    with pytest.raises(UserError, match="nearest it has: 4, 6"):
+    with pytest.raises(UserError, match="nearest available: 4, 6"):
         make("dyck", 8).sample(np.random.default_rng(0), "id", [5])
     with pytest.raises(UserError, match="allowed are 4 to 8"):
         make("dyck", 8).sample(np.random.default_rng(0), "crossed", [2])

@@ -110,7 +110,7 @@ def test_chance_is_how_often_two_answers_agree(format, length):
 
 def test_lengths_that_cannot_be_are_refused():
     task, rng = make("dyck-next", 12), np.random.default_rng(0)
-    with pytest.raises(UserError, match="no example of 6 brackets on split 'far'; nearest it has: 5, 7"):
+    with pytest.raises(UserError, match="no example of 6 brackets on split 'far'; nearest available: 5, 7"):
         task.sample(rng, "far", [6])
     with pytest.raises(UserError, match="allowed are 4 to 12"):
         task.sample(rng, "deeper", [3])

@@ -101,7 +101,7 @@ def test_an_item_and_its_copy_share_an_id(format: str) -> None:
 
 def test_a_forward_sum_without_leading_zeros_has_no_such_ids() -> None:
     task = make("addition", max_len=8, format="forward", params={"leading_zero": False})
-    with pytest.raises(UserError, match=r"depends on the answer; give leading_zero=true, or a reversed format$"):
+    with pytest.raises(UserError, match=r"depends on the answer; set leading_zero=true or use a reversed format$"):
         task.placed(drawn(task), "abacus")
 
 

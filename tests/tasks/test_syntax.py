@@ -322,7 +322,7 @@ def test_chance_is_the_sum_of_squared_probabilities(name, length):
 
 def test_lengths_without_a_sentence_are_refused():
     task, rng = make(QUESTION, 30), np.random.default_rng(0)
-    with pytest.raises(UserError, match="no example of 5 words on split 'id'; nearest it has: 4, 6"):
+    with pytest.raises(UserError, match="no example of 5 words on split 'id'; nearest available: 4, 6"):
         task.sample(rng, "id", [5])
     with pytest.raises(UserError, match="allowed are 12 to 21 words"):
         task.sample(rng, "deeper", [22])

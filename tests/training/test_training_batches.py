@@ -135,7 +135,7 @@ def test_a_pool_stays_what_it_is() -> None:
 
 def test_a_pool_refuses_a_curriculum_and_some_lengths_a_batch() -> None:
     for given in ({"curriculum": 0.5}, {"lengths_per_batch": 2}):
-        with pytest.raises(ValueError, match="not for a pool"):
+        with pytest.raises(ValueError, match="not possible with a pool"):
             TrainConfig(train_len=5, pool=10, **given)
 
 

@@ -58,8 +58,8 @@ def test_plans_know_the_model_from_the_task():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n_layers": 3}, "which has n_layers 1.*not so: n_layers"),
-        ({"positions": "rotary"}, "not so: positions"),
+        ({"n_layers": 3}, "which has n_layers 1.*conflicts: n_layers"),
+        ({"positions": "rotary"}, "conflicts: positions"),
         ({"loss": "all"}, "loss 'all' is not allowed here"),
         ({"d_values": 4}, "unknown option 'd_values'"),
     ],
