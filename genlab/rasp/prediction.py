@@ -31,8 +31,8 @@ from typing import Any, get_args
 import numpy as np
 
 from genlab.rasp.analysis import Reading
-from genlab.rasp.analysis.domain import COUNT, INDEX
 from genlab.rasp.checker import Examination, examine, lengths_of, tokens_of
+from genlab.rasp.lang.domain import COUNT, INDEX
 from genlab.rasp.lang.graph import Node
 from genlab.rasp.lang.sequence import Shorthand
 from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries

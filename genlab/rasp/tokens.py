@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genlab.errors import UserError, nearest
-from genlab.rasp.analysis.domain import Domain, Scale
+from genlab.rasp.lang.domain import Domain, Scale
 
 Ints = NDArray[np.int64]
 
