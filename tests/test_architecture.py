@@ -67,12 +67,6 @@ def test_imports_go_upwards_only(path: Path):
             assert ROOMS.index(parts[1]) <= own, f"{path} imports {name}, which is below it"
 
 
-def test_rasp_imports_no_task():
-    for path in files():
-        if room(path) == "rasp":
-            assert not [name for name in imported(path) if name.startswith("genlab.tasks")], path
-
-
 def test_numpy_rooms_stay_light():
     """At import; what a task needs beside numpy is imported where it is used."""
     for path in files():

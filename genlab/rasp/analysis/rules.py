@@ -61,9 +61,7 @@ RULE_SETS: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
                 _PAPER + "; that hints are such a scale, and that a constant is at most 8, is ours",
             ),
             Rule("mean", "a mean of counts, indices or hints over several keys does not reach the output", _OURS),
-            Rule(
-                "count-select", "no selection by equality with a count, or of the position a count gives", _PAPER
-            ),
+            Rule("count-select", "no selection by equality with a count, or of the position a count gives", _PAPER),
             Rule(
                 "count-order",
                 "no selection that compares counts at two positions, except with their running maximum or minimum "
