@@ -1,11 +1,11 @@
-"""`lab rasp`: programs that say what a transformer can learn. Each command parses, calls, prints."""
+"""The `lab rasp` commands: RASP-L programs and their predictions of length generalization."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,75 +13,76 @@ from genlab.errors import UserError
 from genlab.options import parse_params
 from genlab.runs.gridfile import parse_range
 
-rasp_app = typer.Typer(help="RASP-L: programs that say what a transformer can learn.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from genlab.tasks import Task
 
-Task = Annotated[str, typer.Argument(help="a task (see: lab tasks)")]
-Prompt = Annotated[str, typer.Argument(help="tokens apart by spaces, `>` last where the task has one")]
-Format = Annotated[str | None, typer.Option("--format", help="how the task is written (default: its first format)")]
-MaxLen = Annotated[int, typer.Option("--max-len", help="longest length that the vocabulary is made for")]
-Params = Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="a parameter of the task")]
-Lengths = Annotated[str, typer.Option("--lengths", help="lengths to check: 1:100 is 1 to 99")]
-Examples = Annotated[int, typer.Option("-n", help="inputs a length")]
+rasp_app = typer.Typer(help="RASP-L programs, which predict what a transformer can learn.", no_args_is_help=True)
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="name of a task (see lab tasks)")]
+Prompt = Annotated[str, typer.Argument(help="space-separated tokens, ending with `>` if the task uses it")]
+Format = Annotated[str | None, typer.Option("--format", help="format of the task (default: its first)")]
+MaxLen = Annotated[int, typer.Option("--max-len", help="longest length the vocabulary supports")]
+Params = Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="a task parameter")]
+Lengths = Annotated[str, typer.Option("--lengths", help="lengths to check; 1:100 means 1 to 99")]
+Examples = Annotated[int, typer.Option("-n", help="number of inputs per length")]
 
 
 @rasp_app.command("list")
 def list_(
     check: Annotated[bool, typer.Option("--check", help="check every program on sampled inputs")] = False,
     lengths: Annotated[str | None, typer.Option("--lengths", help="lengths to check (default: 1:21)")] = None,
-    n: Annotated[int | None, typer.Option("-n", help="inputs a length (default: 100)")] = None,
-    wrong: Annotated[bool, typer.Option("--wrong", help="shortcuts and failed attempts instead")] = False,
+    n: Annotated[int | None, typer.Option("-n", help="inputs per length (default: 100)")] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="list shortcuts and failed attempts instead")] = False,
 ) -> None:
-    """List the programs: task, legal or why not, operations, depth, heads, right up to which length."""
+    """List programs with legality (or the rules broken), operations, depth, heads, and the longest correct length."""
     if not check and (lengths is not None or n is not None):
-        raise UserError("--lengths and -n say what --check is to check; give --check too")
+        raise UserError("--lengths and -n apply only to --check; add --check")
     if wrong and check:
-        raise UserError("--wrong lists programs that are known to be wrong; --check has nothing to check there")
+        raise UserError("--wrong and --check cannot be combined: programs listed by --wrong are known to be wrong")
     inputs = _at_least_one(100 if n is None else n)
     _print_table(
         _wrong_rows() if wrong else _rows(parse_range(lengths or "1:21", "--lengths") if check else (), inputs)
     )
     if not wrong:
-        typer.echo(_without_program())
+        typer.echo(_tasks_without_program())
 
 
 def _rows(lengths: Sequence[int], n: int) -> list[tuple[str, ...]]:
     from genlab.rasp.reports import list_programs
-    from genlab.tasks import make
 
     head = ("task", "format", "program", "legal", "ops", "depth", "heads", "right to")
     cells = [
         (r.task, r.format, r.program, r.legal, *map(str, (r.operations, r.depth, r.heads)), _or_dash(r.right_up_to))
-        for r in list_programs(make, lengths, n)
+        for r in list_programs(lengths, n)
     ]
     return [head, *cells]
 
 
 def _wrong_rows() -> list[tuple[str, ...]]:
     from genlab.rasp.reports import list_wrong
-    from genlab.tasks import make
 
     head = ("task", "format", "program", "what", "ops", "wrong on")
-    return [head, *((r.task, r.format, r.program, r.what, str(r.operations), r.fails) for r in list_wrong(make))]
+    return [head, *((r.task, r.format, r.program, r.what, str(r.operations), r.fails) for r in list_wrong())]
 
 
-def _without_program() -> str:
+def _tasks_without_program() -> str:
     from genlab.rasp.programs.registry import OPEN
 
     names = ", ".join(f"{task} ({format})" for task, format in sorted(OPEN))
-    return f"no program: {names}; lab rasp predict says what is known"
+    return f"no program: {names}; see lab rasp predict for the reasons"
 
 
 @rasp_app.command()
-def run(task: Task, prompt: Prompt, format: Format = None, max_len: MaxLen = 100, param: Params = None) -> None:
-    """Answer a prompt with the best program, decoded to the end token."""
+def run(task: TaskName, prompt: Prompt, format: Format = None, max_len: MaxLen = 100, param: Params = None) -> None:
+    """Answer a prompt with the best program for the task, decoded token by token."""
     from genlab.rasp.reports import run_program
 
     typer.echo(" ".join(run_program(_task(task, max_len, format, param), prompt)))
 
 
 @rasp_app.command()
-def trace(task: Task, prompt: Prompt, format: Format = None, max_len: MaxLen = 100, param: Params = None) -> None:
-    """Show every intermediate sequence of a run: a row an operation, a column a position."""
+def trace(task: TaskName, prompt: Prompt, format: Format = None, max_len: MaxLen = 100, param: Params = None) -> None:
+    """Show the intermediate sequences of a run, one row per operation and one column per position."""
     from genlab.rasp.reports import trace_program
 
     typer.echo(trace_program(_task(task, max_len, format, param), prompt))
@@ -89,61 +90,60 @@ def trace(task: Task, prompt: Prompt, format: Format = None, max_len: MaxLen = 1
 
 @rasp_app.command()
 def check(
-    program: Annotated[Path, typer.Argument(help="a Python file with a function of one sequence")],
-    task: Annotated[str, typer.Option("--task", help="the task that it is to answer")],
+    program: Annotated[Path, typer.Argument(help="Python file with a function of one sequence")],
+    task: Annotated[str, typer.Option("--task", help="the task to check it on")],
     format: Format = None,
     lengths: Lengths = "1:21",
     n: Examples = 100,
-    split: Annotated[str, typer.Option("--split", help="a split of the task")] = "id",
-    decode: Annotated[bool, typer.Option("--decode", help="decode token by token, as a model would")] = False,
+    split: Annotated[str, typer.Option("--split", help="split of the task")] = "id",
+    decode: Annotated[bool, typer.Option("--decode", help="decode token by token, like a model")] = False,
     param: Params = None,
-    plugin: Annotated[list[Path] | None, typer.Option("--plugin", help="a Python file that registers tasks")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers tasks")] = None,
 ) -> None:
-    """Check your own program: legal or not with all reasons, its size, and at which lengths it is right."""
+    """Check your own program: legality with all reasons, size, and correctness at each length."""
     from genlab.rasp.own_files import check_file
     from genlab.tasks import load_plugin
 
     for file in plugin or []:
         load_plugin(file)
-    wanted = parse_range(lengths, "--lengths")
+    requested = parse_range(lengths, "--lengths")
     report = check_file(
-        program, _task(task, max(*wanted, 16), format, param), wanted, _at_least_one(n), split, decode
+        program, _task(task, max(*requested, 16), format, param), requested, _at_least_one(n), split, decode
     )
     typer.echo("\n".join(report.lines))
 
 
 @rasp_app.command()
 def predict(
-    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="say why, a line each")] = True,
+    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="print the reason for each")] = True,
 ) -> None:
-    """For each task and format: does the conjecture expect length generalisation, and why."""
+    """Predict, for each task and format, whether length generalization is expected, and why."""
     from genlab.rasp.prediction import predict_all
     from genlab.rasp.sealing import changed_since, misses, score, sealed
-    from genlab.tasks import make
 
-    rows, document = predict_all(make), sealed()
+    rows, document = predict_all(), sealed()
     for row in rows:
         encodings = f" with positions {', '.join(row.encodings)}" if row.encodings else ""
-        unknown = f"; not known with {', '.join(row.unknown)}" if row.unknown and row.encodings else ""
+        unknown = f"; unknown with {', '.join(row.unknown)}" if row.unknown and row.encodings else ""
         typer.echo(f"{row.task} ({row.format}): {row.verdict}{encodings}{unknown}")
         if reasons:
             typer.echo(f"    {row.reason}")
-    told = score(rows)
+    scores = score(rows)
     typer.echo(f"sealed on {document['date']}, SHA-256 {document['hash']}")
     for task, format in changed_since(document, rows):
         typer.echo(f"changed since: {task} ({format})")
-    typer.echo(f"retrodictions (outcome known when sealed): {told['right']} right, {told['wrong']} wrong")
+    typer.echo(f"retrodictions (outcome known when sealed): {scores['right']} right, {scores['wrong']} wrong")
     for outcome in misses(rows):
         typer.echo(f"wrong: {outcome}")
 
 
 @rasp_app.command()
 def generate(
-    out: Annotated[Path, typer.Option("--out", help="the Python file to write, for --plugin")],
-    pairs: Annotated[int, typer.Option("--pairs", help="how many pairs of tasks")] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="seed of the drawing")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Python file to write, to be loaded with --plugin")],
+    pairs: Annotated[int, typer.Option("--pairs", help="number of pairs of tasks")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="random seed")] = 0,
 ) -> None:
-    """Draw pairs of tasks whose programs differ in one rule of legality, with predictions for each."""
+    """Generate pairs of tasks whose programs differ in one legality rule, with a prediction for each task."""
     import numpy as np
 
     from genlab.rasp.generating import draw_pairs
@@ -151,32 +151,32 @@ def generate(
     from genlab.rasp.sealing import sealed
 
     if out.exists():
-        raise UserError(f"{str(out)!r} is there already; predictions are not overwritten")
+        raise UserError(f"--out {str(out)!r} already exists; predictions are not overwritten")
     if not out.parent.is_dir():
-        raise UserError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
+        raise UserError(f"--out {str(out)!r}: folder {str(out.parent)!r} does not exist")
     if pairs < 1 or seed < 0:
-        raise UserError(f"--pairs {pairs} --seed {seed}: at least 1 pair, and a seed of at least 0")
+        raise UserError(f"--pairs {pairs} --seed {seed}: --pairs must be at least 1, and --seed at least 0")
     drawn = draw_pairs(pairs, np.random.default_rng(seed), prefix=f"rasp-{seed}")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     command = f"lab rasp generate --pairs {pairs} --seed {seed}"
     out.write_text(plugin_text(drawn, sealed()["hash"], today, command), "utf-8")
     rows = [("task", "rule", "operations", "expected")]
-    for pair, *said in pair_predictions(drawn):
-        for one, rule in zip(said, ("", pair.rule), strict=True):
+    for pair, *predictions in pair_predictions(drawn):
+        for one, rule in zip(predictions, ("", pair.rule), strict=True):
             rows.append((one.task, f"breaks {rule}" if rule else "legal", str(one.length), _yes(one.expected)))
     _print_table(rows)
 
 
-def _task(name: str, max_len: int, format: str | None, param: list[str] | None) -> Any:
-    from genlab.rasp.reports import room_for
+def _task(name: str, max_len: int, format: str | None, param: list[str] | None) -> Task:
+    from genlab.rasp.reports import params_for
     from genlab.tasks import make
 
-    return make(name, max_len, format, {**room_for(name, max_len), **parse_params(param or [])})
+    return make(name, max_len, format, {**params_for(name, max_len), **parse_params(param or [])})
 
 
 def _at_least_one(n: int) -> int:
     if n < 1:
-        raise UserError(f"-n {n}: at least 1 input a length")
+        raise UserError(f"-n {n}: must be at least 1 input per length")
     return n
 
 

@@ -66,12 +66,6 @@ def test_imports_go_upwards_only(path: Path):
             assert ROOMS.index(parts[1]) <= own, f"{path} imports {name}, which is below it"
 
 
-def test_rasp_imports_no_task():
-    for path in files():
-        if room(path) == "rasp":
-            assert not [name for name in imported(path) if name.startswith("genlab.tasks")], path
-
-
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
 

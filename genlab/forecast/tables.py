@@ -12,7 +12,7 @@ from genlab.errors import UserError, unknown
 from genlab.forecast.roles import frame_of
 from genlab.runs.laws import laws_of, means_by, placed
 from genlab.spec import ModelConfig, TrainConfig
-from genlab.tasks import fitted, make
+from genlab.tasks import fitted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,7 +139,7 @@ def _facts(task: str, format: str, positions: str) -> tuple[float, ...]:
     from genlab.rasp.prediction import predict_task
 
     try:
-        said = predict_task(task, format, make)
+        said = predict_task(task, format)
     except UserError:
         return (np.nan,) * len(_NAMES)
     answer = said.expects(positions)

@@ -1,47 +1,33 @@
-"""Is a program right? Its predictions against a task's own slow answers, at each length."""
+"""Check a program against a task: exact match at each length, and examination of its graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from genlab.errors import UserError
 from genlab.rasp.analysis import Complexity, Reading, Verdict, complexity, largest, verdicts
+from genlab.rasp.lang.graph import Graph
 from genlab.rasp.running import Program, decode, predict, trace
 from genlab.rasp.tokens import END, TokenMap, token_map
+from genlab.tasks import Examples, Task
 
 _MORE = 16
-"""How many times more inputs are drawn where there are few different ones."""
-
-
-class Samples(Protocol):
-    """What the checker asks of a task: examples, answers and a vocabulary. Every task of the lab has them."""
-
-    vocab: Any
-    """With `tokens`, the token strings in the order of their ids."""
-
-    def sample(self, rng: np.random.Generator, split: Any, lengths: Any) -> Any:
-        """Examples with `tokens`, `targets` and `scored`, [n, pos] each."""
-        ...
-
-    def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
-        """The answer to a prompt, without its end token."""
-        ...
+"""Factor by which more inputs are sampled if there are few distinct ones."""
 
 
 @dataclass(frozen=True)
 class LengthScore:
-    """How many examples of one length a program gets wholly right.
+    """Exact match of a program on examples of one length.
 
     Attributes:
-        length: the task's own length.
-        n: different examples that were tried (all prompts differ).
-        right: how many of them the program answers exactly, the end token included.
-        complete: whether these are, as far as drawing tells, all inputs of that length.
-        wrong: the prompt, the right answer and the program's, for one that it gets wrong.
+        length: the length, in the task's own unit.
+        n: number of examples checked; their prompts are distinct.
+        right: number of examples answered exactly, including the end token.
+        complete: whether the examples appear to be all inputs of this length.
+        wrong: prompt, correct answer and the program's answer for one failure; None if there is none.
     """
 
     length: int
@@ -52,18 +38,18 @@ class LengthScore:
 
     @property
     def exact_match(self) -> float:
-        """The share that is right."""
+        """The fraction of examples answered exactly."""
         return self.right / self.n
 
 
-def tokens_of(task: Samples) -> TokenMap:
-    """The values of a task's tokens."""
-    return token_map(task.vocab.tokens, getattr(task, "name", ""), getattr(task, "format", ""))
+def tokens_of(task: Task) -> TokenMap:
+    """The integer values of a task's tokens."""
+    return token_map(task.vocab.tokens, task.name, task.format)
 
 
 def check(
     program: Program,
-    task: Samples,
+    task: Task,
     lengths: Iterable[int],
     n: int,
     rng: np.random.Generator,
@@ -72,14 +58,24 @@ def check(
 ) -> list[LengthScore]:
     """Exact match of a program at each length.
 
-    By one causal pass over the true sequence (right there means right token by token, and conversely), or, with
-    `token_by_token`, decoded as a model would, from its own answer so far.
+    Args:
+        program: the program.
+        task: the task whose answers are the reference.
+        lengths: the lengths to check.
+        n: number of examples sampled per length; duplicates are removed.
+        rng: source of the examples.
+        split: the split to sample from.
+        token_by_token: decode each answer token by token, as for a model. By default the program is run once on the
+            true sequence, which is equivalent for exact match, since programs are causal.
+
+    Returns:
+        One score per length.
     """
     return [_check_length(program, task, length, n, rng, split, token_by_token) for length in lengths]
 
 
 def right_up_to(scores: Iterable[LengthScore]) -> int:
-    """The largest length up to which every example was right; 0 if none was."""
+    """The largest length such that all examples up to this length were right; 0 if the first length has failures."""
     furthest = 0
     for score in scores:
         if score.right < score.n:
@@ -89,66 +85,66 @@ def right_up_to(scores: Iterable[LengthScore]) -> int:
 
 
 def _check_length(
-    program: Program, task: Samples, length: int, n: int, rng: np.random.Generator, split: str, free: bool
+    program: Program, task: Task, length: int, n: int, rng: np.random.Generator, split: str, token_by_token: bool
 ) -> LengthScore:
     examples = task.sample(rng, split, np.full(n, length))
-    firsts, counts = _different(examples)
-    if 2 * len(firsts) <= n:  # so few inputs that all of them may be tried
+    firsts, counts = _distinct_prompts(examples)
+    if 2 * len(firsts) <= n:  # so few inputs that all of them can be checked
         examples = task.sample(rng, split, np.full(_MORE * n, length))
-        firsts, counts = _different(examples)
-    rows = examples[np.sort(firsts)]
+        firsts, counts = _distinct_prompts(examples)
+    examples = examples[np.sort(firsts)]
     tokens = tokens_of(task)
-    wanted = _answers(task, rows, tokens)
-    given = (_decoded if free else _predicted)(program, rows, wanted, tokens)
-    right = [a == b for a, b in zip(wanted, given, strict=True)]
+    answers = _true_answers(task, examples, tokens)
+    if token_by_token:
+        given = _decode_answers(program, examples, answers, tokens)
+    else:
+        given = _predict_answers(program, examples, tokens)
+    right = [a == b for a, b in zip(answers, given, strict=True)]
     wrong = None
     if not all(right):
         row = right.index(False)
-        prompt = tokens.encode(rows.tokens[row, : rows.prompt_len(row)])
-        wrong = (_text(tokens, prompt), _text(tokens, wanted[row]), _text(tokens, given[row]))
-    # Drawn four times each at least, it is unlikely that an input was never drawn.
+        prompt = tokens.encode(examples.tokens[row, : examples.prompt_len(row)])
+        wrong = (_text(tokens, prompt), _text(tokens, answers[row]), _text(tokens, given[row]))
+    # If each input was sampled at least four times, it is unlikely that another one was never sampled.
     complete = bool(counts.min() >= 4)
     return LengthScore(length, len(right), sum(right), complete, wrong)
 
 
-def _different(examples: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The row in which each different prompt comes first, and how often it comes."""
-    _, firsts, counts = np.unique(_prompts(examples), axis=0, return_index=True, return_counts=True)
+def _distinct_prompts(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """The first row and the number of rows of each distinct prompt, int[prompt] each."""
+    in_prompt = np.cumsum(examples.scored, axis=1) - examples.scored == 0
+    prompts = np.where(in_prompt, examples.tokens, -1)
+    _, firsts, counts = np.unique(prompts, axis=0, return_index=True, return_counts=True)
     return firsts, counts
 
 
-def _prompts(examples: Any) -> np.ndarray:
-    """The tokens of each prompt, everything after them blanked."""
-    shown = np.cumsum(examples.scored, axis=1) - examples.scored == 0
-    return np.where(shown, examples.tokens, -1)
-
-
-def _answers(task: Samples, rows: Any, tokens: TokenMap) -> list[tuple[int, ...]]:
-    """What `solve` says, as values, with the end token where the examples have one."""
+def _true_answers(task: Task, examples: Examples, tokens: TokenMap) -> list[tuple[int, ...]]:
+    """The answers of `solve` as values, with the end token if the examples have one."""
     ids = {token: i for i, token in enumerate(tokens.tokens)}
-    solve: Callable[[Any, int], tuple[str, ...]] | None = getattr(task, "solve_example", None)
-    out: list[tuple[int, ...]] = []
-    for row in range(len(rows.tokens)):
-        prompt = [tokens.tokens[i] for i in rows.tokens[row, : rows.prompt_len(row)]]
-        answer = task.solve(prompt) if solve is None else solve(rows, row)
+    answers: list[tuple[int, ...]] = []
+    for row in range(len(examples)):
+        answer = task.solve_example(examples, row)
         values = tokens.encode([ids[token] for token in answer]).tolist() if answer else []
-        ends = tokens.values[rows.targets[row][rows.scored[row]][-1]] == END
-        out.append((*values, END) if ends else tuple(values))
-    return out
+        ends = tokens.values[examples.targets[row][examples.scored[row]][-1]] == END
+        answers.append((*values, END) if ends else tuple(values))
+    return answers
 
 
-def _predicted(program: Program, rows: Any, wanted: list[tuple[int, ...]], tokens: TokenMap) -> list[tuple[int, ...]]:
-    del wanted
-    said = predict(program, tokens.encode(rows.tokens))
-    return [tuple(row[scored].tolist()) for row, scored in zip(said, rows.scored, strict=True)]
+def _predict_answers(program: Program, examples: Examples, tokens: TokenMap) -> list[tuple[int, ...]]:
+    """The predictions at the scored positions, in one causal pass over the true sequences."""
+    predicted = predict(program, tokens.encode(examples.tokens))
+    return [tuple(row[scored].tolist()) for row, scored in zip(predicted, examples.scored, strict=True)]
 
 
-def _decoded(program: Program, rows: Any, wanted: list[tuple[int, ...]], tokens: TokenMap) -> list[tuple[int, ...]]:
-    lengths = np.array([rows.prompt_len(row) for row in range(len(wanted))])
-    limit = max(len(answer) for answer in wanted)
-    written, counts = decode(program, tokens.encode(rows.tokens), lengths, limit, END)
-    ends = [answer[-1] == END for answer in wanted]
-    stops = [count if end else len(answer) for count, end, answer in zip(counts, ends, wanted, strict=True)]
+def _decode_answers(
+    program: Program, examples: Examples, answers: list[tuple[int, ...]], tokens: TokenMap
+) -> list[tuple[int, ...]]:
+    """The answers decoded token by token, up to the end token, or as long as the true answer if there is none."""
+    lengths = np.array([examples.prompt_len(row) for row in range(len(answers))])
+    limit = max(len(answer) for answer in answers)
+    written, counts = decode(program, tokens.encode(examples.tokens), lengths, limit, END)
+    ends = [answer[-1] == END for answer in answers]
+    stops = [count if end else len(answer) for count, end, answer in zip(counts, ends, answers, strict=True)]
     return [tuple(row[:stop].tolist()) for row, stop in zip(written, stops, strict=True)]
 
 
@@ -156,29 +152,32 @@ def _text(tokens: TokenMap, values: Iterable[int]) -> str:
     return " ".join(tokens.name(int(value)) for value in values)
 
 
-def lengths_of(task: Any, low: int, high: int, split: str = "id") -> list[int]:
-    """The lengths from `low` to `high` that a task makes. Raises `UserError` if there is none."""
-    between = getattr(task, "lengths_between", None)
-    found = list(range(low, high + 1)) if between is None else [int(length) for length in between(split, low, high)]
-    if not found:
+def lengths_of(task: Task, low: int, high: int, split: str = "id") -> list[int]:
+    """The lengths from `low` to `high` (inclusive) that a split of a task contains.
+
+    Raises:
+        UserError: there is none.
+    """
+    lengths = task.lengths_between(split, low, high).tolist()
+    if not lengths:
         raise UserError(f"the task has no example of length {low} to {high} on split {split!r}")
-    return found
+    return lengths
 
 
-# -- All that can be said of a program for a task from its graph: legality, complexity, and how its values gro
+# -- Examination of a graph: legality, complexity, and growth of values
 
 _LONGEST = 16
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What a graph says of a program.
+    """The properties of a program for a task that follow from its graph.
 
     Attributes:
-        verdicts: by rule set, each with all its reasons.
-        complexity: its sizes.
-        largest: task length -> kind -> the largest absolute value in a run of a few examples of that length.
-        kinds: how many of its sequences are of each kind.
+        verdicts: rule set -> verdict, with all reasons.
+        complexity: its size.
+        largest: task length -> kind -> the largest absolute value in a run on a few examples of that length.
+        kinds: kind -> the number of its sequences of that kind.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -193,50 +192,57 @@ class Examination:
 
     @property
     def growing(self) -> tuple[str, ...]:
-        """The kinds whose largest value grows with the length."""
+        """The kinds whose largest value grows with the length, sorted."""
         first, last = self.largest[min(self.largest)], self.largest[max(self.largest)]
         return tuple(kind for kind in sorted(last) if last[kind] > first.get(kind, 0) and kind != "hint")
 
     @property
     def growth(self) -> str:
-        """The largest value of each kind that grows, at each length that was examined."""
+        """The largest values of each growing kind at the examined lengths, as text; empty if none grows."""
         lengths = sorted(self.largest)
         spans = [(kind, [str(self.largest[length].get(kind, 0)) for length in lengths]) for kind in self.growing]
         shown = "; ".join(f"{kind} {', '.join(values)}" for kind, values in spans)
         return f"{shown} at lengths {', '.join(map(str, lengths))}" if shown else ""
 
 
-def examine(program: Program, task: Any, lengths: Sequence[int] = (), split: str = "id") -> Examination:
-    """Examine a program on a few examples of each length (a handful up to 16 unless given)."""
-    chosen = list(lengths) or _a_few(lengths_of(task, 1, min(_LONGEST, getattr(task, "max_len", _LONGEST)), split))
+def examine(program: Program, task: Task, lengths: Sequence[int] = (), split: str = "id") -> Examination:
+    """Examine the graph of a program, traced on a few examples of each length.
+
+    Args:
+        program: the program.
+        task: the task, which determines the domain of the input.
+        lengths: the lengths to trace; by default the shortest, a middle and the longest one up to 16.
+        split: the split to sample from.
+    """
+    chosen = list(lengths) or _spread(lengths_of(task, 1, min(_LONGEST, task.max_len), split))
     tokens, rng = tokens_of(task), np.random.default_rng(0)
-    graphs = []
+    graphs: list[Graph] = []
     for length in chosen:
         examples = task.sample(rng, split, np.full(8, length))
         graphs.append(trace(program, tokens.encode(examples.tokens), keep=True))
     reading = Reading(graphs[-1], tokens.domain)
     kinds = {node.id: reading.of(node).kind for node in graphs[-1].nodes}
     live = [kinds[node.id] for node in graphs[-1].live if node.op not in ("input", "select")]
-    same = {length: graph for length, graph in zip(chosen, graphs, strict=True) if _same(graph, graphs)}
+    # The kinds are those of the last graph: they apply to the graphs that have the same operations.
+    comparable = {
+        length: graph
+        for length, graph in zip(chosen, graphs, strict=True)
+        if len(graph.nodes) == len(graphs[-1].nodes)
+    }
     return Examination(
         verdicts=verdicts(graphs, tokens.domain, tokens.alphabet),
         complexity=complexity(graphs[-1], reading.steps),
-        largest={length: largest(graph, kinds) for length, graph in same.items()},
+        largest={length: largest(graph, kinds) for length, graph in comparable.items()},
         kinds={kind: live.count(kind) for kind in sorted(set(live))},
     )
 
 
-def size(program: Program, task: Any) -> Complexity:
-    """The sizes of a program alone, without examples of its task."""
+def size(program: Program, task: Task) -> Complexity:
+    """The complexity of a program, without sampling examples of its task."""
     graph = trace(program, np.zeros(_LONGEST, np.int64))
     return complexity(graph, Reading(graph, tokens_of(task).domain).steps)
 
 
-def _a_few(lengths: list[int]) -> list[int]:
+def _spread(lengths: list[int]) -> list[int]:
     """The first, a middle and the last length."""
     return sorted({lengths[0], lengths[len(lengths) // 2], lengths[-1]})
-
-
-def _same(graph: Any, graphs: Sequence[Any]) -> bool:
-    """Whether a graph has the operations of the last one, so that their kinds are the same."""
-    return len(graph.nodes) == len(graphs[-1].nodes)

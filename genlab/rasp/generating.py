@@ -1,10 +1,10 @@
-"""Tasks drawn from programs: pairs that differ in one rule of legality, and in nothing else that shows.
+"""Generate pairs of tasks from programs that differ in a single legality rule.
 
 Both tasks of a pair ask for one bit of a string over the same alphabet, and their programs have the same number of
-operations. One program is strictly legal, the other breaks one rule. What a model learns of either is not known
-when they are drawn, so what the sealed rule says of them is a prediction.
+operations. One program is strictly legal, the other breaks one rule. It is unknown at this time what models learn on
+either task, so that the sealed rule makes a genuine prediction.
 
-Each kind of pair is written twice: as a program (`_program`) and as a slow answer over a list (`_slow`).
+Every kind of pair is implemented twice: as a program, and as a slow reference (`_slow`) on a list of values.
 """
 
 from __future__ import annotations
@@ -44,32 +44,31 @@ from genlab.rasp.programs.parts import said_once
 from genlab.rasp.running import Program, predict, trace
 from genlab.rasp.tokens import SEP, TokenMap, token_map
 
-# -- What the pairs of generated tasks differ in, and what their answers are compared with
+# -- Kinds of pairs, and side facts
 #
-# Every kind and every side fact is written as a program and as a slow answer. The slow answers read the values of a
-# prompt from its first symbol to `>`, and say the bit that belongs to `>`.
+# The slow references read the values of a prompt from its first symbol to `>`, and return the bit at `>`.
 
 Symbols = tuple[int, int, int]
 HALF = 3
-"""Symbols below this are small."""
+"""Symbols below this bound are called small."""
 
 
 class Kind(NamedTuple):
-    """One difference: program(x, symbols, legal) and slow(values, symbols, legal)."""
+    """The difference within a pair, as program(x, symbols, legal) and slow(values, symbols, legal)."""
 
     program: Callable[[Any, Symbols, bool], Any]
     slow: Callable[[Sequence[int], Symbols, bool], bool]
 
 
 class Side(NamedTuple):
-    """One legal fact: program(x, symbols) and slow(values, symbols)."""
+    """A legal side fact, as program(x, symbols) and slow(values, symbols)."""
 
     program: Callable[[Any, Symbols], Any]
     slow: Callable[[Sequence[int], Symbols], bool]
 
 
 def _compare_or_parity(x: Any, symbols: Symbols, legal: bool) -> Any:
-    """Two counts: which is larger, or whether their sum is odd."""
+    """Of two counts, whether the first is larger, or whether their sum is odd."""
     first, second = num_prev(x, full(x, symbols[0])), num_prev(x, full(x, symbols[1]))
     return seq_map(first, second, gt if legal else _odd_sum)
 
@@ -80,7 +79,7 @@ def _compare_or_parity_slow(values: Sequence[int], symbols: Symbols, legal: bool
 
 
 def _before_or_half_way(x: Any, symbols: Symbols, legal: bool) -> Any:
-    """The last place of a symbol: what stands before it, or half as far in."""
+    """Whether the token before the last occurrence of a symbol, or at half its index, is small."""
     place = lasts(x, full(x, symbols[0]))
     return tok_map(index_select(x, place - 1 if legal else place // 2), _is_small)
 
@@ -92,7 +91,7 @@ def _before_or_half_way_slow(values: Sequence[int], symbols: Symbols, legal: boo
 
 
 def _last_or_mean_place(x: Any, symbols: Symbols, legal: bool) -> Any:
-    """What stands behind the last place of a symbol, or behind the mean of its places."""
+    """Whether the token after the last occurrence of a symbol, or after the mean of its indices, is small."""
     reduction = "max" if legal else "mean"
     place = kqv(x, full(x, symbols[0]), indices(x), equals, default=0, reduction=reduction)
     return tok_map(index_select(x, place + 1), _is_small)
@@ -105,12 +104,12 @@ def _last_or_mean_place_slow(values: Sequence[int], symbols: Symbols, legal: boo
 
 
 def _own_or_other_extreme(x: Any, symbols: Symbols, legal: bool) -> Any:
-    """The largest symbol from where a count is at its maximum on, or at another count's maximum."""
+    """The largest symbol where a count is at its own maximum, or at least the maximum of another count."""
     return _at_extreme(x, symbols, legal, equal=False)
 
 
 def _own_extreme_or_equal(x: Any, symbols: Symbols, legal: bool) -> Any:
-    """The same, the other count selected by equality."""
+    """The smallest symbol where a count is at its own maximum, or equal to the maximum of another count."""
     return _at_extreme(x, symbols, legal, equal=True)
 
 
@@ -146,7 +145,7 @@ KINDS = MappingProxyType(
         "own extreme or equal count": Kind(_own_extreme_or_equal, _own_extreme_or_equal_slow),
     }
 )
-"""The first of each name is legal, the second is not."""
+"""Kinds of pairs by name: `legal or illegal`."""
 
 
 def _last_is_small(x: Any, symbols: Symbols) -> Any:
@@ -193,7 +192,7 @@ def _odd_sum(first: Any, second: Any) -> Any:
 
 @elementwise
 def unequal(first: Any, second: Any) -> Any:
-    """Whether two facts differ."""
+    """Whether two values differ."""
     return np.not_equal(first, second)
 
 
@@ -210,10 +209,12 @@ def _both(symbol: int) -> Callable[[Any, Any], Any]:
     return both
 
 
+# -- Drawing pairs of tasks
+
 Ints = NDArray[np.int64]
 
 ALPHABET = 6
-"""Symbols are the numerals below this."""
+"""Number of symbols: the numerals below this bound."""
 
 
 @dataclass(frozen=True)
@@ -222,10 +223,10 @@ class Drawn:
 
     Attributes:
         name: its name.
-        kind: what differs within the pair; see `KINDS`.
-        legal: which of the two it is.
-        symbols: the symbols that its program asks for.
-        side: a legal fact; the answer is whether it and the program's own say different things.
+        kind: the kind of the pair, a key of `KINDS`.
+        legal: whether it is the legal task of the pair.
+        symbols: the symbols that its program refers to.
+        side: a key of `SIDES`; the answer is whether this fact differs from the bit that `kind` defines.
     """
 
     name: str
@@ -236,40 +237,46 @@ class Drawn:
 
     @property
     def program(self) -> Program:
-        """The program: the next token at every position."""
+        """Its program, which returns the next token at every position."""
         program = partial(_program, recipe=self)
         program.__dict__["__name__"] = self.name
         return program
 
     @property
     def tokens(self) -> TokenMap:
-        """The values of its vocabulary."""
+        """The token values of its vocabulary."""
         return token_map(["<pad>", "<end>", ">", *map(str, range(ALPHABET))])
 
     def answers(self, strings: Ints) -> Ints:
-        """The bits of a batch of strings, int[n, length] of symbols: fast."""
+        """The answers to a batch of strings, int[n] for symbols int[n, length], computed by the program."""
         prompts = np.concatenate([strings, np.full((len(strings), 1), SEP)], axis=1)
         return predict(self.program, prompts)[:, -1]
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
-        """The answer to a prompt: slow."""
+        """The answer to a prompt, computed by the slow reference."""
         values = [SEP if token == ">" else int(token) for token in prompt[: list(prompt).index(">") + 1]]
         core = KINDS[self.kind].slow(values, self.symbols, self.legal)
         return (str(int(core != SIDES[self.side].slow(values, self.symbols))),)
 
     def verdict(self) -> Verdict:
-        """Its program under the strict rules."""
+        """The verdict on its program under the strict rules."""
         graphs = [trace(self.program, np.zeros(length, int)) for length in (2, 5, 9)]
         return verdicts(graphs, self.tokens.domain, self.tokens.alphabet)["strict"]
 
     def recipe(self) -> dict[str, Any]:
-        """As plain data: `Drawn(**recipe)` gives it back."""
+        """The task as plain data; `Drawn(**recipe)` restores it."""
         return {**asdict(self), "symbols": tuple(self.symbols)}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A legal task, an illegal one, and the rule that the second breaks."""
+    """A legal and an illegal task.
+
+    Attributes:
+        legal, illegal: the tasks.
+        rule: the rule that the illegal one breaks.
+        operations: the number of operations of each program.
+    """
 
     legal: Drawn
     illegal: Drawn
@@ -284,19 +291,24 @@ def _program(x: Any, recipe: Drawn) -> Any:
 
 
 def draw_pairs(count: int, rng: np.random.Generator, prefix: str = "rasp") -> list[Pair]:
-    """Pairs of tasks whose answers are both near a coin's flip, and differ.
+    """Draw pairs of tasks whose answers are nearly balanced, and differ within a pair.
 
-    The order within a pair, and so the names, does not tell which one is legal.
+    The names are assigned at random within a pair, so that they do not reveal which task is legal.
+
+    Args:
+        count: number of pairs.
+        rng: source of randomness.
+        prefix: common prefix of the task names.
     """
     pairs: list[Pair] = []
     kinds = sorted(KINDS)
     while len(pairs) < count:
         kind, side = kinds[len(pairs) % len(kinds)], str(rng.choice(sorted(SIDES)))
         one, two, three = (int(symbol) for symbol in rng.permutation(ALPHABET)[:3])
-        make = partial(Drawn, kind=kind, symbols=(one, two, three), side=side)
+        drawn = partial(Drawn, kind=kind, symbols=(one, two, three), side=side)
         names = [f"{prefix}-{len(pairs)}{letter}" for letter in rng.permutation(["a", "b"])]
-        legal, illegal = make(names[0], legal=True), make(names[1], legal=False)
-        if _worth_it(legal, illegal, rng):
+        legal, illegal = drawn(names[0], legal=True), drawn(names[1], legal=False)
+        if _is_informative(legal, illegal, rng):
             pairs.append(_pair(legal, illegal))
     return pairs
 
@@ -305,15 +317,16 @@ def _pair(legal: Drawn, illegal: Drawn) -> Pair:
     sizes = [complexity(trace(task.program, np.zeros(5, int))).length for task in (legal, illegal)]
     broken = illegal.verdict().broken
     if not legal.verdict().legal or len(broken) != 1 or sizes[0] != sizes[1]:
-        raise AssertionError(f"pair {legal.name} is not one: {sizes} operations, {broken} broken")
+        raise AssertionError(f"pair {legal.name} is not valid: {sizes} operations, {broken} broken")
     return Pair(legal, illegal, broken[0], sizes[0])
 
 
-def _worth_it(legal: Drawn, illegal: Drawn, rng: np.random.Generator) -> bool:
-    """Whether both answers vary at short and long lengths, and are not the same answer."""
+def _is_informative(legal: Drawn, illegal: Drawn, rng: np.random.Generator) -> bool:
+    """Whether both answers are nearly balanced at short and long lengths, and differ often enough."""
     for length in (20, 60):
         strings = rng.integers(0, ALPHABET, (512, length))
-        said = [task.answers(strings) for task in (legal, illegal)]
-        if not all(0.3 < float(bits.mean()) < 0.7 for bits in said) or float((said[0] != said[1]).mean()) < 0.15:
+        answers = [task.answers(strings) for task in (legal, illegal)]
+        balanced = all(0.3 < float(bits.mean()) < 0.7 for bits in answers)
+        if not balanced or float((answers[0] != answers[1]).mean()) < 0.15:
             return False
     return True

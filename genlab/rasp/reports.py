@@ -1,15 +1,11 @@
-"""What the command line asks of this room: rows and texts, no printing.
-
-This room imports no task: where a function needs one it is handed over, or `make(name, max_len, format)` is.
-"""
+"""Reports on programs, as rows and text: lists of programs, answers to prompts, and traces of runs."""
 
 from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,19 +19,26 @@ from genlab.rasp.programs.registry import PROGRAMS, Entry, best, bind
 from genlab.rasp.programs.shortcuts import SHORTCUTS
 from genlab.rasp.running import Program, decode, trace
 from genlab.rasp.tokens import END, NO_TOKEN, SEP, TokenMap
+from genlab.tasks import Examples, Task, make
 
-# -- A run as a table: a row an operation, a column a position
+# -- Trace of a run: one row per operation, one column per position
 
 _NAME = re.compile(r"\s*(\w+)(?:\s*:[^=]+)?\s*=(?!=)")
 _WIDTH = 80
 
 
 def trace_table(program: Program, tokens: TokenMap, prompt: str, width: int = _WIDTH) -> str:
-    """Every intermediate sequence of a run on one prompt, equal operations once.
+    """The intermediate sequences of a run on one prompt, as a table; equal operations appear once.
 
-    Tokens and hints are shown as the task writes them, counts and indices as numbers, booleans as `.` and `T`; a
-    dash stands for the negative values that mean none. What the program gives a name has it on the left. A select
-    has no row of its own: the row of its values says what it selects. Rows within a library function are marked `·`.
+    Tokens and hints are shown as the task writes them, counts and indices as numbers, Booleans as `.` and `T`; a
+    dash stands for negative values that mean none. The left column has the variable names of the program. A select
+    has no row: the row of its aggregate describes it. Rows within a library function are marked with `·`.
+
+    Args:
+        program: the program.
+        tokens: the token values of its task.
+        prompt: tokens separated by spaces.
+        width: the number of characters per line to aim for; only the left column is truncated.
     """
     graph = trace(program, tokens.parse(prompt), keep=True)
     reading = Reading(graph, tokens.domain)
@@ -43,14 +46,16 @@ def trace_table(program: Program, tokens: TokenMap, prompt: str, width: int = _W
     rows = [(_title(node, graph, program), _cells(node, graph, reading, tokens)) for node in shown]
     cell = max((len(text) for _, cells in rows for text in cells), default=1)
     longest = max(len(title) for title, _ in rows)
-    room = min(longest, max(12, width - (cell + 1) * len(rows[0][1]) - 1))
+    left = min(longest, max(12, width - (cell + 1) * len(rows[0][1]) - 1))
     table = [("", [str(i) for i in range(len(rows[0][1]))]), *rows]
-    lines = (f"{_cut(title, room):{room}} " + " ".join(f"{text:>{cell}}" for text in cells) for title, cells in table)
+    lines = (
+        f"{_truncate(title, left):{left}} " + " ".join(f"{text:>{cell}}" for text in cells) for title, cells in table
+    )
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _distinct(graph: Graph) -> list[Node]:
-    """The operations that the output depends on, without those that repeat an earlier one."""
+    """The operations that the output depends on, without duplicates of earlier ones."""
     first: dict[int, Node] = {}
     for node, number in shared(graph).items():
         first.setdefault(number, node)
@@ -58,17 +63,17 @@ def _distinct(graph: Graph) -> list[Node]:
 
 
 def _title(node: Node, graph: Graph, program: Program) -> str:
-    """The name that the program gives the result, and the operation."""
+    """The program's name for the result, and the operation."""
     if node.op == "input":
         return "input"
     last = _is_last_of_call(node, graph)
-    done = node.place.via if node.place.via and last else _deed(node)
-    name = _given_name(node, graph, program)
+    operation = node.place.via if node.place.via and last else _describe(node)
+    name = _variable_name(node, graph, program)
     if node is graph.output:
         name = "next"
     elif node.place.via and not last:
-        return f"· {done}"
-    return f"{name} = {done}" if name else done
+        return f"· {operation}"
+    return f"{name} = {operation}" if name else operation
 
 
 def _is_last_of_call(node: Node, graph: Graph) -> bool:
@@ -76,8 +81,8 @@ def _is_last_of_call(node: Node, graph: Graph) -> bool:
     return all(other.place != node.place for other in graph.nodes[node.id + 1 :])
 
 
-def _deed(node: Node) -> str:
-    """What an operation does, in a few words."""
+def _describe(node: Node) -> str:
+    """A short description of an operation."""
     if node.op == "aggr":
         return f"{node.params[1]} where {_relation(node.inputs[0])}"
     if node.op == "sel_width":
@@ -96,13 +101,13 @@ _SIGNS = {
 }
 
 
-def _given_name(node: Node, graph: Graph, program: Program) -> str:
-    """The variable on the left of the program's own line, for the last operation of that line."""
+def _variable_name(node: Node, graph: Graph, program: Program) -> str:
+    """The variable assigned in the program's source line, for the last operation of that line; else empty."""
     top, code = node.place.top, getattr(getattr(program, "__wrapped__", program), "__code__", None)
     if code is None or any(other.place.top == top for other in graph.nodes[node.id + 1 :]):
         return ""
-    found = _NAME.match(linecache.getline(code.co_filename, top))
-    return found.group(1) if found else ""
+    assignment = _NAME.match(linecache.getline(code.co_filename, top))
+    return assignment.group(1) if assignment else ""
 
 
 def _cells(node: Node, graph: Graph, reading: Reading, tokens: TokenMap) -> list[str]:
@@ -123,14 +128,15 @@ def _token(tokens: TokenMap, value: int) -> str:
 
 
 _SHORT = {"<end>": "end", "<pad>": "-"}
-"""What stands for -1 is no token of a prompt: it means none."""
+"""`<pad>` (-1) never occurs in a prompt: here -1 means none."""
 
 
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
+def _truncate(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
-Make = Callable[..., Any]
+# -- Lists of programs
+
 _SHOWN_LENGTH = 16
 
 
@@ -139,10 +145,12 @@ class ListRow:
     """One program in the list.
 
     Attributes:
-        legal: `strict`, and `c-rasp` where it is that too; or the strict rules that it breaks.
+        task, format: the task and format that it solves.
+        program: its name.
+        legal: `strict`, with `c-rasp` if it is also legal there; or `no:` and the strict rules that it breaks.
         operations: its length, with equal operations shared.
-        depth, heads: layers needed, and selects at one depth.
-        right_up_to: the largest length up to which every input was right; None if not checked.
+        depth, heads: length of the longest chain of selects, and the most selects at one depth.
+        right_up_to: the largest length such that every input up to it was right; None if not checked.
     """
 
     task: str
@@ -155,22 +163,34 @@ class ListRow:
     right_up_to: int | None = None
 
 
-def list_programs(make: Make, lengths: Sequence[int] = (), n: int = 100) -> list[ListRow]:
-    """Every program of the lab, examined; with `lengths`, checked on n inputs of each of them."""
-    return [_list_row(entry, make, lengths, n) for entry in PROGRAMS]
+def list_programs(lengths: Sequence[int] = (), n: int = 100) -> list[ListRow]:
+    """Examine every program of the lab.
+
+    Args:
+        lengths: lengths at which the programs are also checked; none by default.
+        n: number of inputs sampled per length.
+    """
+    return [_list_row(entry, lengths, n) for entry in PROGRAMS]
 
 
-def _list_row(entry: Entry, make: Make, lengths: Sequence[int], n: int) -> ListRow:
-    task, split = task_of(entry, make, max([_SHOWN_LENGTH, *lengths])), (entry.splits or ("id",))[0]
+def _list_row(entry: Entry, lengths: Sequence[int], n: int) -> ListRow:
+    task, split = task_of(entry, max([_SHOWN_LENGTH, *lengths])), (entry.splits or ("id",))[0]
     program = bind(entry.program, task.params.model_dump())
-    found = examine(program, task, split=split)
+    examination = examine(program, task, split=split)
     furthest = None
     if lengths:
-        made = [length for length in lengths_of(task, min(lengths), max(lengths), split) if length in set(lengths)]
-        furthest = right_up_to(check(program, task, made, n, np.random.default_rng(0), split))
-    sizes = found.complexity
+        checked = [length for length in lengths_of(task, min(lengths), max(lengths), split) if length in set(lengths)]
+        furthest = right_up_to(check(program, task, checked, n, np.random.default_rng(0), split))
+    sizes = examination.complexity
     return ListRow(
-        entry.task, entry.format, entry.name, legality(found), sizes.length, sizes.depth, sizes.width, furthest
+        task=entry.task,
+        format=entry.format,
+        program=entry.name,
+        legal=legality(examination),
+        operations=sizes.length,
+        depth=sizes.depth,
+        heads=sizes.width,
+        right_up_to=furthest,
     )
 
 
@@ -179,9 +199,11 @@ class WrongRow:
     """One wrong program.
 
     Attributes:
-        what: `shortcut`, which fits all training lengths, or `tried`, which is legal.
+        task, format: the task and format that it fails to solve.
+        program: its name.
+        what: `shortcut` (right at all training lengths) or `tried` (legal, but wrong).
         operations: its length, with equal operations shared.
-        fails: the split and length at which it fails, or the prompt.
+        fails: the split and length at which it fails, or a prompt.
     """
 
     task: str
@@ -192,8 +214,8 @@ class WrongRow:
     fails: str
 
 
-def list_wrong(make: Make) -> list[WrongRow]:
-    """Every shortcut, and every attempt where no legal program is known, with what it fails on."""
+def list_wrong() -> list[WrongRow]:
+    """All shortcuts and failed attempts, each with an input or a length on which it fails."""
     shortcuts = [(one, "shortcut", f"split {one.fails[0]}, length {one.fails[1]}") for one in SHORTCUTS]
     tried = [(one, "tried", one.fails_on) for one in TRIED]
     rows: list[WrongRow] = []
@@ -204,72 +226,78 @@ def list_wrong(make: Make) -> list[WrongRow]:
     return sorted(rows, key=lambda row: (row.task, row.format))
 
 
-def task_of(entry: Entry, make: Make, max_len: int) -> Any:
-    """The task of a program, with room for texts as long as its examples need."""
-    return make(entry.task, max_len, entry.format, room_for(entry.task, max_len))
+def task_of(entry: Entry, max_len: int) -> Task:
+    """Build the task of a program, with a vocabulary large enough for its longest examples."""
+    return make(entry.task, max_len, entry.format, params_for(entry.task, max_len))
 
 
-def room_for(task: str, max_len: int) -> dict[str, int]:
-    """The parameters of a task that its longest examples need."""
+def params_for(task: str, max_len: int) -> dict[str, int]:
+    """The task parameters that examples of length `max_len` require, if they differ from the defaults."""
     return {"n_tokens": max(64, 2 * max_len + 2)} if task == "repeats" else {}
 
 
-def legality(found: Examination) -> str:
-    """The rule sets that a program is legal under, in a few words, or the strict rules that it breaks."""
-    if not found.strict.legal:
-        return "no: " + ", ".join(found.strict.broken)
-    return "strict, c-rasp" if found.verdicts["c-rasp"].legal else "strict"
+def legality(examination: Examination) -> str:
+    """The rule sets under which a program is legal, or the strict rules that it breaks, as text."""
+    if not examination.strict.legal:
+        return "no: " + ", ".join(examination.strict.broken)
+    return "strict, c-rasp" if examination.verdicts["c-rasp"].legal else "strict"
 
 
-def run_program(task: Any, prompt: str, limit: int = 1000) -> tuple[str, ...]:
-    """The answer of the best program to a prompt, written token by token to `<end>`.
+# -- Runs on a prompt
 
-    Where a task has no end token it is as long as the task's own answer.
+
+def run_program(task: Task, prompt: str, limit: int = 1000) -> tuple[str, ...]:
+    """The answer of the best program to a prompt, decoded token by token up to `<end>`.
+
+    If the task has no end token, the answer is as long as the task's own answer.
+
+    Args:
+        task: the task.
+        prompt: tokens separated by spaces.
+        limit: the maximum number of tokens to decode.
 
     Raises:
-        UserError: an unknown token, a task without a program, a prompt that is not one of the task's, so that the
-            program predicts what is no token or finds no end.
+        UserError: an unknown token, a task without a program, or a prompt that the task cannot produce, so that the
+            program predicts a value that is not a token, or never ends.
     """
     tokens = tokens_of(task)
     program = program_for(task)
-    given = tokens.parse(prompt)
-    if not len(given):
-        raise UserError("the prompt is empty: it is the tokens that the task shows, apart by spaces")
-    example = _an_example(task)
-    if _ends_in_sep(example, tokens) and SEP not in given:
-        raise UserError(f"the prompt has no `>`, and every prompt of task {task.name!r} ends in one")
+    values = tokens.parse(prompt)
+    if not len(values):
+        raise UserError("the prompt is empty: give the tokens of a prompt, separated by spaces")
+    example = task.sample(np.random.default_rng(0), "id", [lengths_of(task, 1, task.max_len)[0]])
+    if _ends_in_sep(example, tokens) and SEP not in values:
+        raise UserError(f"the prompt has no `>`, and every prompt of task {task.name!r} ends with one")
     has_end = _has_end(example, tokens)
     if not has_end:
         limit = max(1, len(task.solve(prompt.split())))
-    written, counts = decode(program, given[None], np.array([len(given)]), limit, END)
+    written, counts = decode(program, values[None], np.array([len(values)]), limit, END)
     ids = tokens.decode(written[0, : int(counts[0])])
     if NO_TOKEN in ids:
         value = int(written[0, list(ids).index(NO_TOKEN)])
         raise UserError(
-            f"the program predicts {value}, which is no token of task {task.name!r}: is the prompt whole?"
+            f"the program predicts {value}, which is not a token of task {task.name!r}: is the prompt complete?"
         )
     if has_end and written[0, int(counts[0]) - 1] != END:
-        raise UserError(f"the program finds no end in {limit} tokens: does task {task.name!r} make such a prompt?")
+        raise UserError(
+            f"the program did not end within {limit} tokens: is this a possible prompt of task {task.name!r}?"
+        )
     return tuple(tokens.tokens[i] for i in ids)
 
 
-def _an_example(task: Any) -> Any:
-    return task.sample(np.random.default_rng(0), "id", [lengths_of(task, 1, task.max_len)[0]])
-
-
-def _ends_in_sep(example: Any, tokens: TokenMap) -> bool:
+def _ends_in_sep(example: Examples, tokens: TokenMap) -> bool:
     return bool(tokens.encode(example.tokens[0])[example.prompt_len(0) - 1] == SEP)
 
 
-def _has_end(example: Any, tokens: TokenMap) -> bool:
+def _has_end(example: Examples, tokens: TokenMap) -> bool:
     return bool((tokens.encode(example.targets)[example.scored] == END).any())
 
 
-def trace_program(task: Any, prompt: str, width: int = 80) -> str:
-    """The best program's run on a prompt as a table."""
+def trace_program(task: Task, prompt: str, width: int = _WIDTH) -> str:
+    """The run of the best program on a prompt, as a table; see `trace_table`."""
     return trace_table(program_for(task), tokens_of(task), prompt, width)
 
 
-def program_for(task: Any) -> Program:
-    """The best program for a task, with its parameters."""
+def program_for(task: Task) -> Program:
+    """The best program for a task, with the task's parameters bound."""
     return bind(best(task.name, task.format).program, task.params.model_dump())

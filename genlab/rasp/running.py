@@ -1,4 +1,4 @@
-"""Running a program: on values, with its graph, and token by token as a model would."""
+"""Run a program: trace its graph, predict the next tokens, or decode token by token like a model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from genlab.rasp.lang.sequence import Seq, sequence
 
 Ints = NDArray[np.int64]
 Program = Callable[[Any], Any]
-"""A function of one sequence, the tokens so far, that gives the next token at every position."""
+"""A function of one sequence, the tokens so far, that returns the next token at every position."""
 
 
 def trace(program: Program, values: Any, keep: bool = False) -> Graph:
-    """The graph of one run. `keep` keeps every intermediate sequence.
+    """The graph of one run.
+
+    Args:
+        program: the program.
+        values: its input, int[pos] or int[n, pos].
+        keep: whether to store the values of every operation in the graph.
 
     Raises:
-        ProgramError: what the program does is not in the language, or it fails; the message names its line.
+        ProgramError: the program uses something that is not in the language, or fails; the message names the line.
     """
     graph = Graph(keep=keep)
     graph.output = run_program_body(program, sequence(values, graph)).node
@@ -30,12 +35,12 @@ def trace(program: Program, values: Any, keep: bool = False) -> Graph:
 
 
 def predict(program: Program, values: Any) -> Ints:
-    """The values that a program predicts to come next, at every position: int[n, pos]."""
+    """The next value that a program predicts at every position: int[n, pos]."""
     return run_program_body(program, sequence(values)).values.astype(np.int64)
 
 
 def run_program_body(program: Program, x: Seq) -> Seq:
-    """Call a program. `here` knows this function by its name."""
+    """Call a program and check its result. `genlab.rasp.lang.graph.here` identifies this function by its name."""
     try:
         out = program(x)
     except UserError:
@@ -48,38 +53,39 @@ def run_program_body(program: Program, x: Seq) -> Seq:
         return out
     name, given = getattr(program, "__name__", "the program"), type(out).__name__
     if isinstance(out, Seq) and out.graph is not x.graph:
-        given = "a sequence of its own making"
+        given = "a sequence of another run"
     elif isinstance(out, np.ndarray | list | tuple):
         given = f"{np.shape(out)[-1] if np.shape(out) else 0} plain values"
     raise ProgramError(f"{name} returned {given}, not a sequence of {x.shape[1]} positions computed from its input")
 
 
 def decode(program: Program, prompts: Ints, lengths: Ints, limit: int, end: int) -> tuple[Ints, Ints]:
-    """Write answers token by token, each from the tokens so far.
+    """Decode answers token by token.
 
     Args:
-        prompts: int[n, pos], what stands beyond a row's own length is not read.
-        lengths: tokens of each prompt, int[n].
-        limit: the most tokens to write, `end` included.
-        end: the value after which a row is done.
+        program: the program.
+        prompts: int[n, pos]; values beyond the length of a row are ignored.
+        lengths: number of tokens of each prompt, int[n].
+        limit: the maximum number of tokens to decode, including `end`.
+        end: the value that ends an answer.
 
     Returns:
-        What was written, int[n, limit], and how many tokens of each row, int[n], `end` included.
+        The decoded tokens, int[n, limit], and the number of tokens of each row, int[n], including `end`.
     """
     n, rows = len(prompts), np.arange(len(prompts))
     tape = np.concatenate([prompts, np.full((n, limit), end)], axis=1)
     tape[np.arange(tape.shape[1]) >= lengths[:, None]] = end
     written = np.zeros(n, np.int64)
-    going = np.ones(n, bool)
+    active = np.ones(n, bool)
     for _ in range(limit):
-        here = lengths + written - 1
-        reach = int(here[going].max()) + 1
-        said = np.zeros(n, np.int64)
-        said[going] = predict(program, tape[going, :reach])[np.arange(going.sum()), here[going]]
-        tape[rows[going], here[going] + 1] = said[going]
-        written += going
-        going &= said != end
-        if not going.any():
+        last = lengths + written - 1
+        width = int(last[active].max()) + 1
+        next_values = np.zeros(n, np.int64)
+        next_values[active] = predict(program, tape[active, :width])[np.arange(active.sum()), last[active]]
+        tape[rows[active], last[active] + 1] = next_values[active]
+        written += active
+        active &= next_values != end
+        if not active.any():
             break
-    places = np.minimum(lengths[:, None] + np.arange(limit), tape.shape[1] - 1)
-    return np.take_along_axis(tape, places, axis=1), written
+    positions = np.minimum(lengths[:, None] + np.arange(limit), tape.shape[1] - 1)
+    return np.take_along_axis(tape, positions, axis=1), written

@@ -1,8 +1,8 @@
-"""Predictions under seal: what the rule said on a day, with what was known by then.
+"""Sealed predictions: the predictions of the rule on a given date, with the outcomes known by then.
 
-An outcome that was known on that day makes a row a retrodiction, scored apart. A row without one is not scored
-either: the program may have been written with the task's behaviour in mind. Only tasks that are generated after
-the sealing (`genlab.rasp.generating`) count as predictions.
+A row with an outcome that was known on that date is a retrodiction, and is scored separately. A row without one is
+not scored at all, since the program may have been written with knowledge of how models behave on the task. Only tasks
+generated after the sealing (`genlab.rasp.generating`) count as predictions.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any, Protocol
 from genlab.errors import UserError
 from genlab.rasp.prediction import DEEPEST, ENCODINGS, JUDGED, LONGEST, Prediction
 
-# -- Known outcomes: of the literature and of our own runs, and how the rule does on them
+# -- Known outcomes
 #
-# These were known when the rule was made, so that what it says of them is a retrodiction, scored apart.
+# Outcomes from the literature and from our own runs that were known when the rule was designed. `Outcome.source` is
+# part of sealed.json: do not change these texts.
 
 
-class Said(Protocol):
-    """What the scoring reads of a prediction."""
+class Expectation(Protocol):
+    """The part of a prediction that is scored."""
 
     @property
     def task(self) -> str: ...
@@ -36,13 +37,13 @@ class Said(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether models were seen to generalise in length.
+    """An observation of whether models generalize in length.
 
     Attributes:
-        task, format: what they were trained on.
-        generalises: whether they did.
-        source: who saw it.
-        positions: their position encoding, where it is known to matter; empty for what holds of the task.
+        task, format: the task and format that the models were trained on.
+        generalises: whether they generalized.
+        source: the paper or runs that it comes from.
+        positions: their position encoding if it matters; empty if the outcome holds for the task as such.
     """
 
     task: str
@@ -52,13 +53,13 @@ class Outcome:
     positions: str = ""
 
     def row(self) -> dict[str, Any]:
-        """As plain data."""
+        """The outcome as plain data, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
         with_positions = f" with positions {self.positions}" if self.positions else ""
         did = "did" if self.generalises else "did not"
-        return f"{self.task} ({self.format}){with_positions}, which {did} generalise ({self.source})"
+        return f"{self.task} ({self.format}){with_positions}, which {did} generalize ({self.source})"
 
 
 _ZHOU, _HUANG = "Zhou et al. 2023, arXiv 2310.16028", "Huang et al. 2024, arXiv 2410.02140"
@@ -84,43 +85,49 @@ KNOWN: tuple[Outcome, ...] = (
 
 
 def outcomes_of(task: str, format: str) -> list[Outcome]:
-    """What was known of one task and format."""
+    """The known outcomes of one task and format."""
     return [one for one in KNOWN if (one.task, one.format) == (task, format)]
 
 
-def misses(predictions: Iterable[Said]) -> list[Outcome]:
-    """The known outcomes that the rule does not give."""
-    return [outcome for outcome, right in _scored(predictions) if not right]
+def misses(predictions: Iterable[Expectation]) -> list[Outcome]:
+    """The known outcomes that the rule gets wrong."""
+    return [outcome for outcome, right in _compare(predictions) if not right]
 
 
-def score(predictions: Iterable[Said]) -> dict[str, int]:
-    """How many known outcomes the rule gives, and how many it does not."""
-    told = [right for _, right in _scored(predictions)]
-    return {"right": sum(told), "wrong": len(told) - sum(told)}
+def score(predictions: Iterable[Expectation]) -> dict[str, int]:
+    """The number of known outcomes that the rule gets `right` and `wrong`."""
+    right = [agrees for _, agrees in _compare(predictions)]
+    return {"right": sum(right), "wrong": len(right) - sum(right)}
 
 
-def _scored(predictions: Iterable[Said]) -> list[tuple[Outcome, bool]]:
-    told: list[tuple[Outcome, bool]] = []
-    for one in predictions:
-        for outcome in outcomes_of(one.task, one.format):
-            said = one.expects(outcome.positions) if outcome.positions else one.expected
-            if said is not None:  # of an encoding that the rule does not judge it is neither right nor wrong
-                told.append((outcome, said == outcome.generalises))
-    return told
+def _compare(predictions: Iterable[Expectation]) -> list[tuple[Outcome, bool]]:
+    """Each known outcome, and whether the rule agrees with it."""
+    compared: list[tuple[Outcome, bool]] = []
+    for prediction in predictions:
+        for outcome in outcomes_of(prediction.task, prediction.format):
+            expected = prediction.expects(outcome.positions) if outcome.positions else prediction.expected
+            if expected is not None:  # None: the rule makes no prediction for this encoding
+                compared.append((outcome, expected == outcome.generalises))
+    return compared
 
+
+# -- The sealed document
 
 _FILE = "sealed.json"
 
 
 def seal(predictions: Iterable[Prediction], date: str, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Predictions under seal: a row a task and format, each with its date and hash, and a hash over all of them.
+    """Seal predictions: one row per task and format with its date and hash, and a hash of the whole document.
 
     Args:
-        predictions: what the rule says now.
-        date: today's, as ISO 8601.
-        before: an earlier document; what it says, it said then: rows that are as they were keep their date.
+        predictions: the current predictions of the rule.
+        date: today's date, as ISO 8601.
+        before: an earlier document; its rows keep their date if the prediction is unchanged.
+
+    Returns:
+        The document as plain data, for JSON.
     """
-    rows = [_row(one, date) for one in predictions]
+    rows = [_row(prediction, date) for prediction in predictions]
     then = {_content(row): row for row in (before or {"rows": []})["rows"]}
     document: dict[str, Any] = {
         "date": date,
@@ -140,47 +147,51 @@ def _among(encodings: Iterable[str], judged: Iterable[str]) -> list[str]:
     return [one for one in encodings if one in known]
 
 
-def _row(one: Prediction, date: str) -> dict[str, Any]:
-    known = [outcome.row() for outcome in outcomes_of(one.task, one.format)]
+def _row(prediction: Prediction, date: str) -> dict[str, Any]:
+    known = [outcome.row() for outcome in outcomes_of(prediction.task, prediction.format)]
     counts_as = "retrodiction" if known else "unscored"
-    row = {**one.row(), "known_by_then": known, "counts_as": counts_as, "sealed": date}
+    row = {**prediction.row(), "known_by_then": known, "counts_as": counts_as, "sealed": date}
     return {**row, "hash": fingerprint(row)}
 
 
 def _content(row: Mapping[str, Any]) -> str:
-    """All that a row says, its date left out."""
+    """A hash of a row without its date."""
     return fingerprint({key: value for key, value in row.items() if key != "sealed"})
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of a document or a row, its own hash left out."""
+    """SHA-256 of the canonical JSON of a document or row, excluding its own `hash`."""
     content = {key: value for key, value in document.items() if key != "hash"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sealed() -> dict[str, Any]:
-    """The document that comes with the package."""
+    """Load the sealed predictions that ship with the package. Raises `UserError` if they were modified."""
     return check_seal(json.loads(files("genlab.rasp").joinpath(_FILE).read_text("utf-8")))
 
 
 def check_seal(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, if it is what was sealed. Raises `UserError` if it has been changed since."""
+    """Verify the hashes of a sealed document and return it.
+
+    Raises:
+        UserError: the document was modified after it was sealed.
+    """
     if any(part.get("hash") != fingerprint(part) for part in (document, *document["rows"])):
         raise UserError(
-            f"the predictions sealed on {document.get('date')} have been changed: their hash is not theirs"
+            f"the predictions sealed on {document.get('date')} have been changed: the hash does not match"
         )
     return document
 
 
 def changed_since(document: Mapping[str, Any], predictions: Iterable[Prediction]) -> list[tuple[str, str]]:
-    """Tasks and formats of which the rule says something else now, or which were not there.
+    """Tasks and formats whose prediction differs from the sealed one, or which were not sealed.
 
-    Of a position encoding that the sealed rule did not judge, nothing was sealed: what is said of it since is new.
+    Position encodings for which the sealed rule made no predictions are ignored.
     """
     judged = document["rule"].get("judged", document["rule"]["encodings"]["nowhere"])
     then = {
         (row["task"], row["format"]): (row["expected"], _among(row["encodings"], judged)) for row in document["rows"]
     }
     now = {(one.task, one.format): (one.expected, _among(one.encodings, judged)) for one in predictions}
-    return sorted(key for key, said in now.items() if then.get(key) != said)
+    return sorted(key for key, prediction in now.items() if then.get(key) != prediction)

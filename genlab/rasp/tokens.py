@@ -1,12 +1,12 @@
-"""The integers that stand for a task's tokens in a program. Stated here, once, for every task.
+"""Token values: the integers that represent the tokens of every task in a program.
 
 - A numeral is its own value: `7` is 7.
-- A letter name (`a`, `b`, ..., `z`, `aa`, ...) is 1000 and its place in the alphabet: `c` is 1002.
-- A word of three letters or more (`that`, `isn't`) is read as a number in base 32: see `word_value`.
+- A letter name (`a`, `b`, ..., `z`, `aa`, ...) is 1000 plus its index in the alphabet: `c` is 1002.
+- A word of three or more letters (`that`, `isn't`) is read as a number in base 32: see `word_value`.
 - Every other token is a small negative number: see `SPECIALS`.
 
-Of a task whose alphabet must grow with its lengths (numbers to sort, index hints) the growing part is read as
-*hints*, symbols that are only compared; see `HINTS`. All others are tokens.
+If the alphabet of a task must grow with the length (numbers to sort, index hints), its growing part is treated as
+*hints*, symbols that are only compared: see `HINTS`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genlab.errors import UserError, nearest
-from genlab.rasp.analysis.domain import Domain, Scale
+from genlab.rasp.lang.domain import Domain, Scale
 
 Ints = NDArray[np.int64]
 
 PAD, END, SEP = -1, -2, -3
 LETTER = 1000
 NO_TOKEN = -1
-"""The id that stands for a value which is no token."""
+"""The id for a value that is not a token."""
 
 SPECIALS: Mapping[str, int] = MappingProxyType(
     {"<pad>": PAD, "<end>": END, ">": SEP}
@@ -42,7 +42,7 @@ SPECIALS: Mapping[str, int] = MappingProxyType(
 _LONGEST_NAME, _LONGEST_WORD = 2, 12
 _SHOWN = 20
 _FREE = -100
-"""Tokens that no rule names take -100, -101, ... in the order of the vocabulary."""
+"""All remaining tokens take the values -100, -101, ... by their id."""
 
 HINTS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
@@ -63,7 +63,7 @@ HINTS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("associative-recall", "every-query"): "letters",
     }
 )
-"""(task, format) -> which of its tokens are hints."""
+"""(task, format) -> the tokens that are hints: letters or numerals."""
 
 
 def letter_value(name: str) -> int:
@@ -72,14 +72,14 @@ def letter_value(name: str) -> int:
     >>> letter_value("a"), letter_value("z"), letter_value("aa")
     (1000, 1025, 1026)
     """
-    place = 0
+    number = 0
     for letter in name:
-        place = 26 * place + ord(letter) - ord("a") + 1
-    return LETTER + place - 1
+        number = 26 * number + ord(letter) - ord("a") + 1
+    return LETTER + number - 1
 
 
 def word_value(word: str) -> int:
-    """The value of a word: minus the number that its letters are in base 32, below all other values.
+    """The value of a word: its letters as a number in base 32, negated, so that it is below all other values.
 
     >>> word_value("the") == -(20 * 32**2 + 8 * 32 + 5)
     True
@@ -98,9 +98,9 @@ class TokenMap:
     """The tokens of one task and their values.
 
     Attributes:
-        tokens: the vocabulary, in the order of its ids.
-        values: the value of each, int[vocab].
-        hints: which kind of token is a hint: letters, numerals or none.
+        tokens: the vocabulary, by token id.
+        values: the value of each token, int[vocab].
+        hints: the tokens that are hints: `letters`, `numerals`, or empty.
     """
 
     tokens: tuple[str, ...]
@@ -108,31 +108,35 @@ class TokenMap:
     hints: str
 
     def encode(self, ids: Any) -> Ints:
-        """Values of token ids."""
+        """Convert token ids to values, in the same shape."""
         return self.values[np.asarray(ids)]
 
     def decode(self, values: Any) -> Ints:
-        """Token ids of values; `NO_TOKEN` where a value is no token."""
+        """Convert values to token ids, in the same shape; `NO_TOKEN` for a value that is not a token."""
         array = np.asarray(values)
         order = np.argsort(self.values)
-        place = np.minimum(np.searchsorted(self.values[order], array), len(order) - 1)
-        ids = order[place]
+        nearest_index = np.minimum(np.searchsorted(self.values[order], array), len(order) - 1)
+        ids = order[nearest_index]
         return np.where(self.values[ids] == array, ids, NO_TOKEN)
 
     def parse(self, text: str | Sequence[str]) -> Ints:
-        """Values of a text of tokens apart by spaces. Raises `UserError` for an unknown token."""
+        """The values of tokens separated by spaces, or of a sequence of tokens: int[token].
+
+        Raises:
+            UserError: a token is not in the vocabulary.
+        """
         words = text.split() if isinstance(text, str) else text
-        places = {token: i for i, token in enumerate(self.tokens)}
+        ids = {token: i for i, token in enumerate(self.tokens)}
         for word in words:
-            if word not in places:
+            if word not in ids:
                 near = nearest(word, self.tokens)
                 hint = f"; did you mean {near!r}?" if near else ""
                 raise UserError(f"unknown token {word!r}{hint} (allowed: {self.summary})")
-        return self.values[[places[word] for word in words]]
+        return self.values[[ids[word] for word in words]]
 
     @property
     def summary(self) -> str:
-        """The vocabulary in a few words.
+        """A short description of the vocabulary.
 
         >>> token_map(["<end>", ">", *map(str, range(200))]).summary
         '0 to 199, <end>, >'
@@ -143,16 +147,16 @@ class TokenMap:
         return ", ".join([*([f"{numerals[0]} to {numerals[-1]}"] if numerals else []), *others[:_SHOWN], *left_out])
 
     def name(self, value: int) -> str:
-        """The token of a value, or the value in brackets where it is none."""
-        place = int(self.decode(value))
-        return f"[{value}]" if place == NO_TOKEN else self.tokens[place]
+        """The token with a value, or the value in brackets if it is not a token."""
+        token_id = int(self.decode(value))
+        return f"[{value}]" if token_id == NO_TOKEN else self.tokens[token_id]
 
     @property
     def domain(self) -> Domain:
-        """What a program's input can hold, at any length."""
+        """The values that the input of a program can take, at any length."""
         scale = {"letters": Scale("hint", LETTER), "numerals": Scale("hint", 0)}.get(self.hints)
-        kept = [v for v in self.values.tolist() if scale is None or not _on(self.hints, v)]
-        return Domain(frozenset(kept), frozenset() if scale is None else frozenset([scale]))
+        finite = [v for v in self.values.tolist() if scale is None or not _is_hint(self.hints, v)]
+        return Domain(frozenset(finite), frozenset() if scale is None else frozenset([scale]))
 
     @property
     def alphabet(self) -> frozenset[int]:
@@ -161,7 +165,11 @@ class TokenMap:
 
 
 def token_map(vocab: Iterable[str], task: str = "", format: str = "") -> TokenMap:
-    """The values of a vocabulary, in the order of its ids, as the task reads it.
+    """The token values of a vocabulary.
+
+    Args:
+        vocab: the tokens, by token id.
+        task, format: determine which tokens are hints; see `HINTS`.
 
     >>> token_map(["<pad>", "<end>", ">", "0", "1", "a", "b"], "parity", "running").values.tolist()
     [-1, -2, -3, 0, 1, 1000, 1001]
@@ -172,7 +180,7 @@ def token_map(vocab: Iterable[str], task: str = "", format: str = "") -> TokenMa
     )
 
 
-def _value(token: str, place: int) -> int:
+def _value(token: str, token_id: int) -> int:
     if token in SPECIALS:
         return SPECIALS[token]
     if _is_numeral(token):
@@ -181,12 +189,12 @@ def _value(token: str, place: int) -> int:
         return letter_value(token)
     if _LONGEST_NAME < len(token) <= _LONGEST_WORD and set(token) <= set(_LETTERS):
         return word_value(token)
-    return _FREE - place
+    return _FREE - token_id
 
 
 def _is_numeral(token: str) -> bool:
     return token.isascii() and token.isdecimal()
 
 
-def _on(hints: str, value: int) -> bool:
+def _is_hint(hints: str, value: int) -> bool:
     return value >= LETTER if hints == "letters" else 0 <= value < LETTER

@@ -52,9 +52,8 @@ def test_a_row_a_run_with_all_roles(store: Store):
 
 def predicted_encodings() -> tuple[str, ...]:
     from genlab.rasp.prediction import predict_task
-    from genlab.tasks import make
 
-    return predict_task("sort", "plain", make).encodings
+    return predict_task("sort", "plain").encodings
 
 
 def test_in_distribution_is_a_metric_and_all_else_an_outcome(store: Store):

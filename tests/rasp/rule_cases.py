@@ -7,7 +7,7 @@ import numpy as np
 import genlab.rasp as rasp
 from genlab.rasp import aggr, equals, full, geq, index_select, indices, kqv, leq, num_prev, select, seq_map, tok_map
 from genlab.rasp.analysis import Scale, tokens, verdicts
-from genlab.rasp.analysis.domain import Domain
+from genlab.rasp.lang.domain import Domain
 from genlab.rasp.running import trace
 from genlab.rasp.tokens import END, SEP
 

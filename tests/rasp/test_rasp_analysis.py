@@ -9,9 +9,9 @@ import genlab.rasp as rasp
 from genlab.rasp import equals, full, indices, kqv, num_prev, select, seq_map, sequence, tok_map
 from genlab.rasp.analysis import Domain, Reading, Scale, complexity, tokens
 from genlab.rasp.analysis.complexity import function_key, largest, shared
-from genlab.rasp.analysis.domain import COUNT, INDEX
-from genlab.rasp.analysis.shapes import map_shape, relation
+from genlab.rasp.lang.domain import COUNT, INDEX
 from genlab.rasp.lang.graph import Graph
+from genlab.rasp.lang.shapes import map_shape, relation
 from genlab.rasp.running import trace
 
 HINT = Scale("hint", 1000)

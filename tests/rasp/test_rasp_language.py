@@ -126,10 +126,10 @@ class TestRefusals:
             (lambda x: [v + 1 for v in x], "loops over the values"),
             (lambda x: x[0], "single values"),
             (lambda x: len(x), "asks for the length"),
-            (lambda x: 1 if x > 0 else 0, "decides"),
-            (lambda x: (x > 0) and x, "decides"),
-            (lambda x: int(x), "turns a sequence into a number"),
-            (lambda x: range(x), "turns a sequence into a number"),
+            (lambda x: 1 if x > 0 else 0, "branches"),
+            (lambda x: (x > 0) and x, "branches"),
+            (lambda x: int(x), "converts a sequence to a number"),
+            (lambda x: range(x), "converts a sequence to a number"),
             (lambda x: np.cumsum(x), "cumsum reads the values"),
             (lambda x: np.array(x), "numpy reads the values"),
             (lambda x: x / 2, "use //"),
@@ -165,8 +165,8 @@ class TestRefusals:
             ([1.5, 2.0], "1.5: the values of a sequence are integers"),
             ([1, float("nan")], "integers or booleans"),
             (["a"], "integers or booleans"),
-            ([], "with a position at least"),
-            ([[1], [2, 3]], "one length"),
+            ([], "with at least one position"),
+            ([[1], [2, 3]], "the same length"),
             (3, "full(x, 3)"),
             ([[[1]]], "[pos] or [n, pos]"),
         ],
@@ -176,11 +176,11 @@ class TestRefusals:
             sequence(values)
 
     def test_lengths(self):
-        with pytest.raises(ProgramError, match="unequal length meet: 2, 3"):
+        with pytest.raises(ProgramError, match="sequences differ in length: 2, 3"):
             kqv(np.arange(3), np.arange(2), np.arange(3), equals)
-        with pytest.raises(ProgramError, match="unequal length meet: 2, 3"):
+        with pytest.raises(ProgramError, match="sequences differ in length: 2, 3"):
             sequence([1, 2, 3]) + np.arange(2)
-        with pytest.raises(ProgramError, match="batches of unequal size meet: 2, 3"):
+        with pytest.raises(ProgramError, match="batches differ in size: 2, 3"):
             seq_map(np.ones((2, 4), int), np.ones((3, 4), int), max)
 
     def test_whole_floats_are_integers(self):

@@ -1,4 +1,4 @@
-"""A user's own program: read, examined, checked; what is said of a faulty one."""
+"""A user's own program: loading, examination, checking, and the errors for faulty ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestOwnFiles:
         assert "scales: mine.py:6: tok_map % 2 does more with a count" in lines
         assert "library: legal" in lines
         assert "right at every length checked up to 20" in lines
-        assert "all inputs of these lengths were tried, as far as drawing tells: 1 to 5" in lines
+        assert "probably all inputs of these lengths were checked: 1 to 5" in lines
         assert (
             "calls: full 1, sel_width 1, select 1, seq_map 1, tok_map 1 (1 of the maps written as operators)" in lines
         )
@@ -59,7 +59,7 @@ class TestOwnFiles:
             ("def program(x):\n    pass\n", "returned NoneType"),
             (
                 "from genlab.rasp import sequence\ndef program(x):\n    return sequence(x.values)\n",
-                "returned a sequence of its own making",
+                "returned a sequence of another run",
             ),
             (
                 "from genlab.rasp import tok_map\ndef program(x):\n    return tok_map(x, {0: 1}.__getitem__)\n",
@@ -90,12 +90,12 @@ class TestOwnFiles:
         with pytest.raises(UserError, match="no example of the lengths 1, 3 on split 'id'"):
             check_file(self.write(tmp_path, PARITY), make("brackets", 20), [1, 3])
         report = check_file(self.write(tmp_path, PARITY), make("brackets", 20), [4, 3, 2], n=10)
-        assert "not checked, for the task has none of these lengths: 3" in report.lines
+        assert "not checked, since the task has no examples of these lengths: 3" in report.lines
         assert [score.length for score in report.scores] == [2, 4]
 
     def test_too_many_tokens_are_a_fault_of_the_input(self, tmp_path):
         report = check_file(self.write(tmp_path, PARITY), make("sort", 20), [3])
-        assert "wrong at the first length already" in report.lines
+        assert "wrong at the first length checked" in report.lines
         large = check_file(self.write(tmp_path, PARITY), make("modular", 1, params={"p": 300}), [1], n=5)
         assert any(line.startswith("  int8: input: takes") for line in large.lines)
 
@@ -109,5 +109,5 @@ def test_the_program_of_the_documentation(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(text.split("```python\n")[1].split("```")[0])
     report = check_file(path, make("copy", 20, "unique"), range(1, 13), n=20)
-    assert report.found.strict.legal
+    assert report.examination.strict.legal
     assert "right at every length checked up to 12" in report.lines

@@ -26,22 +26,22 @@ def settings(task: str, positions: str, format: str = "plain") -> pd.DataFrame:
 
 class TestPrediction:
     def test_what_the_rule_says(self):
-        copies = predict_task("copy", "unique", make)
+        copies = predict_task("copy", "unique")
         assert (copies.expected, copies.encodings) == (True, ("learned", "rotary", "alibi"))
         assert "tokens at a fixed distance" in copies.reason
-        parity = predict_task("parity", "plain", make)
+        parity = predict_task("parity", "plain")
         assert (parity.expected, parity.encodings) == (False, ())
         assert "parity breaks scales (tok_map % 2 does more with a count than compare it" in parity.reason
-        majority = predict_task("majority", "plain", make)
+        majority = predict_task("majority", "plain")
         assert "compares counts" in majority.reason
         assert "its values grow as the length does (at length 16 to count " in majority.reason
-        long = predict_task("addition", "forward-hints", make)
+        long = predict_task("addition", "forward-hints")
         assert not long.expected
         assert "too large: 45 operations" in long.reason
-        assert "real numbers" in predict_task("max-retrieval", "values", make).reason
+        assert "real numbers" in predict_task("max-retrieval", "values").reason
 
     def test_encodings_of_all_legal_programs_count(self):
-        brackets = predict_task("dyck-next", "next", make)
+        brackets = predict_task("dyck-next", "next")
         assert "none" in brackets.encodings
         assert (
             "; or by closing_next_counting: legal in 37 operations at depth 2, asks for no places" in brackets.reason
@@ -49,30 +49,30 @@ class TestPrediction:
 
     def test_what_asks_for_no_places_is_expected_with_every_encoding(self):
         every = get_args(ModelConfig.model_fields["positions"].annotation)
-        majority = predict_task("majority", "plain", make)
+        majority = predict_task("majority", "plain")
         assert set(majority.encodings) == set(every)
         assert majority.unknown == ()
         assert all(majority.expects(one) for one in every)
         assert rasp_facts(settings("majority", "t5"))["rasp_expected"].tolist() == [1.0]
 
     def test_an_encoding_that_the_rule_does_not_judge_is_unknown_and_not_a_no(self):
-        copies = predict_task("copy", "unique", make)
+        copies = predict_task("copy", "unique")
         assert copies.unknown == ("hard-alibi", "t5", "fire", "abacus", "coupled")
         assert [copies.expects(one) for one in ("rotary", "none", "fire")] == [True, False, None]
         facts = rasp_facts(pd.concat([settings("copy", one, "unique") for one in ("rotary", "none", "fire")]))
         assert facts["rasp_expected"].isna().tolist() == [False, False, True]
         assert facts["rasp_expected"].tolist()[:2] == [1.0, 0.0]
-        parity = predict_task("parity", "plain", make)
+        parity = predict_task("parity", "plain")
         assert parity.expects("fire") is False  # no program is legal: that holds whatever the positions
 
     def test_an_outcome_of_an_unjudged_encoding_is_no_miss(self, monkeypatch):
         from genlab.rasp import sealing as outcomes
 
         monkeypatch.setattr(outcomes, "KNOWN", (outcomes.Outcome("copy", "unique", True, "x", "fire"),))
-        assert score([predict_task("copy", "unique", make)]) == {"right": 0, "wrong": 0}
+        assert score([predict_task("copy", "unique")]) == {"right": 0, "wrong": 0}
 
     def test_one_length_is_nothing_to_generalise_from(self):
-        modular = predict_task("modular", "plain", make)
+        modular = predict_task("modular", "plain")
         assert "its examples have one length" in modular.reason
         assert modular.verdict == "nothing to expect"
         assert rasp_facts(settings("modular", "learned")).isna().all(axis=None)
@@ -87,7 +87,7 @@ class TestPrediction:
     def test_an_outcome_of_one_position_encoding_is_held_against_that_one(self):
         copies = Prediction("copy", "unique", True, ("learned", "rotary"), "")
         (miss,) = misses([copies])
-        assert str(miss).startswith("copy (unique) with positions rotary, which did not generalise (own runs")
+        assert str(miss).startswith("copy (unique) with positions rotary, which did not generalize (own runs")
         assert misses([replace(copies, encodings=("learned",))]) == []
 
     def test_the_seal(self):
@@ -110,7 +110,7 @@ class TestPrediction:
         assert check_seal(later)["rows"][0] == first["rows"][0]
 
     def test_what_comes_with_the_package_is_what_the_rule_says(self):
-        rows = predict_all(make)
+        rows = predict_all()
         assert changed_since(sealed(), rows) == []
         assert score(rows) == {"right": len(KNOWN) - 1, "wrong": 1}
 

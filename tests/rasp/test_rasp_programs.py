@@ -27,7 +27,7 @@ CASES = [
 
 
 def built(entry, params, max_len):
-    task = make(entry.task, max_len, entry.format, params) if params else task_of(entry, make, max_len)
+    task = make(entry.task, max_len, entry.format, params) if params else task_of(entry, max_len)
     return task, bind(entry.program, task.params.model_dump())
 
 

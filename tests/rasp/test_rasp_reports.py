@@ -50,15 +50,15 @@ class TestRun:
             run_program(make("parity", 100, "scratchpad"), "A 0 >")
 
     def test_a_prompt_that_is_not_whole(self):
-        with pytest.raises(UserError, match="the prompt has no `>`, and every prompt of task 'sort' ends in one"):
+        with pytest.raises(UserError, match="the prompt has no `>`, and every prompt of task 'sort' ends with one"):
             run_program(make("sort", 20), "7 3 5")
 
     def test_a_prompt_that_the_task_does_not_make(self):
-        with pytest.raises(UserError, match="no end in 50 tokens: does task 'copy' make such a prompt"):
+        with pytest.raises(UserError, match="did not end within 50 tokens: is this a possible prompt of task 'copy'"):
             run_program(make("copy", 20), "5 5 >", limit=50)  # its symbols do not repeat
 
     def test_a_prediction_that_is_no_token(self):
-        with pytest.raises(UserError, match="no token of task 'count': is the prompt whole"):
+        with pytest.raises(UserError, match="not a token of task 'count': is the prompt complete"):
             run_program(make("count", 20), "39 5 >")  # counts up from 39 and never meets 5
 
 
@@ -181,7 +181,7 @@ class TestCommandLine:
         assert not (tmp_path / "a.py").exists()
 
     def test_a_list_that_is_checked(self):
-        rows = list_programs(make, lengths=[5, 6], n=5)
+        rows = list_programs(lengths=[5, 6], n=5)
         furthest = {(row.task, row.format): row.right_up_to for row in rows}
         assert furthest["sort", "plain"] == 6
         assert set(furthest.values()) <= {5, 6}

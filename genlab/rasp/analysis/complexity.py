@@ -1,6 +1,6 @@
-"""How large a program is: operations, length, depth, width, and how its values grow.
+"""The complexity of a program: number of operations, length, depth, width, and the growth of its values.
 
-Counted over the operations that the output depends on. `length` shares equal operations, as a compiler would;
+Only operations that the output depends on are counted. `length` shares equal operations, as a compiler would;
 `operations` counts calls at run time, as the published figures do.
 """
 
@@ -21,14 +21,14 @@ from genlab.rasp.lang.sequence import Shorthand
 
 @dataclass(frozen=True)
 class Complexity:
-    """Sizes of one program.
+    """The complexity of one program.
 
     Attributes:
-        operations: calls of each core operation; numpy operators are the maps that they are short for.
-        short: how many of the maps were written as numpy operators.
-        length: operations after equal ones are shared; a map of several steps counts as that many.
-        depth: the longest chain of selects: the layers needed.
-        width: the most selects at one depth, each placed as early as it can be: the heads needed.
+        operations: number of calls of each core operation; numpy operators count as maps.
+        short: number of maps that were written as numpy operators.
+        length: number of operations after equal ones are shared; a map by several steps counts once for each step.
+        depth: length of the longest chain of selects: a lower bound on the layers needed.
+        width: the most selects at one depth, with each select at the earliest possible depth: the heads needed.
     """
 
     operations: Mapping[str, int]
@@ -39,7 +39,12 @@ class Complexity:
 
 
 def complexity(graph: Graph, steps: Mapping[int, int] | None = None) -> Complexity:
-    """Sizes of the program that left this graph. `steps` says how far each map moves a value (see `Reading`)."""
+    """The complexity of the program with this graph.
+
+    Args:
+        graph: the graph of one run.
+        steps: node id of a map -> the number of steps by which it moves a value (`Reading.steps`).
+    """
     live = [node for node in graph.live if node.op not in FREE]
     distinct = list({key: node for node, key in shared(graph).items() if node in live}.values())
     extra = sum(max(0, (steps or {}).get(node.id, 0) - 1) for node in distinct)
@@ -55,21 +60,21 @@ def complexity(graph: Graph, steps: Mapping[int, int] | None = None) -> Complexi
 
 
 def shared(graph: Graph) -> dict[Node, int]:
-    """A number for each operation such that equal operations on equal inputs have the same."""
+    """Number the operations such that equal operations on equal inputs have the same number."""
     numbers: dict[Node, int] = {}
-    seen: dict[tuple[Any, ...], int] = {}
+    by_key: dict[tuple[Any, ...], int] = {}
     for node in graph.nodes:
         key = (node.op, function_key(node.func), node.params, tuple(numbers[parent] for parent in node.inputs))
         if node.op in ("full", "indices"):
-            key = (node.op, node.params)  # they read nothing but the shape
+            key = (node.op, node.params)  # they depend on the shape of their input only
         if node.op in FREE:
             key = (node.op, node.id)
-        numbers[node] = seen.setdefault(key, len(seen))
+        numbers[node] = by_key.setdefault(key, len(by_key))
     return numbers
 
 
 def signature(graph: Graph) -> tuple[Any, ...]:
-    """All that a graph is but its values: equal for two runs of a program that does the same at both lengths."""
+    """Everything in a graph except its values: equal for two runs of a program that does the same at both lengths."""
     return tuple(
         (node.op, function_key(node.func), node.params, tuple(parent.id for parent in node.inputs))
         for node in graph.nodes
@@ -77,9 +82,9 @@ def signature(graph: Graph) -> tuple[Any, ...]:
 
 
 def function_key(func: Callable[..., Any] | None, within: frozenset[int] = frozenset()) -> Any:
-    """Equal for functions of equal code, constants and captured values, however often they were made.
+    """A key that is equal for functions with equal code, constants and captured values.
 
-    `within` holds the functions that captured this one: one may capture itself.
+    `within` holds the ids of the functions that capture this one, since a function may capture itself.
     """
     if func is None or isinstance(func, Shorthand):
         return func if func is None else func.key
@@ -87,8 +92,8 @@ def function_key(func: Callable[..., Any] | None, within: frozenset[int] = froze
         return "itself"
     within |= {id(func)}
     if isinstance(func, partial):
-        given = (*func.args, *sorted(func.keywords.items()))
-        return ("partial", function_key(func.func, within), _value_key(given, within))
+        bound = (*func.args, *sorted(func.keywords.items()))
+        return ("partial", function_key(func.func, within), _value_key(bound, within))
     code = getattr(func, "__code__", None)
     if code is None:
         return (type(func).__name__, getattr(func, "__qualname__", repr(func)))
@@ -98,7 +103,7 @@ def function_key(func: Callable[..., Any] | None, within: frozenset[int] = froze
 
 
 def _value_key(value: Any, within: frozenset[int]) -> Any:
-    """Equal for equal values that a function captures."""
+    """A key that is equal for equal captured values."""
     if callable(value):
         return function_key(value, within)
     if isinstance(value, dict):
@@ -114,7 +119,7 @@ def _code_key(code: CodeType) -> tuple[Any, ...]:
 
 
 def _depths(graph: Graph) -> dict[int, int]:
-    """For each operation the longest chain of selects that ends in it."""
+    """Node id -> the length of the longest chain of selects that ends in this operation."""
     depths: dict[int, int] = {}
     for node in graph.nodes:
         below = max((depths[parent.id] for parent in node.inputs), default=0)
@@ -123,10 +128,10 @@ def _depths(graph: Graph) -> dict[int, int]:
 
 
 def largest(graph: Graph, kinds: Mapping[int, str]) -> dict[str, int]:
-    """The largest absolute value of the operations of each kind, in a run that kept its values."""
-    found: dict[str, int] = {}
+    """Kind -> the largest absolute value of its operations, in a run that stored its values."""
+    maxima: dict[str, int] = {}
     for node in graph.live:
         if node.id in graph.values and node.op != "input":
             value = int(np.abs(graph.values[node.id].astype(np.int64)).max())
-            found[kinds[node.id]] = max(found.get(kinds[node.id], 0), value)
-    return found
+            maxima[kinds[node.id]] = max(maxima.get(kinds[node.id], 0), value)
+    return maxima

@@ -1,12 +1,12 @@
-"""C-RASP: the counting fragment, and whether a graph lies within it.
+"""C-RASP, the counting fragment: a check whether a graph can be written in it.
 
-A formula is a boolean combination of: the symbol at this position; the symbol at a fixed distance (local); the
-position modulo a constant (periodic); and comparisons of linear sums of counts, each the number of positions up to
-here that satisfy a formula. Huang et al. 2024, A Formal Framework for Understanding Length Generalization,
-arXiv 2410.02140 (C-RASP[periodic, local]); Yang and Chiang 2024, arXiv 2404.04393 (C-RASP).
+A formula is a Boolean combination of the symbol at the current position, the symbol at a fixed distance (local), the
+position modulo a constant (periodic), and comparisons of linear sums of counts, where a count is the number of
+positions up to the current one that satisfy a formula. Huang et al. 2024, A Formal Framework for Understanding Length
+Generalization, arXiv 2410.02140 (C-RASP[periodic, local]); Yang and Chiang 2024, arXiv 2404.04393 (C-RASP).
 
-A program of the core is read as formulas, one for each value of a finite sequence. The alphabet is finite: a lookup
-by equal symbols is a disjunction over symbols, so the formula grows with the alphabet, never with the length.
+A program is read as formulas, one for each value of a finite sequence. The alphabet is finite: a lookup by equal
+symbols is a disjunction over symbols, so that a formula grows with the alphabet but never with the length.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from genlab.rasp.analysis.domain import Raised, scalar
-from genlab.rasp.analysis.interpret import Fault, between
+from genlab.rasp.lang.domain import Raised, scalar
 from genlab.rasp.lang.graph import Graph, Node
+from genlab.rasp.lang.interpret import Fault, between
 
-# -- Linear sums of counts, and what a Python function does to them: found by calling it, as for scales
+# -- Linear sums of counts
+#
+# What a Python function does to them is determined by calling it, as for scales (genlab/rasp/lang/shapes.py).
 
 NEAR = 16
-"""Constants up to this size may be compared with."""
+"""Counts may be compared with constants up to this absolute value."""
 _FAR = np.concatenate([np.arange(NEAR + 1, NEAR + 34), [200, 201, 404, 811]])
 _PERIOD = 8
 """The longest period of a periodic predicate."""
@@ -32,14 +34,14 @@ _PERIOD = 8
 
 @dataclass(frozen=True)
 class Term:
-    """A linear sum of counts. `offset`: where it is the position itself plus a constant, that constant."""
+    """A linear sum of counts. `offset` is the constant if the sum is the position plus a constant, else None."""
 
     offset: int | None = None
 
 
 @dataclass(frozen=True)
 class Values:
-    """What a sequence holds: finitely many values, and maybe a linear sum of counts."""
+    """The values of a sequence: finitely many constants, and possibly a linear sum of counts."""
 
     finite: frozenset[int] = frozenset()
     term: Term | None = None
@@ -51,14 +53,14 @@ class Values:
 
 
 class Illegal(Exception):
-    """What an operation does that no formula does."""
+    """An operation that cannot be written as a formula; the message says what it does."""
 
 
 FULL = np.concatenate([-_FAR[::-1], np.arange(-NEAR, NEAR + 1), _FAR])
 
 
 def call(node: Node, columns: list[Ints]) -> Ints:
-    """A function of a program on columns of values, in the type that it gets in a run."""
+    """Apply the function of a node to columns of values, with the types that it receives in a run."""
     assert node.func is not None
     try:
         return scalar(node.func, [parent.is_bool for parent in node.inputs])(*columns)
@@ -67,14 +69,18 @@ def call(node: Node, columns: list[Ints]) -> Ints:
 
 
 def line_of(x: Ints, given: Ints) -> tuple[int, int] | None:
-    """Slope and intercept, where the values lie on one line with an integer slope. `x` has several values."""
+    """Slope and intercept if the values lie on one line with an integer slope, else None. `x` is not constant."""
     slope, rest = divmod(int(given[-1] - given[0]), int(x[-1] - x[0]))
     intercept = int(given[0]) - slope * int(x[0])
     return (slope, intercept) if rest == 0 and (given == slope * x + intercept).all() else None
 
 
 def two_terms(x: Ints, y: Ints, given: Ints) -> Values:
-    """Two counts: in each case that comparisons with constants and with each other tell apart, a linear sum."""
+    """The values of a map of two counts, which must be a linear sum in each case that comparisons can distinguish.
+
+    Raises:
+        Illegal: it is not a linear sum in one of these cases.
+    """
     far = (np.abs(x) > NEAR) & (np.abs(y) > NEAR)
     gap = np.clip(x - y, -NEAR - 1, NEAR + 1)
     linear = False
@@ -86,10 +92,10 @@ def two_terms(x: Ints, y: Ints, given: Ints) -> Values:
 
 
 def _is_linear(x: Ints, y: Ints, given: Ints) -> bool:
-    """Whether values are a linear sum that is no constant. Raises `Illegal` where they are no linear sum."""
+    """Whether the values are a nonconstant linear sum. Raises `Illegal` if they are not a linear sum at all."""
     if (given == given[0]).all():
         return False
-    if len(np.unique(x - y)) == 1:  # then y says nothing beside x
+    if len(np.unique(x - y)) == 1:  # y is determined by x
         legal = line_of(x, given) is not None
     else:
         columns = np.stack([x, y, np.ones_like(x)], axis=1)
@@ -101,27 +107,29 @@ def _is_linear(x: Ints, y: Ints, given: Ints) -> bool:
 
 
 def is_periodic(x: Ints, given: Ints) -> bool:
-    """Whether values at consecutive non-negative places repeat with a small period."""
+    """Whether the values at consecutive non-negative positions repeat with a small period."""
     run = given[(x >= 0) & (x <= NEAR + 33)]
     return any((run[period:] == run[:-period]).all() for period in range(1, _PERIOD + 1))
 
 
 Ints = NDArray[np.int64]
 
+# -- The analysis of a graph
+
 _MOST = 1024
-"""The most values that a sequence may take, apart from counts."""
+"""The most values that a sequence may take, not counting linear sums of counts."""
 
 
 class CountingReading:
-    """One graph, read as formulas of C-RASP.
+    """The analysis of one graph as formulas of C-RASP.
 
     Attributes:
-        faults: every operation that is none, with its reason.
-        uses: which position predicates the formulas need: "local", "periodic".
+        faults: every operation that cannot be written as a formula, with the reason.
+        uses: the position predicates that the formulas need: "local", "periodic".
     """
 
     def __init__(self, graph: Graph, alphabet: frozenset[int]):
-        """Read `graph`, whose input takes the values of `alphabet`."""
+        """Analyze `graph`, whose input takes the values of `alphabet`."""
         self.faults: list[Fault] = []
         self.uses: set[str] = set()
         self._values: dict[int, Values] = {}
@@ -242,12 +250,12 @@ def _offset(values: Values) -> int:
 
 
 def _is_position(values: Values) -> bool:
-    """Whether these are the position plus a constant, and nothing else."""
+    """Whether all values are the position plus a constant."""
     return values.term is not None and values.term.offset is not None and not values.finite
 
 
 def _constant(node: Node, key: Values, query: Values) -> bool:
-    """Whether a predicate is the same for all keys and queries."""
+    """Whether a predicate has the same value for all keys and queries."""
     sides = [np.concatenate([FULL if s.term else [], np.array(sorted(s.finite))]).astype(int) for s in (key, query)]
     columns = [grid.reshape(-1) for grid in np.meshgrid(*sides, indexing="ij")]
     try:

@@ -1,12 +1,12 @@
-"""What makes a program legal: three rule sets, each a list of named checks with its source.
+"""Legality of a program: three rule sets, each a list of named rules with their sources.
 
-- `library`: what the published library runs.
-- `strict`: RASP-L as the paper means it, made precise. The paper leaves the exact rules for indices open; where a
-  rule is our reading it says so.
-- `c-rasp`: the counting fragment, for which length generalisation is proven for an idealised learner.
+- `library`: whatever the published library runs.
+- `strict`: RASP-L as intended by the paper, made precise. The paper leaves the exact rules for indices open; rules
+  that are our interpretation are marked as ours.
+- `c-rasp`: the counting fragment, for which length generalization is proven for an idealized learner.
 
-A verdict holds every fault of every rule, never one boolean. It is a function of the program's graph, traced at
-several lengths, and of the values that the input can take.
+A verdict lists every fault under every rule, not a single Boolean. It is a function of the program's graph, traced
+at several lengths, and of the values that the input can take.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from types import MappingProxyType
 
 from genlab.rasp.analysis.complexity import signature
 from genlab.rasp.analysis.crasp import CountingReading
-from genlab.rasp.analysis.domain import Domain
-from genlab.rasp.analysis.interpret import Fault, Reading
+from genlab.rasp.lang.domain import Domain
 from genlab.rasp.lang.graph import Graph
+from genlab.rasp.lang.interpret import Fault, Reading
 
 _PAPER = "Zhou et al. 2023, arXiv 2310.16028"
 _HUANG = "Huang et al. 2024, arXiv 2410.02140"
@@ -28,7 +28,13 @@ _OURS = "ours"
 
 @dataclass(frozen=True)
 class Rule:
-    """One named check: what it demands, and where that comes from."""
+    """One named rule.
+
+    Attributes:
+        name: the name shown in verdicts.
+        demands: what it requires of a program.
+        source: the paper it comes from, or "ours".
+    """
 
     name: str
     demands: str
@@ -47,34 +53,38 @@ RULE_SETS: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "strict": (
             *_BOTH,
             Rule("int8", "tokens take at most 256 values", _PAPER),
-            Rule("table", "the function of a map or predicate has a value for all values that can come", _OURS),
+            Rule("table", "the function of a map or predicate is defined for all values that can occur", _OURS),
             Rule(
                 "scales",
-                "counts, indices and hints are compared within their own kind (an index is a count of positions) "
-                "and moved by a constant, and nothing else: no sum, no remainder, no table that grows with length",
+                "counts, indices and hints are only compared within their kind (an index is a count of positions) "
+                "and moved by a constant: no sum, no remainder, no table that grows with length",
                 _PAPER + "; that hints are such a scale, and that a constant is at most 8, is ours",
             ),
             Rule("mean", "a mean of counts, indices or hints over several keys does not reach the output", _OURS),
-            Rule("count-select", "no selection by equality with a count, or of the place at a count", _PAPER),
+            Rule("count-select", "no selection by equality with a count, or of the position a count gives", _PAPER),
             Rule(
                 "count-order",
                 "no selection that compares counts at two positions, except with their running maximum or minimum "
-                "(by order and max it would find the position at a count)",
+                "(order and max together would find the position given by a count)",
                 _OURS,
             ),
             Rule("output", "predictions are tokens or hints, not the value of a count or an index", _OURS),
         ),
         "c-rasp": (
             *_BOTH,
-            Rule("finite", "a sequence takes at most 1024 values, apart from counts", _OURS),
+            Rule("finite", "a sequence takes at most 1024 values, not counting counts", _OURS),
             Rule(
                 "linear",
                 "counts are added, scaled by constants, compared; positions also modulo a constant",
                 _HUANG,
             ),
             Rule("count-select", "a counted formula sees one position, not a count at another", _HUANG),
-            Rule("local", "two positions are related by their distance alone, equal to or beyond a constant", _HUANG),
-            Rule("counted-value", "what is looked up is a symbol, not a count", _HUANG),
+            Rule(
+                "local",
+                "positions are related only by whether their distance equals or exceeds a constant",
+                _HUANG,
+            ),
+            Rule("counted-value", "only symbols are looked up, not counts", _HUANG),
             Rule("finite-output", "predictions are symbols", _HUANG),
         ),
     }
@@ -86,9 +96,9 @@ class Verdict:
     """Whether a program is legal under one rule set, with all reasons.
 
     Attributes:
-        rules: the rule set.
-        faults: every fault of every rule.
-        uses: under `c-rasp`, which position predicates it needs: local, periodic.
+        rules: the name of the rule set.
+        faults: every fault under every rule of the set.
+        uses: under `c-rasp`, the position predicates that the program needs: local, periodic.
     """
 
     rules: str
@@ -97,7 +107,7 @@ class Verdict:
 
     @property
     def legal(self) -> bool:
-        """No rule is broken."""
+        """Whether no rule is broken."""
         return not self.faults
 
     @property
@@ -108,12 +118,15 @@ class Verdict:
 
 
 def verdicts(graphs: Sequence[Graph], given: Domain, alphabet: frozenset[int]) -> dict[str, Verdict]:
-    """A program under each rule set.
+    """The verdict on a program under each rule set.
 
     Args:
-        graphs: its runs at several lengths.
-        given: what its input can hold: tokens, and hints if there are any.
-        alphabet: the same as one finite set, the hints of some vocabulary among them.
+        graphs: the graphs of its runs at several lengths.
+        given: the domain of its input: tokens, and hints if there are any.
+        alphabet: the values of its input as one finite set, including the hints of one vocabulary.
+
+    Returns:
+        Name of the rule set -> verdict.
     """
     graph = graphs[-1]
     strict, counting = Reading(graph, given), CountingReading(graph, alphabet)
@@ -122,18 +135,18 @@ def verdicts(graphs: Sequence[Graph], given: Domain, alphabet: frozenset[int]) -
     out: dict[str, Verdict] = {}
     for name, faults in readings.items():
         rules = {rule.name for rule in RULE_SETS[name]}
-        kept = [fault for fault in [*changing, *faults] if fault.rule in rules]
-        out[name] = Verdict(name, tuple(kept), frozenset(counting.uses if name == "c-rasp" else ()))
+        relevant = [fault for fault in [*changing, *faults] if fault.rule in rules]
+        out[name] = Verdict(name, tuple(relevant), frozenset(counting.uses if name == "c-rasp" else ()))
     return out
 
 
 def _changes(graphs: Sequence[Graph]) -> list[Fault]:
-    """The first operation that a program does at one length and not at another."""
+    """The first operation that differs between two lengths, as a fault; empty if there is none."""
     first, signatures = graphs[0], [signature(graph) for graph in graphs]
     for graph, other in zip(graphs, signatures, strict=True):
         if other == signatures[0]:
             continue
         same = [a == b for a, b in zip(signatures[0], other, strict=False)]
-        place = same.index(False) if False in same else min(len(first.nodes), len(graph.nodes)) - 1
-        return [Fault("same-graph", graph.nodes[place], "the program does something else at another length")]
+        position = same.index(False) if False in same else min(len(first.nodes), len(graph.nodes)) - 1
+        return [Fault("same-graph", graph.nodes[position], "the program does something else at another length")]
     return []

@@ -1,4 +1,4 @@
-"""The language: its core, its library, and the record of a run."""
+"""The RASP-L language: core operations, library functions, and the recorded graph of a run."""
 
 from genlab.rasp.lang.core import (
     Selector,

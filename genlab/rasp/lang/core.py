@@ -1,7 +1,7 @@
 """The core of RASP-L: eight operations on sequences (Zhou et al. 2023, arXiv 2310.16028, listing of the core).
 
-Every operation takes sequences, [pos] or [n, pos], and gives one of the same shape. Given plain arrays it gives a
-plain array; given a `Seq` it gives a `Seq` and records itself. A whole batch runs at once.
+Every operation takes sequences of shape [pos] or [n, pos] and returns one of the same shape. Plain arrays give a
+plain array; a `Seq` gives a `Seq`, and the operation is recorded in its graph. A whole batch is computed at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REDUCTIONS = ("mean", "max", "min")
 
 
 class Selector:
-    """Which keys each query attends to: pred(k[j], q[i]), for j <= i if causal. Written out only where it must be."""
+    """The keys that each query attends to: pred(k[j], q[i]), with j <= i if causal. Materialized only on demand."""
 
     __slots__ = ("causal", "graph", "k", "node", "pred", "q")
 
@@ -33,7 +33,7 @@ class Selector:
         self.node: Node = self.graph.add("select", (k.node, q.node), pred, (causal,))
 
     def matrix(self) -> NDArray[np.bool_]:
-        """The selection written out: bool[n, query, key]."""
+        """The selection matrix: bool[n, query, key]."""
         return selection(self.k.values, self.q.values, self.pred, self.causal)
 
 
@@ -61,7 +61,7 @@ def indices(x: Any) -> Any:
 
 
 def tok_map(x: Any, func: Callable[[Any], Any]) -> Any:
-    """`func` of the value at every position.
+    """Apply `func` to the value at every position.
 
     >>> tok_map(np.array([4, 5, 6]), lambda v: v % 2).tolist()
     [0, 1, 0]
@@ -72,7 +72,7 @@ def tok_map(x: Any, func: Callable[[Any], Any]) -> Any:
 
 
 def seq_map(x: Any, y: Any, func: Callable[[Any, Any], Any]) -> Any:
-    """`func` of the values of two sequences at every position.
+    """Apply `func` to the values of two sequences at every position.
 
     >>> seq_map(np.array([4, 5, 6]), np.array([1, 9, 3]), max).tolist()
     [4, 9, 6]
@@ -83,9 +83,9 @@ def seq_map(x: Any, y: Any, func: Callable[[Any, Any], Any]) -> Any:
 
 
 def select(k: Any, q: Any, pred: Predicate, causal: bool = True) -> Any:
-    """Which keys each query attends to: A[i, j] = pred(k[j], q[i]), and j <= i where causal.
+    """The keys that each query attends to: A[i, j] = pred(k[j], q[i]), and j <= i if causal.
 
-    Plain arrays give the selection written out; sequences give a `Selector`.
+    Plain arrays give the selection matrix, bool[query, key] or bool[n, query, key]; sequences give a `Selector`.
 
     >>> select(np.array([4, 5, 4]), np.array([4, 4, 4]), lambda k, q: k == q).astype(int).tolist()
     [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
@@ -98,7 +98,7 @@ def select(k: Any, q: Any, pred: Predicate, causal: bool = True) -> Any:
 
 
 def sel_width(A: Any) -> Any:
-    """How many keys each query attends to.
+    """The number of keys that each query attends to.
 
     >>> x = np.array([4, 5, 4])
     >>> sel_width(select(x, x, lambda k, q: k == q)).tolist()
@@ -111,7 +111,7 @@ def sel_width(A: Any) -> Any:
 
 
 def aggr(A: Any, v: Any, default: int = 0, reduction: Literal["mean", "max", "min"] = "mean") -> Any:
-    """Mean (truncated toward zero), max or min of the values that each query attends to; `default` for none.
+    """Mean (truncated toward zero), max or min of the values that each query attends to; `default` if there are none.
 
     >>> x = np.array([4, 5, 4])
     >>> aggr(select(x, x, lambda k, q: k < q), np.array([7, 8, 9]), default=-1).tolist()
@@ -127,6 +127,7 @@ def aggr(A: Any, v: Any, default: int = 0, reduction: Literal["mean", "max", "mi
     (v,), axes = lift(v)
     if axes is None:
         raise ProgramError(f"{here()}: the selection must come from select")
+
     chosen = np.asarray(A).astype(np.bool_)
     chosen = np.broadcast_to(chosen, (v.shape[0], *chosen.shape[-2:]))
     values = reduce_matrix(chosen, v.values, default, reduction)
@@ -146,7 +147,7 @@ def aggr_max(A: Any, v: Any, default: int = 0) -> Any:
 def kqv(
     k: Any, q: Any, v: Any, pred: Predicate, default: int = 0, reduction: Literal["mean", "max", "min"] = "mean"
 ) -> Any:
-    """`aggr` of a causal `select`: for each query, the values whose keys it matches.
+    """`aggr` of a causal `select`: for each query, aggregate the values whose keys it matches.
 
     >>> x = np.array([4, 5, 4])
     >>> kqv(x, x, np.array([7, 8, 9]), lambda k, q: k == q, reduction="max").tolist()

@@ -1,8 +1,8 @@
-"""Functions of values: the standard comparisons, and how any Python callable is applied to whole arrays.
+"""Functions of values: the standard comparisons, and the application of Python callables to whole arrays.
 
-A callable of a program is a function of one or two *values*. It is called once for each value (or pair of values)
-that occurs, never on an array, unless it is marked with `elementwise`: then it gives on arrays what it gives on
-their elements, and is called once.
+A callable that a program passes to an operation is a function of one or two *values*. It is called once for each
+distinct value (or pair of values), never on an array, unless it is marked with `elementwise`: such a function works
+on whole arrays and is called once.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Values = NDArray[Any]
 Func = TypeVar("Func", bound=Callable[..., Any])
 
 RAISED = 2
-"""Entry of a predicate's table for a pair on which the predicate raises."""
+"""Table entry for a pair on which the predicate raises."""
 
 _OPERATORS = frozenset((operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge))
 
 
 def elementwise(func: Func) -> Func:
-    """Mark a function that does on arrays what it does on each of their values, so that one call serves all."""
+    """Mark a function that works elementwise on arrays, so that it is called once for a whole array."""
     func.__rasp_elementwise__ = True  # pyright: ignore[reportFunctionMemberAccess]
     return func
 
 
 def is_elementwise(func: Callable[..., Any]) -> bool:
-    """Whether a function may be called on arrays: marked, a numpy ufunc, or a comparison of `operator`."""
+    """Whether a function may be called on arrays: a marked function, a numpy ufunc, or a comparison of `operator`."""
     if isinstance(func, np.ufunc):
         return True
     try:
@@ -77,7 +77,14 @@ def key_is_true(k: Any, q: Any) -> Any:
 
 
 def apply_map(func: Callable[..., Any], *columns: Values) -> Values:
-    """`func` of each value, or of each pair of values at one place; integers or booleans as it gives them.
+    """Apply `func` to each value, or to each pair of values at the same position.
+
+    Args:
+        func: a function of as many values as there are columns.
+        columns: one or two integer or boolean arrays of equal shape.
+
+    Returns:
+        Its results, int64 or bool as the function returns them, in the shape of the columns.
 
     >>> apply_map(lambda a, b: a if b else -1, np.array([3, 4]), np.array([0, 1])).tolist()
     [-1, 4]
@@ -91,7 +98,11 @@ def apply_map(func: Callable[..., Any], *columns: Values) -> Values:
 
 
 def as_integers(values: Values, source: object) -> Values:
-    """Values as int64 or bool. Raises `ProgramError` where one is neither an integer nor a boolean."""
+    """Convert values to int64 or bool; `source` names their origin in the error message.
+
+    Raises:
+        ProgramError: a value is neither an integer nor a boolean.
+    """
     if values.dtype == np.bool_:
         return values
     if values.dtype.kind in "iu":
@@ -108,19 +119,23 @@ def as_integers(values: Values, source: object) -> Values:
 
 
 def pair_table(pred: Callable[[Any, Any], Any], keys: Values, queries: Values) -> NDArray[np.int8]:
-    """A predicate of every key with every query: int8[keys, queries], 0, 1, or `RAISED`."""
+    """The value of a predicate for every key and query: int8[key, query], one of 0, 1 and `RAISED`."""
     table = np.empty((len(keys), len(queries)), np.int8)
     for i, key in enumerate(keys):
         for j, query in enumerate(queries):
             try:
                 table[i, j] = bool(pred(key, query))
-            except Exception:  # a pair that never meets may raise; `reduce_selected` raises for one that does
+            except Exception:  # only an error if the pair occurs in the input: see `_Table.compare` in kernels.py
                 table[i, j] = RAISED
     return table
 
 
 def _codes(columns: tuple[Values, ...]) -> tuple[Values, Values]:
-    """A code for each place (int[size]) such that equal arguments share it, and a place for each code."""
+    """Number the distinct arguments of a function.
+
+    Returns:
+        The number of the arguments at each position, int[size], and a position for each number, int[distinct].
+    """
     code = np.zeros(columns[0].size, np.int64)
     room = 1
     for column in columns:
@@ -133,9 +148,9 @@ def _codes(columns: tuple[Values, ...]) -> tuple[Values, Values]:
     if room > 4 * code.size + 65536:
         _, picks, code = np.unique(code, return_index=True, return_inverse=True)
         return code, picks
-    seen = np.full(room, -1, np.int64)
-    seen[code] = np.arange(code.size)
-    present = np.flatnonzero(seen >= 0)
-    picks = seen[present]
-    seen[present] = np.arange(len(present))
-    return seen[code], picks
+    last = np.full(room, -1, np.int64)
+    last[code] = np.arange(code.size)
+    present = np.flatnonzero(last >= 0)
+    picks = last[present]
+    last[present] = np.arange(len(present))
+    return last[code], picks

@@ -1,4 +1,4 @@
-"""What a run of a program leaves behind: its operations, in order, with the lines that they came from."""
+"""The computation graph of one run of a program: its operations in order, each with the source line it came from."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from genlab.errors import UserError
 Op = Literal["input", "foreign", "full", "indices", "tok_map", "seq_map", "select", "sel_width", "aggr"]
 MAPS: tuple[Op, ...] = ("tok_map", "seq_map")
 FREE: tuple[Op, ...] = ("input", "foreign")
-"""What a program is given and does not compute."""
+"""Operations that a program does not compute itself."""
 
 RUNNER = "run_program_body"
-"""The function that calls a program: its caller's frames are not the program's."""
+"""Name of the function that calls a program; frames outside it do not belong to the program."""
 _LANGUAGE = (str(Path(__file__).parent), str(Path(np.__file__).parent))
-"""Files whose lines are not the program's: numpy's hold the operators of sequences."""
+"""Folders whose files do not belong to a program: the language itself, and numpy, which calls sequence operators."""
 
 
 def is_language(filename: str) -> bool:
-    """Whether a file is part of the language, so that its lines are not a program's."""
+    """Whether a file is part of the language rather than of a program."""
     return filename.startswith(_LANGUAGE)
 
 
 class ProgramError(UserError):
-    """A program does what a RASP program cannot do. The message names the line."""
+    """A program uses something that is not in the language. The message names the source line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an operation was asked for.
+    """The source location of an operation.
 
     Attributes:
-        file, line, function: the nearest line outside the language.
-        via: the library function between that line and the operation, if any.
-        top: the line of the program itself, where that line is in a function that the program calls.
+        file, line, function: the innermost frame outside the language.
+        via: the library function that was called there and that ran the operation; empty if none.
+        top: the line of the program itself, which differs from `line` inside a function that the program calls.
     """
 
     file: str
@@ -59,12 +59,13 @@ class Node:
     """One operation of a run.
 
     Attributes:
-        id: its place in the order of the run.
-        op: the core operation; a numpy operator on sequences is the map that it is short for.
-        inputs: the operations that it reads, in the order of its arguments.
+        id: its index in the run.
+        op: the core operation; a numpy operator on sequences is recorded as the equivalent map.
+        inputs: the operations whose results it reads, in the order of its arguments.
         func: the function of a map, or the predicate of a select.
         params: the constant of `full`; whether a select is causal; default and reduction of an aggregation.
-        is_bool: whether its values are booleans to numpy (`~` and `+` act otherwise on those).
+        is_bool: whether its values have numpy's boolean type (`~` and `+` behave differently on booleans).
+        place: its source location.
         short: whether it was written as a numpy operator.
     """
 
@@ -82,7 +83,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        """A few characters that say what it does."""
+        """A short description, such as `tok_map % 2`."""
         name = "" if self.func is None else getattr(self.func, "__name__", type(self.func).__name__)
         name = "function" if name == "<lambda>" else name
         if self.op == "full":
@@ -94,13 +95,14 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """The operations of one run, in order. Each reads only earlier ones.
+    """The operations of one run, in order. Each one reads only earlier ones.
 
     Attributes:
-        nodes: all operations, those whose result is never used among them.
-        output: the operation that the program returned, set when it has returned.
-        values: the value of each node by its id, int64 or bool [n, pos]; filled where `keep` is set.
-        hints_from: where the input holds hints, the smallest of them; what is below is a token.
+        keep: whether the values of all operations are stored.
+        nodes: all operations, including those whose result is never used.
+        output: the operation that the program returned; None until it has returned.
+        values: node id -> its values, int64 or bool [n, pos]; filled only if `keep` is set.
+        hints_from: the smallest value of the input that is a hint; None if the input holds no hints.
     """
 
     keep: bool = False
@@ -128,7 +130,7 @@ class Graph:
 
     @property
     def live(self) -> list[Node]:
-        """The operations that the output depends on, in order; all of them while there is no output."""
+        """The operations that the output depends on, in order; all operations while there is no output."""
         if self.output is None:
             return list(self.nodes)
         wanted, queue = {self.output.id}, [self.output]
@@ -141,7 +143,7 @@ class Graph:
 
 
 def here() -> Place:
-    """The line of the program that is being run: the nearest one outside the language's own files.
+    """The source location of the running program: the innermost frame outside the language.
 
     >>> here().via
     ''

@@ -1,8 +1,8 @@
-"""The library of RASP-L, written in its core (names, argument orders and defaults as published).
+"""The library of RASP-L, written in terms of the core, with the published names, argument orders and defaults.
 
 Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028. In the published version `argmax`,
-`argmin` and `mode` raise; here they work. `minimum` and `first_true` take a min where the published ones negate
-and take a mean: the values are the same, and a mean over indices is not used where one key is meant.
+`argmin` and `mode` raise an exception; here they work. `minimum` and `first_true` take a min where the published ones
+negate and take a mean: the values are the same, but no mean over indices is used to read a single key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def shift_right(x: Any, n: int, default: int = 0) -> Any:
 
 
 def cumsum(bool_array: Any) -> Any:
-    """How many values so far are true.
+    """The number of true values so far.
 
     >>> cumsum(np.array([1, 0, 1])).tolist()
     [1, 1, 2]
@@ -72,7 +72,7 @@ def minimum(x: Any) -> Any:
 
 
 def argmax(x: Any) -> Any:
-    """Where the largest value so far stands, the last such place.
+    """The index of the largest value so far, the last one if there are several.
 
     >>> argmax(np.array([3, 1, 4, 1, 5, 9, 2, 6])).tolist()
     [0, 0, 2, 2, 4, 5, 5, 5]
@@ -81,7 +81,7 @@ def argmax(x: Any) -> Any:
 
 
 def argmin(x: Any) -> Any:
-    """Where the smallest value so far stands, the last such place.
+    """The index of the smallest value so far, the last one if there are several.
 
     >>> argmin(np.array([3, 1, 4, 1])).tolist()
     [0, 1, 1, 3]
@@ -90,7 +90,7 @@ def argmin(x: Any) -> Any:
 
 
 def num_prev(x: Any, queries: Any) -> Any:
-    """How many values so far equal the query.
+    """The number of values so far that equal the query.
 
     >>> num_prev(np.array([4, 5, 4]), np.array([4, 4, 4])).tolist()
     [1, 1, 2]
@@ -99,7 +99,7 @@ def num_prev(x: Any, queries: Any) -> Any:
 
 
 def has_seen(x: Any, queries: Any) -> Any:
-    """1 where a value so far equals the query.
+    """1 where some value so far equals the query, else 0.
 
     >>> has_seen(np.array([4, 5, 4]), np.array([5, 5, 6])).tolist()
     [0, 1, 0]
@@ -108,7 +108,7 @@ def has_seen(x: Any, queries: Any) -> Any:
 
 
 def firsts(x: Any, queries: Any, default: int = -1) -> Any:
-    """Where the query first stands.
+    """The index of the first value that equals the query; `default` if there is none so far.
 
     >>> firsts(np.array([4, 5, 4]), np.array([4, 4, 6])).tolist()
     [0, 0, -1]
@@ -117,7 +117,7 @@ def firsts(x: Any, queries: Any, default: int = -1) -> Any:
 
 
 def lasts(x: Any, queries: Any, default: int = -1) -> Any:
-    """Where the query last stands.
+    """The index of the last value so far that equals the query; `default` if there is none.
 
     >>> lasts(np.array([4, 5, 4]), np.array([4, 4, 4])).tolist()
     [0, 0, 2]
@@ -126,7 +126,7 @@ def lasts(x: Any, queries: Any, default: int = -1) -> Any:
 
 
 def index_select(x: Any, idx: Any, default: int = 0) -> Any:
-    """The value at an index; `default` for an index that is not at or before this position.
+    """The value at an index; `default` if the index is negative or beyond this position.
 
     >>> index_select(np.array([4, 5, 6]), np.array([0, 2, 1])).tolist()
     [4, 0, 5]
@@ -135,7 +135,7 @@ def index_select(x: Any, idx: Any, default: int = 0) -> Any:
 
 
 def first_true(x: Any, default: int = -1) -> Any:
-    """Where the first true value stands.
+    """The index of the first true value; `default` if there is none so far.
 
     >>> first_true(np.array([0, 1, 1])).tolist()
     [-1, 1, 1]
@@ -146,7 +146,7 @@ def first_true(x: Any, default: int = -1) -> Any:
 
 
 def mode(x: Any) -> Any:
-    """The value seen most often so far; of equals the one that reached that count last.
+    """The most frequent value so far; in case of a tie the one that reached that count last.
 
     >>> mode(np.array([4, 5, 5, 4])).tolist()
     [4, 5, 5, 4]
@@ -155,7 +155,7 @@ def mode(x: Any) -> Any:
 
 
 def binary_mode(x: Any) -> Any:
-    """1 where more ones than zeros have been seen.
+    """1 where there are more ones than zeros so far, else 0.
 
     >>> binary_mode(np.array([0, 1, 1])).tolist()
     [0, 0, 1]
@@ -166,18 +166,20 @@ def binary_mode(x: Any) -> Any:
 
 
 def induct_kqv(k: Any, q: Any, v: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
-    """The value `offset` places after the first key that equals the query. `null_val` is no key and no query.
+    """The value `offset` positions after the first key that equals the query.
+
+    `null_val` must be a value that occurs neither among the keys nor among the queries.
 
     >>> x = np.array([7, 4, 5, 7])
     >>> induct_kqv(x, x, x, offset=1).tolist()
     [0, 0, 0, 4]
     """
-    found = firsts(shift_right(k, offset, default=null_val), q, default=null_val)
-    return index_select(v, found, default=default)
+    index = firsts(shift_right(k, offset, default=null_val), q, default=null_val)
+    return index_select(v, index, default=default)
 
 
 def induct(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
-    """The key `offset` places after the first key that equals the query.
+    """The key `offset` positions after the first key that equals the query.
 
     >>> induct(np.array([7, 4, 5]), np.array([7, 7, 4]), offset=1).tolist()
     [0, 4, 5]
@@ -191,11 +193,11 @@ def induct_prev(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -
     >>> induct_prev(np.array([7, 4, 5]), np.array([7, 4, 5]), offset=-1).tolist()
     [0, 7, 4]
     """
-    found = firsts(k, q, default=null_val) + offset
-    return index_select(k, found, default=default)
+    index = firsts(k, q, default=null_val) + offset
+    return index_select(k, index, default=default)
 
 
-# The functions below are called on values and on arrays alike.
+# The functions below work on single values and on arrays.
 
 
 @elementwise

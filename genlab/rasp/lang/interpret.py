@@ -1,8 +1,8 @@
-"""A reading of a graph that holds for all inputs of all lengths: the domain of every sequence, and every fault.
+"""Abstract interpretation of a graph: the domain of every sequence, and every fault, for all inputs of all lengths.
 
-Nothing is run on data: a graph and the values that its input can take decide everything, so the verdict is a
-function of the graph alone. Where the reading cannot be exact it is wide: it may find a fault in an operation
-whose bad values a cleverer reading would exclude, never the reverse.
+Nothing is run on data. The graph and the values that its input can take determine the result, so a verdict is a
+function of the graph. The analysis is conservative: it may report a fault for values that cannot occur, but it
+never misses one.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from genlab.rasp.analysis.domain import COUNT, INDEX, NOTHING, Domain, Scale, tokens
-from genlab.rasp.analysis.shapes import Relation, a, map_shape, relation
+from genlab.rasp.lang.domain import COUNT, INDEX, NOTHING, Domain, Scale, tokens
 from genlab.rasp.lang.graph import Graph, Node
+from genlab.rasp.lang.shapes import Relation, map_shape, relation, with_article
 
 MOST_TOKENS = 256
-"""Values of an int8."""
+"""The number of values of an int8."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One reason why a program is not legal: the rule, the operation, and what it does."""
+    """One reason why a program is not legal: the rule, the operation, and what the operation does."""
 
     rule: str
     node: Node
@@ -33,16 +33,16 @@ class Fault:
 
 
 class Reading:
-    """One graph, read from its first operation to its output.
+    """The analysis of one graph, from its first operation to its output.
 
     Attributes:
-        domains: the domain of each operation by its place in the run; a select has none of its own.
-        steps: the most steps that each map moves a value of a scale.
+        domains: node id -> the domain of its values; a select has no values.
+        steps: node id of a map -> the most steps by which it moves a value on a scale.
         faults: all faults, in the order of the run.
     """
 
     def __init__(self, graph: Graph, given: Domain):
-        """Read `graph`, whose input takes the values of `given`."""
+        """Analyze `graph`, whose input takes the values of the domain `given`."""
         self.graph, self.given = graph, given
         self.domains: dict[int, Domain] = {}
         self.steps: dict[int, int] = {}
@@ -85,10 +85,10 @@ class Reading:
     def _map(self, node: Node) -> Domain:
         domains = [self.of(parent) for parent in node.inputs]
         assert node.func is not None
-        # Where int8 is broken already, a part of the values serves to find what else is.
+        # If int8 is already violated, a subset of the values suffices to find other faults.
         small = [replace(d, tokens=frozenset(_few(d))) for d in domains]
         shape = map_shape(node.func, small, [parent.is_bool for parent in node.inputs])
-        for reason in shape.faults[:1]:  # the same operation on other parts of its input has the same fault
+        for reason in shape.faults[:1]:  # one fault for each operation, whatever the part of its input
             self._fault("table" if reason.startswith("raises") else "scales", node, f"{node.label} {reason}")
         self.steps[node.id] = shape.steps
         return Domain(frozenset(shape.tokens), frozenset(shape.scales)).after(*domains)
@@ -104,7 +104,7 @@ class Reading:
         return NOTHING.after(*(self.of(parent) for parent in node.inputs))
 
     def _relations(self, select: Node) -> Iterator[tuple[Scale | int, Scale | int, Relation]]:
-        """How the predicate relates each part of the keys with each part of the queries, where one is a scale."""
+        """The relation of each part of the keys to each part of the queries, if at least one is a scale."""
         assert select.func is not None
         keys, queries = (self.of(side) for side in select.inputs)
         as_bool = [side.is_bool for side in select.inputs]
@@ -120,7 +120,7 @@ class Reading:
             self._fault("count-order", node, "compares a count at one position with a count at another")
 
     def _is_extreme(self, select: Node) -> bool:
-        """Whether the query is the running maximum or minimum of the keys: attention finds an extreme by itself."""
+        """Whether the query is the running maximum or minimum of the keys, which attention can select directly."""
         key, query = select.inputs
         if query.op != "aggr" or query.params[1] == "mean" or query.inputs[1] is not key:
             return False
@@ -138,12 +138,12 @@ class Reading:
         return domain | tokens([default])
 
     def _one_key(self, select: Node) -> bool:
-        """Whether no query can match two keys: the keys all differ, and the predicate holds at one distance."""
+        """Whether no query can match two keys: the keys are distinct, and the predicate holds at one distance."""
         relations = [related for *_, related in self._relations(select)]
         return self._all_differ(select.inputs[0]) and all(r.single or r.constant is False for r in relations)
 
     def _all_differ(self, node: Node) -> bool:
-        """Whether the values at different positions differ: the index, moved by steps."""
+        """Whether the values at all positions are distinct: the index, moved by a constant."""
         domain = self.of(node)
         if node.op == "indices" or domain.tokens or domain.scales != frozenset([INDEX]):
             return node.op == "indices"
@@ -157,21 +157,27 @@ class Reading:
     def _check_output(self, output: Node) -> None:
         domain = self.of(output)
         for kind in sorted({scale.kind for scale in domain.scales} - {"hint"}):
-            self._fault("output", output, f"writes the value of {a(kind)}: a prediction is a token or a hint")
+            self._fault(
+                "output", output, f"writes the value of {with_article(kind)}: a prediction is a token or a hint"
+            )
         for place in sorted(domain.undefined):
             mean = self.graph.nodes[place]
             kind = self.of(mean.inputs[1]).kind
-            self._fault("mean", mean, f"the mean of {a(kind)} over several keys reaches the output; take max or min")
+            self._fault(
+                "mean",
+                mean,
+                f"the mean of {with_article(kind)} over several keys reaches the output; take max or min",
+            )
 
 
 def kind_of(graph: Graph, node: Node) -> str:
-    """The kind of an operation of a run whose input holds int8 tokens, and hints if it says so."""
+    """The kind of an operation, in a run whose input holds int8 tokens, and hints if the graph declares them."""
     hints = frozenset() if graph.hints_from is None else frozenset([Scale("hint", graph.hints_from)])
     return Reading(graph, tokens(range(-128, 128)) | Domain(scales=hints)).of(node).kind
 
 
 def between(values: frozenset[int], most: int) -> frozenset[int]:
-    """What a mean of these can be: all from the smallest to the largest, or `most` of them where there are more.
+    """The values that a mean can take: all from the smallest to the largest, truncated to the first `most`.
 
     >>> sorted(between(frozenset([3, 7]), most=4))
     [3, 4, 5, 6]
@@ -181,5 +187,5 @@ def between(values: frozenset[int], most: int) -> frozenset[int]:
 
 
 def _few(domain: Domain) -> list[int]:
-    """The tokens of a domain, as many as an int8 has."""
+    """The tokens of a domain, at most as many as an int8 has."""
     return sorted(domain.tokens)[:MOST_TOKENS]

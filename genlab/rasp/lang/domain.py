@@ -1,8 +1,8 @@
-"""What values a sequence can take, over all inputs of all lengths: the kinds of the language.
+"""Domains and kinds: the values that a sequence can take over all inputs of all lengths.
 
-A sequence holds finitely many *tokens*, and maybe values of unbounded scales: *hints* (ordered symbols of the
-input), *indices* and *counts*. The kind of a sequence is the widest of these. Kinds never stop a program from
-running; they are what the checker speaks of.
+A sequence takes finitely many *tokens*, and possibly values on unbounded scales: *hints* (ordered symbols of the
+input), *indices* and *counts*. The kind of a sequence is the widest of these. Kinds never prevent a program from
+running; the legality rules are stated in terms of them.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from numpy.typing import NDArray
 from genlab.rasp.lang.functions import is_elementwise
 
 STEP = 8
-"""A map may take so many steps (successors or predecessors) at once; each counts as one operation."""
+"""The most steps (successors or predecessors) that one map may take; each step counts as one operation."""
 SMALL = 8
-"""Constants below this may be compared with counts and indices: a table for them does not grow with length."""
+"""Counts and indices may be compared with constants below this bound: such a table does not grow with length."""
 
 
 class Scale(NamedTuple):
-    """An unbounded scale of values: what it counts, and the value it starts from."""
+    """An unbounded scale of values: its kind (hint, index or count) and its first value."""
 
     kind: str
     start: int = 0
 
     @property
     def far(self) -> NDArray[np.int64]:
-        """Values that stand for all of the scale: a map must treat these alike."""
+        """Values that represent the whole scale: a legal map treats all of them the same way, int[value]."""
         return self.start + _FAR
 
     @property
     def near(self) -> NDArray[np.int64]:
-        """The first values, and those that steps lead to before them."""
+        """The first values of the scale, and the values that steps reach below it, int[value]."""
         return self.start + _NEAR
 
     def comparable(self, other: Scale) -> bool:
-        """Whether the order of values of both scales means anything: an index is a count of positions."""
+        """Whether values of the two scales may be compared: an index is a count of positions."""
         return self == other or {self.kind, other.kind} <= {"index", "count"}
 
 
@@ -55,9 +55,9 @@ class Domain:
     """The values of a sequence.
 
     Attributes:
-        tokens: the finitely many values that are not on a scale.
-        scales: the scales that its other values are on.
-        undefined: the means over several counts, indices or hints that it depends on, by their place in the run.
+        tokens: the finitely many values that lie on no scale.
+        scales: the scales of its other values.
+        undefined: the means over several counts, indices or hints that it depends on, by node id.
     """
 
     tokens: frozenset[int] = frozenset()
@@ -66,7 +66,7 @@ class Domain:
 
     @property
     def kind(self) -> str:
-        """count, index, hint, boolean or token; unknown where an illegal operation hides it.
+        """One of count, index, hint, boolean or token; unknown after an illegal operation.
 
         >>> tokens([0, 1]).kind, (tokens([7]) | Domain(scales=frozenset([INDEX]))).kind
         ('boolean', 'index')
@@ -81,19 +81,19 @@ class Domain:
         return Domain(self.tokens | other.tokens, self.scales | other.scales, self.undefined | other.undefined)
 
     def after(self, *inputs: Domain) -> Domain:
-        """This domain, computed from those: what is undefined there is undefined here."""
+        """This domain for a result computed from `inputs`: it depends on the undefined means of all of them."""
         return replace(self, undefined=self.undefined.union(*(given.undefined for given in inputs)))
 
 
 def tokens(values: Iterable[int]) -> Domain:
-    """A domain of finitely many values."""
+    """The domain of finitely many values."""
     return Domain(frozenset(int(value) for value in values))
 
 
 NOTHING, BOOLEAN = Domain(), tokens([0, 1])
 
 
-# -- Calling the functions of a program on columns of values, to see what they do
+# -- Calling a program's functions on columns of values
 
 Ints = NDArray[np.int64]
 Func = Callable[..., Any]
@@ -104,7 +104,14 @@ class Raised(Exception):
 
 
 def scalar(func: Func, as_bool: list[bool]) -> Func:
-    """The function on columns of values, called value by value unless it is elementwise; int64 out."""
+    """Vectorize a function of values: int64[value] columns in and out.
+
+    An elementwise function is called once, any other one once for each value.
+
+    Args:
+        func: a function of as many values as there are columns.
+        as_bool: for each column, whether the function receives booleans.
+    """
 
     def call(*columns: Ints) -> Ints:
         typed = [column.astype(bool) if flag else column for column, flag in zip(columns, as_bool, strict=True)]
@@ -120,6 +127,6 @@ def scalar(func: Func, as_bool: list[bool]) -> Func:
 
 
 def pairs(columns: Iterable[Ints]) -> Iterator[Ints]:
-    """Columns in which every value of one meets every value of the others."""
+    """The Cartesian product of the columns, as one column for each."""
     grids = np.meshgrid(*columns, indexing="ij")
     return iter([grid.reshape(-1) for grid in grids])

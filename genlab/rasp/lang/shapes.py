@@ -1,8 +1,8 @@
-"""What a Python function does to a scale: found by calling it, since its text says little.
+"""What a Python function does to a scale, determined by calling it rather than from its source.
 
-A legal map of a scale gives one constant or moves by a constant number of steps; a legal map of two scales does
-that in each of the cases that comparing them can tell apart (x below y, x equal to y, x above y by one, ...). A
-function is called on values that stand for the whole scale and must treat them alike.
+A legal map of one scale returns a constant or moves by a constant number of steps. A legal map of two scales does so
+in each case that a comparison can distinguish (x below y, x equal to y, x above y by one, ...). The function is
+called on values that represent the whole scale and must treat all of them the same way.
 """
 
 from __future__ import annotations
@@ -15,25 +15,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genlab.rasp.analysis.domain import SMALL, STEP, Domain, Raised, Scale, pairs, scalar
+from genlab.rasp.lang.domain import SMALL, STEP, Domain, Raised, Scale, pairs, scalar
 
 Ints = NDArray[np.int64]
 Func = Callable[..., Any]
 Case = tuple[str, int]
-"""What a map gives: ("const", value), ("x", steps) or ("y", steps): the first or second argument, moved."""
+"""The result of a map in one case: ("const", value), or the first or second argument moved: ("x" or "y", steps)."""
 
 
 @dataclass
 class MapShape:
-    """What a map gives on a domain: which values, and why it is not a legal map of its scales, if it is not."""
+    """The results of a map on a domain.
+
+    Attributes:
+        tokens: the results that lie on no scale.
+        scales: the scales of the other results.
+        faults: the reasons why it is not a legal map of its scales; empty if it is legal.
+        steps: the most steps by which it moves a value on a scale.
+    """
 
     tokens: set[int] = field(default_factory=set[int])
     scales: set[Scale] = field(default_factory=set[Scale])
     faults: list[str] = field(default_factory=list[str])
     steps: int = 0
 
-    def take(self, case: Case, scales: dict[str, Scale]) -> None:
-        """Add what one case gives."""
+    def add(self, case: Case, scales: dict[str, Scale]) -> None:
+        """Add the result of one case."""
         if case[0] == "const":
             self.tokens.add(case[1])
         else:
@@ -42,7 +49,13 @@ class MapShape:
 
 
 def map_shape(func: Func, domains: list[Domain], as_bool: list[bool]) -> MapShape:
-    """The values of a map of one or two sequences, and its faults."""
+    """The results and faults of a map of one or two sequences.
+
+    Args:
+        func: the function of the map.
+        domains: the domain of each argument.
+        as_bool: for each argument, whether the function receives booleans.
+    """
     shape = MapShape()
     parts = [_parts(domain) for domain in domains]
     for chosen in product(*parts):
@@ -86,7 +99,7 @@ def _map_one_scale(shape: MapShape, call: Func, name: str, scales: dict[str, Sca
     if case is None:
         shape.faults.append(_beyond(scale))
         return
-    shape.take(case, scales)
+    shape.add(case, scales)
     for value, given in zip(scale.near.tolist(), call(scale.near).tolist(), strict=True):
         if case != (name, given - value):
             shape.tokens.add(given)
@@ -98,20 +111,20 @@ def _map_two_scales(shape: MapShape, call: Func, scales: dict[str, Scale]) -> No
         x, y = pairs(_crossing(first, second))
         case = _case(call(x, y), {"x": x, "y": y})
         if case is None:
-            shape.faults.append(f"compares or combines {a(first.kind)} with {a(second.kind)}")
+            shape.faults.append(f"compares or combines {with_article(first.kind)} with {with_article(second.kind)}")
         else:
-            shape.take(case, scales)
+            shape.add(case, scales)
         return
     x, y = pairs([first.far, second.far])
     given, apart = call(x, y), np.clip(x - y, -STEP - 1, STEP + 1)
     cases = {int(gap): _case(given[apart == gap], {"x": x[apart == gap], "y": y[apart == gap]}) for gap in set(apart)}
     for case in cases.values():
         if case is None:
-            kinds = f"{a(first.kind)} and {a(second.kind)}"
+            kinds = f"{with_article(first.kind)} and {with_article(second.kind)}"
             shape.faults.append(f"does more with {kinds} than compare them or move one by a constant")
             return
     for case in filter(None, cases.values()):
-        shape.take(case, scales)
+        shape.add(case, scales)
     constants = any(case is not None and case[0] == "const" for case in cases.values())
     for name, other in (("x", second), ("y", first)):
         for token in other.near.tolist():
@@ -120,13 +133,13 @@ def _map_two_scales(shape: MapShape, call: Func, scales: dict[str, Scale]) -> No
                 shape.faults.append(_beyond(scales[name]))
                 return
             if case[0] != "const" or constants:
-                shape.take(case, scales)
+                shape.add(case, scales)
     if constants:
         shape.tokens |= {v for v in call(*pairs([first.near, second.near])).tolist() if abs(v) <= SMALL + STEP}
 
 
 def _beside(call: Func, name: str, scale: Scale, token: int) -> Case | None:
-    """What a map of two scales gives where one holds a first value and the other is far above it."""
+    """The result of a map of two scales where one has the value `token` and the other is far above it."""
     values = scale.far[scale.far > token + STEP]
     constant = np.full_like(values, token)
     given = call(values, constant) if name == "x" else call(constant, values)
@@ -134,21 +147,21 @@ def _beside(call: Func, name: str, scale: Scale, token: int) -> Case | None:
 
 
 def _crossing(first: Scale, second: Scale) -> list[Ints]:
-    """Values of two scales that cannot be compared, such that a function which compares them shows it.
+    """Values of two incomparable scales, chosen to expose a function that compares them.
 
-    Hints stay where they are; indices and counts, which have no bound, run past them.
+    Hints keep their values; indices and counts, which are unbounded, extend past them.
     """
     both = np.concatenate([first.far, second.far])
     return [scale.far if scale.kind == "hint" else both for scale in (first, second)]
 
 
 def _case(given: Ints, arguments: dict[str, Ints]) -> Case | None:
-    """The one case that explains all of these values, if one does."""
+    """The single case that explains all of these results, or None."""
     if (given == given[0]).all():
         return ("const", int(given[0]))
     moves = [(name, given - values) for name, values in arguments.items()]
     constant = [(name, int(steps[0])) for name, steps in moves if (steps == steps[0]).all()]
-    # Where x - y is fixed, y is x moved: the shorter move explains it.
+    # If x - y is constant, y is x moved by a constant: take the shorter move.
     name, steps = min(constant, key=lambda case: abs(case[1]), default=("", STEP + 1))
     return (name, steps) if abs(steps) <= STEP else None
 
@@ -158,10 +171,10 @@ class Relation:
     """How a predicate relates keys and queries on two scales, or on a scale and a token.
 
     Attributes:
-        fault: why it is no comparison, or empty.
-        constant: True or False where it is that for all of them, else None.
-        ordered: whether it only asks which is the larger (by a constant margin).
-        single: whether it holds at exactly one distance, so that distinct keys match a query once.
+        fault: why it is not a comparison; empty if it is one.
+        constant: its value if it is the same for all keys and queries, else None.
+        ordered: whether it only compares the order (by a constant margin).
+        single: whether it holds at exactly one distance, so that of distinct keys at most one matches a query.
     """
 
     fault: str = ""
@@ -171,7 +184,13 @@ class Relation:
 
 
 def relation(pred: Func, key: Scale | int, query: Scale | int, as_bool: list[bool]) -> Relation:
-    """What a predicate asks of a key and a query, at least one of them on a scale."""
+    """The relation that a predicate tests between a key and a query.
+
+    Args:
+        pred: pred(key, query).
+        key, query: a scale, or a single token; at least one is a scale.
+        as_bool: for the key and the query, whether the predicate receives booleans.
+    """
     call = scalar(pred, as_bool)
     if isinstance(key, Scale) and isinstance(query, Scale):
         columns = [key.far, query.far] if key.comparable(query) else _crossing(key, query)
@@ -190,7 +209,7 @@ def relation(pred: Func, key: Scale | int, query: Scale | int, as_bool: list[boo
     if not (isinstance(key, Scale) and isinstance(query, Scale)):
         return _to_a_token(met, key if isinstance(key, Scale) else query)
     if not key.comparable(query):
-        return Relation(fault=f"compares {a(key.kind)} with {a(query.kind)}")
+        return Relation(fault=f"compares {with_article(key.kind)} with {with_article(query.kind)}")
     return _by_distance(met, x - y, key, query)
 
 
@@ -198,28 +217,30 @@ def _by_distance(met: Ints, apart: Ints, key: Scale, query: Scale) -> Relation:
     apart = np.clip(apart, -STEP - 1, STEP + 1)
     pattern: list[int] = []
     for gap in range(-STEP - 1, STEP + 2):
-        seen = met[apart == gap]
-        if (seen != seen[0]).any():
-            return Relation(fault=f"does more with {a(key.kind)} and {a(query.kind)} than compare them")
-        pattern.append(int(seen[0]))
+        values = met[apart == gap]
+        if (values != values[0]).any():
+            return Relation(
+                fault=f"does more with {with_article(key.kind)} and {with_article(query.kind)} than compare them"
+            )
+        pattern.append(int(values[0]))
     changes = sum(a != b for a, b in pairwise(pattern))
     return Relation(ordered=changes == 1, single=sum(pattern) == 1 and not pattern[0] and not pattern[-1])
 
 
 def _to_a_token(met: Ints, scale: object) -> Relation:
-    """A predicate of a scale and one constant: `met` holds the near values and then the far ones."""
+    """The relation of a scale to one constant; `met` is for the near values followed by the far ones, int[value]."""
     if not isinstance(scale, Scale):
-        raise TypeError("one side of a relation is a scale")
+        raise TypeError("at least one side of a relation must be a scale")
     far = met[len(scale.near) :]
     if not (far == far[0]).all():
-        return Relation(fault=f"does more with {a(scale.kind)} than compare it with a small constant")
+        return Relation(fault=f"does more with {with_article(scale.kind)} than compare it with a small constant")
     return Relation(ordered=int(np.count_nonzero(np.diff(met))) <= 1, single=int(met.sum()) == 1)
 
 
 def _beyond(scale: Scale) -> str:
-    return f"does more with {a(scale.kind)} than compare it or move it by a constant"
+    return f"does more with {with_article(scale.kind)} than compare it or move it by a constant"
 
 
-def a(kind: str) -> str:
-    """The kind with its article."""
+def with_article(kind: str) -> str:
+    """The name of a kind with its indefinite article."""
     return f"an {kind}" if kind == "index" else f"a {kind}"
