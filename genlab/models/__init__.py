@@ -1,6 +1,6 @@
-"""One transformer, written once for a stack of runs; a set model; position encodings; attention weights.
+"""Stacked models: transformer, LSTM and set model, with position encodings and attention variants.
 
-`as_hooked`, `to_bridge` and `from_bridge` are the edge to TransformerLens, imported when they are asked for.
+`as_hooked`, `to_bridge` and `from_bridge` need TransformerLens, which is imported on first use.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Which model a configuration describes: a transformer or an LSTM, which read tokens, or a set model of numbers."""
+"""Build the model that a configuration describes, its initial weights, and named views of the flat weight tensor."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from genlab.spec import ModelConfig
 Model = Transformer | LSTM | SetModel
 
 _INIT_STREAM = 0x1417
-"""First word of every seed of initial weights, so that they share no stream with data."""
+"""First word of every seed for initial weights, which keeps their random streams separate from those of the data."""
 
 
 def model_class(cfg: ModelConfig) -> type[Model]:
-    """The class of the models that a configuration describes."""
+    """The model class for a configuration."""
     if cfg.d_values:
         return SetModel
     return LSTM if cfg.architecture == "lstm" else Transformer
 
 
 def model_of(cfg: ModelConfig, flat: Float[Tensor, "run params"]) -> Model:
-    """The stack of models that a configuration and its weights make."""
+    """A stack of models with the given configuration and weights, float[run, params]."""
     return model_class(cfg)(cfg, flat)
 
 
 def weights(cfg: ModelConfig) -> Weights:
-    """Name -> shape and initial law of every parameter of one run, in the order of the flat tensor."""
+    """Name -> shape and initial distribution of every parameter of one run, in the order of the flat tensor."""
     return model_class(cfg).weights(cfg)
 
 
@@ -51,19 +51,22 @@ def count(cfg: ModelConfig) -> int:
 
 
 def views(flat: Float[Tensor, "run params"], cfg: ModelConfig) -> dict[str, Tensor]:
-    """Name -> view `[run, ...]` into the flat tensor; writing one writes the other."""
+    """Name -> view `[run, ...]` of the flat tensor; the views share its memory."""
     return parameters.views(flat, weights(cfg))
 
 
 def initial(cfg: ModelConfig, init_seeds: Sequence[int]) -> Float[Tensor, "run params"]:
-    """Initial weights, a row a seed: a pure function of (model config, init_seed), drawn on the CPU in float32.
+    """Initial weights, one row per seed: a pure function of (model config, init_seed), drawn on the CPU in float32.
 
-    Matrices are N(0, init_std), gains 1, biases 0; W_O and W_out are smaller by sqrt(2 n_layers) where
-    `scale_residual_init` says so (Radford et al. 2019, GPT-2). What a variant trains beside them starts as it says.
+    Matrices are N(0, init_std), gains 1, biases 0. With `scale_residual_init`, W_O and W_out are divided by
+    sqrt(2 n_layers) (Radford et al. 2019, GPT-2). The extra parameters of a variant define their own initialization.
+
+    Returns:
+        float32[run, params].
     """
-    found = weights(cfg).values()
-    scale = np.concatenate([np.full(math.prod(w.shape), w.std, np.float32) for w in found])
-    shift = np.concatenate([np.full(math.prod(w.shape), w.mean, np.float32) for w in found])
+    declared = weights(cfg).values()
+    scale = np.concatenate([np.full(math.prod(w.shape), w.std, np.float32) for w in declared])
+    shift = np.concatenate([np.full(math.prod(w.shape), w.mean, np.float32) for w in declared])
     rows = [
         np.random.default_rng([_INIT_STREAM, seed]).standard_normal(len(scale), np.float32) * scale + shift
         for seed in init_seeds
@@ -72,7 +75,7 @@ def initial(cfg: ModelConfig, init_seeds: Sequence[int]) -> Float[Tensor, "run p
 
 
 def decay_mask(cfg: ModelConfig, decay: str) -> Float[Tensor, " params"]:
-    """1 where weight decay acts: on 'all' parameters, on 'matrices', or on 'linear' maps (no embeddings)."""
+    """1 where weight decay applies: to 'all' parameters, to 'matrices', or to 'linear' maps (no embeddings)."""
 
     def acts(name: str, shape: tuple[int, ...]) -> bool:
         if decay == "linear":

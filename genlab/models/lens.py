@@ -1,4 +1,4 @@
-"""A model as TransformerLens users know one: a `HookedRootModule` with `cfg`, `run_with_cache` and hooks."""
+"""TransformerLens interfaces: a run as a `HookedRootModule` (`as_hooked`) or a `TransformerBridge` (`to_bridge`)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from genlab.models.transformer import Transformer
 from genlab.spec import ModelConfig
 
 POSITIONS = {"learned": "standard", "sinusoidal": "standard", "rotary": "rotary", "alibi": "alibi"}
-"""Our position encodings -> TransformerLens's word, where it has one."""
+"""Our position encodings -> TransformerLens's name, where it has one."""
 
 
 def as_hooked(model: Transformer, vocab: Sequence[str] = (), run: int = 0) -> HookedModel:
-    """One run of a stack as a module of TransformerLens, in evaluation mode (its analyses ask for that); copied.
+    """Wrap one run of a stack as a TransformerLens module, in evaluation mode, with a copy of its weights.
 
     Args:
-        vocab: token strings by id (`task.vocab.tokens`), so that `to_tokens` reads text.
+        model: a stack of transformers.
+        vocab: token strings by id (`task.vocab.tokens`), so that `to_tokens` can read text.
+        run: index of the run in the stack.
+
+    Raises:
+        UserError: the model is not a transformer or has no fixed number of layers, or there is no such run.
 
     >>> from genlab.models import initial
     >>> cfg = ModelConfig(d_vocab=5, n_ctx=8, n_layers=1, d_model=8, n_heads=2)
@@ -36,21 +41,21 @@ def as_hooked(model: Transformer, vocab: Sequence[str] = (), run: int = 0) -> Ho
     ((1, 4, 5), (1, 2, 4, 4))
     """
     if not isinstance(model, Transformer):
-        raise UserError(f"a {type(model).__name__} is no transformer: it has no hook points of TransformerLens")
+        raise UserError(f"{type(model).__name__} is not a transformer: it has no TransformerLens hook points")
     if model.cfg.loop_growth:
-        raise UserError("the loops of this model grow with the length, so that it has no fixed list of hook points")
+        raise UserError("the number of loops of this model grows with the input length: it has no fixed hook points")
     if not 0 <= run < model.n_runs:
-        raise UserError(f"run {run} of a stack of {model.n_runs} (allowed: 0 to {model.n_runs - 1})")
+        raise UserError(f"no run {run} in a stack of {model.n_runs} (allowed: 0 to {model.n_runs - 1})")
     return HookedModel(model.cfg, model.flat[run].detach().clone(), tuple(vocab)).eval()
 
 
 class HookedModel(HookedRootModule):
-    """A model of ours behind TransformerLens's interface.
+    """A genlab transformer with TransformerLens's interface.
 
     Attributes:
         cfg: a `TransformerLensConfig`.
-        shape: the `ModelConfig` that it came from.
-        weight: float[params], all weights; `state_dict` holds this alone, and `load_state_dict` takes it back.
+        shape: the `ModelConfig` of the wrapped model.
+        weight: float[params], all weights, the only entry of `state_dict`.
     """
 
     def __init__(self, shape: ModelConfig, weight: Float[Tensor, " params"], vocab: tuple[str, ...] = ()):
@@ -60,12 +65,12 @@ class HookedModel(HookedRootModule):
         self.cfg = _lens_config(shape, weight)
         self.blocks = nn.ModuleList(_Block(self, i % shape.n_layers) for i in range(self.cfg.n_layers))
         for name in _hook_names(self.model):
-            _put(self, name, HookPoint())
+            _add_hook_point(self, name, HookPoint())
         self.setup()
 
     @property
     def model(self) -> Transformer:
-        """The stack of one that computes, reading `weight`."""
+        """A stack of one that reads `weight`."""
         return Transformer(self.shape, self.weight[None])
 
     def forward(
@@ -75,59 +80,61 @@ class HookedModel(HookedRootModule):
         offsets: Tensor | None = None,
         position_ids: Tensor | None = None,
     ) -> Tensor | None:
-        """Logits `[batch, pos, d_vocab]`, or the mean loss of next tokens.
+        """Logits `[batch, pos, d_vocab]`, or the mean next-token loss.
 
         Args:
+            tokens: ids `[batch, pos]` or `[pos]`, or text (see `to_tokens`).
+            return_type: `logits`, `loss`, or None to run the hooks only.
             offsets: int[batch], the position of each example's first token (default: 0).
-            position_ids: int[batch, pos], where positions are the task's own or random ones.
+            position_ids: int[batch, pos], for models whose positions are random or given by the task.
         """
         ids = self.to_tokens(tokens).to(self.weight.device)
-        places = offsets if position_ids is None else position_ids
-        logits = self.model(ids[None], None if places is None else places[None], tap=self._at_hooks)[0]
+        positions = offsets if position_ids is None else position_ids
+        logits = self.model(ids[None], None if positions is None else positions[None], tap=self._call_hook)[0]
         if return_type == "loss":
             return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         return logits if return_type == "logits" else None
 
-    def _at_hooks(self, name: str, x: Tensor) -> Tensor:
+    def _call_hook(self, name: str, x: Tensor) -> Tensor:
         return self.hook_dict[name](x[0])[None]
 
-    def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride] (it names what is swallowed there)
+    def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride] (the base class takes *args here)
         self, tokens: Tensor | str | Sequence[str], return_cache_object: bool = True, **options: Any
     ) -> tuple[Any, Any]:
-        """Output and `ActivationCache` (a plain dict if not `return_cache_object`); options as in TransformerLens."""
+        """Output and `ActivationCache` (a dict if not `return_cache_object`); other options as in TransformerLens."""
         without_batch = bool(options.pop("remove_batch_dim", False))
         out, cache = super().run_with_cache(self.to_tokens(tokens), **options)
         if not return_cache_object:
             return out, {k: v[0] for k, v in cache.items()} if without_batch else cache
-        made = ActivationCache(cache, self)
-        return out, made.remove_batch_dim() if without_batch else made
+        activations = ActivationCache(cache, self)
+        return out, activations.remove_batch_dim() if without_batch else activations
 
     def to_tokens(self, text: Tensor | str | Sequence[str], prepend_bos: bool = False) -> Tensor:
-        """Ids `[batch, pos]` of a text of tokens apart by spaces, or of several of one length.
+        """Ids `[batch, pos]` of a string of space-separated tokens, or of several strings of equal length.
 
         Raises:
-            UserError: a token that is not in the vocabulary, or texts of different lengths.
+            UserError: a token is not in the vocabulary, or the strings differ in length.
         """
-        del prepend_bos  # there is no such token here
+        del prepend_bos  # our vocabularies have no BOS token
         if isinstance(text, Tensor):
             return text if text.ndim == 2 else text[None]
         rows = [self._ids(one) for one in ([text] if isinstance(text, str) else text)]
         if len({len(row) for row in rows}) != 1:
-            raise UserError(f"texts of {sorted({len(row) for row in rows})} tokens do not make one batch")
+            raise UserError(f"strings of {sorted({len(row) for row in rows})} tokens cannot form one batch")
         return torch.tensor(rows)
 
     def _ids(self, text: str) -> list[int]:
         names = self.vocab or tuple(map(str, range(self.shape.d_vocab)))
-        places = {token: i for i, token in enumerate(names)}
+        ids = {token: i for i, token in enumerate(names)}
         for word in text.split():
-            if word not in places:
+            if word not in ids:
                 raise unknown("token", word, names)
-        return [places[word] for word in text.split()]
+        return [ids[word] for word in text.split()]
 
-    # -- weights under TransformerLens's names -----------------------------------------------------------------
+    # -- Weights under TransformerLens's names
 
-    def _stack(self, of: Callable[[_Attention], Tensor]) -> Tensor:
-        return torch.stack([of(block.attn) for block in self.blocks])  # pyright: ignore[reportArgumentType]
+    def _stack(self, weight: Callable[[_Attention], Tensor]) -> Tensor:
+        return torch.stack([weight(block.attn) for block in self.blocks])  # pyright: ignore[reportArgumentType]
 
     @property
     def W_Q(self) -> Tensor:
@@ -161,28 +168,28 @@ class HookedModel(HookedRootModule):
 
 
 class _Attention(nn.Module):
-    """The hook points of a layer's attention, and its weights by head."""
+    """The hook points of one layer's attention, and its weights per head."""
 
     def __init__(self, root: HookedModel, layer: int):
         super().__init__()
-        self._root, self._layer = (root,), layer  # in a tuple, or torch would take it for a child
+        self._root, self._layer = (root,), layer  # in a tuple, so that torch does not register it as a submodule
 
-    def _one(self, which: int) -> Tensor:
+    def _qkv(self, which: int) -> Tensor:
         shape = self._root[0].shape
         qkv = self._root[0].model.params[f"blocks.{self._layer}.attn.W_QKV"][0]
         return qkv.unflatten(-1, (3, shape.n_heads, shape.d_head))[:, which].transpose(0, 1)
 
     @property
     def W_Q(self) -> Tensor:
-        return self._one(0)
+        return self._qkv(0)
 
     @property
     def W_K(self) -> Tensor:
-        return self._one(1)
+        return self._qkv(1)
 
     @property
     def W_V(self) -> Tensor:
-        return self._one(2)
+        return self._qkv(2)
 
     @property
     def W_O(self) -> Tensor:
@@ -192,7 +199,7 @@ class _Attention(nn.Module):
 
 
 class _Block(nn.Module):
-    """The hook points of a layer."""
+    """The hook points of one layer."""
 
     def __init__(self, root: HookedModel, layer: int):
         super().__init__()
@@ -200,21 +207,21 @@ class _Block(nn.Module):
 
 
 def _hook_names(model: Transformer) -> list[str]:
-    """The names that a forward pass calls its tap with, in order."""
+    """The hook names of a forward pass, in order."""
     names: dict[str, None] = {}
 
-    def note(name: str, x: Tensor) -> Tensor:
+    def record(name: str, x: Tensor) -> Tensor:
         names[name] = None
         return x
 
     with torch.no_grad():
         zero = torch.zeros(1, 1, 1, dtype=torch.int64, device=model.flat.device)
-        model(zero, zero if model.cfg.needs_ids else None, tap=note)
+        model(zero, zero if model.cfg.needs_ids else None, tap=record)
     return list(names)
 
 
-def _put(root: nn.Module, name: str, point: HookPoint) -> None:
-    """Hang a hook point where its dotted name says."""
+def _add_hook_point(root: nn.Module, name: str, point: HookPoint) -> None:
+    """Add a hook point under its dotted name."""
     *path, last = name.split(".")
     for part in path:
         if part not in root._modules:
@@ -246,25 +253,25 @@ def _lens_config(cfg: ModelConfig, weight: Tensor) -> TransformerLensConfig:
     )
 
 
-# -- A model as a `TransformerBridge` of TransformerLens with equal logits, where it can be one; and back
+# -- Conversion to a `TransformerBridge` and back
 
 _POSITIONS = {"learned": "standard", "sinusoidal": "standard", "none": "standard", "rotary": "rotary"}
-"""Sinusoids stand in its table of positions, and no positions are a table of zeros."""
+"""Sinusoidal positions are written into its position table; for no positions the table is zero."""
 _NORMS = {"LN": "LN", "RMS": "RMS", "none": None}
-"""Any other string would be taken for LN there without a word."""
+"""Explicit, because TransformerLens silently treats any other string as LN."""
 
 
 def why_not(cfg: ModelConfig) -> list[str]:
-    """Why a configuration has no `TransformerBridge`: every reason, none if it has one."""
+    """The reasons why a configuration cannot become a `TransformerBridge`; empty if it can."""
     reasons = []
     if cfg.positions not in _POSITIONS:
-        reasons.append(f"positions {cfg.positions!r} (it has learned, sinusoidal, none and rotary)")
+        reasons.append(f"positions {cfg.positions!r} (supported: learned, sinusoidal, none, rotary)")
     if cfg.attn_weights != "softmax":
-        reasons.append(f"attention weights {cfg.attn_weights!r} (it has softmax)")
+        reasons.append(f"attention weights {cfg.attn_weights!r} (supported: softmax)")
     if cfg.attn_temperature != 1:
-        reasons.append(f"an attention temperature of {cfg.attn_temperature} (it has 1)")
+        reasons.append(f"an attention temperature of {cfg.attn_temperature} (supported: 1)")
     if cfg.loops > 1 or cfg.loop_growth:
-        reasons.append("blocks that are applied several times")
+        reasons.append("blocks that are applied more than once")
     if cfg.random_positions:
         reasons.append("random positions")
     if not cfg.final_norm and cfg.normalization_type != "none":
@@ -277,14 +284,18 @@ def why_not(cfg: ModelConfig) -> list[str]:
 def to_bridge(model: Transformer, run: int = 0) -> Any:
     """One run of a stack as a `TransformerBridge` with the same weights, in evaluation mode.
 
+    Args:
+        model: a stack of transformers.
+        run: index of the run in the stack.
+
     Raises:
-        UserError: it cannot represent the configuration; says each reason.
+        UserError: the configuration is not supported; the message lists every reason.
     """
     if not isinstance(model, Transformer):
-        raise UserError(f"a {type(model).__name__} is no transformer: TransformerLens has nothing like it")
+        raise UserError(f"{type(model).__name__} is not a transformer: TransformerLens has no equivalent")
     cfg = model.cfg
     if reasons := why_not(cfg):
-        raise UserError(f"no TransformerBridge can be this model: {'; '.join(reasons)}; as_hooked takes any")
+        raise UserError(f"not supported by TransformerBridge: {'; '.join(reasons)}; use as_hooked instead")
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -310,73 +321,73 @@ def to_bridge(model: Transformer, run: int = 0) -> Any:
     native = bridge.original_model
     if "unembed.b_U" in weights:
         _head(native).bias = nn.Parameter(torch.zeros_like(weights["unembed.b_U"]))
-    theirs = _named(native)
+    targets = _named(native)
     with torch.no_grad():
-        for weight in theirs.values():
+        for weight in targets.values():
             weight.zero_()
-        for name, columns, place in _places(cfg):
-            theirs[place].copy_(_their(weights[name][..., columns], name))
+        for name, columns, target in _name_map(cfg):
+            targets[target].copy_(_transposed(weights[name][..., columns], name))
         if cfg.positions == "sinusoidal":
             ids = torch.arange(cfg.n_ctx, device=model.flat.device)
             table = model.positions.embedding(model.params, ids)
             assert table is not None
-            theirs["pos.weight"].copy_(table)
+            targets["pos.weight"].copy_(table)
         if cfg.tie_word_embeddings:
-            theirs["head.weight"].copy_(weights["embed.W_E"])
+            targets["head.weight"].copy_(weights["embed.W_E"])
     return bridge.eval()
 
 
 @torch.no_grad()
 def from_bridge(cfg: ModelConfig, bridge: Any) -> Transformer:
-    """The stack of one whose weights a `TransformerBridge` made by `to_bridge` carries (trained on, perhaps).
+    """Convert a `TransformerBridge` made by `to_bridge`, possibly trained further, back to a stack of one.
 
     Raises:
-        UserError: the bridge has another shape, or tied embeddings that have come apart.
+        UserError: the bridge has another shape, or its tied embeddings are no longer equal.
     """
-    theirs = _named(bridge.original_model)
-    flat = torch.zeros(1, count(cfg), dtype=theirs["tok_embed.weight"].dtype)
-    ours = views(flat, cfg)
-    for name, columns, place in _places(cfg):
-        into = ours[name][0][..., columns]
-        if place not in theirs or theirs[place].numel() != into.numel():
-            raise UserError(f"this TransformerBridge has no {place!r} of the size of {name!r}: it has another shape")
-        into.copy_(_their(theirs[place], name))
-    if cfg.tie_word_embeddings and not torch.equal(theirs["head.weight"], theirs["tok_embed.weight"]):
-        raise UserError("the embeddings of this TransformerBridge have come apart; the configuration ties them")
+    sources = _named(bridge.original_model)
+    flat = torch.zeros(1, count(cfg), dtype=sources["tok_embed.weight"].dtype)
+    weights = views(flat, cfg)
+    for name, columns, source in _name_map(cfg):
+        into = weights[name][0][..., columns]
+        if source not in sources or sources[source].numel() != into.numel():
+            raise UserError(f"the TransformerBridge has no {source!r} of the size of {name!r}: its shape differs")
+        into.copy_(_transposed(sources[source], name))
+    if cfg.tie_word_embeddings and not torch.equal(sources["head.weight"], sources["tok_embed.weight"]):
+        raise UserError("the configuration ties the embeddings, but those of the TransformerBridge are not equal")
     return Transformer(cfg, flat)
 
 
 def _named(native: nn.Module) -> dict[str, Tensor]:
-    """Parameters by the names of the plain module."""
+    """Parameters by their names in the native module."""
     return {name.replace("_original_component.", ""): p for name, p in native.named_parameters()}
 
 
 def _head(native: nn.Module) -> nn.Linear:
-    found = [m for name, m in native.named_modules() if name.startswith("head") and isinstance(m, nn.Linear)]
-    return found[-1]
+    heads = [m for name, m in native.named_modules() if name.startswith("head") and isinstance(m, nn.Linear)]
+    return heads[-1]
 
 
-def _their(weight: Tensor, name: str) -> Tensor:
-    """One of our weights as theirs: maps are transposed there, embeddings are not."""
+def _transposed(weight: Tensor, name: str) -> Tensor:
+    """A weight in the other convention: linear maps are transposed, embeddings are not."""
     is_map = weight.ndim == 2 and name not in ("embed.W_E", "pos_embed.W_pos")
     return weight.T if is_map else weight
 
 
-def _places(cfg: ModelConfig) -> Iterator[tuple[str, slice, str]]:
-    """Our name, which of its columns, and their name; queries, keys and values are one matrix here."""
+def _name_map(cfg: ModelConfig) -> Iterator[tuple[str, slice, str]]:
+    """Our parameter name, its columns, and the bridge's name; here queries, keys and values share one matrix."""
     plain = {"embed.W_E": "tok_embed.weight", "pos_embed.W_pos": "pos.weight"}
     plain |= {"unembed.W_U": "head.weight", "unembed.b_U": "head.bias"}
     ends = {"W": "weight", "b": "bias", "w": "weight"}
     for name in shapes(cfg):
         *path, last = name.split(".")
-        place = ".".join(path).replace("blocks.", "layers.").replace("ln_final", "ln_out")
+        prefix = ".".join(path).replace("blocks.", "layers.").replace("ln_final", "ln_out")
         kind, _, which = last.partition("_")
         if name in plain:
             yield name, slice(None), plain[name]
         elif which == "QKV":
             width = cfg.n_heads * cfg.d_head
             for i, part in enumerate("qkv"):
-                yield name, slice(i * width, (i + 1) * width), f"{place}.{part}.{ends[kind]}"
+                yield name, slice(i * width, (i + 1) * width), f"{prefix}.{part}.{ends[kind]}"
         else:
             part = {"O": ".o", "in": ".fc_in", "out": ".fc_out", "": ""}[which]
-            yield name, slice(None), f"{place}{part}.{ends[kind]}"
+            yield name, slice(None), f"{prefix}{part}.{ends[kind]}"

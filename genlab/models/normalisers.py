@@ -1,7 +1,7 @@
-"""What turns attention scores into weights over keys, each a function of the rows of scores and of what is seen.
+"""Attention normalisers: functions that turn attention scores into weights over keys (softmax and its alternatives).
 
-Scores of unseen keys come in at -inf and weigh 0. n is the number of keys that a query sees, itself included: never
-the width of a padded batch.
+Scores of masked keys are -inf on input and get weight 0. n is the number of keys visible to a query, itself included,
+not the width of a padded batch.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from genlab.spec import ModelConfig
 Scores = Float[Tensor, "*b head query key"]
 Seen = Bool[Tensor, "*#d query key"]
 Memory = dict[str, Tensor]
-"""What a normaliser kept of earlier queries, where reading goes on from a past."""
+"""What a normaliser stores about earlier queries during incremental decoding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Scores, a row a query, and what else weights may depend on.
+    """Attention scores, one row per query, and what else the weights may depend on.
 
     Attributes:
-        scores: -inf where the key is not seen.
-        seen: whether the query sees the key.
-        learnt: a trained number a head by name, `[run, 1, head, 1, 1]`.
-        memory: what was kept of earlier queries, to read and to write.
+        scores: -inf where the key is masked.
+        seen: bool[..., query, key], whether the key is visible to the query.
+        learnt: trained parameters by name, one number per head, `[run, 1, head, 1, 1]`.
+        memory: state of earlier queries, to read and to update.
     """
 
     scores: Scores
@@ -43,18 +43,18 @@ class Rows:
 
     @property
     def n(self) -> Float[Tensor, "*d query 1"]:
-        """How many keys each query sees."""
+        """Number of keys visible to each query."""
         return self.seen.sum(-1, keepdim=True).to(self.scores.dtype)
 
     @property
     def own(self) -> Bool[Tensor, "query key"]:
-        """True where the key is the query's own; queries are the last ones of the keys."""
+        """True where the key is at the query's own position; queries are the last of the keys."""
         queries, keys = self.scores.shape[-2:]
-        places = torch.arange(keys, device=self.scores.device)
-        return places[keys - queries :, None] == places
+        positions = torch.arange(keys, device=self.scores.device)
+        return positions[keys - queries :, None] == positions
 
     def scaled(self, factor: Tensor) -> Scores:
-        """Scores times a factor (-inf times 0, or times a gradient of 0, would not be a number)."""
+        """Scores times a factor; masked keys stay -inf, without the NaN of -inf times 0 or of its gradient."""
         return (factor * self.scores.masked_fill(~self.seen, 0.0)).masked_fill(~self.seen, -torch.inf)
 
 
@@ -62,12 +62,12 @@ Normaliser = Callable[[Rows], Scores]
 
 
 def softmax(rows: Rows) -> Scores:
-    """exp(z) over its sum: rows sum to 1."""
+    """exp(z) over its sum; rows sum to 1."""
     return rows.scores.softmax(dim=-1)
 
 
 def adaptive(rows: Rows) -> Scores:
-    """softmax(beta z) where beta >= 1 grows with the row's entropy (Velickovic et al. 2024, arXiv 2410.01104)."""
+    """softmax(beta z), where beta >= 1 grows with the row's entropy (Velickovic et al. 2024, arXiv 2410.01104)."""
     z = rows.scores - rows.scores.amax(-1, keepdim=True).detach()
     entropy = z.logsumexp(-1, keepdim=True) - (z.softmax(-1) * z.masked_fill(~rows.seen, 0.0)).sum(-1, keepdim=True)
     return rows.scaled(adaptive_temperature(entropy)).softmax(-1)
@@ -77,7 +77,7 @@ _POLYNOMIAL = (-0.037, 0.481, -2.3, 4.917, -1.791)
 
 
 def adaptive_temperature(entropy: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """beta of an entropy in nats: a fitted polynomial where that is above 1, and 1 at entropies of 0.5 or less.
+    """beta as a function of entropy in nats: a fitted polynomial, at least 1, and 1 for entropies up to 0.5.
 
     >>> [round(float(beta), 2) for beta in adaptive_temperature(torch.tensor([0.4, 0.84, 2.0, 4.41, 6.0]))]
     [1.0, 1.0, 2.1, 2.42, 1.0]
@@ -89,19 +89,22 @@ def adaptive_temperature(entropy: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 
 
 def scalable(rows: Rows) -> Scores:
-    """softmax(s log(n) z), s trained a head (Nakanishi 2025, arXiv 2501.19399): it does not flatten as n grows."""
+    """softmax(s log(n) z) with s trained per head, so that attention does not flatten as n grows (arXiv 2501.19399).
+
+    Source: Nakanishi 2025.
+    """
     return rows.scaled(rows.learnt["s"] * rows.n.log()).softmax(-1)
 
 
 def sparse(rows: Rows) -> Scores:
-    """entmax with alpha = 1.5 (Peters et al. 2019, arXiv 1905.05702): rows sum to 1, low scores weigh exactly 0."""
+    """entmax with alpha = 1.5 (Peters et al. 2019, arXiv 1905.05702): rows sum to 1, low scores get exactly 0."""
     return entmax15(rows.scores)
 
 
 def scalable_sparse(rows: Rows) -> Scores:
     """entmax15((delta + beta log(n)^gamma) z) (Vasylenko et al. 2025, arXiv 2506.16640).
 
-    delta, beta and gamma are trained a head. n counts as 2 at least: with one key the weight is 1 whatever the scale,
+    delta, beta and gamma are trained per head. n is clamped to at least 2: with one key the weight is 1 at any scale,
     and the derivative of 0^gamma is not finite.
     """
     growth = rows.n.clamp(min=2).log() ** rows.learnt["gamma"]
@@ -109,45 +112,49 @@ def scalable_sparse(rows: Rows) -> Scores:
 
 
 def sigmoid(rows: Rows) -> Scores:
-    """1 / (1 + exp(-(z - log n))), each key by itself (Ramapuram et al. 2024, arXiv 2409.04431): rows sum freely."""
+    """1 / (1 + exp(-(z - log n))) for each key separately; rows need not sum to 1 (arXiv 2409.04431).
+
+    Source: Ramapuram et al. 2024.
+    """
     return (rows.scores - rows.n.log()).sigmoid()
 
 
 def stick_breaking(rows: Rows) -> Scores:
-    """Each earlier key, the nearest first, takes its share of what is left (Tan et al. 2024, arXiv 2410.17980).
+    """Each earlier key, nearest first, takes a fraction of what remains (Tan et al. 2024, arXiv 2410.17980).
 
-    Key j < i weighs sigmoid(z_j) times the product over the keys between of 1 - sigmoid(z_k). The query itself takes
-    nothing, and what is left stays unspent: rows sum to 1 less the product of all 1 - sigmoid(z_k), the first to 0.
+    Key j < i gets sigmoid(z_j) times the product of 1 - sigmoid(z_k) over the keys k between j and i. The query's own
+    key gets nothing and the remainder is not distributed: a row sums to 1 minus the product of all 1 - sigmoid(z_k),
+    and the first row to 0.
     """
     earlier = rows.seen & ~rows.own
     z = rows.scores.masked_fill(~earlier, 0.0)
-    left = F.logsigmoid(-z).masked_fill(~earlier, 0.0).flip(-1).cumsum(-1).flip(-1)  # of key j and all after it
+    left = F.logsigmoid(-z).masked_fill(~earlier, 0.0).flip(-1).cumsum(-1).flip(-1)  # over key j and all after it
     return (F.logsigmoid(z) + F.pad(left[..., 1:], (0, 1))).exp().masked_fill(~earlier, 0.0)
 
 
 def selective(rows: Rows) -> Scores:
-    """softmax(z - F): a token may tell later ones to look away from a key (Leviathan et al. 2024, arXiv 2410.02703).
+    """softmax(z - F): a token can mask a key for later tokens (Leviathan et al. 2024, arXiv 2410.02703).
 
-    F of a query and key sums over earlier queries what head 0 scored that key, where above 0; nobody votes on itself.
-    The paper spares its begin token; sequences here have none. Rows sum to 1.
+    F for a query and a key is the sum, over earlier queries, of head 0's positive scores for that key; a token does
+    not mask itself. The paper exempts the beginning-of-sequence token; sequences here have none. Rows sum to 1.
     """
     votes = rows.scores[..., :1, :, :].masked_fill(rows.own, 0.0).relu()
     old = rows.memory.get(
         "votes", votes[..., :0, :0].sum(-2, keepdim=True)
-    )  # of queries in the past: [.., 1, old key]
+    )  # of queries in the cache: [.., 1, old key]
     old = F.pad(old, (0, votes.shape[-1] - old.shape[-1]))
     total = torch.cat([old, votes], dim=-2).cumsum(-2)
     rows.memory["votes"] = total[..., -1:, :]
     return (rows.scores - total[..., :-1, :]).softmax(-1)
 
 
-# -- entmax ------------------------------------------------------------------------------------------------------
+# -- Entmax
 
 
 def entmax15(scores: Float[Tensor, "*b key"]) -> Float[Tensor, "*b key"]:
-    """max(z / 2 - tau, 0)^2 over the last axis, with tau such that it sums to 1, exact by sorting. -inf weighs 0.
+    """max(z / 2 - tau, 0)^2 over the last axis, with tau such that it sums to 1; exact, by sorting. -inf gets 0.
 
-    A row with a NaN, or of nothing but -inf, has no weights: it is NaN throughout, as with softmax.
+    A row with a NaN, or of -inf only, is NaN throughout, as with softmax.
 
     >>> entmax15(torch.tensor([2.0, 2.0, -torch.inf, 0.0], dtype=torch.float64)).round(decimals=9).tolist()
     [0.5, 0.5, 0.0, 0.0]
@@ -156,20 +163,20 @@ def entmax15(scores: Float[Tensor, "*b key"]) -> Float[Tensor, "*b key"]:
 
 
 def _threshold(z: Float[Tensor, "*b key"]) -> Float[Tensor, "*b 1"]:
-    """tau, for scores whose largest is 0: of all sizes k of the support, the largest that holds its own smallest."""
+    """tau for scores whose maximum is 0, from the largest support size k whose k-th score exceeds its threshold."""
     falling = z.sort(dim=-1, descending=True).values
     k = torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
     mean = falling.cumsum(-1) / k
     spread = falling.square().cumsum(-1) - k * mean.square()
     tau = mean - ((1 - spread) / k).clamp(min=0).sqrt()
-    support = (tau <= falling).sum(-1, keepdim=True).clamp(min=1)  # 0 only in a row that holds no number
+    support = (tau <= falling).sum(-1, keepdim=True).clamp(min=1)  # 0 only if the whole row is NaN
     return tau.gather(-1, support - 1)
 
 
 class _Entmax15(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor) -> Tensor:
-        # Nothing below max - 1 can be in the support; at -2 unseen keys are far enough, and finite.
+        # No score below max - 1 is in the support; clamping masked keys at -2 keeps them outside it, and finite.
         z = ((scores - scores.amax(-1, keepdim=True)) / 2).clamp(min=-2.0)
         root = (z - _threshold(z)).clamp(min=0)
         ctx.save_for_backward(root)
@@ -177,7 +184,7 @@ class _Entmax15(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (torch's own examples write it so)
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (the signature in PyTorch's examples)
         ctx: Any, *grads: Tensor
     ) -> Tensor:
         (root,) = ctx.saved_tensors
@@ -195,41 +202,45 @@ NORMALISERS: dict[str, Normaliser] = {
     "stick-breaking": stick_breaking,
     "selective": selective,
 }
-"""Name (`ModelConfig.attn_weights`) -> what makes weights of scores."""
+"""Name (`ModelConfig.attn_weights`) -> function from scores to weights."""
 
 LEARNT: dict[str, dict[str, float]] = {
     "scalable": {"s": 1.0},
     "scalable-entmax": {"delta": 1.0, "beta": 1.0, "gamma": 1.0},
 }
-"""Name -> the numbers that it trains for each head, with their initial values."""
+"""Name -> the parameters trained per head, with their initial values."""
 
 ACROSS_QUERIES = frozenset({"selective"})
-"""Those whose weights of a query depend on the scores of queries before it: no query can be left out."""
+"""Normalisers in which a query's weights depend on earlier queries' scores, so that no query can be skipped."""
 
 
 def learnt_weights(cfg: ModelConfig) -> Weights:
-    """The weights of a block's attention that its normaliser trains, by the ending of their names."""
+    """The parameters that a block's normaliser trains, by the last part of their names."""
     return {key: Weight((cfg.n_heads,), mean=value) for key, value in LEARNT.get(cfg.attn_weights, {}).items()}
 
 
 def normaliser(cfg: ModelConfig, training: bool) -> str:
-    """The name of what makes weights now: the adaptive temperature acts in training only where that was asked for."""
+    """The normaliser in effect: the adaptive temperature is off in training unless `adaptive_training` is set."""
     idle = cfg.attn_weights == "adaptive" and training and not cfg.adaptive_training
     return "softmax" if idle else cfg.attn_weights
 
 
 def weigher(
-    cfg: ModelConfig, params: Mapping[str, Tensor], place: str, training: bool = False, memory: Memory | None = None
+    cfg: ModelConfig, params: Mapping[str, Tensor], prefix: str, training: bool = False, memory: Memory | None = None
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function of scores and of what is seen that makes weights at `place` (`blocks.0.attn`).
+    """The function from scores and visibility mask to attention weights for the attention layer at `prefix`.
 
     Args:
-        memory: kept between calls where reading goes on from a past.
+        cfg: the model configuration.
+        params: parameters by name.
+        prefix: where the layer's parameters are, such as `blocks.0.attn`.
+        training: whether this is a training pass.
+        memory: state carried between calls during incremental decoding.
     """
-    name, kept = normaliser(cfg, training), {} if memory is None else memory
-    learnt = {key: params[f"{place}.{key}"][:, None, :, None, None] for key in LEARNT.get(name, {})}
+    name, state = normaliser(cfg, training), {} if memory is None else memory
+    learnt = {key: params[f"{prefix}.{key}"][:, None, :, None, None] for key in LEARNT.get(name, {})}
 
     def weigh(scores: Tensor, seen: Tensor) -> Tensor:
-        return NORMALISERS[name](Rows(scores / cfg.attn_temperature, seen, learnt, kept))
+        return NORMALISERS[name](Rows(scores / cfg.attn_temperature, seen, learnt, state))
 
     return weigh

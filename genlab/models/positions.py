@@ -1,7 +1,7 @@
-"""Position encodings, each behind one seam: what is added to the embedding, turned in q and k, added to scores.
+"""Position encodings: what is added to the embedding, how queries and keys are rotated, what is added to the scores.
 
-`ids` are the positions of the tokens: int[pos], or int[run, batch, pos] where they differ between examples. Those
-that add to the scores stand in `biases.py`.
+`ids` are the positions of the tokens: int[pos], or int[run, batch, pos] where they differ between examples. A new
+encoding is a subclass of `Positions` with an entry in `_ENCODINGS`.
 """
 
 from __future__ import annotations
@@ -19,59 +19,62 @@ from genlab.spec import ModelConfig
 
 
 class Positions:
-    """No positions at all: order is known through the causal mask alone (Haviv et al. 2022, arXiv 2203.16634).
+    """No position encoding: order is known only through the causal mask (Haviv et al. 2022, arXiv 2203.16634).
 
-    Also the seam: another encoding overrides the hooks that it needs.
+    Also the base class: other encodings override the methods they need.
     """
 
     offset_while_training = False
-    """Whether examples are moved by a random offset, so that all positions up to `n_ctx` train."""
+    """Whether training shifts each example by a random offset, so that all positions up to `n_ctx` are trained."""
 
     def __init__(self, cfg: ModelConfig):
         self.cfg = cfg
 
     def shared_weights(self) -> Weights:
-        """Weights that all blocks share, by full name."""
+        """Parameters shared by all blocks, by full name."""
         return {}
 
     def block_weights(self) -> Weights:
-        """Weights of each block's attention, by the ending of their names (`blocks.0.attn.` stands before it)."""
+        """Parameters of each block's attention, by the last part of their names (after `blocks.0.attn.`)."""
         return {}
 
     def reach(self) -> int | None:
-        """How many positions there are, or None where there is no last one."""
+        """Number of positions, or None if there is no limit."""
         return None
 
     def embedding(self, params: dict[str, Tensor], ids: Int[Tensor, "*b pos"]) -> Float[Tensor, "..."] | None:
-        """What is added to the token embeddings: `[*b, pos, d_model]`, or None."""
+        """What is added to the token embeddings, `[*b, pos, d_model]`, or None."""
         del params, ids
         return None
 
     def turn(
         self, x: Float[Tensor, "*#b pos d_head"], ids: Int[Tensor, "*#b pos"]
     ) -> Float[Tensor, "*#b pos d_head"]:
-        """Queries or keys as positions change them."""
+        """Queries or keys, transformed according to their positions."""
         del ids
         return x
 
     def bias(
         self, params: Mapping[str, Tensor], query_ids: Int[Tensor, "*b query"], key_ids: Int[Tensor, "*b key"]
     ) -> Float[Tensor, "*d head query key"] | None:
-        """What is added to the attention scores of a block, or None; -inf hides a key.
+        """What is added to a block's attention scores, or None; -inf masks a key.
 
-        Its leading axes are none, or `[run, batch]`, either of which may be 1.
+        The leading axes are absent or `[run, batch]`, either of which may have size 1.
 
         Args:
-            params: the weights of this encoding, those of the block by the endings of their names.
+            params: the parameters of this encoding; those of the block by the last part of their names.
+            query_ids: positions of the queries.
+            key_ids: positions of the keys.
         """
         del params, query_ids, key_ids
         return None
 
 
 class Learned(Positions):
-    """A trained vector a position (Vaswani et al. 2017); positions beyond those trained are noise, hence the offset.
+    """A trained vector per position (Vaswani et al. 2017).
 
-    Training moves each example by a random offset within `n_ctx` (as in Zhou et al., arXiv 2310.16028).
+    Training shifts each example by a random offset within `n_ctx` (as in Zhou et al., arXiv 2310.16028), since
+    positions never seen in training keep their random initial vectors.
     """
 
     offset_while_training = True
@@ -87,22 +90,23 @@ class Learned(Positions):
 
 
 class Abacus(Learned):
-    """A trained vector for the place value of each digit, ones first; all else stands at 0 (arXiv 2405.17399).
+    """A trained vector for the place value of each digit, ones first; other tokens get id 0 (arXiv 2405.17399).
 
-    The task gives the ids. Training moves those of the digits by a random offset, so that places beyond the training
-    lengths are trained too.
+    The task provides the ids. Training shifts the ids of the digits by a random offset, so that place values beyond
+    the training lengths are trained too. Source: McLeish et al. 2024.
     """
 
 
 class Coupled(Learned):
-    """A trained vector for ids that tokens which belong together share (Cho et al. 2024, arXiv 2405.20671).
+    """A trained vector for ids shared by tokens that belong together (Cho et al. 2024, arXiv 2405.20671).
 
-    The task gives the ids: digits of one place value, an item and its copy. Training moves them by a random offset.
+    The task provides the ids, for example for digits of one place value, or an item and its copy. Training shifts
+    them by a random offset.
     """
 
 
 class Sinusoidal(Positions):
-    """Fixed waves of geometric wavelengths (Vaswani et al. 2017, section 3.5), sines first, then cosines."""
+    """Fixed sinusoids with geometric wavelengths (Vaswani et al. 2017, section 3.5), sines first, then cosines."""
 
     def embedding(self, params: dict[str, Tensor], ids: Int[Tensor, "*b pos"]) -> Float[Tensor, "..."]:
         like = params["embed.W_E"]
@@ -111,9 +115,9 @@ class Sinusoidal(Positions):
 
 
 class Rotary(Positions):
-    """Queries and keys turn by an angle that grows with position (Su et al. 2021, arXiv 2104.09864).
+    """Rotary embedding: queries and keys are rotated by position-dependent angles (Su et al. 2021, arXiv 2104.09864).
 
-    Adjacent pairs (2i, 2i + 1) turn together, over the whole head, with base 10000.
+    Adjacent pairs (2i, 2i + 1) are rotated together, over the whole head, with base 10000.
     """
 
     def turn(
@@ -128,7 +132,7 @@ class Rotary(Positions):
 def _angles(ids: Int[Tensor, "*b pos"], width: int) -> Float[Tensor, "*b pos half"]:
     """ids / 10000^(2 i / width) for i = 0..width/2 - 1.
 
-    In float64: an angle grows with the position, and rounded to bfloat16 one of 300 would be off by a radian.
+    In float64, because angles grow with the position: rounded to bfloat16, an angle of 300 would be off by a radian.
     """
     rates = 10000.0 ** (-torch.arange(0, width, 2, device=ids.device, dtype=torch.float64) / width)
     return ids[..., None] * rates
@@ -137,30 +141,31 @@ def _angles(ids: Int[Tensor, "*b pos"], width: int) -> Float[Tensor, "*b pos hal
 def stacked_embedding(
     table: Float[Tensor, "run rows d_model"], ids: Int[Tensor, "*b pos"]
 ) -> Float[Tensor, "run batch pos d_model"]:
-    """Rows of each run's own table; ids are `[run, batch, pos]`, or `[pos]` for all alike.
+    """Look up rows of each run's own table; ids are `[run, batch, pos]`, or `[pos]` for all examples.
 
-    An id beyond the table is an error, never another run's row.
+    An id beyond the table is an error; it never reads another run's row.
     """
     runs, rows, width = table.shape
     if ids.ndim == 1:
         return table[:, None, ids]
     if runs > 1:
-        own = ids + rows * torch.arange(runs, device=ids.device)[:, None, None]
-        ids = own.masked_fill(ids >= rows, runs * rows)
+        flat = ids + rows * torch.arange(runs, device=ids.device)[:, None, None]
+        ids = flat.masked_fill(ids >= rows, runs * rows)
     return F.embedding(ids, table.reshape(runs * rows, width))
 
 
-# -- Position encodings that add to the attention scores what the distance of query and key says, and the list
+# -- Encodings that bias the attention scores by distance
 #
-# None of them trains a vector for a position, so each says something of distances that were never trained: a penalty
-# that grows on (ALiBi), that of the last bucket (T5), a function of a ratio between 0 and 1 (FIRE), a fixed window.
+# None of them trains a vector per position, so each is defined at distances never seen in training: a penalty that
+# keeps growing (ALiBi), the value of the last bucket (T5), a function of a ratio between 0 and 1 (FIRE), a fixed
+# window.
 
 
 class Alibi(Positions):
-    """A penalty linear in the distance, at a slope of the head's own (Press et al. 2021, arXiv 2108.12409).
+    """A penalty linear in distance, with a fixed slope per head (Press et al. 2021, arXiv 2108.12409).
 
     Slopes are 2^(-8 h / n_heads) for h = 1..n_heads, the paper's geometric sequence for any number of heads. Beyond
-    the training range the penalty grows on: far keys fade.
+    the training lengths the penalty keeps growing, so distant keys fade.
     """
 
     def bias(
@@ -173,10 +178,10 @@ class Alibi(Positions):
 
 
 class HardAlibi(Positions):
-    """Windows in place of slopes (Jelassi et al. 2024, arXiv 2402.01032): some heads see a few last keys, others all.
+    """Fixed windows instead of slopes: half of the heads see only the last few keys (arXiv 2402.01032).
 
-    The last n_heads // 2 heads see the last 1, 2, ... positions, their own among them, and know nothing else; the
-    first ones see everything and know no positions. Nothing of it depends on the length.
+    The last n_heads // 2 heads see the last 1, 2, ... positions, including the query's own; the other heads see every
+    key, with no position information. Nothing depends on the input length. Source: Jelassi et al. 2024.
     """
 
     def bias(
@@ -191,10 +196,10 @@ class HardAlibi(Positions):
 
 
 class T5(Positions):
-    """A trained number for each bucket of distances and head, shared by all blocks (Raffel et al. 2020, 1910.10683).
+    """A trained bias for each distance bucket and head, shared by all blocks (Raffel et al. 2020, arXiv 1910.10683).
 
-    Of 32 buckets the first 16 hold one distance each, the others ranges that grow geometrically to 128; all that is
-    further stands in the last one. Buckets of distances that no training example has stay as they were drawn.
+    Of 32 buckets the first 16 hold one distance each and the others cover geometrically growing ranges up to 128; all
+    larger distances share the last one. Buckets that no training example reaches keep their initial values.
     """
 
     buckets, furthest = 32, 128
@@ -210,7 +215,7 @@ class T5(Positions):
         return values.unflatten(-2, bucket.shape[-2:]).movedim(-1, -3)
 
     def bucket(self, distance: Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
-        """The bucket of each distance; a later key (a negative distance) is never seen, and stands in the first."""
+        """The bucket of each distance; negative distances (later keys, always masked) get bucket 0."""
         exact = self.buckets // 2
         steps = torch.log(distance.clamp(min=exact).double() / exact) / math.log(self.furthest / exact)
         far = (exact + (steps * (self.buckets - exact)).long()).clamp(max=self.buckets - 1)
@@ -218,17 +223,17 @@ class T5(Positions):
 
 
 class Fire(Positions):
-    """A small MLP of the distance's share of the query's position, both on a log scale (Li et al. 2023, 2310.04418).
+    """An MLP of distance relative to the query's position, both on a log scale (Li et al. 2023, arXiv 2310.04418).
 
-    bias = MLP(log(c d + 1) / log(c max(i, L) + 1)) for query i at distance d, with trained c and L, an MLP 1-32-heads
-    with ReLU a block, started as the paper's code does (c = 0.1, L = 512). What the MLP reads lies between 0 and 1 at
-    any length; below L it depends on the distance alone.
+    bias = MLP(log(c d + 1) / log(c max(i, L) + 1)) for query i at distance d, with trained c and L and, per block, an
+    MLP 1-32-n_heads with ReLU, initialized as in the paper's code (c = 0.1, L = 512). The MLP's input is between 0
+    and 1 at any length; below L it depends only on the distance.
     """
 
     width, c, threshold = 32, 0.1, 512.0
 
     def block_weights(self) -> Weights:
-        # The variance of torch's uniform initial law, 1 / (3 fan_in), for biases too: they set where the ReLUs bend.
+        # The variance of PyTorch's uniform initialization, 1 / (3 fan_in), for biases too: they place the ReLU kinks.
         first, second = 1 / math.sqrt(3), 1 / math.sqrt(3 * self.width)
         return {
             "fire.W_1": Weight((1, self.width), first),
@@ -236,7 +241,7 @@ class Fire(Positions):
             "fire.W_2": Weight((self.width, self.cfg.n_heads), second),
             "fire.b_2": Weight((self.cfg.n_heads,), second),
             "fire.c": Weight((1,), mean=self.c),
-            "fire.L": Weight((1,), mean=1.0),  # in units of `threshold`, so that one learning rate serves
+            "fire.L": Weight((1,), mean=1.0),  # in units of `threshold`, so that one learning rate suits all
         }
 
     def bias(
@@ -245,8 +250,8 @@ class Fire(Positions):
         W_1, b_1, W_2, b_2, c, L = (params[name] for name in self.block_weights())
         c, L = c.abs()[..., None, None], L.abs()[..., None, None] * self.threshold  # [run, 1, 1, 1]
         near = _distance(query_ids, key_ids).clamp(min=0).to(c)
-        share = (c * near).log1p() / (c * torch.maximum(query_ids[..., :, None].to(c), L)).log1p()
-        hidden = F.relu(share[..., None] * W_1[:, None, None] + b_1[:, None, None, None])  # [run, b, query, key, 32]
+        ratio = (c * near).log1p() / (c * torch.maximum(query_ids[..., :, None].to(c), L)).log1p()
+        hidden = F.relu(ratio[..., None] * W_1[:, None, None] + b_1[:, None, None, None])  # [run, b, query, key, 32]
         return (hidden @ W_2[:, None, None] + b_2[:, None, None, None]).movedim(-1, -3)
 
 
@@ -269,5 +274,5 @@ _ENCODINGS: dict[str, type[Positions]] = {
 
 
 def encoding(cfg: ModelConfig) -> Positions:
-    """The position encoding that a configuration names."""
+    """The position encoding of a configuration."""
     return _ENCODINGS[cfg.positions](cfg)

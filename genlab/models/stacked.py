@@ -1,7 +1,7 @@
-"""What models have in common, and those that read tokens: R models of one shape over one flat parameter tensor.
+"""Base classes of stacked models: R models of one shape over one flat parameter tensor, and those that read tokens.
 
-Every parameter and activation has a leading `run` axis, so that hundreds of seeds share each launch; one run is a
-stack of one.
+Every parameter and activation has a leading `run` axis, so that hundreds of seeds share each kernel launch; a single
+run is a stack of one.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from genlab.spec import ModelConfig
 
 Tap = Callable[[str, Tensor], Tensor]
 Drop = Callable[[Tensor], Tensor]
-_Same = TypeVar("_Same", bound="FlatModel")  # not `Self`, which cannot be checked method by method in the tests
+_Model = TypeVar("_Model", bound="FlatModel")  # not `Self`, which the type checker of the tests cannot follow
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Where the tokens of a batch stand that are no padding: attention alone wants examples as rows.
+    """Indices of the tokens of a batch that are not padding; only attention needs the `[batch, pos]` layout.
 
     Attributes:
-        places: int[run, token], in batch * pos; runs with fewer tokens repeat one.
-        rows: int[run, batch * pos], the packed token at each place; at padding any.
-        batch: the examples of a run.
+        places: int[run, token], flat indices into batch * pos; runs with fewer tokens repeat one.
+        rows: int[run, batch * pos], the packed token at each position; arbitrary at padding.
+        batch: number of examples per run.
     """
 
     places: Int[Tensor, "run token"]
-    rows: Int[Tensor, "run cell"]
+    rows: Int[Tensor, "run position"]
     batch: int
 
     def pack(self, x: Float[Tensor, "run batch pos width"]) -> Float[Tensor, "run 1 token width"]:
-        """The tokens alone, as one batch a run."""
-        return take(x, self._of_all(self.places, self.rows.shape[1]))
+        """Only the tokens, as one batch per run."""
+        return gather_rows(x, self._across_runs(self.places, self.rows.shape[1]))
 
     def unpack(self, x: Float[Tensor, "run 1 token width"]) -> Float[Tensor, "run batch pos width"]:
-        """Examples as rows again; what stands at padding means nothing."""
-        found = take(x, self._of_all(self.rows, self.places.shape[1]))
-        return found.view(len(found), self.batch, -1, found.shape[-1])
+        """Back to `[run, batch, pos, width]`; values at padding are arbitrary."""
+        rows = gather_rows(x, self._across_runs(self.rows, self.places.shape[1]))
+        return rows.view(len(rows), self.batch, -1, rows.shape[-1])
 
     def packed(self, at: Int[Tensor, "run place"]) -> Int[Tensor, "run place"]:
-        """Places in batch * pos as rows of the packed tokens of all runs."""
-        return self._of_all(self.rows.gather(1, at), self.places.shape[1])
+        """Convert flat indices into batch * pos to rows of the packed tokens of all runs."""
+        return self._across_runs(self.rows.gather(1, at), self.places.shape[1])
 
     @staticmethod
-    def _of_all(index: Tensor, each: int) -> Tensor:
+    def _across_runs(index: Tensor, each: int) -> Tensor:
         return index + each * torch.arange(len(index), device=index.device)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a forward pass was asked for beside the tokens: the arguments of `StackedModel.__call__`."""
+    """The forward-pass arguments other than the tokens (see `StackedModel.__call__`)."""
 
     offsets: Tensor | None
     at: Tensor | None
@@ -75,22 +75,22 @@ class Call:
 
     @property
     def start(self) -> int:
-        """How many tokens were read before these."""
+        """Number of tokens already in the cache."""
         return self.past.length if self.past else 0
 
 
 class FlatModel(ABC):
-    """R models of one shape over one flat parameter tensor: what every model is, whatever it reads.
+    """Base class of all models: R models of one shape over one flat parameter tensor.
 
     Attributes:
         cfg: the shape of each model.
-        flat: float[run, params], all weights; `params` are named views into it.
+        flat: float[run, params], all weights; `params` are named views of it.
     """
 
     def __init__(self, cfg: ModelConfig, flat: Float[Tensor, "run params"]):
         declared = self.weights(cfg)
         if flat.shape[1] != parameters.size(declared):
-            raise ValueError(f"{flat.shape[1]} weights given, this configuration has {parameters.size(declared)}")
+            raise ValueError(f"{flat.shape[1]} weights given, but the configuration has {parameters.size(declared)}")
         self.cfg = cfg
         self.flat = flat
         self.params = parameters.views(flat, declared)
@@ -98,27 +98,27 @@ class FlatModel(ABC):
     @classmethod
     @abstractmethod
     def weights(cls, cfg: ModelConfig) -> Weights:
-        """Name -> shape and initial law of every parameter of one run, in the order of the flat tensor."""
+        """Name -> shape and initial distribution of every parameter of one run, in the order of the flat tensor."""
 
     @property
     def n_runs(self) -> int:
         return self.flat.shape[0]
 
-    def with_params(self: _Same, params: dict[str, Tensor]) -> _Same:
-        """The same model reading other tensors (leaves to differentiate by, for example)."""
+    def with_params(self: _Model, params: dict[str, Tensor]) -> _Model:
+        """The same model with other parameter tensors, for example leaves to differentiate with respect to."""
         other = copy.copy(self)
         other.params = params
         return other
 
     def _activation(self, x: Tensor) -> Tensor:
-        """The activation of the MLPs, element by element."""
+        """The elementwise activation function of the MLPs."""
         if self.cfg.act_fn == "relu":
             return F.relu(x)
         return F.gelu(x, approximate="tanh" if self.cfg.act_fn == "gelu_new" else "none")
 
 
 class StackedModel(FlatModel):
-    """R models of one shape that read tokens."""
+    """Base class of models that read tokens."""
 
     def __call__(
         self,
@@ -136,23 +136,23 @@ class StackedModel(FlatModel):
         """Logits `[run, batch, pos, d_vocab]`.
 
         Args:
-            tokens: ids; `[batch, pos]` gives every run the same (a stack of one then drops its run axis).
-            offsets: position of each example's first token (None is 0); of every token, those of the past included,
-                where positions are the task's own or random ones.
-            at: places in `batch * pos` to give logits at, `[run, place, d_vocab]`; the last block's work elsewhere
-                is left out.
-            since: a position before which no place of `at` stands; the last block asks no queries before it.
-            tap: called at every hook point; attention is then written out.
-            drop: dropout, applied after embedding, to attention weights and to what sublayers write.
-            past: what was kept of the tokens before these, which it takes up in turn (for decoding).
-            lengths: each example's own length, where the number of loops grows with it.
-            training: whether the weights are being trained, for what acts at inference alone.
-            packing: all but attention is computed at these tokens alone (logits at other places mean nothing); it
-                goes with `at`, and without a tap, dropout, a past or loops that grow.
+            tokens: ids; `[batch, pos]` gives every run the same input (a stack of one then drops its run axis).
+            offsets: position of each example's first token (None means 0); or of every token, cached ones included,
+                for models whose positions are random or given by the task.
+            at: flat indices into `batch * pos` of the positions at which to compute logits, `[run, place, d_vocab]`;
+                the last block skips its work elsewhere.
+            since: a position before which `at` has no index; the last block skips queries before it.
+            tap: called at every hook point; attention is then computed explicitly.
+            drop: dropout, applied to embeddings, attention weights and sublayer outputs.
+            past: the cache of the tokens before these, which is extended (for decoding).
+            lengths: the length of each example, for models whose number of loops grows with it.
+            training: whether this is a training pass, for variants that act only at inference.
+            packing: computes everything but attention at these tokens only (logits elsewhere are meaningless);
+                requires `at`, and excludes taps, dropout, a cache and loops that grow.
 
         Raises:
-            ValueError: the tokens reach beyond the context of learned positions; positions or lengths are not given
-                though the configuration asks for them.
+            ValueError: the tokens exceed the context of learned positions, or positions or lengths that the
+                configuration needs are missing.
         """
         single = tokens.ndim == 2 and self.n_runs == 1
         if tokens.ndim == 2:
@@ -162,49 +162,49 @@ class StackedModel(FlatModel):
         if past is not None:
             past.length += tokens.shape[-1]
         if at is not None:
-            logits = logits.squeeze(1)  # places stand in a batch of one
+            logits = logits.squeeze(1)  # selected positions come as a batch of one
         return logits.squeeze(0) if single else logits
 
     @abstractmethod
     def _logits(self, tokens: Int[Tensor, "run batch pos"], call: Call) -> Tensor:
-        """Logits `[run, batch, pos, d_vocab]`, or `[run, 1, place, d_vocab]` where places are asked for."""
+        """Logits `[run, batch, pos, d_vocab]`, or `[run, 1, place, d_vocab]` where `call.at` is given."""
 
-    # -- the few operations that know of the run axis ----------------------------------------------------------
+    # -- Operations that involve the run axis
 
-    def _linear(self, place: str, name: str, x: Tensor) -> Tensor:
-        return self._product(x, self.params[f"{place}.W_{name}"], self.params.get(f"{place}.b_{name}"))
+    def _linear(self, prefix: str, name: str, x: Tensor) -> Tensor:
+        return self._product(x, self.params[f"{prefix}.W_{name}"], self.params.get(f"{prefix}.b_{name}"))
 
     def _product(self, x: Tensor, weight: Float[Tensor, "run d_in d_out"], bias: Tensor | None) -> Tensor:
         return stacked_product(x, weight, bias)
 
     def _unembed(self, x: Tensor) -> Tensor:
-        """Logits. Under autocast they are not rounded: the loss and the choice of a token want their digits."""
+        """Logits, in full precision even under autocast: the loss and the argmax are sensitive to rounding."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.flat.dtype)
             if self.cfg.tie_word_embeddings:
                 return self._product(x, self.params["embed.W_E"].transpose(1, 2), None)
             return self._linear("unembed", "U", x)
 
-    def _norm(self, name: str, x: Tensor, look: Tap) -> Tensor:
-        """LayerNorm or RMSNorm with each run's own gain, or nothing."""
+    def _norm(self, name: str, x: Tensor, hook: Tap) -> Tensor:
+        """LayerNorm or RMSNorm with each run's own gain; the identity if there is no norm."""
         if self.cfg.normalization_type == "none":
             return x
         gain, shift = self.params[f"{name}.w"], self.params.get(f"{name}.b")
-        if look is same and self.n_runs == 1:  # one kernel instead of five
+        if hook is identity and self.n_runs == 1:  # one kernel instead of five
             width, gain = gain.shape[1:], gain.squeeze(0)
             if shift is None:
                 return F.rms_norm(x, width, gain, EPS)
             return F.layer_norm(x, width, gain, shift.squeeze(0), EPS)
         if shift is not None:
             x = x - x.mean(-1, keepdim=True)
-        scale = look(f"{name}.hook_scale", (x.pow(2).mean(-1, keepdim=True) + EPS).sqrt())
-        x = look(f"{name}.hook_normalized", x / scale) * gain[:, None, None]
+        scale = hook(f"{name}.hook_scale", (x.pow(2).mean(-1, keepdim=True) + EPS).sqrt())
+        x = hook(f"{name}.hook_normalized", x / scale) * gain[:, None, None]
         return x if shift is None else x + shift[:, None, None]
 
     def _rows(self, at: Tensor, shape: torch.Size, since: int) -> Tensor:
-        """Places `[run, place]` in batch * pos -> rows of `[run * batch * (pos - since)]`."""
+        """Convert flat indices `[run, place]` into batch * pos to rows of `[run * batch * (pos - since)]`."""
         runs, batch, pos = shape
-        before = since * (at // pos + 1)  # rows left out before a place, in its own example and those above it
+        before = since * (at // pos + 1)  # skipped rows before an index: in its own example and the ones above it
         return at - before + batch * (pos - since) * torch.arange(runs, device=at.device)[:, None]
 
 
@@ -213,8 +213,8 @@ def stacked_product(
     weight: Float[Tensor, "run d_in d_out"],
     bias: Float[Tensor, "run d_out"] | None,
 ) -> Float[Tensor, "run *b d_out"]:
-    """x W + b, each run with its own W and b."""
-    if len(weight) == 1:  # views alone: indexing an activation would cost a copy of zeros in its backward
+    """x W + b, with a separate W and b for each run."""
+    if len(weight) == 1:  # views only: indexing the activation would cost a zero-filled copy in the backward pass
         rows, only = x.reshape(-1, x.shape[-1]), weight.squeeze(0)
         out = rows @ only if bias is None else torch.addmm(bias.squeeze(0), rows, only)
     else:
@@ -224,45 +224,45 @@ def stacked_product(
 
 
 class Past:
-    """What reading on needs of the tokens read so far: keys, values and positions of each block, and the like.
+    """The KV cache: keys, values and positions of the tokens read so far, and other state of each block.
 
     Attributes:
-        length: tokens read so far.
+        length: number of tokens read so far.
     """
 
     def __init__(self) -> None:
         self.length = 0
-        self._kept: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        self._cache: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self._memories: dict[str, Memory] = {}
 
-    def extend(self, place: str, k: Tensor, v: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Take up the new tokens' keys, values `[run, batch, head, pos, d_head]` and ids; give those of all."""
-        if place in self._kept:
-            old_k, old_v, old_ids = self._kept[place]
+    def extend(self, key: str, k: Tensor, v: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Append keys, values `[run, batch, head, pos, d_head]` and ids, and return all keys, values and ids."""
+        if key in self._cache:
+            old_k, old_v, old_ids = self._cache[key]
             k, v = torch.cat([old_k, k], dim=-2), torch.cat([old_v, v], dim=-2)
             ids = torch.cat([old_ids, ids], dim=-1)
-        self._kept[place] = (k, v, ids)
+        self._cache[key] = (k, v, ids)
         return k, v, ids
 
-    def memory(self, place: str) -> Memory:
-        """What else is kept at a place, to read and to write."""
-        return self._memories.setdefault(place, {})
+    def memory(self, key: str) -> Memory:
+        """Other cached state under a key, to read and to update."""
+        return self._memories.setdefault(key, {})
 
 
 EPS = 1e-5
 """Added to the variance in every norm, as in GPT-2."""
 
 
-def same(_name: str, x: Tensor) -> Tensor:
-    """The tap that neither reads nor changes."""
+def identity(_name: str, x: Tensor) -> Tensor:
+    """The tap that returns its input unchanged."""
     return x
 
 
-def dropped(x: Tensor, drop: Drop | None) -> Tensor:
-    """With dropout where there is any."""
+def apply_dropout(x: Tensor, drop: Drop | None) -> Tensor:
+    """Apply dropout, if any."""
     return drop(x) if drop else x
 
 
-def take(x: Float[Tensor, "run batch pos width"], rows: Int[Tensor, "run place"]) -> Tensor:
-    """The activations at given rows, as one batch a run: `[run, 1, place, width]`."""
+def gather_rows(x: Float[Tensor, "run batch pos width"], rows: Int[Tensor, "run place"]) -> Tensor:
+    """The activations at the given rows, as one batch per run, `[run, 1, place, width]`."""
     return x.reshape(-1, x.shape[-1]).index_select(0, rows.flatten()).view(len(rows), 1, -1, x.shape[-1])

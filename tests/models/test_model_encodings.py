@@ -18,7 +18,7 @@ BIASES = ("alibi", "hard-alibi", "t5", "fire")
 
 def biases(made: Transformer, ids: Tensor) -> Tensor:
     """What the first block adds to its scores, `[head, query, key]`, for one sequence at some positions."""
-    found = made.positions.bias(made._of_positions("blocks.0.attn"), ids, ids)
+    found = made.positions.bias(made._position_params("blocks.0.attn"), ids, ids)
     assert found is not None
     return found.reshape(-1, *found.shape[-3:])[0].double()
 

@@ -8,7 +8,7 @@ from small_models import NORMALISATIONS, POSITIONS, alone, config, model, relati
 from torch import Tensor
 
 from genlab.models import Past, Transformer
-from genlab.models.attention import fused, written_out
+from genlab.models.attention import explicit_attention, fused_attention
 
 
 def softmax(scores: Tensor, seen: Tensor) -> Tensor:
@@ -34,14 +34,14 @@ def test_fused_attention_equals_written_out(queries: int, bias_shape: tuple[int,
     q, k, v = torch.randn(3, 2, 2, 3, 6, 4, generator=generator, dtype=torch.float64)
     bias = None if bias_shape is None else torch.randn(bias_shape, generator=generator, dtype=torch.float64)
     q, bias = q[..., -queries:, :], None if bias is None else bias[..., -queries:, :]
-    slow = written_out(q, k, v, bias, softmax, on_scores=lambda x: x, on_pattern=lambda x: x)
-    assert relative_error(fused(q, k, v, bias), slow) < 1e-12
+    slow = explicit_attention(q, k, v, bias, softmax, on_scores=lambda x: x, on_pattern=lambda x: x)
+    assert relative_error(fused_attention(q, k, v, bias), slow) < 1e-12
 
 
 @every_encoding
 @pytest.mark.parametrize("runs", [1, 3])
 def test_looking_changes_nothing(positions: str, runs: int) -> None:
-    """With a tap, attention and norms are written out; with none, they are fused."""
+    """With a tap, attention and norms are computed explicitly; without one, they are fused."""
     for normalization in NORMALISATIONS:
         stack = model(config(positions=positions, normalization_type=normalization), runs=runs)
         tokens = some_tokens(runs, 4, 7)
@@ -159,15 +159,15 @@ def test_attention_and_gradients_in_bfloat16_are_those_of_written_out_attention_
     bias = None if bias_shape is None else torch.randn(bias_shape, generator=generator).requires_grad_()
     leaves = [q, k, v, *([] if bias is None else [bias])]
     asked = q[..., -queries:, :], k, v, None if bias is None else bias[..., -queries:, :]
-    slow = written_out(*asked, softmax, on_scores=lambda x: x, on_pattern=lambda x: x)
+    slow = explicit_attention(*asked, softmax, on_scores=lambda x: x, on_pattern=lambda x: x)
     grad = torch.randn(slow.shape, generator=generator)
     with torch.autocast("cpu", torch.bfloat16):
         with monkeypatch.context() as patched:
             patched.setattr("torch.nn.functional.scaled_dot_product_attention", refused)
-            fast = fused(*asked)
+            fast = fused_attention(*asked)
         found = torch.autograd.grad(fast, leaves, grad.bfloat16())
         with torch.no_grad():
-            looked = fused(*asked)
+            looked = fused_attention(*asked)
     assert fast.dtype == torch.bfloat16
     for one in (fast.detach(), looked):
         assert relative_error(one.float(), slow.detach()) < 0.02

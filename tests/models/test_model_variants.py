@@ -172,7 +172,7 @@ def test_the_adaptive_temperature_rests_in_training_unless_asked_for() -> None:
 def test_a_model_without_the_positions_it_has_to_be_given_says_so(positions: str) -> None:
     stack, tokens = variant(positions, "softmax"), some_tokens(R, B, T)
     for offsets in (None, torch.zeros(R, B, dtype=torch.int64), torch.zeros(R, B, T - 1, dtype=torch.int64)):
-        with pytest.raises(ValueError, match="positions of all 6 tokens have to be given"):
+        with pytest.raises(ValueError, match="positions of all 6 tokens must be given"):
             stack(tokens, offsets)
 
 

@@ -123,7 +123,7 @@ def test_dropout_reaches_items_query_and_attention() -> None:
 def test_queries_that_are_not_one_an_example_are_refused() -> None:
     stack, values = model(config(), runs=2), some_values(2, 3, 6)
     for places in ([[5, 11], [5, 11]], [[5, 11, 17], [5, 11, 16]], [[5, 4, 17], [5, 4, 17]]):
-        with pytest.raises(ValueError, match="one query for each example"):
+        with pytest.raises(ValueError, match="one query per example"):
             stack(values, at=torch.tensor(places))
 
 

@@ -179,11 +179,11 @@ def test_checkpoints_load_back(cfg: ModelConfig, tmp_path: Path):
 
 def test_what_cannot_be_is_one_line():
     stack = model(config(), runs=2)
-    with pytest.raises(UserError, match="run 2 of a stack of 2"):
+    with pytest.raises(UserError, match="no run 2 in a stack of 2"):
         as_hooked(stack, run=2)
     with pytest.raises(UserError, match=r"unknown token 'x'.*allowed: 0, 1"):
         as_hooked(stack).to_tokens("0 x")
-    with pytest.raises(UserError, match=r"texts of \[1, 2\] tokens"):
+    with pytest.raises(UserError, match=r"strings of \[1, 2\] tokens"):
         as_hooked(stack).to_tokens(["0", "0 1"])
-    with pytest.raises(UserError, match="another shape"):
+    with pytest.raises(UserError, match="shape differs"):
         from_bridge(config(d_mlp=11), to_bridge(stack))
