@@ -226,12 +226,6 @@ class Task(ABC):
         weights = self.length_weights(chosen, lengths)
         return lengths, weights / weights.sum()
 
-    @final
-    def rule_followed(self, prompt: Sequence[str], answer: Sequence[str]) -> str:
-        """The names of the rules that give this answer, joined by ` + `, or `none`."""
-        given = tuple(answer)
-        return " + ".join(name for name, said in self.rules(prompt).items() if said == given) or "none"
-
     # -- what a family gives -------------------------------------------------------------------------------
 
     @abstractmethod
