@@ -28,7 +28,6 @@ from genlab.runs.files import (
     write_table,
 )
 from genlab.runs.leases import active, lease, remove_expired
-from genlab.runs.parts import Signals, drop_rows
 from genlab.runs.store import Store, histories
 from genlab.runs.weights import read_meta, runs_of
 
@@ -218,7 +217,7 @@ def lost_runs(store: Store) -> dict[str, set[str]]:
     histories and steps may be on their way to a record: they count when they are an hour old, or put aside.
     Runs without a record in a file that some record names were deleted: they are no loss.
     """
-    rows = {"evals": store.evaluations.run_ids(), "signals": Signals(store.path).run_ids()}
+    rows = {"evals": store.evaluations.run_ids(), "signals": store.signals.run_ids()}
     for u in [*unnamed(store), *unnamed(store, LOST)]:
         name = str(u.path.parent.relative_to(store.path))
         if u.old or name.startswith(LOST) or set(u.runs) & (rows["evals"] | rows["signals"]):
@@ -269,7 +268,7 @@ def compact_store(store: Store) -> tuple[int, int]:
     with upkeep(store):
         before = _parts(store)
         store.evaluations.compact()
-        Signals(store.path).compact()
+        store.signals.compact()
         was = {path: seen(path) for path in (store.path / "history").glob("[!.]*")}
         store.refresh()
         moved = _compact_history(store)
@@ -311,7 +310,7 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
     """
     gone = set(run_ids)
     with upkeep(store):
-        parts = [*store.evaluations.files(), *Signals(store.path).files()]
+        parts = {table: table.files() for table in (store.evaluations, store.signals)}
         files = {path: seen(path) for folder in FOLDERS for path in (store.path / folder).glob("[!.]*")}
         _, at_work = working(store)
         if gone & at_work:
@@ -319,7 +318,8 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
         store.refresh()
         commits = store.index.commits(gone)
         held = {store.path / name for run in gone & set(store.index.runs) for name in store.index.files(run)}
-        drop_rows(gone, parts)
+        for table, files_before in parts.items():
+            table.drop(gone, files_before)
         store.index.drop(commits)
         # Also files that no record names: they held these runs before they were trained again.
         old = {u.path for u in unnamed(store) if u.runs and gone & set(u.runs) and gone >= set(u.unrecorded)}

@@ -19,7 +19,6 @@ from genlab.runs.files import move_seen, seen, write_table
 from genlab.runs.gridfile import parse_grid
 from genlab.runs.index import Entry, entries_of, prefer
 from genlab.runs.maintain import LOST, ROWS, Unnamed, lost_runs, unnamed, upkeep
-from genlab.runs.parts import Signals, drop_rows
 from genlab.runs.store import Store, histories, no_history
 from genlab.runs.weights import load_tensors, record_of, runs_of
 from genlab.spec import RunSpec
@@ -51,7 +50,7 @@ def repair_store(store: Store) -> Repaired:
     """
     with upkeep(store):
         returned = _returned(store)
-        rows = [*store.evaluations.files(), *Signals(store.path).files()]
+        parts = {table: table.files() for table in (store.evaluations, store.signals)}
         lost = set(lost_runs(store))
         files = [*unnamed(store), *unnamed(store, LOST)]
         entries, why = _entries(store, lost, files)
@@ -62,7 +61,8 @@ def repair_store(store: Store) -> Repaired:
         for u in unnamed(store):
             if left & set(u.unrecorded):
                 move_seen(u.path, u.seen, store.path / LOST / u.path.parent.name)
-        drop_rows(left, rows, store.path / LOST)
+        for table, files_before in parts.items():
+            table.drop(left, files_before, store.path / LOST)
     no_weights = "its weights are not there"
     return Repaired(sorted(lost - left), {run: why.get(run, no_weights) for run in sorted(left)}, returned)
 

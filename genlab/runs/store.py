@@ -37,7 +37,7 @@ from genlab.errors import DamagedFileError, UserError, nearest
 from genlab.runs.files import StoreWriteError, read_json, read_table, remove_seen, seen, write_json, write_table
 from genlab.runs.index import Index
 from genlab.runs.laws import law_of, means_by, placed
-from genlab.runs.parts import Evaluations
+from genlab.runs.parts import EVAL_COLUMNS, Evaluations, Signals
 from genlab.spec import RunSpec
 from genlab.tasks import TrainingLaw
 
@@ -157,6 +157,7 @@ class Store:
             raise UserError(f"{str(self.path)!r} is a directory, but no genlab store (no store.json in it)")
         self.index = Index(self.path / "commits")
         self.evaluations = Evaluations(self.path)
+        self.signals = Signals(self.path)
         self.named = Groups(self.path)
 
     def _holds_something(self) -> bool:
@@ -330,7 +331,8 @@ class Store:
 
     def add_evals(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append evaluations (rows of `EVAL_COLUMNS`) as one file."""
-        self.evaluations.add(rows, stack_id({str(row["run_id"]) for row in rows}))
+        columns = {name: [row.get(name) for row in rows] for name in EVAL_COLUMNS}
+        self.evaluations.add(columns, stack_id({str(row["run_id"]) for row in rows}))
 
     def evals(
         self,
