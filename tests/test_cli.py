@@ -149,7 +149,7 @@ def test_an_ambiguous_prefix_names_the_runs(lab, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Store, "groups", lambda _self: [])
     status, _, err = lab("eval", "", "--lengths", "3")
     assert status == 2
-    assert "is the start of 2 runs" in err
+    assert "is a prefix of 2 runs" in err
 
 
 def test_show_marks_prompt_and_answer(lab):

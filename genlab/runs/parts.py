@@ -56,8 +56,8 @@ _SIGNAL_SCHEMA = pa.schema(
 )
 SIGNAL_COLUMNS: tuple[str, ...] = tuple(_SIGNAL_SCHEMA.names)
 """Columns of signals. `signal` is the declared signal that produced the value, `version` its version; `name` is the
-name of the value, `signal` or `signal.part`; layer and head are -1 for values of the whole model; `n` is the number of
-probe examples: 0 for signals that use none, and in rows written before the number was recorded."""
+name of the value, `signal` or `signal.part`; layer and head are -1 for values of the whole model; `n` is the number
+of probe examples: 0 for signals that use none, and in rows written before the number was recorded."""
 _SIGNAL_KEYS = ["run_id", "step", "name", "layer", "head"]
 _READING = ["run_id", "step", "signal"]
 

@@ -267,7 +267,7 @@ class _Watch:
             self._store.save_checkpoint([*stack.ended, *stack.states()])
             self._kept = at
         if at - self._told >= _TELL_SECONDS:
-            self._lease.tell(step=stack.step, steps=stack.train.steps, running=len(stack.specs))
+            self._lease.record(step=stack.step, steps=stack.train.steps, running=len(stack.specs))
             self._told = at
         if at - self._reported < _REPORT_SECONDS and stack.specs:
             return True

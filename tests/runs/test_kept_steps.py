@@ -65,7 +65,7 @@ def test_they_are_no_part_of_a_run_and_come_back(store: Store):
     assert not torch.equal(both[0], both[1])
     with pytest.raises(UserError, match="no run 'abc' in store"):
         store.weights(["abc"], 5)
-    with pytest.raises(UserError, match=r"step 6 of run .* was not kept; kept are, nearest first: 5, 8, 2, 0 \(the"):
+    with pytest.raises(UserError, match=r"no checkpoint at step 6; available, nearest first: 5, 8, 2, 0 \(initial"):
         run.at(6)
 
 
@@ -109,7 +109,7 @@ def test_check_knows_them_and_delete_leaves_none(store: Store):
     more = store.path / "steps" / f"{store.entry(store.run_ids()[0])['stack']}-3-0123456789abcdef.safetensors"
     shutil.copy(files[0], more)
     os.utime(more, (time.time() - 7200,) * 2)
-    assert leftovers(store) == {more: "named by no commit"}
+    assert leftovers(store) == {more: "not named by any commit"}
     compact_store(store)
     data = bytearray(files[0].read_bytes())
     data[-1] ^= 1

@@ -62,7 +62,11 @@ def test_an_evaluation_tells_the_rules_that_models_follow(name: str, split: str,
     written = greedy_answers(model, examples, offsets, widths(task, examples.lengths))
     for i, of_run in enumerate(written):
         followed = [
-            [name for name, given in task.rules(task.read(examples, row)[0]).items() if given == task.vocab.decode(ids)]
+            [
+                name
+                for name, given in task.rules(task.read(examples, row)[0]).items()
+                if given == task.vocab.decode(ids)
+            ]
             for row, ids in enumerate(of_run)
         ]
         for metric, (values, n) in result.metrics.items():
