@@ -13,7 +13,7 @@ from genlab.models.kinds import count
 from genlab.runs.devices import cores, pick_device
 from genlab.runs.plan import Evals
 from genlab.runs.store import Store
-from genlab.runs.work import alike
+from genlab.runs.work import group_stackable
 from genlab.spec import RunSpec
 from genlab.tasks import make
 from genlab.training import Stack, fresh
@@ -126,7 +126,7 @@ def estimate(
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // processes))
     try:
-        shapes = [_shape(specs, store, device, stack) for specs, _ in alike(wanted)]
+        shapes = [_shape(specs, store, device, stack) for specs, _ in group_stackable(wanted)]
     finally:
         torch.set_num_threads(threads)
     return {
