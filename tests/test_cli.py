@@ -44,11 +44,11 @@ BAD = [
     ([*TRAIN, "--positions", "rotery"], "did you mean 'rotary'?"),
     ([*TRAIN, "--betas", "0.9,x"], "'x' is not a number"),
     ([*TRAIN, "--betas", "0.9"], "betas"),
-    ([*TRAIN, "--seeds", "4:0"], "--seeds '4:0' names nothing"),
+    ([*TRAIN, "--seeds", "4:0"], "--seeds '4:0' is not a valid range"),
     ([*TRAIN, "--evals", "none"], "allowed: all, id"),
     ([*TRAIN, "--eval-n", "0"], "--eval-n must be at least 1"),
     ([*TRAIN, "--device", "tpu"], "allowed: auto, cpu, cuda, cuda:N"),
-    ([*TRAIN, "--dtype", "tf32", "--device", "cpu"], "needs a CUDA device"),
+    ([*TRAIN, "--dtype", "tf32", "--device", "cpu"], "requires a CUDA device"),
     ([*TRAIN, "--param", "base"], "not NAME=VALUE"),
     ([*TRAIN, "--plugin", "gone.py"], "plugin 'gone.py' is not a file"),
     (["eval", "last", "--lengths", "5"], "no last group yet"),
@@ -149,7 +149,7 @@ def test_an_ambiguous_prefix_names_the_runs(lab, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Store, "groups", lambda _self: [])
     status, _, err = lab("eval", "", "--lengths", "3")
     assert status == 2
-    assert "is the start of 2 runs" in err
+    assert "is a prefix of 2 runs" in err
 
 
 def test_show_marks_prompt_and_answer(lab):

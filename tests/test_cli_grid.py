@@ -56,7 +56,7 @@ def test_every_fault_of_a_file_is_told_and_nothing_started(lab, tmp_path: Path):
     (tmp_path / "bad.toml").write_text(GRID.replace("steps", "step") + "m = 2\n")
     status, out, err = lab("grid", "bad.toml")
     assert (status, out) == (2, "")
-    assert "2 faults, nothing was started" in err
+    assert "2 errors, nothing was started" in err
     assert "line 8: unknown field 'step'; did you mean 'steps'?" in err
     assert not (tmp_path / "store").exists()
 

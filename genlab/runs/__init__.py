@@ -1,4 +1,4 @@
-"""Plans, the store, and where runs are trained. What needs torch is imported when it is asked for."""
+"""Plans, the store, and training of runs. Modules that need torch are imported on demand."""
 
 from __future__ import annotations
 

@@ -21,33 +21,33 @@ from genlab.runs.maintain import tidy
 from genlab.runs.plan import Evals, Plan, check_steps, eval_splits
 from genlab.runs.progress import Progress, Report
 from genlab.runs.store import Store, stack_id
-from genlab.runs.work import Job, agreed, alike, evaluate_runs, is_complete, pack
+from genlab.runs.work import Job, evaluate_runs, group_stackable, is_complete, pack, stack_options
 from genlab.spec import RunSpec, Split
 from genlab.tasks import Task, make
 
-# -- A grid from its runs to its end: devices, stacks, an executor, the driver
+# -- Running a grid
 
 Wanted = list[tuple[RunSpec, Evals]]
 
 _SHOWN = 8
-"""Steps that are named, at most, where runs lack some."""
+"""Maximum number of missing checkpoints listed in a message."""
 
 
 class Options(TypedDict, total=False):
-    """How runs are trained; no part of what they are.
+    """How runs are trained; not part of their identity.
 
     Keys:
         store: a store or its directory (default: `GENLAB_STORE`, or `runs`).
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        executor: `local` (this machine) or `ray` (a cluster; needs the extra `ray`).
-        address: of a Ray cluster; `auto` for the one that runs here.
-        workers: processes on a CPU; 0 is one a core.
-        stack: runs a stack; 0: one on a CPU, found by measuring on CUDA, and then kept with the grid.
-        checkpoint_minutes: how often where a stack stands is kept.
-        again: train even what is there.
-        request: kept with the group, for whoever reads it later.
+        executor: `local` (this machine) or `ray` (a cluster; requires the extra `ray`).
+        address: address of a Ray cluster; `auto` for the one that runs here.
+        workers: number of processes on a CPU; 0: one per core.
+        stack: runs per stack; 0: one on a CPU, and measured on CUDA, then stored with the grid.
+        checkpoint_minutes: minutes between saves of the resume state.
+        again: retrain runs that already exist.
+        request: stored with the group, for the record.
         report: called with every `Progress`; returning False stops.
-        tick: called again and again while the grid goes on.
+        tick: called repeatedly while the grid runs.
     """
 
     store: Store | str | Path | None
@@ -64,10 +64,10 @@ class Options(TypedDict, total=False):
 
 
 def wanted_runs(what: Grid | Sequence[RunSpec] | Sequence[Plan], evals: Evals | None = None) -> Wanted:
-    """Each run with what is to be evaluated of it.
+    """Pair each run with what to evaluate.
 
     Raises:
-        UserError: no runs, or two of one id.
+        UserError: no runs, or two with the same id.
     """
     found: Wanted = []
     for part in what.plans if isinstance(what, Grid) else what:
@@ -75,23 +75,23 @@ def wanted_runs(what: Grid | Sequence[RunSpec] | Sequence[Plan], evals: Evals | 
         own = evals or (part.evals if isinstance(part, Plan) else Evals())
         found += [(spec, own) for spec in specs]
     if not found:
-        raise UserError("a grid of no runs was asked for")
+        raise UserError("the grid has no runs")
     ids = [spec.run_id for spec, _ in found]
     if len(set(ids)) < len(ids):
         twice = next(run for i, run in enumerate(ids) if run in ids[:i])
-        raise UserError(f"two runs of one id were asked for ({twice}): each seed of a configuration is one run")
+        raise UserError(f"run {twice} was requested twice: each seed of a configuration is one run")
     return found
 
 
 def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
-    """Have all runs trained and evaluated, under a group's name; gives the store. Raises as `genlab.runs.grid`."""
+    """Train and evaluate all runs as a named group; returns the store. Raises as `genlab.runs.grid`."""
     for option in options.keys() - Options.__annotations__.keys():
         raise unknown("option", option, sorted(Options.__annotations__))
     executor, workers = options.get("executor", "local"), options.get("workers", 0)
     device = pick_device(options.get("device", "auto")) if executor == "local" else torch.device("cpu")
     for dtype in {spec.train.dtype for spec, _ in wanted}:
         check_dtype(dtype, device.type)
-    for specs, evals in alike(wanted):  # a wrong split or step is told before anything is written
+    for specs, evals in group_stackable(wanted):  # report a wrong split or step before anything is written
         eval_splits(make(specs[0].task), specs[0].train, evals)
         check_steps(specs[0].train, evals)
     given = options.get("store")
@@ -103,18 +103,18 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     jobs = pack(wanted, size, again=again, checkpoint_seconds=seconds)
     todo = [job for job in jobs if again or not is_complete(store, job)]
     forget(store.path, {spec.run_id for job in jobs if job not in todo for spec in job.specs})
-    jobs = _doubtful_last(store, todo)
-    report, tick = options.get("report", _unheard), options.get("tick", lambda: None)
+    jobs = _risky_last(store, todo)
+    report, tick = options.get("report", _ignore), options.get("tick", lambda: None)
     finished = True
     if jobs:
         with interruptible() as stop:
 
-            def heard(progress: Progress) -> bool:
+            def report_or_stop(progress: Progress) -> bool:
                 tick()
                 return report(progress) and not stop.is_set()
 
-            hands = _executor(store, device, jobs, executor, options.get("address"), workers, heard)
-            finished = drive(store, jobs, hands, report, stop, tick)
+            runner = _executor(store, device, jobs, executor, options.get("address"), workers, report_or_stop)
+            finished = drive(store, jobs, runner, report, stop, tick)
     store.refresh()
     tidy(store)
     if not finished:
@@ -123,11 +123,11 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     return store
 
 
-def _doubtful_last(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """Jobs in their order, but those that failed or whose worker was killed after the others.
+def _risky_last(store: Store, jobs: Sequence[Job]) -> list[Job]:
+    """Move jobs that failed or whose worker was killed to the end, otherwise keeping the order.
 
-    Where the driver itself works, a stack that the system kills takes the driver along: at the next try the others
-    are done before it.
+    If the driver itself trains, a stack killed by the system takes the driver down: at the next attempt the other
+    stacks are done first.
     """
     failed = {failure.stack for failure in read_failures(store.path)}
     left = {path.stem for path in (store.path / "leases").glob("*.json")}
@@ -140,41 +140,42 @@ def _raise_for_failures(store: Store, wanted: Wanted) -> None:
         return
     reasons = {run: failure.reason for failure in found for run in failure.runs}
     raise FailedRuns(
-        f"{len(reasons)} of {len(wanted)} runs failed: {summarize(found)}; the same command tries them again", reasons
+        f"{len(reasons)} of {len(wanted)} runs failed: {summarize(found)}; rerun the command to retry them",
+        reasons,
     )
 
 
 def without_steps(store: Store, wanted: Wanted) -> str:
-    """A line about runs that were trained without keeping steps that are wanted of them, or ''."""
+    """Return a line about runs that were trained without requested checkpoints, or ''."""
     store.refresh()
     there = [(spec.run_id, evals.keep_steps) for spec, evals in wanted if evals.keep_steps and spec.run_id in store]
     lacking: dict[str, list[int]] = {}
     for run, steps in there:
         known = store.steps(run)
-        if store.index.status(run) != "diverged":  # that one has kept what it reached, and can reach no more
+        if store.index.status(run) != "diverged":  # it saved all checkpoints that it reached
             lacking |= {run: left} if (left := [s for s in steps if s not in known and s < known[-1]]) else {}
     if not lacking:
         return ""
     steps = sorted({step for left in lacking.values() for step in left})
     shown = ", ".join(map(str, steps[:_SHOWN])) + (", ..." if len(steps) > _SHOWN else "")
     runs = f"{len(lacking)} of {len(wanted)} runs"
-    return f"{runs} were trained without keeping steps {shown}: --again trains them anew"
+    return f"{runs} were trained without checkpoints at steps {shown}: retrain them with --again"
 
 
-def _unheard(_progress: Progress) -> bool:
+def _ignore(_progress: Progress) -> bool:
     return True
 
 
 def runs_a_stack(store: Store, name: str, wanted: Wanted, device: torch.device, asked: int) -> int:
-    """Runs a stack: as asked, as the grid has them from before, or (on an accelerator) as measured.
+    """Return the number of runs per stack: as requested, as stored with the grid, or (on an accelerator) as measured.
 
     Args:
-        asked: 0 leaves it open.
+        asked: 0 if not requested.
     """
     known, size = (store.named.folder(name) / "how.json").exists(), 1
     if device.type == "cuda" and not known and not asked:
-        size = measured_size(max(alike(wanted), key=lambda group: len(group[0]))[0], device)
-    return agreed(store, name, {"stack": size}, {"stack": asked} if asked else {})["stack"]
+        size = measured_size(max(group_stackable(wanted), key=lambda group: len(group[0]))[0], device)
+    return stack_options(store, name, {"stack": size}, {"stack": asked} if asked else {})["stack"]
 
 
 def _executor(
@@ -184,7 +185,7 @@ def _executor(
     executor: str,
     address: str | None,
     workers: int,
-    heard: Report,
+    report: Report,
 ) -> Executor:
     if executor == "ray":
         from genlab.runs.ray_executor import RayTasks
@@ -195,7 +196,7 @@ def _executor(
         devices = [f"cuda:{i}" for i in range(count)] if count > 1 else [str(device)]
         return Processes(store, devices[: len(jobs)])
     processes = min(workers or cores(), len(jobs))
-    return InProcess(store, device, heard) if processes == 1 else Processes(store, ["cpu"] * processes)
+    return InProcess(store, device, report) if processes == 1 else Processes(store, ["cpu"] * processes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,11 @@ class Run:
     """A committed run.
 
     Attributes:
+        run_id: its id.
+        spec: what was trained.
         status: `finished`, `reached` (stopped early by `until`) or `diverged`.
+        step: the last training step.
+        store: where it is stored.
     """
 
     run_id: str
@@ -214,42 +219,42 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """The task, as it was trained on."""
+        """The task it was trained on."""
         return make(self.spec.task)
 
     @property
     def model(self) -> Model:
-        """The trained model, a stack of one: `model(tokens)` gives logits `[batch, pos, d_vocab]`.
+        """The trained model, a stack of one: `model(tokens)` returns logits `[batch, pos, d_vocab]`.
 
         Raises:
-            DamagedFileError: the weights file is not as it was written.
+            DamagedFileError: the checksum of the weights file does not match.
         """
         return model_of(self.spec.model, self.store.weights([self.run_id]))
 
     @property
     def steps(self) -> list[int]:
-        """The training steps whose weights are known: 0, those that were kept (`Evals.keep_steps`), the last."""
+        """The training steps with available weights: 0, the checkpoints (`Evals.keep_steps`), the last."""
         return self.store.steps(self.run_id)
 
     def at(self, step: int) -> Model:
-        """The model as it was after a training step, one of `steps`; 0 is before training.
+        """Return the model after a training step, one of `steps`; 0 is before training.
 
         Raises:
-            UserError: a step that was not kept.
-            DamagedFileError: the weights file is not as it was written.
+            UserError: there is no checkpoint at this step.
+            DamagedFileError: the checksum of the weights file does not match.
         """
         return model_of(self.spec.model, self.store.weights([self.run_id], step))
 
     def evals(self) -> pd.DataFrame:
-        """Its evaluations, one row a number."""
+        """Return its evaluations, one row per number."""
         return self.store.evals([self.run_id])
 
     def history(self) -> pd.DataFrame:
-        """Loss, gradient norms and in-distribution exact match over training."""
+        """Return loss, gradient norms and ID accuracy over training."""
         return self.store.history([self.run_id])
 
     def trace(self) -> pd.DataFrame:
-        """Its evaluations over training, at few examples: step, split, length, metric, value, n."""
+        """Return its evaluations during training, on few examples: step, split, length, metric, value, n."""
         return self.store.trace([self.run_id])
 
 
@@ -260,22 +265,25 @@ def train(
     group: str | None = None,
     **options: Unpack[Options],
 ) -> list[Run]:
-    """Train runs of one configuration, evaluate them, and keep both in a store: the small case of `grid`.
+    """Train and evaluate runs of one configuration and commit them to a store; see `grid` for several configurations.
 
     Args:
         what: a plan (`genlab.runs.plan`), or specs that differ only in their seeds.
-        evals: what to evaluate; a plan brings its own. Default: in distribution only.
-        group: name of the group that these runs make (default: from task and run ids).
+        evals: what to evaluate; plans bring their own. Default: ID accuracy only.
+        group: name of the group of these runs (default: from the task and run ids).
         options: see `Options`.
 
+    Returns:
+        The committed runs, in the order of the specs.
+
     Raises:
-        UserError: specs of several configurations, a device that is not there, a store that cannot be written.
-        FailedRuns: some failed (an exception, a killed worker, no memory); all others are done and in the store.
-        Interrupted: Ctrl-C, or `report` asked to stop; what was reached is kept.
+        UserError: several configurations, an unavailable device, or a store that is not writable.
+        FailedRuns: some runs failed (exception, killed worker, out of memory); all others are committed.
+        Interrupted: Ctrl-C, or `report` returned False; progress is saved.
     """
     specs = what.specs if isinstance(what, Plan) else [what] if isinstance(what, RunSpec) else list(what)
     if not specs or any(spec.configuration != specs[0].configuration for spec in specs):
-        raise UserError("genlab.train takes runs of one configuration, at one seed or more; grids: genlab.runs.grid")
+        raise UserError("genlab.train takes runs of one configuration; for several, use genlab.runs.grid")
     wanted = evals or (what.evals if isinstance(what, Plan) else Evals())
     task = specs[0].task
     name = group or f"{task.name}-{task.format}-{stack_id(s.run_id for s in specs)[:6]}"
@@ -289,21 +297,24 @@ def grid(
     name: str | None = None,
     **options: Unpack[Options],
 ) -> list[Run]:
-    """Train and evaluate runs of any configurations, as stacks, and keep them in a store.
+    """Train and evaluate runs of any configurations, as stacks, and commit them to a store.
 
-    A run that the store holds is found, not trained again; one that was interrupted goes on from its checkpoint; a
-    stack that another `grid` works on, on this machine or on another that sees the store, is left to it.
+    A run that the store holds is reused, not retrained; an interrupted one resumes; a stack that another `grid` works
+    on, on this or another machine that sees the store, is left to it.
 
     Args:
-        what: a grid file's `Grid`, plans, or specs.
-        evals: what to evaluate of specs; plans bring their own. Default: in distribution only.
-        name: the name of the group that the runs make (default: the grid's, or from the run ids).
+        what: the `Grid` of a grid file, plans, or specs.
+        evals: what to evaluate of specs; plans bring their own. Default: ID accuracy only.
+        name: name of the group of these runs (default: the grid's, or from the run ids).
         options: see `Options`.
 
+    Returns:
+        The committed runs, in the order given.
+
     Raises:
-        UserError: two runs of one id, a device that is not there, a store that cannot be written.
-        FailedRuns: some failed (an exception, a killed worker, no memory); all others are done and in the store.
-        Interrupted: Ctrl-C, or `report` asked to stop; what was reached is kept.
+        UserError: two runs with the same id, an unavailable device, or a store that is not writable.
+        FailedRuns: some runs failed (exception, killed worker, out of memory); all others are committed.
+        Interrupted: Ctrl-C, or `report` returned False; progress is saved.
     """
     wanted = wanted_runs(what, evals)
     ids = [spec.run_id for spec, _ in wanted]
@@ -313,15 +324,15 @@ def grid(
 
 
 def load(run: str, store: Store | str | Path | None = None) -> Run:
-    """A committed run by its id, or a unique prefix of one.
+    """Load a committed run by its id, or a unique prefix of it.
 
     Raises:
-        UserError: no such run, or several.
+        UserError: no run matches, or several do.
     """
     kept = store if isinstance(store, Store) else Store(store)
     found = kept.find(run)
     if len(found) != 1:
-        raise UserError(f"{run!r} holds {len(found)} runs ({', '.join(found[:4])}); give the id of one")
+        raise UserError(f"{run!r} names {len(found)} runs ({', '.join(found[:4])}); give the id of one")
     entry = kept.entry(found[0])
     return Run(found[0], kept.spec(found[0]), entry["status"], entry["step"], kept)
 
@@ -329,22 +340,22 @@ def load(run: str, store: Store | str | Path | None = None) -> Run:
 def evaluate(
     runs: Sequence[str], splits: Sequence[Split], store: Store, device: str = "auto", report: Report = lambda _p: True
 ) -> None:
-    """Evaluate committed runs, of any configurations, at `splits` (with lengths, n and seed), and keep the numbers.
+    """Evaluate committed runs, of any configurations, on `splits` (with lengths, n and seed), and store the results.
 
     Raises:
-        UserError: a split or a length that a run's task cannot make; nothing is evaluated then.
-        Interrupted: Ctrl-C; what was evaluated is kept.
+        UserError: a task has no such split or length; nothing is evaluated then.
+        Interrupted: Ctrl-C; completed evaluations are stored.
     """
     for run in runs:
         spec = store.spec(run)
         task = make(spec.task)
         for split in splits:
             task.check_lengths(split.name, split.lengths)
-    alike: dict[str, list[str]] = {}
+    by_configuration: dict[str, list[str]] = {}
     for run in runs:
-        alike.setdefault(store.spec(run).configuration.run_id, []).append(run)
+        by_configuration.setdefault(store.spec(run).configuration.run_id, []).append(run)
     with interruptible() as stop:
-        for ids in alike.values():
+        for ids in by_configuration.values():
             task = make(store.spec(ids[0]).task)
             own = [task.split(s.name).at(s.lengths, s.n, s.seed, s.offsets) for s in splits]
             for run in ids:

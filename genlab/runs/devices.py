@@ -1,4 +1,4 @@
-"""Cores and devices of this machine."""
+"""Cores, devices and the software environment of this machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from genlab.errors import UserError
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda[:i]` as a device. Raises `UserError` where there is none of the kind."""
+    """Return the device for `auto`, `cpu` or `cuda[:i]`. Raises `UserError` if unavailable."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -29,21 +29,21 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N)")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {name!r} was asked for, but torch {torch.__version__} finds no CUDA device here")
+        raise UserError(f"device {name!r} is unavailable: torch {torch.__version__} finds no CUDA device")
     return device
 
 
 def check_dtype(dtype: str, device_type: str) -> None:
-    """Raise `UserError` for a precision that a device does not have."""
+    """Raise `UserError` if a device does not support a precision."""
     if dtype == "tf32" and device_type != "cuda":
-        raise UserError("dtype 'tf32' needs a CUDA device (allowed on the CPU: float32, float64, bfloat16)")
+        raise UserError("dtype 'tf32' requires a CUDA device (allowed on the CPU: float32, float64, bfloat16)")
 
 
-# -- What a run was trained with: versions, device, source commit
+# -- Software environment
 
 
 def environment(device: torch.device) -> dict[str, str | int]:
-    """Versions, device, threads and the commit of genlab's source (where it is a checkout)."""
+    """Return versions, device, threads and the git commit of genlab (if it is a checkout)."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "genlab": version("genlab"),
@@ -57,12 +57,12 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 
 def _git_commit() -> str:
-    """The commit of the checkout that genlab is imported from, or ''."""
+    """The commit of genlab's checkout, or ''."""
     source = Path(__file__).resolve().parent
     try:
-        asked = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""

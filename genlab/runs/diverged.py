@@ -1,7 +1,8 @@
-"""Runs that diverged. They are listed as what they are, and left out of whatever is computed over runs.
+"""Diverged runs are listed as such and left out of everything that is computed over runs.
 
-Their weights are those of the last step whose loss and gradient were finite, which says nothing of what the
-configuration learns: medians, shares of runs, signals, tables and figures are of the others, and say who is missing.
+Their weights are those of the last step with finite loss and gradient, which says nothing about what the
+configuration
+learns: medians, fractions of runs, signals, tables and figures use the other runs, and report who is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _SHOWN = 8
 
 
 def set_aside(store: Store, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The committed runs that count, and those that diverged; each in the order given."""
+    """Split committed runs into those that count and those that diverged, keeping their order."""
     counted: list[str] = []
     diverged: list[str] = []
     for run in run_ids:
@@ -23,7 +24,7 @@ def set_aside(store: Store, run_ids: Iterable[str]) -> tuple[list[str], list[str
 
 
 def left_out(diverged: Sequence[str], runs: int) -> str:
-    """A line that says which of so many runs are left out, or ''.
+    """Return a line that reports which of `runs` runs are left out, or ''.
 
     >>> left_out(["a1", "b2"], 8)
     '2 of 8 runs diverged and are left out: a1, b2'

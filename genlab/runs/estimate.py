@@ -1,4 +1,4 @@
-"""What a grid will cost, from a few measured steps of each shape."""
+"""Estimate the cost of a grid from a few timed steps of each model shape."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from genlab.models.kinds import count
 from genlab.runs.devices import cores, pick_device
 from genlab.runs.plan import Evals
 from genlab.runs.store import Store
-from genlab.runs.work import alike
+from genlab.runs.work import group_stackable
 from genlab.spec import RunSpec
 from genlab.tasks import make
 from genlab.training import Stack, fresh
 from genlab.training.batches import Places
 
-# -- How many runs a stack should have on an accelerator: found by measuring
+# -- Size of a stack on an accelerator
 
 _WARM, _TIMED = 2, 3
 _PLACES = (0.5, 0.1, 0.9, 0.3, 0.7)
-"""Where in a training steps are timed; any first few of them are spread over it."""
+"""Points of a training at which steps are timed; any prefix of them is spread over it."""
 _ENOUGH = 4.0
-"""Seconds after which no further step is timed."""
+"""No further step is timed after this many seconds."""
 _GAIN = 1.1
-"""A stack twice as large is taken if it trains this many times as many runs a second, at least."""
+"""Minimum gain in throughput (runs per second) for which the size of a stack is doubled."""
 
 
 def measured_size(specs: Sequence[RunSpec], device: torch.device) -> int:
-    """Runs a stack for runs of one shape on a device, at most as many as there are."""
+    """Return the best number of runs per stack for runs of one shape on a device, at most all of them."""
     return best_size(len(specs), lambda size: seconds_a_step(specs[:size], device))
 
 
 def best_size(most: int, seconds: Callable[[int], float]) -> int:
-    """The size from which doubling no longer pays: by seconds a step, or because the memory ends.
+    """Return the size at which doubling no longer pays off or memory is exhausted, given the seconds per step.
 
     >>> best_size(100, lambda size: 1.0 if size <= 16 else size / 16)     # launches dominate up to 16 runs
     16
@@ -46,7 +46,7 @@ def best_size(most: int, seconds: Callable[[int], float]) -> int:
     size = 1
     try:
         rate = 1 / seconds(1)
-    except torch.OutOfMemoryError:  # its stack will fail, and say so
+    except torch.OutOfMemoryError:  # the stack will fail with a clear message
         return size
     while size < most:
         larger = min(2 * size, most)
@@ -54,7 +54,7 @@ def best_size(most: int, seconds: Callable[[int], float]) -> int:
             new = larger / seconds(larger)
         except torch.OutOfMemoryError:
             break
-        # From 16 to 17 runs there is little to win even where launches cost all: judged by what is possible.
+        # A small step up, as from 16 to 17 runs, cannot gain more than its ratio.
         if new < rate * min(_GAIN, larger / size):
             break
         size, rate = larger, new
@@ -62,12 +62,13 @@ def best_size(most: int, seconds: Callable[[int], float]) -> int:
 
 
 def seconds_a_step(specs: Sequence[RunSpec], device: torch.device) -> float:
-    """Seconds that a training step of a stack takes, over a whole training, on cores of its own.
+    """Return the mean seconds per training step of a stack, over a whole training, on otherwise idle cores.
 
-    Steps spread over the training are taken (lengths vary, and grow with a curriculum). Each is made and taken before
-    it is timed: what a shape costs once (a pool, a library's program for it, a CUDA graph) is no part of a step. Of
-    several timings of one step the median counts. One thread is timed by the processor time that it takes, so that
-    other work on its core does not count. On an accelerator batches are left out: those are made ahead.
+    Steps are spread over the training, because lengths vary and grow with a curriculum. Each is run before it is
+    timed, so that one-time costs of a shape (a pool, compilation, a CUDA graph) do not count; the median of several
+    timings is used. A single thread is timed by its processor time, so that other work on its core does not count. On
+    an accelerator
+    the time to make batches is excluded: they are made ahead.
     """
     stack = Stack(make(specs[0].task), fresh(specs), device)
     clock, start = _clock(device), time.perf_counter()
@@ -82,7 +83,7 @@ def seconds_a_step(specs: Sequence[RunSpec], device: torch.device) -> float:
 
 
 def _seconds_of(stack: Stack, step: int, device: torch.device, clock: Callable[[], float]) -> float:
-    """The seconds of one step and, on a CPU, of making its batch."""
+    """Seconds of one step and, on a CPU, of making its batch."""
 
     def batch() -> Places:
         stack.step = step
@@ -108,17 +109,16 @@ def _timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def _clock(device: torch.device) -> Callable[[], float]:
-    """Processor time where that is what a step takes: one thread of a CPU. Several wait for each other, busily."""
+    """Processor time if one CPU thread does the work, else wall time: several threads busily wait for each other."""
     return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def estimate(
     wanted: Sequence[tuple[RunSpec, Evals]], store: Store, device_name: str, workers: int, stack: int
 ) -> dict[str, Any]:
-    """Runs, stacks, and for each shape its parameters, memory, batch and hours; nothing is trained or written.
+    """Estimate runs, stacks, and for each shape parameters, memory, batch and hours; trains and writes nothing.
 
-    Runs that the store holds are not counted in the hours, which are those of cores that do nothing else. Evaluation
-    comes on top: a few per cent.
+    Hours exclude runs that the store holds, assume otherwise idle cores, and exclude evaluation (a few percent).
     """
     device = pick_device(device_name)
     processes = 1 if device.type == "cuda" else workers or cores()
@@ -126,7 +126,7 @@ def estimate(
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // processes))
     try:
-        shapes = [_shape(specs, store, device, stack) for specs, _ in alike(wanted)]
+        shapes = [_shape(specs, store, device, stack) for specs, _ in group_stackable(wanted)]
     finally:
         torch.set_num_threads(threads)
     return {
@@ -162,7 +162,7 @@ def _shape(specs: list[RunSpec], store: Store, device: torch.device, asked: int)
 
 
 def _in_bfloat16(specs: list[RunSpec], device: torch.device) -> float | None:
-    """Seconds that a step would take with bfloat16 products, where those are the other choice: float32 on a CPU."""
+    """Seconds per step with bfloat16 products, where that is the alternative: float32 on a CPU."""
     if device.type != "cpu" or specs[0].train.dtype != "float32":
         return None
     rounded = [s.model_copy(update={"train": s.train.model_copy(update={"dtype": "bfloat16"})}) for s in specs]
@@ -170,9 +170,9 @@ def _in_bfloat16(specs: list[RunSpec], device: torch.device) -> float | None:
 
 
 def memory_bytes(spec: RunSpec, size: int) -> int:
-    """Memory of a stack while it trains: weights, gradients and two moments, and what the backward pass keeps.
+    """Estimate the training memory of a stack: weights, gradients, two moments, and saved activations.
 
-    Kept a token and block: the residual stream and what the sublayers read and write (about 8 d_model + 2 d_mlp
+    Saved per token and block: the residual stream, the inputs and outputs of the sublayers (about 8 d_model + 2 d_mlp
     numbers) and the attention weights.
     """
     model, train = spec.model, spec.train

@@ -1,7 +1,7 @@
-"""Where stacks are worked on: in this process, or in local processes.
+"""Executors and the driver: run the stacks of a grid in this process or in local worker processes.
 
-On a CPU a core is busy with one run, so runs go to processes with one thread each, one run a stack. On an accelerator
-launches dominate, so many runs are one stack, and one process serves one device.
+On a CPU one run keeps one core busy, so runs are distributed over processes with one thread each, one run per stack.
+On an accelerator kernel launches dominate, so many runs form one stack, and one process serves one device.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from genlab.runs.work import Job, Outcome, attempt, is_complete
 from genlab.tasks import plugins
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-"""A step allocates and frees the same megabytes again and again. glibc would give them back to the system each time,
-and the pages would have to be made anew: 4 to 10 % of a step."""
+"""Malloc settings of workers. A training step allocates and frees the same megabytes repeatedly; by default glibc
+would return them to the system and fault the pages in again each time, which costs 4 to 10 % of a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a job.
+    """The result of a job.
 
     Attributes:
-        how: an outcome; `died` (its worker was killed; it can be tried again); `failed` (trying again at once would
-            come to the same; other jobs may be done); or `fault` (no job can be done).
-        reason: of one that died, failed or is a fault, in one line; trace: the exception's traceback, or ''.
+        job: the job.
+        how: an outcome; `died` (its worker was killed; it can be retried); `failed` (a retry would fail the same way;
+            other jobs may succeed); or `fault` (no job can succeed).
+        reason: for died, failed and fault, one line; trace: the traceback of the exception, or ''.
     """
 
     job: Job
@@ -53,31 +54,31 @@ class Ended:
 
 
 class Executor(Protocol):
-    """Does jobs somewhere. `drive` hands them out."""
+    """Runs jobs that `drive` assigns to it."""
 
     def room(self) -> bool:
         """Whether another job can be started now."""
         ...
 
     def start(self, job: Job) -> None:
-        """Take a job."""
+        """Start a job."""
         ...
 
     def events(self, seconds: float) -> Iterable[Ended | Progress]:
-        """What has happened; waits that long for something to happen."""
+        """Return new events; waits up to `seconds` for one."""
         ...
 
     def stop(self) -> None:
-        """Have all jobs keep what they reached and end."""
+        """Ask all jobs to save their progress and end."""
         ...
 
     def close(self) -> None:
-        """End all workers, in order if there is time."""
+        """Shut down all workers."""
         ...
 
 
 class InProcess:
-    """Does a job at once, here."""
+    """Runs each job immediately, in this process."""
 
     def __init__(self, store: Store, device: torch.device, report: Report):
         self._store, self._device, self._report = store, device, report
@@ -95,7 +96,7 @@ class InProcess:
             yield self._ended.popleft()
 
     def stop(self) -> None:
-        """Nothing runs between calls; a job that runs asks `report`."""
+        """Nothing runs between calls; a running job asks `report`."""
 
     def close(self) -> None:
         pass
@@ -105,8 +106,8 @@ class Processes:
     """Worker processes on this machine. One that dies is replaced."""
 
     def __init__(self, store: Store, devices: list[str]):
-        """`devices`: one a worker."""
-        self._heard: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        """`devices`: one device per worker."""
+        self._messages: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         threads = max(1, cores() // len(devices))
         shared = {"store": str(store.path), "threads": threads, "plugins": plugins()}
         self._setups = [{**shared, "device": device} for device in devices]
@@ -121,17 +122,17 @@ class Processes:
         if not idle:
             used = [worker.setup for worker in self._workers]
             free = next(s for s in self._setups if used.count(s) < self._setups.count(s))
-            idle = [_Worker(free, self._heard)]
+            idle = [_Worker(free, self._messages)]
             self._workers += idle
         idle[0].take(job)
 
     def events(self, seconds: float) -> Iterable[Ended | Progress]:
         try:
-            worker, message = self._heard.get(timeout=seconds)
+            worker, message = self._messages.get(timeout=seconds)
         except queue.Empty:
             return
         if message is None:
-            yield from self._lost(worker)
+            yield from self._on_exit(worker)
         elif "ready" in message:
             worker.ready = True
         elif "progress" in message:
@@ -139,22 +140,22 @@ class Processes:
         elif "fault" in message:
             worker.fault = message["fault"]
         else:
-            yield Ended(worker.give_back(), **message)
+            yield Ended(worker.release(), **message)
 
-    def _lost(self, worker: _Worker) -> Iterable[Ended]:
-        """A worker has ended. One that was killed is replaced; one that could not even begin is everybody's fault."""
+    def _on_exit(self, worker: _Worker) -> Iterable[Ended]:
+        """A worker has ended. One that was killed is replaced; one that could not set itself up is a fault."""
         status = worker.wait()
         self._workers.remove(worker)
         if worker.idle:
             return
         reason = worker.fault or f"a worker process ended with status {status}"
         if worker.fault or (status > 0 and not worker.ready):
-            yield Ended(worker.give_back(), "fault", reason)
+            yield Ended(worker.release(), "fault", reason)
         elif status > 0:
-            yield Ended(worker.give_back(), "failed", reason)
+            yield Ended(worker.release(), "failed", reason)
         else:
             reason = f"a worker process was ended by signal {-status} (out of memory?)" if status else reason
-            yield Ended(worker.give_back(), "stopped" if self._stopping and status == 0 else "died", reason)
+            yield Ended(worker.release(), "stopped" if self._stopping and status == 0 else "died", reason)
 
     def stop(self) -> None:
         self._stopping = True
@@ -168,14 +169,14 @@ class Processes:
 
 
 class _Worker:
-    """A worker process and the thread that reads what it says into a common queue.
+    """A worker process, and the thread that reads its messages into a shared queue.
 
     Attributes:
         ready: whether it has set itself up; fault: why it could not.
     """
 
-    def __init__(self, setup: dict[str, Any], heard: queue.Queue[tuple[_Worker, dict[str, Any] | None]]):
-        self.setup, self._heard = setup, heard
+    def __init__(self, setup: dict[str, Any], messages: queue.Queue[tuple[_Worker, dict[str, Any] | None]]):
+        self.setup, self._messages = setup, messages
         self.ready, self.fault = False, ""
         self._job: Job | None = None
         threads = str(setup["threads"])
@@ -184,7 +185,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C reaches the driver alone; its closing the pipe tells the workers
+            start_new_session=True,  # Ctrl-C reaches only the driver, which closes the pipes of its workers
             env={**os.environ, **MALLOC, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
         self._send(setup)
@@ -198,7 +199,7 @@ class _Worker:
         self._job = job
         self._send(job.as_json())
 
-    def give_back(self) -> Job:
+    def release(self) -> Job:
         assert self._job is not None
         job, self._job = self._job, None
         return job
@@ -207,37 +208,37 @@ class _Worker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                self._heard.put((self, json.loads(line)))
+                self._messages.put((self, json.loads(line)))
             except json.JSONDecodeError:
                 break  # it was killed in the middle of a line
-        self._heard.put((self, None))
+        self._messages.put((self, None))
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # if it died, its closed output says so
+        with suppress(BrokenPipeError):  # a dead worker is detected by its closed output
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """End its input: it keeps what it reached and leaves."""
+        """Close its input: it saves its progress and exits."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it may be gone already
+        with suppress(BrokenPipeError):  # it may have exited already
             self._process.stdin.close()
 
     def wait(self) -> int:
         return self._process.wait()
 
 
-# -- The driver: hands the stacks of a grid to an executor until all are done, by itself or by others
+# -- The driver
 
-_WAIT, _LOOK_SECONDS = 0.2, 1.0
+_WAIT, _CHECK_SECONDS = 0.2, 1.0
 _DEATHS = 10
-"""How often a stack may lose its worker before it is given up."""
+"""Number of times a stack may lose its worker before it counts as failed."""
 
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that work ends in order; the second one ends it at once."""
+    """Yield an event that the first Ctrl-C sets, for an orderly shutdown; the second Ctrl-C ends the process."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -263,28 +264,31 @@ def drive(
     stop: threading.Event,
     tick: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Have all jobs done. Those that another driver works on are left to it, and taken over if it dies.
+    """Run all jobs. Jobs that another driver works on are left to it, and taken over if it dies.
 
-    A job that fails is recorded (`genlab.runs.failures`) and the others go on.
+    A job that fails is recorded (`genlab.runs.failures`), and the others continue.
 
     Args:
-        report: hears of every run; False asks to stop.
-        stop: set from outside, it asks the same.
-        tick: called again and again meanwhile.
+        store: the store that holds the runs.
+        jobs: what to train and evaluate.
+        executor: runs the jobs; it is closed at the end.
+        report: called with every `Progress`; returning False stops.
+        stop: setting it stops, too.
+        tick: called repeatedly meanwhile.
 
     Returns:
-        Whether all jobs were done or failed; False where it was asked to stop.
+        Whether all jobs were done or failed; False if stopped.
 
     Raises:
         UserError: no job can be done: the store cannot be written, or workers cannot set themselves up.
     """
-    run = _Drive(store, jobs, executor, report, stop)
+    driver = _Drive(store, jobs, executor, report, stop)
     try:
-        run.to_the_end(tick)
+        driver.run(tick)
     finally:
         executor.close()
-    if run.faults:
-        raise UserError(run.faults[0])
+    if driver.faults:
+        raise UserError(driver.faults[0])
     return not stop.is_set()
 
 
@@ -295,10 +299,10 @@ class _Drive:
         self._elsewhere: list[Job] = []
         self._running = 0
         self._deaths: Counter[str] = Counter()
-        self._looked = 0.0
+        self._checked = 0.0
         self.faults: list[str] = []
 
-    def to_the_end(self, tick: Callable[[], object]) -> None:
+    def run(self, tick: Callable[[], object]) -> None:
         stopping = False
         while self._running or not (stopping or self._nothing_left()):
             tick()
@@ -306,19 +310,19 @@ class _Drive:
                 self._executor.stop()
                 stopping = True
             if not stopping:
-                self._hand_out()
+                self._assign()
             for event in self._executor.events(_WAIT if self._running else 0.0):
-                self._hear(event)
+                self._handle(event)
             if not self._running and not self._waiting and self._elsewhere and not stopping:
                 self._stop.wait(_WAIT)
 
     def _nothing_left(self) -> bool:
         return not self._waiting and not self._elsewhere
 
-    def _hand_out(self) -> None:
-        """Give jobs out as long as there is room; those that another holds are looked at again later."""
-        if self._elsewhere and time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._looked = time.monotonic()
+    def _assign(self) -> None:
+        """Assign jobs while there is room; jobs that another process holds are checked again later."""
+        if self._elsewhere and time.monotonic() - self._checked > _CHECK_SECONDS:
+            self._checked = time.monotonic()
             self._store.refresh()
             self._waiting.extend(job for job in self._elsewhere if job.again or not is_complete(self._store, job))
             self._elsewhere = []
@@ -330,7 +334,7 @@ class _Drive:
             self._running += 1
             self._executor.start(job)
 
-    def _hear(self, event: Progress | Ended) -> None:
+    def _handle(self, event: Progress | Ended) -> None:
         if isinstance(event, Progress):
             if not self._report(event):
                 self._stop.set()
@@ -340,7 +344,7 @@ class _Drive:
         if event.how == "fault":
             self.faults.append(event.reason)
         elif event.how == "failed":
-            self._failed(job, event.reason, event.trace)
+            self._record_failure(job, event.reason, event.trace)
         elif event.how == "done":
             forget(self._store.path, [spec.run_id for spec in job.specs])
         elif event.how == "stopped":
@@ -352,10 +356,10 @@ class _Drive:
             if self._deaths[job.stack] < _DEATHS:
                 self._waiting.appendleft(job)
             else:
-                self._failed(job, f"lost its worker {_DEATHS} times: {event.reason}", "")
+                self._record_failure(job, f"lost its worker {_DEATHS} times: {event.reason}", "")
 
-    def _failed(self, job: Job, reason: str, trace: str) -> None:
+    def _record_failure(self, job: Job, reason: str, trace: str) -> None:
         ids, task = [spec.run_id for spec in job.specs], job.specs[0].task.name
         record(self._store.path, Failure(job.stack, ids, task, reason, trace, now()))
         for spec in job.specs:
-            self._hear(Progress(spec.run_id, "failed", 0, spec.train.steps))
+            self._handle(Progress(spec.run_id, "failed", 0, spec.train.steps))

@@ -1,9 +1,9 @@
-"""Stacks that failed: which, when and why, kept in the store until they are done. No torch here.
+"""Failed stacks: which, when and why, stored until their runs are done. No torch here.
 
     failures/STACK.json        stack, runs, task, reason (one line), trace (of the exception, or ''), at
 
-A record is written by the driver that saw the stack fail and taken away by the one that sees its runs done; it keeps
-nobody from trying again.
+A record is written by the driver that saw the stack fail and removed by the one that completes its runs; it does not
+prevent a retry.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A stack that failed.
+    """A failed stack.
 
     Attributes:
+        stack: its name.
         runs: ids of the runs that are not done because of it.
-        task: the name of their task.
+        task: name of their task.
         reason: one line.
-        trace: the exception's traceback; '' where a worker was killed.
-        at: when, UTC as ISO text.
+        trace: traceback of the exception; '' if a worker was killed.
+        at: time of the failure, UTC as ISO text.
     """
 
     stack: str
@@ -39,18 +40,18 @@ class Failure:
     at: str
 
     def line(self) -> str:
-        """All but the trace, in one line."""
+        """Summarize everything except the trace in one line."""
         count = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         return f"failed: {count} of {self.task} ({_listed(self.runs)}): {self.reason}"
 
 
 def record(store: Path, failure: Failure) -> None:
-    """Keep a failure, in place of an earlier one of its stack. Raises `StoreWriteError` where it cannot be kept."""
+    """Store a failure, replacing an earlier one of its stack. Raises `StoreWriteError` if that is impossible."""
     write_json(store / _FOLDER / f"{failure.stack}.json", asdict(failure))
 
 
 def read_failures(store: Path, run_ids: Iterable[str] | None = None) -> list[Failure]:
-    """What failed and is not done since, by time; of these runs (default: of all)."""
+    """Return failures of runs that are still not done, by time; of these runs (default: of all)."""
     wanted = None if run_ids is None else set(run_ids)
     found: list[Failure] = []
     for path in (store / _FOLDER).glob("[!.]*.json"):
@@ -62,7 +63,7 @@ def read_failures(store: Path, run_ids: Iterable[str] | None = None) -> list[Fai
 
 
 def forget(store: Path, run_ids: Iterable[str]) -> None:
-    """Take runs that are done, or gone, out of all failures; a failure of no runs goes."""
+    """Remove runs that are done or deleted from all failures, and failures without runs."""
     gone = set(run_ids)
     for path in (store / _FOLDER).glob("[!.]*.json"):
         failure = _read(path)
@@ -74,15 +75,15 @@ def forget(store: Path, run_ids: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def summarize(found: Sequence[Failure]) -> str:
-    """Which runs failed and why, in one line.
+def summarize(failures: Sequence[Failure]) -> str:
+    """Summarize which runs failed and why, in one line.
 
     >>> one = Failure("s", ["a1", "b2"], "sort", "ValueError: no", "", "")
     >>> summarize([one, Failure("t", ["c3"], "sort", "killed", "", "")])
     'a1, b2 (ValueError: no); c3 (killed)'
     """
     by_reason: dict[str, list[str]] = {}
-    for failure in found:
+    for failure in failures:
         by_reason.setdefault(failure.reason, []).extend(failure.runs)
     parts = [f"{_listed(runs)} ({reason})" for reason, runs in list(by_reason.items())[:_SHOWN]]
     more = len(by_reason) - _SHOWN
@@ -97,5 +98,9 @@ def _listed(runs: Sequence[str]) -> str:
 def _read(path: Path) -> Failure | None:
     try:
         return Failure(**read_json(path))
-    except (FileNotFoundError, DamagedFileError, TypeError):  # gone meanwhile; `lab store check` names a damaged one
+    except (
+        FileNotFoundError,
+        DamagedFileError,
+        TypeError,
+    ):  # removed meanwhile, or damaged (`lab store check`)
         return None

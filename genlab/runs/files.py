@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and that notice damage. No torch here."""
+"""Atomic, checksummed files and the identity of processes. No torch here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from genlab.errors import DamagedFileError, UserError
 
-# -- Processes by name: which machine this is, and whether a process of it is still the one that was meant
+# -- Process identity
 
 
 def host() -> str:
-    """This machine, and its name space of processes, with neither dots nor spaces in it."""
+    """Return the name of this machine and its PID namespace, without dots or spaces."""
     name = socket.gethostname().replace(".", "-")
     try:
         space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
@@ -32,20 +32,22 @@ def host() -> str:
     return f"{name}-{space}"
 
 
-def born(pid: int) -> str:
-    """When a process of this machine was started; '' if there is none. A number used again has another birth.
+def start_time(pid: int) -> str:
+    """Return the start time of a process on this machine, or '' if it does not run.
 
-    >>> born(os.getpid()) == born(os.getpid()) != ""
+    A reused PID has another start time.
+
+    >>> start_time(os.getpid()) == start_time(os.getpid()) != ""
     True
     """
     try:
         state, *_, started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:20]
     except OSError:
-        return "" if Path("/proc/self/stat").exists() else _asked(pid)
-    return "" if state in "ZX" else started  # a zombie does nothing any more
+        return "" if Path("/proc/self/stat").exists() else _probe(pid)
+    return "" if state in "ZX" else started  # a zombie does no work
 
 
-def _asked(pid: int) -> str:
+def _probe(pid: int) -> str:
     try:
         os.kill(pid, 0)
     except OSError:
@@ -54,16 +56,16 @@ def _asked(pid: int) -> str:
 
 
 class StoreWriteError(UserError):
-    """The store cannot be written: no space, no permission. What was committed before is intact."""
+    """The store cannot be written (disk full, no permission). What was committed before is intact."""
 
 
 def write(path: Path, fill: Callable[[Path], object], place: Callable[[Path, Path], object] = os.replace) -> None:
-    """Have `fill` write a file beside `path`, then `place` it there in one step: readers see the whole or nothing.
+    """Write a file atomically: `fill` writes a temporary file next to `path`, then `place` moves it there.
 
     Raises:
-        StoreWriteError: the disk is full, or read-only, or the like.
+        StoreWriteError: the disk is full, read-only, or otherwise not writable.
     """
-    beside = _beside(path)
+    beside = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fill(beside)
@@ -76,16 +78,16 @@ def write(path: Path, fill: Callable[[Path], object], place: Callable[[Path, Pat
         why = error.strerror or str(error)
         raise StoreWriteError(f"{path} cannot be written: {why}; what was committed before is intact") from error
     finally:
-        with suppress(OSError):  # a disk that cannot be written cannot be tidied either
+        with suppress(OSError):  # cleaning up fails on an unwritable disk, too
             beside.unlink(missing_ok=True)
 
 
-Seen = tuple[int, int]
-"""Which file of a name was seen: when it was changed, in nanoseconds, and its inode."""
+FileId = tuple[int, int]
+"""Identity of a file at a path: modification time in nanoseconds, and inode."""
 
 
-def seen(path: Path) -> Seen | None:
-    """What tells a file from a later one of its name; None if there is no file."""
+def file_id(path: Path) -> FileId | None:
+    """Return the identity of a file, which distinguishes it from a later file at this path; None if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -93,48 +95,49 @@ def seen(path: Path) -> Seen | None:
     return found.st_mtime_ns, found.st_ino
 
 
-def remove_seen(path: Path, before: Seen | None) -> bool:
-    """Remove the file that was seen, and no other: what another process has put in its place since then stays.
+def remove_if_same(path: Path, before: FileId | None) -> bool:
+    """Remove a file unless another process has replaced it since `before`.
 
     Returns:
         Whether it was removed.
     """
-    return _take(path, before, lambda aside: aside.unlink())
+    return _apply_if_same(path, before, lambda aside: aside.unlink())
 
 
-def move_seen(path: Path, before: Seen | None, folder: Path) -> bool:
-    """Move the file that was seen, and no other, into a folder of the same file system; whether it was moved."""
+def move_if_same(path: Path, before: FileId | None, folder: Path) -> bool:
+    """Move a file to a folder of the same file system, unless it was replaced since; returns whether it was moved."""
     folder.mkdir(parents=True, exist_ok=True)
-    return _take(path, before, lambda aside: aside.replace(folder / path.name))
+    return _apply_if_same(path, before, lambda aside: aside.replace(folder / path.name))
 
 
-def _take(path: Path, before: Seen | None, then: Callable[[Path], object]) -> bool:
-    if before is None or seen(path) != before:
+def _apply_if_same(path: Path, before: FileId | None, then: Callable[[Path], object]) -> bool:
+    if before is None or file_id(path) != before:
         return False
-    # No system call removes a file only if it is a certain one. So it is renamed, looked at again, and given back if
-    # it was replaced between the look and the renaming.
-    aside = _beside(path)
+    # No system call removes a file only if it has a given identity. So it is renamed, checked again, and put back if
+    # it was replaced between the check and the renaming.
+    aside = _temporary(path)
     try:
         path.rename(aside)
     except FileNotFoundError:
         return False
-    if seen(aside) == before:
+    if file_id(aside) == before:
         then(aside)
         return True
-    with suppress(FileExistsError):  # a third one stands there by now
+    with suppress(FileExistsError):  # a third file is at this path by now
         os.link(aside, path)
     aside.unlink()
     return False
 
 
-def _beside(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def file_time(folder: Path) -> float:
-    """The time now, in seconds since 1970, by the clock that the times of a folder's files are from.
+    """Return the current time, in seconds since 1970, by the clock of the file system of a folder.
 
-    Another machine may serve the files, and its clock may differ. Where nothing can be written, this machine's.
+    Another machine may serve the files, and its clock may differ. Falls back to this machine's clock if the folder is
+    not writable.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -144,22 +147,26 @@ def file_time(folder: Path) -> float:
 
 
 def half_written(path: Path) -> bool:
-    """Whether a file was being written by a process of this machine that is no more.
+    """Whether a file is the temporary file of a process of this machine that no longer runs.
 
     >>> half_written(Path(f".x.json.{host()}.{os.getpid()}.00.tmp")), half_written(Path("x.json"))
     (False, False)
     """
     parts = path.name.split(".")
-    return len(parts) > 4 and parts[-1] == "tmp" and parts[-4] == host() and not born(int(parts[-3]))
+    return len(parts) > 4 and parts[-1] == "tmp" and parts[-4] == host() and not start_time(int(parts[-3]))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON, whole or not at all, in place of what was there."""
+    """Write JSON atomically, replacing the file if it exists."""
     write(path, lambda file: file.write_text(_json(value)))
 
 
 def create_json(path: Path, value: object) -> bool:
-    """Write JSON where there is no such file yet; of several writers one wins, and is told so."""
+    """Create a JSON file atomically.
+
+    Returns:
+        Whether it was created; False if it exists. Of several writers exactly one succeeds.
+    """
     try:
         write(path, lambda file: file.write_text(_json(value)), place=os.link)
     except FileExistsError:
@@ -172,7 +179,7 @@ def _json(value: object) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON. Raises `DamagedFileError` if it is not JSON."""
+    """Read JSON. Raises `DamagedFileError` if the file is not JSON."""
     try:
         return json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -180,7 +187,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_table(folder: Path, stem: str, table: pa.Table) -> str:
-    """Write a table as Parquet, under a name that ends in its checksum; returns the name."""
+    """Write a table as Parquet under a name that ends in its checksum; returns the name."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     data = sink.getvalue()
@@ -190,13 +197,13 @@ def write_table(folder: Path, stem: str, table: pa.Table) -> str:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table, or those of some columns that it has.
+    """Read a table, or only those of some columns that it has.
 
     Raises:
-        DamagedFileError: its bytes are not those that its name promises.
+        DamagedFileError: the bytes do not match the checksum in the file name.
     """
-    # Into Arrow's own memory. A thread of Arrow's may be the last to let go of it, while the interpreter ends; of
-    # Python bytes it must not be, as that needs an interpreter (the process then aborts, with status 134).
+    # Read into Arrow's own memory. An Arrow thread may release it last, while the interpreter shuts down; releasing
+    # Python bytes there needs an interpreter, and the process would abort with status 134.
     with pa.OSFile(str(path)) as source:
         data = source.read_buffer()
     if short_sha(data) != path.stem.rpartition("-")[2]:
@@ -206,10 +213,10 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_all(listed: Callable[[], Sequence[Path]], read: Callable[[Path], pa.Table]) -> list[pa.Table]:
-    """Read every file of a list, as one moment had them.
+    """Read a consistent snapshot of all files of a listing.
 
-    Files may be merged meanwhile: new ones appear, then the old ones go. A list of a folder that changes while it is
-    listed may even hold neither. So all is read again until the list before and the list after are the same.
+    Files may be merged meanwhile: new files appear, then the old ones are removed, and listing a folder while it
+    changes may return neither. So everything is read again until the listings before and after agree.
     """
     while True:
         before = list(listed())
@@ -222,5 +229,5 @@ def read_all(listed: Callable[[], Sequence[Path]], read: Callable[[Path], pa.Tab
 
 
 def short_sha(data: Any) -> str:
-    """The first 16 hex digits of the SHA-256 of some bytes."""
+    """Return the first 16 hex digits of the SHA-256 of some bytes."""
     return hashlib.sha256(data).hexdigest()[:16]

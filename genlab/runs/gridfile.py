@@ -1,24 +1,13 @@
-"""Grid files: hundreds of runs as one TOML file, every fault of it found before anything starts.
+"""Grid files: many runs as one TOML file, with all errors reported before anything starts.
 
-    [base]                       what all cells share: options of `lab train`, with underscores
-    task = "sort"
-    train_len = 10
-    test_len = 20
-    [sweep]                      every combination
-    weight_decay = [0.0, 0.01]
-    n_layers = [1, 2]
-    [zip]                        side by side: the first with the first; [[zip]] for several such lists
-    lr = [1e-3, 3e-4]
-    steps = [1000, 3000]
-    [seeds]                      or above all tables: seeds = "0:10"
-    init = "0:10"                init and data seeds apart: every pair; `together = "0:10"` moves both
-    data = [0, 1]
-    [[exclude]]                  cells left out, by their values
-    n_layers = 2
-    weight_decay = 0.0
-    [evals]                      test_len, splits, n, seed, keep_steps; no part of a run
-    n = 256
-    keep_steps = "100:1000:100"  training steps whose weights are kept too; or a list of them
+    [base]                       shared by all configurations: options of `lab train`, with underscores task = "sort"
+    train_len = 10 test_len = 20 [sweep]                      every combination weight_decay = [0.0, 0.01] n_layers =
+    [1, 2] [zip]                        element by element: the first with the first; [[zip]] for several such lists
+    lr = [1e-3, 3e-4] steps = [1000, 3000] [seeds]                      or above all tables: seeds = "0:10" init =
+    "0:10"                init and data seeds separately: every pair; `together = "0:10"` changes both data = [0, 1]
+    [[exclude]]                  configurations left out, by their values n_layers = 2 weight_decay = 0.0 [evals]
+    test_len, splits, n, seed, keep_steps; not part of a run n = 256 keep_steps = "100:1000:100"  training steps with
+    checkpoints; or a list of them
 
 A parameter of the task is `params.NAME`, in any of the tables.
 """
@@ -39,11 +28,11 @@ from genlab.errors import UserError, nearest
 from genlab.runs.plan import DERIVED, Evals, Plan, plan
 from genlab.spec import ModelConfig, TrainConfig
 
-# -- Lists of whole numbers as text: `0:4` is 0, 1, 2, 3
+# -- Ranges of integers
 
 
 def parse_range(text: str, flag: str) -> list[int]:
-    """`0:4` is 0, 1, 2, 3; `5:50:5` has steps; `3` and `1,4,9` are themselves.
+    """Parse a list of integers: `0:4` is 0, 1, 2, 3; `5:50:5` has steps; `3` and `1,4,9` stand for themselves.
 
     >>> parse_range("0:4", "--seeds"), parse_range("5:20:5", "--lengths"), parse_range("7,9", "--seeds")
     ([0, 1, 2, 3], [5, 10, 15], [7, 9])
@@ -54,7 +43,7 @@ def parse_range(text: str, flag: str) -> list[int]:
     else:
         found = [_whole(part, flag) for part in text.split(",")]
     if not found or text.count(":") > 2 or min(found) < 0:
-        raise UserError(f"{flag} {text!r} names nothing; write 0:4 (is 0, 1, 2, 3), 5:50:5, 3, or 1,4,9")
+        raise UserError(f"{flag} {text!r} is not a valid range; write 0:4 (0, 1, 2, 3), 5:50:5, 3, or 1,4,9")
     return found
 
 
@@ -62,17 +51,17 @@ def _whole(text: str, flag: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError(f"{flag}: {text!r} is not a whole number") from None
+        raise UserError(f"{flag}: {text!r} is not an integer") from None
 
 
-# -- A TOML file with the line of every key: `tomllib` keeps values alone, and a fault is mended where it stan
+# -- TOML with line numbers
 
 _TABLE = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
 
 class Toml:
-    """What a TOML file says, and where.
+    """A parsed TOML file with the line of every key.
 
     >>> toml = Toml("seeds = 3\\n[base]\\ntask = 'sort'\\n[[exclude]]\\nlr = 1.0\\n[[exclude]]\\nlr = 2.0", "x.toml")
     >>> toml.values["base"], toml.line("base", "task"), toml.line("exclude", "1", "lr"), toml.line("base", "none")
@@ -80,33 +69,33 @@ class Toml:
     """
 
     def __init__(self, text: str, name: str):
-        """Raises `UserError` where the text is no TOML, with the line."""
+        """Raises `UserError`, with the line, if the text is not TOML."""
         try:
             self.values: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{name} is not TOML: {error}") from None
+            raise UserError(f"{name} is not valid TOML: {error}") from None
         self.name, self.text = name, text
         self._lines = _lines(text)
 
     def line(self, *path: str) -> int:
-        """The line of a key, or of the nearest table that holds it; 1 where there is none."""
+        """Return the line of a key, or of the innermost table that contains it; 1 if there is none."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines[path] if path else 1
 
 
 def read_toml(path: Path) -> Toml:
-    """Read a file. Raises `UserError` if it is not there, or no TOML."""
+    """Read a TOML file. Raises `UserError` if it is missing or not TOML."""
     try:
         return Toml(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         raise UserError(f"grid file {str(path)!r} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"grid file {str(path)!r} is not text in UTF-8") from None
+        raise UserError(f"grid file {str(path)!r} is not UTF-8 text") from None
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """Path of each table and key -> line; the tables of an array are numbered from 0."""
+    """Map the path of each table and key to its line; tables of an array are numbered from 0."""
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):
@@ -127,7 +116,7 @@ def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in dotted.split("."))
 
 
-# -- Cells of a grid: the settings of one, what they may be, and the plan they make
+# -- Configurations of a grid
 
 Settings = dict[str, Any]
 """Option -> value; a parameter of the task is `params.NAME`."""
@@ -137,7 +126,7 @@ _OWN: dict[str, type] = {"task": str, "format": str, "train_len": int, "test_len
 
 
 def flat(table: Mapping[str, Any]) -> Settings:
-    """A table with the parameters of the task as `params.NAME`.
+    """Flatten a table: parameters of the task become `params.NAME`.
 
     >>> flat({"lr": 0.1, "params": {"symbols": 9}})
     {'lr': 0.1, 'params.symbols': 9}
@@ -148,31 +137,31 @@ def flat(table: Mapping[str, Any]) -> Settings:
 
 
 def unknown_option(key: str) -> str:
-    """What is wrong with a name, or ''."""
+    """Return an error message for an unknown option, or ''."""
     if key in _OPTIONS or key in _OWN or key.startswith("params."):
         return ""
     if key in ("init_seed", "data_seed", "seeds"):
-        return f"unknown field {key!r}; seeds have a table of their own: [seeds]"
+        return f"unknown field {key!r}; seeds belong in the table [seeds]"
     near = nearest(key, (*_OPTIONS, *_OWN))
     return f"unknown field {key!r}" + (f"; did you mean {near!r}?" if near else "")
 
 
 def wrong_value(key: str, value: object) -> str:
-    """What is wrong with a value by itself, or ''; how options fit together, the plan of a cell says.
+    """Return an error message for an invalid value, or ''; conflicts are found when the configuration is planned.
 
     >>> wrong_value("lr", 0.1), wrong_value("task", 3)
-    ('', 'task: 3 is not allowed (a text)')
+    ('', 'task: 3 is not allowed (a string)')
     """
     if key.startswith("params."):
-        why = "" if isinstance(value, bool | int | float | str) else "a number, a text, true or false"
+        why = "" if isinstance(value, bool | int | float | str) else "a number, a string, true or false"
     elif key in _OWN:
-        why = "" if type(value) is _OWN[key] else "a text" if _OWN[key] is str else "a whole number"
+        why = "" if type(value) is _OWN[key] else "a string" if _OWN[key] is str else "an integer"
     else:
-        why = _refused(key, value)
+        why = _rejection(key, value)
     return f"{key}: {value!r} is not allowed ({why})" if why else ""
 
 
-def _refused(key: str, value: object) -> str:
+def _rejection(key: str, value: object) -> str:
     field = _OPTIONS[key]
     kind: Any = Annotated[field.annotation, field]  # pyright: ignore[reportInvalidTypeForm]
     try:
@@ -184,54 +173,63 @@ def _refused(key: str, value: object) -> str:
 
 
 def matches(cell: Settings, out: Settings) -> bool:
-    """Whether a cell has all of some values."""
+    """Whether a configuration has all of the given values."""
     return all(key in cell and cell[key] == value for key, value in out.items())
 
 
-def named(settings: Settings) -> str:
-    """Settings in words."""
+def format_settings(settings: Settings) -> str:
+    """Format settings as text."""
     return ", ".join(f"{key} = {value}" for key, value in settings.items())
 
 
-def plan_cells(
+def plan_configurations(
     base: Settings, cells: list[Settings], pairs: list[tuple[int, int]], evals: Mapping[str, Any]
 ) -> tuple[list[Plan], list[tuple[str, Settings]]]:
-    """A plan a cell, and the faults of those that cannot be: one that many cells share is told once, with the first.
+    """Plan each configuration, and collect errors; an error shared by several configurations is reported once.
 
     Args:
-        pairs: (init seed, data seed) of each run of a cell.
+        base: settings shared by all configurations.
+        cells: settings of each configuration.
+        pairs: (init seed, data seed) of each run of a configuration.
         evals: fields of `Evals`.
+
+    Returns:
+        The plans, and (message, settings of the first configuration concerned) for each error.
     """
-    made: list[Plan] = []
-    refused: dict[str, list[Settings]] = {}
+    plans: list[Plan] = []
+    rejected: dict[str, list[Settings]] = {}
     twice: list[tuple[str, Settings]] = []
     owners: dict[str, Settings] = {}
     for cell in cells:
         try:
             planned = _plan({**base, **cell}, pairs, evals)
         except UserError as error:
-            refused.setdefault(str(error), []).append(cell)
+            rejected.setdefault(str(error), []).append(cell)
             continue
-        made.append(planned)
+        plans.append(planned)
         others = [owners.setdefault(spec.run_id, cell) for spec in planned.specs]
         if others and others[0] is not cell:
-            twice.append((f"two runs of one id: {named(others[0])} and {named(cell)}", cell))
-    return made, twice + [(_in_cells(text, where), where[0]) for text, where in refused.items()]
+            twice.append(
+                (f"two runs with the same id: {format_settings(others[0])} and {format_settings(cell)}", cell)
+            )
+    return plans, twice + [(_with_place(text, where), where[0]) for text, where in rejected.items()]
 
 
 def _plan(settings: Settings, pairs: list[tuple[int, int]], evals: Mapping[str, Any]) -> Plan:
     given = {key: value for key, value in settings.items() if not key.startswith("params.")}
     params = {key.removeprefix("params."): value for key, value in settings.items() if key.startswith("params.")}
     test_len = given.pop("test_len", given["train_len"])
-    looked_at = Evals(**{"test_len": test_len, **evals})
-    return plan(test_len=max(test_len, looked_at.test_len), params=params, seeds=pairs, evals=looked_at, **given)
+    wanted_evals = Evals(**{"test_len": test_len, **evals})
+    return plan(
+        test_len=max(test_len, wanted_evals.test_len), params=params, seeds=pairs, evals=wanted_evals, **given
+    )
 
 
-def _in_cells(text: str, where: list[Settings]) -> str:
+def _with_place(text: str, where: list[Settings]) -> str:
     if not where[0]:
         return text
     more = f" and {len(where) - 1} more" if len(where) > 1 else ""
-    return f"{text} (in cell {named(where[0])}{more})"
+    return f"{text} (in configuration {format_settings(where[0])}{more})"
 
 
 _EVALS = {"test_len": 0, "splits": None, "n": 1, "seed": 0, "keep_steps": None}
@@ -241,10 +239,12 @@ _TABLES = ("base", "evals", "exclude", "name", "seeds", "sweep", "zip")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Runs under one name: a plan a cell, each one configuration at all its seeds.
+    """Runs under one name: one plan per configuration, each with all of its seeds.
 
     Attributes:
-        text: the file that it was read from, or ''.
+        name: the name of the grid.
+        plans: one per configuration.
+        text: contents of the grid file, or ''.
     """
 
     name: str
@@ -253,66 +253,66 @@ class Grid:
 
 
 def read_grid(path: str | Path) -> Grid:
-    """The grid of a file.
+    """Read a grid file.
 
     Raises:
-        UserError: every fault of the file, a line each, with its place.
+        UserError: all errors in the file, one per line, with their line numbers.
     """
     reader = _Reader(read_toml(Path(path)))
     return reader.grid(Path(path).stem)
 
 
 def parse_grid(text: str, name: str) -> Grid:
-    """The grid of the text of a grid file. Raises `UserError` as `read_grid` does."""
+    """Parse the text of a grid file. Raises `UserError` as `read_grid` does."""
     return _Reader(Toml(text, name)).grid(name)
 
 
 class _Reader:
     def __init__(self, toml: Toml):
         self._toml = toml
-        self._faults: list[tuple[int, str]] = []
+        self._errors: list[tuple[int, str]] = []
 
     def grid(self, stem: str) -> Grid:
-        """All of the file, read in the order in which a person mends it."""
-        self._known(self._toml.values, _TABLES)
+        """Read the whole file and report all errors, sorted by line."""
+        self._check_keys(self._toml.values, _TABLES)
         name = self._toml.values.get("name", stem)
         if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or name == "last":
-            self._fault(f"name {name!r} is not allowed (letters, digits, . _ -; not `last`)", "name")
+            self._error(f"name {name!r} is not allowed (letters, digits, . _ -; not `last`)", "name")
         base = self._settings("base")
-        lists = [self._swept(), *self._zipped()]
-        pairs, evals, excluded = self._seeds(), self._evals(), self._excluded()
+        lists = [self._sweep(), *self._zips()]
+        pairs, evals, excluded = self._seeds(), self._evals(), self._exclusions()
         for key in ("task", "train_len"):
-            if not self._faults and all(key not in cell for cell in (base, *itertools.chain(*lists))):
-                self._fault(f"{key} is missing: give it in [base], or sweep it", "base")
+            if not self._errors and all(key not in cell for cell in (base, *itertools.chain(*lists))):
+                self._error(f"{key} is missing: set it in [base] or sweep it", "base")
         cells = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*lists)]
-        plans = self._plans(base, self._kept(cells, excluded), pairs, evals)
-        if self._faults:
-            told = [f"  line {line}: {text}" for line, text in sorted(set(self._faults))]
-            count = f"{len(told)} fault{'s' if len(told) > 1 else ''}"
-            raise UserError("\n".join([f"{self._toml.name} has {count}, nothing was started", *told]))
+        plans = self._plans(base, self._remaining(cells, excluded), pairs, evals)
+        if self._errors:
+            lines = [f"  line {line}: {text}" for line, text in sorted(set(self._errors))]
+            count = f"{len(lines)} error{'s' if len(lines) > 1 else ''}"
+            raise UserError("\n".join([f"{self._toml.name} has {count}, nothing was started", *lines]))
         return Grid(name, plans, self._toml.text)
 
-    def _fault(self, text: str, *path: str) -> None:
-        self._faults.append((self._toml.line(*path), text))
+    def _error(self, text: str, *path: str) -> None:
+        self._errors.append((self._toml.line(*path), text))
 
-    def _known(self, table: Mapping[str, Any], allowed: Sequence[str], *place: str) -> None:
+    def _check_keys(self, table: Mapping[str, Any], allowed: Sequence[str], *place: str) -> None:
         for key in table:
             if key not in allowed:
                 near = nearest(key, allowed)
                 hint = f"; did you mean {near!r}?" if near else f" (allowed: {', '.join(sorted(allowed))})"
-                self._fault(f"unknown key {key!r}{hint}", *place, key)
+                self._error(f"unknown key {key!r}{hint}", *place, key)
 
-    # -- tables ------------------------------------------------------------------------------------------------
+    # -- Tables
 
     def _table(self, name: str) -> dict[str, Any]:
         found = self._toml.values.get(name, {})
         if isinstance(found, dict):
             return found
-        self._fault(f"{name} is a table: [{name}], then a line a key", name)
+        self._error(f"{name} must be a table: [{name}], then one key per line", name)
         return {}
 
     def _settings(self, *place: str, table: dict[str, Any] | None = None) -> Settings:
-        """A table of options; what is unknown or cannot be is told and left out."""
+        """Read a table of options; unknown options and invalid values are reported and left out."""
         found: Settings = {}
         for key, value in flat(self._table(place[0]) if table is None else table).items():
             if self._option(key, *place) and self._allowed(key, value, *place):
@@ -320,31 +320,31 @@ class _Reader:
         return found
 
     def _lists(self, *place: str, table: dict[str, Any]) -> dict[str, list[Any]]:
-        """A table of lists of values."""
+        """Read a table of lists of values."""
         found: dict[str, list[Any]] = {}
         for key, values in flat(table).items():
             if not self._option(key, *place):
                 continue
             if not isinstance(values, list) or not values:
-                what = "is empty: the product has no runs" if values == [] else f"is no list: {values!r}"
-                self._fault(f"{place[0]} {key} {what}", *place, key)
+                what = "is empty: the product has no runs" if values == [] else f"is not a list: {values!r}"
+                self._error(f"{place[0]} {key} {what}", *place, key)
             else:
                 twice = [v for i, v in enumerate(values) if v in values[:i] and place[0] == "sweep"]
                 found[key] = [v for v in values if v not in twice and self._allowed(key, v, *place)]
                 for value in {repr(v) for v in twice}:
-                    self._fault(f"{place[0]} {key} holds {value} twice: two runs of one id", *place, key)
+                    self._error(f"{place[0]} {key} has {value} twice: two runs with the same id", *place, key)
         return found
 
-    def _swept(self) -> list[Settings]:
+    def _sweep(self) -> list[Settings]:
         lists = {key: values for key, values in self._lists("sweep", table=self._table("sweep")).items() if values}
         return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
-    def _zipped(self) -> list[list[Settings]]:
+    def _zips(self) -> list[list[Settings]]:
         given = self._toml.values.get("zip", [])
         single = isinstance(given, dict)
         tables: list[Any] = [given] if single else given if isinstance(given, list) else [None]
         if not all(isinstance(table, dict) for table in tables):
-            self._fault("zip is a table of lists: [zip], or [[zip]] for several", "zip")
+            self._error("zip must be a table of lists: [zip], or [[zip]] for several", "zip")
             return []
         found: list[list[Settings]] = []
         for i, table in enumerate(tables):
@@ -352,7 +352,7 @@ class _Reader:
             lists = self._lists(*place, table=table)
             if len({len(values) for values in lists.values()}) > 1:
                 sizes = ", ".join(f"{key} {len(values)}" for key, values in lists.items())
-                self._fault(f"zip holds lists of different lengths ({sizes})", *place)
+                self._error(f"zip has lists of different lengths ({sizes})", *place)
             elif lists:
                 found.append([dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)])
         return found
@@ -360,68 +360,68 @@ class _Reader:
     def _seeds(self) -> list[tuple[int, int]]:
         given = self._toml.values.get("seeds", 0)
         if not isinstance(given, dict):
-            return [(seed, seed) for seed in self._each_once(given, "seeds")]
-        self._known(given, ("data", "init", "together"), "seeds")
+            return [(seed, seed) for seed in self._unique(given, "seeds")]
+        self._check_keys(given, ("data", "init", "together"), "seeds")
         if "together" in given:
             if len(given) > 1:
-                self._fault("seeds moves init and data together, or init and data apart; not both", "seeds")
-            return [(seed, seed) for seed in self._each_once(given["together"], "seeds", "together")]
-        init, data = (self._each_once(given.get(name, 0), "seeds", name) for name in ("init", "data"))
+                self._error("seeds takes either `together`, or `init` and `data`, not both", "seeds")
+            return [(seed, seed) for seed in self._unique(given["together"], "seeds", "together")]
+        init, data = (self._unique(given.get(name, 0), "seeds", name) for name in ("init", "data"))
         return list(itertools.product(init, data))
 
-    def _each_once(self, given: object, *place: str) -> list[int]:
-        """Seeds."""
+    def _unique(self, given: object, *place: str) -> list[int]:
+        """Read seeds and report duplicates."""
         found = self._numbers(given, *place)
         if len(set(found)) < len(found):
-            self._fault(f"{place[-1]} holds a seed twice: two runs of one id", *place)
+            self._error(f"{place[-1]} has a seed twice: two runs with the same id", *place)
         return found
 
     def _numbers(self, given: object, *place: str) -> list[int]:
-        """A number, a list of them, or a range as text."""
+        """Read a number, a list of numbers, or a range as text."""
         found = [given] if isinstance(given, int) else given
         if isinstance(found, str):
             try:
                 found = parse_range(found, place[-1])
             except UserError as error:
-                self._fault(str(error), *place)
+                self._error(str(error), *place)
                 return []
         if not isinstance(found, list) or not all(type(n) is int and n >= 0 for n in found) or not found:
-            self._fault(f"{place[-1]} {given!r} is not allowed (a number, a list of numbers, or '0:4')", *place)
+            self._error(f"{place[-1]} {given!r} is not allowed (a number, a list of numbers, or '0:4')", *place)
             return []
         return found
 
-    def _excluded(self) -> list[Settings]:
+    def _exclusions(self) -> list[Settings]:
         given = self._toml.values.get("exclude", [])
         if not isinstance(given, list):
-            self._fault("exclude is an array of tables: [[exclude]]", "exclude")
+            self._error("exclude must be an array of tables: [[exclude]]", "exclude")
             return []
         return [self._settings("exclude", str(i), table=table) for i, table in enumerate(given)]
 
     def _evals(self) -> dict[str, Any]:
         table = self._table("evals")
-        self._known(table, list(_EVALS), "evals")
+        self._check_keys(table, list(_EVALS), "evals")
         found: dict[str, Any] = {}
         for key, value in table.items():
             lowest = _EVALS.get(key)
             if lowest is not None and (type(value) is not int or value < lowest):
-                self._fault(f"{key}: {value!r} is not allowed (a whole number, {lowest} or more)", "evals", key)
+                self._error(f"{key}: {value!r} is not allowed (an integer, {lowest} or more)", "evals", key)
             elif key == "splits" and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
-                self._fault(f"splits: {value!r} is not allowed (a list of names)", "evals", key)
+                self._error(f"splits: {value!r} is not allowed (a list of names)", "evals", key)
             elif key == "keep_steps":
                 found[key] = tuple(self._numbers(value, "evals", key))
             elif key in _EVALS:
                 found[key] = tuple(value) if isinstance(value, list) else value
         return found
 
-    # -- cells -------------------------------------------------------------------------------------------------
+    # -- Configurations
 
-    def _kept(self, cells: list[Settings], excluded: list[Settings]) -> list[Settings]:
+    def _remaining(self, cells: list[Settings], excluded: list[Settings]) -> list[Settings]:
         for i, out in enumerate(excluded):
             if out and not any(matches(cell, out) for cell in cells):
-                self._fault(f"exclude fits no cell: {named(out)}", "exclude", str(i))
+                self._error(f"exclude matches no configuration: {format_settings(out)}", "exclude", str(i))
         kept = [cell for cell in cells if not any(matches(cell, out) for out in excluded if out)]
         if cells and not kept:
-            self._fault("exclude leaves no cell: the grid has no runs", "exclude")
+            self._error("exclude leaves no configurations: the grid has no runs", "exclude")
         return kept
 
     def _plans(
@@ -429,14 +429,14 @@ class _Reader:
     ) -> list[Plan]:
         if any(key not in {**base, **cell} for cell in cells for key in ("task", "train_len")):
             return []
-        made, faults = plan_cells(base, cells, pairs, evals)
-        for text, cell in faults:
-            self._fault(text, *self._place(text, cell))
-        return made
+        plans, errors = plan_configurations(base, cells, pairs, evals)
+        for text, cell in errors:
+            self._error(text, *self._place(text, cell))
+        return plans
 
     def _place(self, text: str, cell: Settings) -> tuple[str, ...]:
-        """The table and key that a fault of a cell speaks of."""
-        words = set(re.findall(r"\w+", text.partition(" (in cell")[0].replace("-", "_")))
+        """Table and key that an error of a configuration refers to."""
+        words = set(re.findall(r"\w+", text.partition(" (in configuration")[0].replace("-", "_")))
         for table in ("sweep", "zip"):
             given = self._toml.values.get(table, {})
             keys = {key for part in (given if isinstance(given, list) else [given]) for key in flat(part)}
@@ -449,16 +449,16 @@ class _Reader:
                     return (table, key)
         return ("base",)
 
-    # -- options -----------------------------------------------------------------------------------------------
+    # -- Options
 
     def _option(self, key: str, *place: str) -> bool:
-        told = unknown_option(key)
-        if told:
-            self._fault(told, *place, key)
-        return not told
+        message = unknown_option(key)
+        if message:
+            self._error(message, *place, key)
+        return not message
 
     def _allowed(self, key: str, value: object, *place: str) -> bool:
-        told = wrong_value(key, value)
-        if told:
-            self._fault(told, *place, *key.split("."))
-        return not told
+        message = wrong_value(key, value)
+        if message:
+            self._error(message, *place, *key.split("."))
+        return not message

@@ -1,7 +1,7 @@
-"""The index of committed runs: one small JSON record a stack, and the few tables that `compact` makes of many.
+"""The index of committed runs: one small JSON record per stack, merged into few tables by `compact`.
 
-A record is created where none of its name is yet: of two workers that trained one stack, the first commit wins. If
-records of several stacks name one run, the earliest counts, unless it was trained again on purpose.
+A record is created only if its name does not exist yet: if two workers trained one stack, the first commit wins. If
+records of several stacks name one run, the earliest counts, unless the run was retrained on purpose.
 """
 
 from __future__ import annotations
@@ -17,34 +17,33 @@ import pandas as pd
 import pyarrow as pa
 
 from genlab.errors import DamagedFileError
-from genlab.runs.files import Seen, create_json, read_json, read_table, remove_seen, write_json, write_table
+from genlab.runs.files import FileId, create_json, read_json, read_table, remove_if_same, write_json, write_table
 from genlab.spec import ModelConfig, TrainConfig
 
 Entry = dict[str, Any]
-"""What is known of a committed run: run_id, stack, status, step, at, history, weights, kept (step, as text -> the
-file of the weights then), again, law (of its training lengths, as text; None in records without one), environment,
-spec."""
+"""A committed run: run_id, stack, status, step, at, history, weights, kept (checkpoint step, as text -> its weights
+file), again, law (distribution of training lengths, as text; None in old records), environment, spec."""
 
 Commit = tuple[str, str, str]
-"""One commit of one run, of which there may be several: run_id, stack, at."""
+"""One of possibly several commits of a run: run_id, stack, at."""
 
 _PLAIN = ("run_id", "stack", "status", "step", "at", "history", "weights", "again", "law")
 _NEEDED = ("stack", "history", "environment", "at", "runs")
 _FIELD = "field."
-"""How the columns of a spec's fields begin in a compacted table."""
+"""Prefix of the columns of a spec's fields in a compacted table."""
 
 
 class Index:
-    """Committed runs by id. What it has read it keeps; `refresh` reads what is new."""
+    """Committed runs by id, cached; `refresh` reads what is new."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._records: dict[tuple[str, Seen], list[Entry]] = {}
+        self._records: dict[tuple[str, FileId], list[Entry]] = {}
         self._tables: dict[str, _Table] = {}
         self._runs: dict[str, Entry | tuple[_Table, int]] | None = None
 
     def commit(self, stack: str, runs: Iterable[Entry], shared: Mapping[str, Any], again: bool) -> bool:
-        """Create the record of a stack; whether this commit won."""
+        """Create the record of a stack; returns whether this commit counts."""
         record = {**shared, "stack": stack, "again": again, "runs": list(runs)}
         path = self.folder / f"{stack}.json"
         won = create_json(path, record)
@@ -54,61 +53,61 @@ class Index:
         return won or again
 
     def refresh(self) -> None:
-        """Look again at what has been committed (by other processes)."""
+        """Re-read what other processes have committed."""
         self._runs = None
 
     @property
     def runs(self) -> dict[str, Entry | tuple[_Table, int]]:
-        """run_id -> its entry, or where in a table it stands."""
+        """Map each run_id to its entry, or to its table and row."""
         while self._runs is None:
             try:
                 self._runs = self._read()
-            except FileNotFoundError:  # `compact` has moved a record into a table meanwhile
+            except FileNotFoundError:  # `compact` has just moved a record into a table
                 continue
         return self._runs
 
     def entry(self, run_id: str) -> Entry:
-        """The entry of a run that is there."""
+        """Return the entry of a committed run."""
         found = self.runs[run_id]
         return found[0].entry(found[1]) if isinstance(found, tuple) else found
 
     def at(self, run_id: str) -> str:
-        """When a run was committed."""
-        return self._field(run_id, "at")
+        """Return the time of commit of a run."""
+        return self._value(run_id, "at")
 
     def status(self, run_id: str) -> str:
-        """How a run ended."""
-        return self._field(run_id, "status")
+        """Return how a run ended."""
+        return self._value(run_id, "status")
 
     def kept(self, run_id: str) -> dict[int, str]:
-        """Step on the way -> the file that holds the weights of a run then, steps rising."""
+        """Map the step of each checkpoint of a run to its weights file, in increasing order of steps."""
         found = self.runs[run_id]
         kept = found[0].kept[found[1]] if isinstance(found, tuple) else found["kept"]
         return dict(sorted((int(step), name) for step, name in kept.items()))
 
     def law(self, run_id: str) -> str | None:
-        """The law of a run's training lengths, as text; None where its record has none."""
-        return self._field(run_id, "law")
+        """Return the distribution of training lengths of a run, as text; None if its record has none."""
+        return self._value(run_id, "law")
 
     def history(self, run_id: str) -> str:
-        """The file that holds the history of a run."""
-        return self._field(run_id, "history")
+        """Return the name of the history file of a run."""
+        return self._value(run_id, "history")
 
     def files(self, run_id: str) -> set[str]:
-        """The files that hold a run, as paths below the store."""
-        own = {f"{folder}/{self._field(run_id, folder)}" for folder in ("history", "weights")}
+        """Return the files that hold a run, as paths relative to the store."""
+        own = {f"{folder}/{self._value(run_id, folder)}" for folder in ("history", "weights")}
         return own | {f"steps/{name}" for name in self.kept(run_id).values()}
 
     def stacks(self) -> set[str]:
-        """Names of all committed stacks."""
-        return {self._field(run, "stack") for run in self.runs}
+        """Return the names of all committed stacks."""
+        return {self._value(run, "stack") for run in self.runs}
 
-    def _field(self, run_id: str, name: str) -> Any:
+    def _value(self, run_id: str, name: str) -> Any:
         found = self.runs[run_id]
         return found[0].column(name)[found[1]] if isinstance(found, tuple) else found[name]
 
     def frame(self) -> pd.DataFrame:
-        """A row a run: run_id, status, step, at, stack and every field of its spec by name; oldest first."""
+        """Return one row per run: run_id, status, step, at, stack and all fields of its spec; oldest first."""
         loose = [run for run in self.runs.values() if not isinstance(run, tuple)]
         frames = [pd.DataFrame([{k: e[k] for k in _PLAIN} | flat_spec(e["spec"]) for e in loose])] if loose else []
         for table in self._tables.values():
@@ -117,15 +116,15 @@ class Index:
         if not frames:
             return pd.DataFrame(columns=list(_PLAIN))
         frame = pd.concat(frames, ignore_index=True).sort_values(["at", "run_id"], ignore_index=True)
-        return _as_now(frame if "law" in frame else frame.assign(law=None))  # old tables alone have no law
+        return _with_defaults(frame if "law" in frame else frame.assign(law=None))  # only old tables: no law
 
-    # -- reading -----------------------------------------------------------------------------------------------
+    # -- Reading
 
     def _read(self) -> dict[str, Entry | tuple[_Table, int]]:
-        # Records between two lists of the tables: `compact` writes a table before it takes records or tables away, so
-        # that where the two are alike nothing was moved past this reader.
+        # List the records between two listings of the tables: `compact` writes a table before it removes records or
+        # tables, so nothing was moved past this reader if the two listings agree.
         names = {name for name, _ in _listed(self.folder, ".parquet")}
-        records: dict[tuple[str, Seen], list[Entry]] = {}
+        records: dict[tuple[str, FileId], list[Entry]] = {}
         for key in _listed(self.folder, ".json"):
             records[key] = self._records.get(key) or _entries(self.folder / key[0])
         if names != {name for name, _ in _listed(self.folder, ".parquet")}:
@@ -142,19 +141,19 @@ class Index:
                 prefer(found, best, entry["run_id"], entry["again"], entry["at"], entry)
         return found
 
-    # -- compaction --------------------------------------------------------------------------------------------
+    # -- Compaction
 
     def loose(self) -> int:
-        """How many records are not in a table yet."""
+        """Return the number of records that are not in a table yet."""
         return sum(1 for _ in self.folder.glob("*.json"))
 
     def compact(self, moved: Mapping[str, str]) -> None:
         """Write one table of all records and tables, then remove those that were read.
 
-        A record that was replaced meanwhile (a run trained again) stays.
+        A record that was replaced meanwhile (by retraining) stays.
 
         Args:
-            moved: history file -> the file that holds it now.
+            moved: history file -> the file that now holds its rows.
         """
         self.refresh()
         entries = [self.entry(run) for run in sorted(self.runs)]
@@ -165,20 +164,20 @@ class Index:
             entry["history"] = moved.get(entry["history"], entry["history"])
         name = self.restore(entries)
         for record, was in records:
-            remove_seen(self.folder / record, was)
+            remove_if_same(self.folder / record, was)
         for table in tables:
             if table != name:
                 (self.folder / table).unlink(missing_ok=True)
         self.refresh()
 
     def restore(self, entries: list[Entry]) -> str:
-        """Write a table of entries, beside what is there; returns its name."""
+        """Write a table of entries in addition to the existing ones; returns its name."""
         name = write_table(self.folder, "table", _as_table(entries))
         self.refresh()
         return name
 
     def commits(self, run_ids: Iterable[str]) -> set[Commit]:
-        """Every commit of some runs, those too that do not count."""
+        """Return every commit of some runs, including those that do not count."""
         wanted, found = set(run_ids) & set(self.runs), set[Commit]()
         for entries in self._records.values():
             found |= {_commit(entry) for entry in entries if entry["run_id"] in wanted}
@@ -187,14 +186,14 @@ class Index:
         return found
 
     def drop(self, commits: Collection[Commit]) -> None:
-        """Take commits out of all records and tables: those that were seen, not what was committed after that."""
+        """Remove commits from all records and tables that exist now; commits made afterwards stay."""
         self.refresh()
         for (record, was), entries in list(self._records.items() if self.runs is not None else ()):
             kept = [entry for entry in entries if _commit(entry) not in commits]
             if len(kept) < len(entries):
                 if kept:
                     write_table(self.folder, "table", _as_table(kept))
-                remove_seen(self.folder / record, was)
+                remove_if_same(self.folder / record, was)
         for name, table in self._tables.items():
             rows = [i for i, commit in enumerate(table.commits()) if commit not in commits]
             if len(rows) < len(table.column("run_id")):
@@ -205,7 +204,7 @@ class Index:
 
 
 class _Table:
-    """A compacted table; specs are read when one is asked for."""
+    """A compacted table; specs are read on demand."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -230,7 +229,7 @@ class _Table:
     @cached_property
     def kept(self) -> list[dict[str, str]]:
         table = read_table(self._path, ["run_id", "kept"])
-        known = "kept" in table.column_names  # not in tables of the first version
+        known = "kept" in table.column_names  # absent in tables of the first version
         return [json.loads(steps) for steps in table.column("kept").to_pylist()] if known else [{}] * table.num_rows
 
     def fields(self, rows: list[int]) -> pd.DataFrame:
@@ -253,8 +252,8 @@ def _as_table(entries: list[Entry]) -> pa.Table:
     return pa.table(columns)
 
 
-def _as_now(frame: pd.DataFrame) -> pd.DataFrame:
-    """Fields that came after a record was written stand at what it means: their default."""
+def _with_defaults(frame: pd.DataFrame) -> pd.DataFrame:
+    """Fill in fields that are newer than a record with their defaults, which is what such a record means."""
     for cls in (ModelConfig, TrainConfig):
         for name in sorted(cls.later):
             default = cls.model_fields[name].default
@@ -268,7 +267,7 @@ def _as_now(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of a spec (as JSON) by its name: task, format, max_len, params.NAME, then model and training.
+    """Flatten a spec (as JSON) to field -> value: task, format, max_len, params.NAME, then model and training.
 
     >>> from genlab import plan
     >>> flat = flat_spec(plan("parity", 5, 10, seeds=[3], n_layers=2).specs[0].model_dump(mode="json"))
@@ -282,8 +281,8 @@ def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in values.items()}
 
 
-def _listed(folder: Path, ending: str) -> list[tuple[str, Seen]]:
-    """Each file of a kind: a record that was written anew is another one."""
+def _listed(folder: Path, ending: str) -> list[tuple[str, FileId]]:
+    """Name and identity of each file with an ending: a record that was rewritten is a different file."""
     try:
         with os.scandir(folder) as files:
             wanted = [f for f in files if f.name.endswith(ending) and not f.name.startswith(".")]
@@ -302,9 +301,9 @@ def _entries(path: Path) -> list[Entry]:
 
 
 def entries_of(record: Mapping[str, Any]) -> list[Entry]:
-    """The entries that a record holds, one a run."""
+    """Return the entries of a record, one per run."""
     shared = {key: record[key] for key in _NEEDED[:-1]}
-    # Records of the first version name no weights (the file is named after the stack alone) and kept no steps.
+    # Records of the first version name no weights (the file is named after the stack alone) and has no checkpoints.
     shared |= {
         "again": record.get("again", False),
         "weights": record.get("weights", f"{record['stack']}.safetensors"),
@@ -319,7 +318,7 @@ def _commit(entry: Entry) -> Commit:
 def prefer(
     found: dict[str, Any], best: dict[str, tuple[bool, str]], run_id: str, again: bool, at: str, what: object
 ) -> None:
-    """Let an entry count if none does yet, if it was trained again later, or if both are first and it is earlier."""
+    """Prefer the first commit, or the latest retrain."""
     was_again, was_at = best.get(run_id, (None, ""))
     if was_again is None or (again and (not was_again or at > was_at)) or (not (again or was_again) and at < was_at):
         found[run_id], best[run_id] = what, (again, at)

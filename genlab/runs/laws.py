@@ -1,7 +1,7 @@
-"""The training laws of runs, and rows of evaluations beside them: what is in distribution, what each length counts.
+"""Training laws of runs: which evaluations are in distribution, and how lengths are weighted.
 
-A run's law is kept in its record, so that tables are read without the code of its task. For records that were written
-before there was a law in them it follows from the task.
+The law of a run, the distribution of its training lengths, is stored in its record, so tables can be read without the
+code of the task. For older records without a law it is derived from the task.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from genlab.spec import RunSpec, TaskSpec, TrainConfig, build
 from genlab.tasks import TrainingLaw, make, task_class, training_law
 
 _DECIDES = ("task", "task_version", "format", "max_len", "train_split", "min_len", "train_len")
-"""Fields of a spec that its law follows from; with the task's parameters."""
+"""Fields of a spec that determine its law, together with the task's parameters."""
 
 
 def law_of(spec: RunSpec) -> TrainingLaw:
-    """The law of a spec, from its task."""
+    """Return the training law of a spec, derived from its task."""
     return _from_task(spec.task.model_dump_json(), spec.train.train_split, spec.train.min_len, spec.train.train_len)
 
 
@@ -32,18 +32,19 @@ def _from_task(task: str, train_split: str, low: int, high: int) -> TrainingLaw:
         build(TrainConfig, {"train_split": train_split, "min_len": low, "train_len": high}),
     )
     try:
-        # A later version of the task is the nearest to what is known of an old run's lengths.
+        # The current version of the task is the best available approximation for an old run.
         current = spec.model_copy(update={"version": task_class(spec.name).version})
         return training_law(make(current), train)
-    except UserError:  # a plugin's task that is not there, or one that has lost an option since
+    except UserError:  # a plugin that is not loaded, or an option that was removed since
         return TrainingLaw(train_split, train_split, low, high, (low,), (1.0,)).flat()
 
 
 def laws_of(about: pd.DataFrame, spec: Callable[[str], RunSpec]) -> dict[str, TrainingLaw]:
-    """run_id -> its law, for rows of `Store.runs`. Equal laws are one object.
+    """Return run_id -> training law for rows of `Store.runs`. Equal laws are one object.
 
     Args:
-        spec: gives the spec of a run whose record names no law.
+        about: rows of `Store.runs`.
+        spec: returns the spec of a run whose record has no law.
     """
     texts: dict[str, TrainingLaw] = {}
     found: dict[str, TrainingLaw] = {}
@@ -55,16 +56,16 @@ def laws_of(about: pd.DataFrame, spec: Callable[[str], RunSpec]) -> dict[str, Tr
     old = about[~kept]
     if len(old):
         keys = [name for name in old if name in _DECIDES or str(name).startswith("params.")]
-        for _, alike in old.groupby(keys, dropna=False)["run_id"]:
-            law = law_of(spec(alike.iloc[0]))
-            found |= dict.fromkeys(alike, law)
+        for _, runs in old.groupby(keys, dropna=False)["run_id"]:
+            law = law_of(spec(runs.iloc[0]))
+            found |= dict.fromkeys(runs, law)
     return found
 
 
 def placed(rows: pd.DataFrame, laws: Mapping[str, TrainingLaw]) -> pd.DataFrame:
-    """Rows of (run_id, split, length) with `inside`, `outside` (see `TrainingLaw`) and `relative`.
+    """Add `inside`, `outside` (see `TrainingLaw`) and `relative` to rows of (run_id, split, length).
 
-    All of their runs must be in `laws`.
+    `laws` must contain all of their runs.
     """
     distinct = list({id(law): law for law in laws.values()}.values())
     number = {id(law): i for i, law in enumerate(distinct)}
@@ -83,7 +84,7 @@ def placed(rows: pd.DataFrame, laws: Mapping[str, TrainingLaw]) -> pd.DataFrame:
 
 
 def _relative(laws: Sequence[TrainingLaw], code: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """How often the law of each row draws its length, the likeliest being 1."""
+    """Probability of each length under the law of its row, relative to the most likely length."""
     if not len(code):
         return np.zeros(0)
     reach = 1 + max(int(length.max()), *(law.train_len for law in laws))
@@ -94,10 +95,10 @@ def _relative(laws: Sequence[TrainingLaw], code: np.ndarray, length: np.ndarray)
     return np.where(keys[at] == wanted, values[at], 0.0)
 
 
-def lengths_weighed(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Placed rows with `weight`: what each counts in a mean over those that are equal in `keys` and the split.
+def weight_lengths(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Add `weight` to rows of `placed`: the weight in a mean over rows with equal `keys` and split.
 
-    Training lengths share their part of the mean as training draws them; every other length counts one
+    Training lengths are weighted as training draws them, with a mean weight of one; every other length has weight one
     (`genlab.tasks.mean_over_lengths`).
     """
     relative = rows["relative"].to_numpy(float)
@@ -112,8 +113,8 @@ def lengths_weighed(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 
 def means_by(rows: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
-    """The mean of `value` over the lengths of placed rows that are equal in `keys`, by these keys."""
-    weighed = lengths_weighed(rows, keys)
-    weighed = weighed.assign(sum=weighed["value"] * weighed["weight"])
-    sums = weighed.groupby(list(keys))[["sum", "weight"]].sum()
+    """Mean of `value` over lengths of rows of `placed`, grouped by `keys`."""
+    weighted = weight_lengths(rows, keys)
+    weighted = weighted.assign(sum=weighted["value"] * weighted["weight"])
+    sums = weighted.groupby(list(keys))[["sum", "weight"]].sum()
     return (sums["sum"] / sums["weight"]).rename("value")

@@ -1,8 +1,8 @@
-"""Leases: who works on a stack now. A lease that is not renewed expires, and another may take it.
+"""Leases: who works on a stack now. A lease that is not renewed expires, and another worker may take it.
 
 A lease is a file that its holder touches while it works. It has expired if it was not touched for `SECONDS` by the
-clock of the file system, or if its holder was a process of this machine that is no more. Leases save work; they are
-not what keeps the store right: of two workers that train one stack all the same, the first commit wins.
+clock of the file system, or if its holder was a process of this machine that no longer runs. Leases only avoid
+duplicate work; correctness does not depend on them: if two workers train one stack anyway, the first commit wins.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from genlab.errors import DamagedFileError
-from genlab.runs.files import StoreWriteError, born, create_json, file_time, host, read_json, write_json
+from genlab.runs.files import StoreWriteError, create_json, file_time, host, read_json, start_time, write_json
 
 SECONDS = 60.0
-"""A lease that was not renewed for this long has expired."""
+"""A lease expires if it is not renewed for this many seconds."""
 
 
 class Lease:
-    """One's own lease, renewed by a thread until it is released."""
+    """A lease held by this process, renewed by a thread until it is released."""
 
     def __init__(self, path: Path, content: dict[str, Any]):
         self._path, self._content = path, content
         self._done = threading.Event()
         threading.Thread(target=self._renew, daemon=True).start()
 
-    def tell(self, **about: Any) -> None:
-        """Say how far the work is, for whoever looks at the lease."""
+    def record(self, **about: Any) -> None:
+        """Record progress in the lease."""
         if self._is_mine():
-            with suppress(StoreWriteError):  # this helps a watcher; a full disk shows itself at the next commit
+            with suppress(StoreWriteError):  # progress is optional; a full disk is reported at the next commit
                 write_json(self._path, {**self._content, **about})
 
     def release(self) -> None:
@@ -55,9 +55,15 @@ class Lease:
 
 @contextmanager
 def lease(folder: Path, name: str, **about: Any) -> Iterator[Lease | None]:
-    """Hold the lease `name` while the block runs; None where another holds it."""
+    """Hold the lease `name` while the block runs; yields None if another process holds it."""
     path = folder / f"{name}.json"
-    content = {"owner": uuid.uuid4().hex, "host": host(), "pid": os.getpid(), "born": born(os.getpid()), **about}
+    content = {
+        "owner": uuid.uuid4().hex,
+        "host": host(),
+        "pid": os.getpid(),
+        "born": start_time(os.getpid()),
+        **about,
+    }
     if not (create_json(path, content) or (remove_expired(path) and create_json(path, content))):
         yield None
         return
@@ -69,15 +75,15 @@ def lease(folder: Path, name: str, **about: Any) -> Iterator[Lease | None]:
 
 
 def is_held(folder: Path, name: str) -> bool:
-    """Whether somebody works under a lease now."""
-    found = _read(folder / f"{name}.json")
-    return bool(found) and not _expired(folder / f"{name}.json", found)
+    """Whether a process holds a lease now."""
+    content = _read(folder / f"{name}.json")
+    return bool(content) and not _expired(folder / f"{name}.json", content)
 
 
 def active(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> content of all leases that have not expired."""
-    found = {path.stem: _read(path) for path in folder.glob("*.json")}
-    return {name: told for name, told in found.items() if told and not _expired(folder / f"{name}.json", told)}
+    """Return the content of all leases that have not expired, by name."""
+    leases = {path.stem: _read(path) for path in folder.glob("*.json")}
+    return {name: held for name, held in leases.items() if held and not _expired(folder / f"{name}.json", held)}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -88,22 +94,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def remove_expired(path: Path) -> bool:
-    """Take an expired lease away; whether the place is free now."""
-    found = _read(path)
-    if found and not _expired(path, found):
+    """Remove a lease if it has expired; returns whether the lease is free now."""
+    content = _read(path)
+    if content and not _expired(path, content):
         return False
-    return _remove(path, found.get("owner"))
+    return _remove(path, content.get("owner"))
 
 
 def _remove(path: Path, owner: str | None) -> bool:
-    """Remove the lease of an owner, and no other's; whether the place is free now."""
+    """Remove the lease of an owner, and of no other; returns whether the lease is free now."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.rename(aside)
     except FileNotFoundError:
         return True
     taken = _read(aside)
-    if taken.get("owner") != owner:  # somebody else was faster and holds a new one: give it back
+    if taken.get("owner") != owner:  # another process was faster and holds a new lease: put it back
         with suppress(FileExistsError):
             os.link(aside, path)
     aside.unlink()
@@ -111,7 +117,7 @@ def _remove(path: Path, owner: str | None) -> bool:
 
 
 def _expired(path: Path, content: Mapping[str, Any]) -> bool:
-    if content["host"] == host() and born(content["pid"]) != content["born"]:
+    if content["host"] == host() and start_time(content["pid"]) != content["born"]:
         return True
     try:
         touched = path.stat().st_mtime

@@ -1,7 +1,7 @@
-"""Upkeep of a store: check all of it, compact it, delete runs, enter runs again whose record was lost.
+"""Maintenance of a store: check, compact and tidy it, delete runs, detect lost records.
 
-What is removed was listed before it was decided which runs there are: what is committed meanwhile is never judged by
-an index that is older than it. One such process works at a time, under a lease; but nothing depends on that.
+Files are listed before the index is read: whatever is committed meanwhile is never judged by an older index. One such
+process works at a time, under a lease, but correctness does not depend on that.
 """
 
 from __future__ import annotations
@@ -17,123 +17,126 @@ import pyarrow as pa
 from genlab.errors import DamagedFileError, UserError
 from genlab.runs.failures import forget
 from genlab.runs.files import (
-    Seen,
+    FileId,
+    file_id,
     file_time,
     half_written,
-    move_seen,
+    move_if_same,
     read_json,
     read_table,
-    remove_seen,
-    seen,
+    remove_if_same,
     write_table,
 )
 from genlab.runs.leases import active, lease, remove_expired
-from genlab.runs.parts import Signals, drop_rows
 from genlab.runs.store import Store, histories
 from genlab.runs.weights import read_meta, runs_of
 
-# -- What no record names: what killed processes left behind, which is harmless, and what may be a loss
+# -- Files without a record
 #
-# One rule for every file that no record names: it is left alone while somebody works on its runs, and for an hour
-# after it was written. Then, if all of its runs have records, it is removed. If some have none, their record may have
-# been lost: the file is moved into the store's folder `lost`, from where `lab store repair` brings it back.
+# Killed processes leave files that no record names. Such a file is left alone while a process works on its runs, and
+# for an hour after it was written. Afterwards it is removed if all of its runs have records. If some have none, their
+# record may have been lost: the file is moved to the folder `lost`, from which `lab store repair` restores it.
 #
-# Nothing is removed by an older view: files are looked at first, leases second, records last, and what is removed or
-# moved is the very file that was looked at (`remove_seen`).
+# No decision uses an outdated view: files are listed first, leases second, records last, and only the very file that
+# was listed is removed or moved (`remove_if_same`).
 
 FOLDERS = ("weights", "history", "steps")
-"""The folders whose files are named by records."""
+"""Folders whose files are named by records."""
 LOST = "lost"
-"""The folder of a store for files of runs that no record names."""
+"""Folder of a store for files of runs without a record."""
 _OLD_SECONDS = 3600.0
-"""Without a record that names it a file may still be on its way to one, for this long."""
+"""A file that no record names may still be about to get one, for this many seconds."""
 _SHOWN = 4
-"""Runs that are named, at most, in a line about several."""
+"""Maximum number of runs listed in a message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unnamed:
-    """A file that no record names, and that nobody works on.
+class UnrecordedFile:
+    """A file that no record names, and that no process works on.
 
     Attributes:
-        runs: those that it holds; [] if it cannot be read.
-        unrecorded: those of them that no record has.
+        path: where it is.
+        identity: its identity when it was listed.
+        runs: the runs it holds; [] if it cannot be read.
+        unrecorded: those of them that have no record.
         old: whether it was written more than an hour ago.
     """
 
     path: Path
-    seen: Seen
+    identity: FileId
     runs: list[str]
     unrecorded: list[str]
     old: bool
 
     @property
-    def superfluous(self) -> bool:
-        """Whether all of its runs have records, of other files."""
+    def redundant(self) -> bool:
+        """Whether all of its runs have records that name other files."""
         return bool(self.runs) and not self.unrecorded
 
 
 def leftovers(store: Store) -> dict[Path, str]:
-    """File -> what it is: half-written files, what no record names, checkpoints of ended runs, expired leases.
+    """Describe leftover files: temporary files, files without a record, checkpoints of completed runs, old leases.
 
-    Files of runs that somebody works on now are none.
+    Files of runs that a process works on now are not included.
     """
-    return _look(store)[0] | {u.path: "named by no commit" for u in unnamed(store) if u.old and u.superfluous}
+    return _removable(store)[0] | {
+        u.path: "not named by any commit" for u in unrecorded_files(store) if u.old and u.redundant
+    }
 
 
 def tidy(store: Store) -> list[Path]:
-    """Remove leftovers, and put files of runs without records aside, as far as the store can be written.
+    """Remove leftovers and set files of runs without records aside, if the store is writable.
 
     Returns:
-        What was removed or moved.
+        The files that were removed or moved.
     """
-    expendable, before = _look(store)
-    files = [u for u in unnamed(store) if u.old]
+    expendable, before = _removable(store)
+    files = [u for u in unrecorded_files(store) if u.old]
     done: list[Path] = []
     try:
         for path, what in expendable.items():
-            if remove_expired(path) if what == _EXPIRED else remove_seen(path, before[path]):
+            if remove_expired(path) if what == _EXPIRED else remove_if_same(path, before[path]):
                 done.append(path)
         for u in files:
             aside = store.path / LOST / u.path.parent.name
-            if remove_seen(u.path, u.seen) if u.superfluous else move_seen(u.path, u.seen, aside):
+            if remove_if_same(u.path, u.identity) if u.redundant else move_if_same(u.path, u.identity, aside):
                 done.append(u.path)
-    except OSError:  # a disk that cannot be written cannot be tidied
+    except OSError:  # an unwritable disk cannot be tidied
         pass
     return done
 
 
-def unnamed(store: Store, below: str = "") -> list[Unnamed]:
-    """Every file that no record names and nobody works on, of a store or of a folder in it laid out alike."""
+def unrecorded_files(store: Store, below: str = "") -> list[UnrecordedFile]:
+    """List the files that no record names and no process works on, in a store or a subfolder with its layout."""
     root = store.path / below
-    files = {path: seen(path) for folder in FOLDERS for path in sorted((root / folder).glob("[!.]*"))}
+    files = {path: file_id(path) for folder in FOLDERS for path in sorted((root / folder).glob("[!.]*"))}
     names, at_work = working(store)
     store.refresh()
     known = {store.path / name for run in store.index.runs for name in store.index.files(run)}
-    found: list[Unnamed] = []
+    found: list[UnrecordedFile] = []
     for path, was in files.items():
         if was is None or path in known or path.stem.partition("-")[0] in names:
             continue
         runs = runs_of(path)
         if not at_work & set(runs):
             unrecorded = [run for run in runs if run not in store]
-            found.append(Unnamed(path, was, runs, unrecorded, is_old(path, was)))
+            found.append(UnrecordedFile(path, was, runs, unrecorded, is_old(path, was)))
     return found
 
 
 def working(store: Store) -> tuple[set[str], set[str]]:
-    """Stacks that somebody works on now, and runs."""
+    """Return the stacks and the runs that processes work on now."""
     held = active(store.path / "leases")
-    return set(held), {run for told in held.values() for run in told.get("runs", [])}
+    return set(held), {run for content in held.values() for run in content.get("runs", [])}
 
 
-def is_old(path: Path, was: Seen) -> bool:
+def is_old(path: Path, was: FileId) -> bool:
     """Whether a file was written more than an hour ago."""
     return file_time(path.parent) - was[0] / 1e9 > _OLD_SECONDS
 
 
 def shown(runs: Iterable[str]) -> str:
-    """Runs in a line, the first few by name.
+    """Summarize runs in a phrase that lists the first few.
 
     >>> shown("abcdef"), shown("a")
     ('6 runs (a, b, c, d, ...)', '1 run (a)')
@@ -146,37 +149,37 @@ def shown(runs: Iterable[str]) -> str:
 _EXPIRED = "an expired lease"
 
 
-def _look(store: Store) -> tuple[dict[Path, str], dict[Path, Seen | None]]:
-    """What can be removed without a look at what it holds, and which file of its name that was."""
+def _removable(store: Store) -> tuple[dict[Path, str], dict[Path, FileId | None]]:
+    """Files that can be removed without reading them, with a description, and the identity of each listed file."""
     paths = sorted((store.path / "checkpoints").glob("*.safetensors"))
     half = [path for path in store.path.rglob(".*.tmp") if half_written(path)]
     leases = sorted((store.path / "leases").glob("*.json"))
-    before = {path: seen(path) for path in (*paths, *half, *leases)}
-    checkpoints = {path: _checkpointed(path) for path in paths}
+    before = {path: file_id(path) for path in (*paths, *half, *leases)}
+    checkpoints = {path: _runs_of_checkpoint(path) for path in paths}
     names, at_work = working(store)
     store.refresh()
     found = dict.fromkeys(half, "half-written")
     for path, runs in checkpoints.items():
         busy = path.stem in names or at_work & set(runs)
         if not busy and runs and all(run in store for run in runs):
-            found[path] = "a checkpoint of runs that have ended"
+            found[path] = "a checkpoint of completed runs"
     found |= {path: _EXPIRED for path in leases if path.stem not in names}
     return found, before
 
 
-def _checkpointed(checkpoint: Path) -> list[str]:
+def _runs_of_checkpoint(checkpoint: Path) -> list[str]:
     return [run["run_id"] for run in json.loads(read_meta(checkpoint).get("runs", "[]"))]
 
 
 ROWS = ("evals", "answers", "signals")
-"""The folders of tables that are appended to, and that no record names."""
+"""Folders of append-only tables, whose files no record names."""
 _UPKEEP = "upkeep"
-"""The lease under which files are made anew: one such process at a time."""
+"""Name of the lease for maintenance: one such process at a time."""
 
 
 @contextmanager
-def upkeep(store: Store) -> Iterator[None]:
-    """Hold the lease of upkeep. Raises `UserError` if another process holds it, or changes what is read here."""
+def maintenance(store: Store) -> Iterator[None]:
+    """Hold the maintenance lease. Raises `UserError` if another process holds it or changes files read here."""
     busy = f"store {str(store.path)!r} is being compacted or changed by another process"
     with lease(store.path / "leases", _UPKEEP) as held:
         if held is None:
@@ -184,42 +187,43 @@ def upkeep(store: Store) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            raise UserError(f"{busy}; nothing is lost, do it again") from None
+            raise UserError(f"{busy}; nothing is lost, try again") from None
 
 
 def check_store(store: Store) -> tuple[dict[Path, str], dict[Path, str]]:
     """Read every file of a store.
 
     Returns:
-        Damage (files that are damaged or missing, and runs whose record is lost), and harmless leftovers of killed
-        processes: each a path, and what is wrong there.
+        Damage (damaged or missing files, and runs whose record is lost) and harmless leftovers of killed processes,
+        each as path -> description.
     """
     damaged: dict[Path, str] = {}
     for path in sorted(store.path.rglob("[!.]*")):
-        if path.is_file() and path.relative_to(store.path).parts[0] != LOST and (fault := _fault(path)):
+        if path.is_file() and path.relative_to(store.path).parts[0] != LOST and (fault := _damage(path)):
             damaged[path] = fault
     if any(path.parent.name == "commits" for path in damaged):
         return damaged, {}
     store.refresh()
     for name in {name for run in store.index.runs for name in store.index.files(run)}:
         if not (store.path / name).exists():
-            damaged[store.path / name] = "missing, though a commit names it"
+            damaged[store.path / name] = "missing, although a commit names it"
     tables = any(path.parent.name in ROWS for path in damaged)
     if not tables and (lost := lost_runs(store)):
         places = ", ".join(sorted({place for named in lost.values() for place in named}))
-        damaged[store.path / "commits"] = f"no record of {shown(lost)}, which {places} hold: see `lab store repair`"
+        damaged[store.path / "commits"] = f"no record of {shown(lost)} found in {places}: see `lab store repair`"
     return damaged, {path: what for path, what in leftovers(store).items() if path not in damaged}
 
 
 def lost_runs(store: Store) -> dict[str, set[str]]:
-    """Run that no record has, though it was committed -> the folders that hold something of it.
+    """Return runs that were committed but have no record -> the folders that hold something of them.
 
-    A run was committed of which there are evaluations or signals: nobody makes them before. Files of weights,
-    histories and steps may be on their way to a record: they count when they are an hour old, or put aside.
-    Runs without a record in a file that some record names were deleted: they are no loss.
+    Evaluations and signals exist only for committed runs. Files of weights, histories and checkpoints may still be
+    about to
+    get a record: they count when they are an hour old or set aside. Runs without a record in a file that some record
+    names were deleted; they are not lost.
     """
-    rows = {"evals": store.evaluations.run_ids(), "signals": Signals(store.path).run_ids()}
-    for u in [*unnamed(store), *unnamed(store, LOST)]:
+    rows = {"evals": store.evaluations.run_ids(), "signals": store.signals.run_ids()}
+    for u in [*unrecorded_files(store), *unrecorded_files(store, LOST)]:
         name = str(u.path.parent.relative_to(store.path))
         if u.old or name.startswith(LOST) or set(u.runs) & (rows["evals"] | rows["signals"]):
             rows[name] = rows.get(name, set()) | set(u.unrecorded)
@@ -236,7 +240,7 @@ def lost_runs(store: Store) -> dict[str, set[str]]:
 
 
 def named_only(store: Store) -> dict[str, list[str]]:
-    """Group or tag -> its runs that no record has: not trained yet, deleted, or lost without a trace."""
+    """Return the runs without a record of each group or tag: not trained yet, deleted, or lost entirely."""
     named = {f"group {name}": store.group(name)["run_ids"] for name in store.groups()}
     named |= {f"tag {name}": runs for name, runs in store.named.tags().items()}
     store.refresh()
@@ -244,14 +248,14 @@ def named_only(store: Store) -> dict[str, list[str]]:
     return {name: runs for name, runs in missing.items() if runs}
 
 
-def _fault(path: Path) -> str:
+def _damage(path: Path) -> str:
     from genlab.runs.weights import load_tensors
 
     readers = {".json": read_json, ".parquet": read_table, ".safetensors": load_tensors}
     try:
         if path.suffix in readers:
             readers[path.suffix](path)
-    except FileNotFoundError:  # a lease or a part that has gone meanwhile
+    except FileNotFoundError:  # a lease or a part that was removed meanwhile
         return ""
     except (DamagedFileError, pa.ArrowException) as error:
         return str(error).removeprefix(f"{path} ") if path.exists() else ""
@@ -259,24 +263,25 @@ def _fault(path: Path) -> str:
 
 
 def compact_store(store: Store) -> tuple[int, int]:
-    """Make the many parts and records of a store few; returns how many there were and are.
+    """Merge small files; returns the number of files before and after.
 
-    Each new file is whole before an old one goes, so that readers and writers may go on, and a kill loses nothing.
+    Each new file is complete before an old one is removed, so readers and writers may continue, and a kill loses
+    nothing.
 
     Raises:
-        UserError: another process does so now.
+        UserError: another process maintains the store now.
     """
-    with upkeep(store):
+    with maintenance(store):
         before = _parts(store)
         store.evaluations.compact()
-        Signals(store.path).compact()
-        was = {path: seen(path) for path in (store.path / "history").glob("[!.]*")}
+        store.signals.compact()
+        was = {path: file_id(path) for path in (store.path / "history").glob("[!.]*")}
         store.refresh()
         moved = _compact_history(store)
         store.index.compact(moved)
         named = {store.index.history(run) for run in store.index.runs}
         for name in moved.keys() - named:
-            remove_seen(store.path / "history" / name, was.get(store.path / "history" / name))
+            remove_if_same(store.path / "history" / name, was.get(store.path / "history" / name))
         tidy(store)
         return before, _parts(store)
 
@@ -290,7 +295,7 @@ def _parts(store: Store) -> int:
 
 
 def _compact_history(store: Store) -> dict[str, str]:
-    """Old file -> the one that holds its rows now: of each run, those of the file that its record names."""
+    """Merge histories; returns old file -> new file. Of each run only the rows of the file its record names."""
     runs: dict[str, list[str]] = {}
     for run in store.index.runs:
         runs.setdefault(store.index.history(run), []).append(run)
@@ -302,28 +307,29 @@ def _compact_history(store: Store) -> dict[str, str]:
 
 
 def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
-    """Delete runs: their evaluations, their records, then the weights that no run is left of.
+    """Delete runs: their evaluations and signals, their records, then weights files without remaining runs.
 
-    What is committed or evaluated of them after this has begun stays.
+    Whatever is committed or evaluated of them after this has begun stays.
 
     Raises:
-        UserError: somebody trains one of them, or changes the store, now.
+        UserError: a process trains one of them, or maintains the store, now.
     """
     gone = set(run_ids)
-    with upkeep(store):
-        parts = [*store.evaluations.files(), *Signals(store.path).files()]
-        files = {path: seen(path) for folder in FOLDERS for path in (store.path / folder).glob("[!.]*")}
+    with maintenance(store):
+        parts = {table: table.files() for table in (store.evaluations, store.signals)}
+        files = {path: file_id(path) for folder in FOLDERS for path in (store.path / folder).glob("[!.]*")}
         _, at_work = working(store)
         if gone & at_work:
-            raise UserError("one of these runs is being trained or evaluated now; stop that first")
+            raise UserError("one of these runs is being trained or evaluated; stop that first")
         store.refresh()
         commits = store.index.commits(gone)
         held = {store.path / name for run in gone & set(store.index.runs) for name in store.index.files(run)}
-        drop_rows(gone, parts)
+        for table, files_before in parts.items():
+            table.drop(gone, files_before)
         store.index.drop(commits)
-        # Also files that no record names: they held these runs before they were trained again.
-        old = {u.path for u in unnamed(store) if u.runs and gone & set(u.runs) and gone >= set(u.unrecorded)}
+        # Also files that no record names: they held these runs before they were retrained.
+        old = {u.path for u in unrecorded_files(store) if u.runs and gone & set(u.runs) and gone >= set(u.unrecorded)}
         left = {store.path / name for run in store.index.runs for name in store.index.files(run)}
         for path in (held | old) - left:
-            remove_seen(path, files.get(path))
+            remove_if_same(path, files.get(path))
         forget(store.path, gone)

@@ -1,7 +1,7 @@
-"""Evaluations: appended as immutable Parquet parts, read as one table.
+"""Tables that grow by appending: evaluations and signals, stored as immutable Parquet parts, read as one table.
 
-A part written by a worker holds numbers and, an example, a bit and a hash of the answer. `compact` parts hold numbers
-alone; their bits and hashes stand in `answers/`, so that a list of 100,000 runs need not read them.
+Parts of evaluations written by a worker hold numbers and, per example, one bit and a hash of the answer. Compacted
+parts hold numbers only; their bits and hashes are in `answers/`, so that listing 100,000 runs does not read them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,164 +33,11 @@ _SCHEMA = pa.schema(
     ]
 )
 EVAL_COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
-"""Columns of evaluations: those of `EvalRow`, the evaluation seed, where examples stood in the context if not as in
-training (`Split.offsets`), when it was made, and, in the row of
-`exact_match`, a bit an example (`correct`, packed) and a 64-bit hash of each answer (`answers`)."""
+"""Columns of evaluations: those of `EvalRow`, the evaluation seed, the position offsets if they differ from training
+(`Split.offsets`), the time of the evaluation, and, in `exact_match` rows, one bit per example (`correct`, packed) and
+a 64-bit hash of each answer (`answers`)."""
 _NUMBERS, _BLOBS = list(EVAL_COLUMNS[:-2]), list(EVAL_COLUMNS[-2:])
 _KEYS = ["run_id", "step", "split", "length", "metric", "n", "seed", "offsets"]
-_SORTED = "compact"
-"""How the name of a part begins whose rows are in order and stand there once."""
-
-
-class Evaluations:
-    """The parts of a store's `evals` and `answers`. Numbers that it has read it keeps."""
-
-    def __init__(self, store: Path):
-        self.parts, self.answers = store / "evals", store / "answers"
-        self._read: set[str] = set()
-        self._table = _SCHEMA.empty_table().select(_NUMBERS)
-
-    def add(self, rows: Sequence[Mapping[str, Any]], stem: str) -> None:
-        """Append rows of `EVAL_COLUMNS` as one part."""
-        write_table(self.parts, stem, pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA))
-
-    def table(self, run_ids: Iterable[str] | None = None, metric: str | None = None) -> pa.Table:
-        """Numbers as they were appended, in no order; a row may stand there twice."""
-        self._catch_up()
-        found = self._table
-        if run_ids is not None:
-            found = found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), pa.string())))
-        return found if metric is None else found.filter(pc.equal(found["metric"], metric))
-
-    def frame(
-        self,
-        run_ids: Iterable[str] | None = None,
-        answers: bool = False,
-        metric: str | None = None,
-        offsets: str | None = "",
-    ) -> pd.DataFrame:
-        """Evaluations in order, the latest of each; with the columns `correct` and `answers` if asked for.
-
-        Args:
-            offsets: only those where examples stood so; '': as in training, None: all.
-        """
-        wanted = None if run_ids is None else list(run_ids)
-        table = self.table(wanted, metric)
-        if offsets is not None:
-            table = table.filter(pc.equal(table["offsets"], offsets))
-        found = table.to_pandas()
-        if len(self._read) != 1 or not next(iter(self._read)).startswith(_SORTED):
-            found = _latest(found)
-        if not answers:
-            return found
-        blobs = _latest(self._blobs(wanted).to_pandas())
-        return found.merge(blobs, how="left", on=[*_KEYS, "at"]).astype(dict.fromkeys(_BLOBS, object))
-
-    def files(self) -> list[Path]:
-        """All parts that are there now, answers first."""
-        return [path for folder in (self.answers, self.parts) for path in sorted(folder.glob("*.parquet"))]
-
-    def run_ids(self) -> set[str]:
-        """All runs of which there is a row."""
-        self._catch_up()
-        return set(self._table["run_id"].unique().to_pylist())
-
-    def compact(self) -> None:
-        """Make few parts of many: each row once and in order; their answers apart.
-
-        Rows of all runs, also of those that no record names: which runs there are changes while this goes on. What is
-        removed are the files that were read, no others.
-        """
-        old = self.files()
-        parts = [path for path in old if path.parent == self.parts]
-        if not parts:
-            return
-        read = pa.concat_tables([read_table(path, _NUMBERS) for path in parts])
-        numbers, blobs = (_latest(table.to_pandas()) for table in (read, self._blobs(None, old)))
-        new: set[Path] = set()
-        # Answers first: until the numbers are there, the old parts hold both.
-        for folder, frame in ((self.answers, blobs), (self.parts, numbers)):
-            schema = pa.schema([_SCHEMA.field(name) for name in frame.columns])
-            table = pa.Table.from_pandas(frame, schema, preserve_index=False)
-            new.add(folder / write_table(folder, _SORTED, table))
-        for path in old:
-            if path not in new:
-                path.unlink(missing_ok=True)
-
-    # -- inside ------------------------------------------------------------------------------------------------
-
-    def _catch_up(self) -> None:
-        """Read the parts that are new; all of them anew if some have gone (`compact` has been here)."""
-        while True:
-            names = {path.name for path in self.parts.glob("*.parquet")}
-            if names == self._read:
-                return
-            known = self._read if self._read <= names else set[str]()
-            tables = [self._table] if known else []
-            try:
-                tables += [self._numbers(name) for name in sorted(names - known)]
-            except FileNotFoundError:
-                continue
-            empty = _SCHEMA.empty_table().select(_NUMBERS)
-            self._table, self._read = pa.concat_tables([empty, *tables]).combine_chunks(), names
-
-    def _numbers(self, name: str) -> pa.Table:
-        return _with_offsets(read_table(self.parts / name, _NUMBERS)).select(_NUMBERS)
-
-    def _blobs(self, run_ids: list[str] | None, files: Sequence[Path] | None = None) -> pa.Table:
-        """Keys, `at`, bits and hashes of the rows that have them, of some files or of all."""
-        columns = [*_KEYS, "at", *_BLOBS]
-        empty = pa.schema([_SCHEMA.field(name) for name in columns]).empty_table()
-
-        def read(path: Path) -> pa.Table:
-            table = read_table(path, columns)
-            if "correct" not in table.column_names:
-                return empty
-            table = _with_offsets(table).select(columns)
-            wanted = pc.is_valid(table["correct"])
-            if run_ids is not None:
-                wanted = pc.and_(wanted, pc.is_in(table["run_id"], pa.array(run_ids, pa.string())))
-            return table.filter(wanted)
-
-        return pa.concat_tables([empty, *read_all(self.files if files is None else lambda: files, read)])
-
-
-def drop_rows(run_ids: Iterable[str], files: Iterable[Path], aside: Path | None = None) -> None:
-    """Take the rows of runs out of files; a file is written anew without them before it goes.
-
-    Args:
-        files: those that were listed before it was decided that the runs go. What is appended later stays.
-        aside: keep the rows that are taken out in a folder of this one, named like the file's.
-    """
-    gone = pa.array(sorted(set(run_ids)), pa.string())
-    for path in files:
-        table = read_table(path)
-        wanted = pc.invert(pc.is_in(table["run_id"], gone))
-        kept, stem = table.filter(wanted), path.stem.rpartition("-")[0]
-        if kept.num_rows == table.num_rows:
-            continue
-        if aside is not None:
-            write_table(aside / path.parent.name, stem, table.filter(pc.invert(wanted)))
-        if kept.num_rows:
-            write_table(path.parent, stem, kept)
-        path.unlink()
-
-
-def _with_offsets(table: pa.Table) -> pa.Table:
-    """Rows from before the column `offsets`, and those that leave it empty, are of the law of training."""
-    if "offsets" not in table.column_names:
-        return table.append_column(_SCHEMA.field("offsets"), pa.array([""] * table.num_rows, pa.string()))
-    index = table.column_names.index("offsets")
-    return table.set_column(index, _SCHEMA.field("offsets"), pc.fill_null(table["offsets"], ""))
-
-
-def _latest(found: pd.DataFrame) -> pd.DataFrame:
-    """Rows in order; of those with one key the latest."""
-    found = found.sort_values([*_KEYS, "at"], kind="stable")
-    return found.drop_duplicates(_KEYS, keep="last").reset_index(drop=True)
-
-
-# -- Signals of runs: appended as immutable Parquet parts, read as one table
 
 _SIGNAL_SCHEMA = pa.schema(
     [
@@ -209,79 +55,241 @@ _SIGNAL_SCHEMA = pa.schema(
     ]
 )
 SIGNAL_COLUMNS: tuple[str, ...] = tuple(_SIGNAL_SCHEMA.names)
-"""Columns of signals. `signal` is the declared signal that gave the value, `version` its version; `name` is the name
-of the value, `signal` or `signal.part`; layer and head are -1 where the value belongs to all of them; `n` is how many
-probe examples it was read on: 0 where it reads none, and in rows written before the number was kept."""
+"""Columns of signals. `signal` is the declared signal that produced the value, `version` its version; `name` is the
+name of the value, `signal` or `signal.part`; layer and head are -1 for values of the whole model; `n` is the number
+of probe examples: 0 for signals that use none, and in rows written before the number was recorded."""
 _SIGNAL_KEYS = ["run_id", "step", "name", "layer", "head"]
 _READING = ["run_id", "step", "signal"]
 
+_COMPACT = "compact"
+"""Stem of compacted parts: their rows are sorted and unique."""
 
-class Signals:
-    """The parts of a store's `signals`."""
 
-    def __init__(self, store: Path):
-        self.parts = store / "signals"
+class Parts:
+    """An append-only table in a folder: each part is one immutable Parquet file with its checksum in its name.
+
+    Args:
+        folder: the folder of the parts; it need not exist.
+        schema: columns of the table, `run_id` and `at` (the time of writing) among them.
+        keys: columns that identify a row; among rows with equal keys the latest counts.
+        later: columns that older parts lack or leave null, and the value that stands for it.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, keys: Sequence[str], later: Mapping[str, Any]):
+        self.folder, self.schema, self.keys, self.later = folder, schema, list(keys), later
 
     def add(self, columns: Mapping[str, Sequence[Any]], stem: str) -> None:
-        """Append rows, given as columns (without `n`: it is 0), as one part."""
-        filled = {"n": [0] * len(columns["run_id"]), **columns}
-        write_table(self.parts, stem, pa.table({name: filled[name] for name in SIGNAL_COLUMNS}, _SIGNAL_SCHEMA))
+        """Append rows, given as columns, as one part whose name begins with `stem`."""
+        write_table(self.folder, stem, pa.table({name: columns[name] for name in self.schema.names}, self.schema))
 
-    def done(self, run_ids: Iterable[str]) -> set[tuple[str, int, str, int, int]]:
-        """The (run_id, step, signal, version, n) that are there."""
-        wanted = pa.array(list(run_ids), pa.string())
-        found: set[tuple[str, int, str, int, int]] = set()
-        for table in read_all(self.files, lambda path: _with_n(read_table(path, [*_READING, "version", "n"]))):
-            table = table.filter(pc.is_in(table["run_id"], wanted))
-            keys = table.group_by([*_READING, "version", "n"]).aggregate([]).to_pylist()
-            found |= {(k["run_id"], k["step"], k["signal"], k["version"], k["n"]) for k in keys}
-        return found
+    def files(self) -> list[Path]:
+        """All current parts."""
+        return sorted(self.folder.glob("*.parquet"))
 
-    def frame(self, run_ids: Iterable[str] | None = None, n: int | None = None) -> pd.DataFrame:
-        """Signals in order, each as it was read last: by the newest version, on the most examples.
-
-        Args:
-            n: only what was read on so many examples, or on none.
-        """
-        frame = self._every(read_all(self.files, read_table), run_ids)
-        if n is not None:
-            frame = frame[frame["n"].isin([0, n])]
-        for column in ("version", "n"):  # whole readings: a value that the newer one does not give is not beside it
-            frame = frame[frame[column] == frame.groupby(_READING)[column].transform("max")]
-        return frame.drop_duplicates(_SIGNAL_KEYS, keep="last").reset_index(drop=True)
+    def frame(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Rows of the given runs (default: all), sorted by the keys; of rows with equal keys the latest."""
+        return self._latest(self._select(read_all(self.files, self._read), run_ids))
 
     def run_ids(self) -> set[str]:
-        """All runs of which there is a row."""
+        """All runs that have at least one row."""
         tables = read_all(self.files, lambda path: read_table(path, ["run_id"]))
         return {run for table in tables for run in table["run_id"].unique().to_pylist()}
 
-    def _every(self, tables: Sequence[pa.Table], run_ids: Iterable[str] | None = None) -> pd.DataFrame:
-        """Every reading in order, by version and number of examples, each value as it was written last."""
-        found = pa.concat_tables([_SIGNAL_SCHEMA.empty_table(), *(_with_n(table) for table in tables)])
-        if run_ids is not None:
-            found = found.filter(pc.is_in(found["run_id"], pa.array(list(run_ids), pa.string())))
-        frame = found.to_pandas().sort_values([*_SIGNAL_KEYS, "version", "n", "at"], kind="stable")
-        return frame.drop_duplicates([*_SIGNAL_KEYS, "version", "n"], keep="last").reset_index(drop=True)
-
     def compact(self) -> None:
-        """Make one part of many: every reading, each once, of no other files than those that go."""
+        """Merge all parts into one; each row is kept once. Removes only the files that were read.
+
+        Rows of all runs are kept, including runs without a record: the set of committed runs may change meanwhile.
+        """
         old = self.files()
         if len(old) < 2:
             return
-        frame = self._every([read_table(path) for path in old])
-        name = write_table(self.parts, "compact", pa.Table.from_pandas(frame, _SIGNAL_SCHEMA, preserve_index=False))
+        new = self._write_compact(self._latest(self._select([self._read(path) for path in old])))
         for path in old:
-            if path.name != name:
+            if path != new:
                 path.unlink(missing_ok=True)
 
+    def drop(self, run_ids: Iterable[str], files: Iterable[Path] | None = None, aside: Path | None = None) -> None:
+        """Delete the rows of runs. Each affected file is rewritten without them before it is removed.
+
+        Args:
+            files: the parts to change, listed before it was decided to delete the runs, so that rows appended later
+                stay; default: all current ones.
+            aside: move the deleted rows to a subfolder of this one, named like the folder they come from.
+        """
+        gone = pa.array(sorted(set(run_ids)), pa.string())
+        for path in self.files() if files is None else files:
+            table = read_table(path)
+            wanted = pc.invert(pc.is_in(table["run_id"], gone))
+            rest, stem = table.filter(wanted), path.stem.rpartition("-")[0]
+            if rest.num_rows == table.num_rows:
+                continue
+            if aside is not None:
+                write_table(aside / path.parent.name, stem, table.filter(pc.invert(wanted)))
+            if rest.num_rows:
+                write_table(path.parent, stem, rest)
+            path.unlink()
+
+    def _read(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+        """Columns of the schema (default: all) of one part, with the defaults of columns that it lacks."""
+        columns = self.schema.names if columns is None else columns
+        table = read_table(path, columns)
+        for name, default in self.later.items():
+            field = self.schema.field(name)
+            if name in columns and name not in table.column_names:
+                table = table.append_column(field, pa.array([default] * table.num_rows, field.type))
+            elif name in columns and default is not None:
+                index = table.column_names.index(name)
+                table = table.set_column(index, field, pc.fill_null(table[name], default))
+        return table.select(columns)
+
+    def _select(self, tables: Sequence[pa.Table], run_ids: Iterable[str] | None = None) -> pa.Table:
+        table = pa.concat_tables([self.schema.empty_table(), *tables])
+        return table if run_ids is None else table.filter(_of_runs(table, run_ids))
+
+    def _latest(self, table: pa.Table) -> pd.DataFrame:
+        """Rows sorted by the keys; of rows with equal keys the latest."""
+        frame = table.to_pandas().sort_values([*self.keys, "at"], kind="stable")
+        return frame.drop_duplicates(self.keys, keep="last").reset_index(drop=True)
+
+    def _write_compact(self, frame: pd.DataFrame) -> Path:
+        return self.folder / write_table(
+            self.folder, _COMPACT, pa.Table.from_pandas(frame, self.schema, preserve_index=False)
+        )
+
+
+class Signals(Parts):
+    """The signals of a store: every reading of each value, by version and number of probe examples."""
+
+    def __init__(self, store: Path):
+        super().__init__(store / "signals", _SIGNAL_SCHEMA, [*_SIGNAL_KEYS, "version", "n"], {"n": 0})
+
+    def add(self, columns: Mapping[str, Sequence[Any]], stem: str) -> None:
+        """Append rows, given as columns, as one part; `n` defaults to 0."""
+        super().add({"n": [0] * len(columns["run_id"]), **columns}, stem)
+
+    def done(self, run_ids: Iterable[str]) -> set[tuple[str, int, str, int, int]]:
+        """The stored (run_id, step, signal, version, n) of runs."""
+        wanted, columns = list(run_ids), [*_READING, "version", "n"]
+        keys: set[tuple[str, int, str, int, int]] = set()
+        for table in read_all(self.files, lambda path: self._read(path, columns)):
+            rows = table.filter(_of_runs(table, wanted)).group_by(columns).aggregate([]).to_pylist()
+            keys |= {(k["run_id"], k["step"], k["signal"], k["version"], k["n"]) for k in rows}
+        return keys
+
+    def frame(self, run_ids: Iterable[str] | None = None, n: int | None = None) -> pd.DataFrame:
+        """Sorted signals, one row per value: the newest version, read on the most examples.
+
+        Args:
+            n: only values read on this many examples, or on none.
+        """
+        frame = super().frame(run_ids)
+        if n is not None:
+            frame = frame[frame["n"].isin([0, n])]
+        for column in ("version", "n"):  # whole readings: an older reading never fills gaps of a newer one
+            frame = frame[frame[column] == frame.groupby(_READING)[column].transform("max")]
+        return frame.drop_duplicates(_SIGNAL_KEYS, keep="last").reset_index(drop=True)
+
+
+class Evaluations(Parts):
+    """The numbers of a store's evaluations (`evals`), cached, and the answers of compacted ones (`answers`)."""
+
+    def __init__(self, store: Path):
+        super().__init__(store / "evals", _columns_of(_SCHEMA, _NUMBERS), _KEYS, {"offsets": ""})
+        schema = _columns_of(_SCHEMA, [*_KEYS, "at", *_BLOBS])
+        self._answers = Parts(store / "answers", schema, _KEYS, {**self.later, **dict.fromkeys(_BLOBS)})
+        self._cached: set[str] = set()
+        self._table = self.schema.empty_table()
+
+    def add(self, columns: Mapping[str, Sequence[Any]], stem: str) -> None:
+        """Append rows, given as the columns `EVAL_COLUMNS`, as one part: numbers and answers together."""
+        write_table(self.folder, stem, pa.table({name: columns[name] for name in EVAL_COLUMNS}, _SCHEMA))
+
+    def table(self, run_ids: Iterable[str] | None = None, metric: str | None = None) -> pa.Table:
+        """Numbers as they were appended: not sorted, possibly with duplicates."""
+        self._update()
+        table = self._table if run_ids is None else self._table.filter(_of_runs(self._table, run_ids))
+        return table if metric is None else table.filter(pc.equal(table["metric"], metric))
+
+    def frame(
+        self,
+        run_ids: Iterable[str] | None = None,
+        answers: bool = False,
+        metric: str | None = None,
+        offsets: str | None = "",
+    ) -> pd.DataFrame:
+        """Sorted evaluations, the latest of each.
+
+        Args:
+            run_ids: only these runs.
+            answers: include the columns `correct` and `answers`.
+            metric: only this metric.
+            offsets: only evaluations at these position offsets (`Split.offsets`); '': as in training, None: all.
+        """
+        wanted = None if run_ids is None else list(run_ids)
+        table = self.table(wanted, metric)
+        if offsets is not None:
+            table = table.filter(pc.equal(table["offsets"], offsets))
+        compacted = len(self._cached) == 1 and next(iter(self._cached)).startswith(_COMPACT)
+        frame = table.to_pandas() if compacted else self._latest(table)
+        if not answers:
+            return frame
+        blobs = self._answers._latest(self._blobs(wanted))
+        return frame.merge(blobs, how="left", on=[*_KEYS, "at"]).astype(dict.fromkeys(_BLOBS, object))
+
     def files(self) -> list[Path]:
-        """All parts that are there now."""
-        return sorted(self.parts.glob("*.parquet"))
+        """All current parts, answers first."""
+        return [*self._answers.files(), *super().files()]
+
+    def run_ids(self) -> set[str]:
+        """All runs that have at least one evaluation."""
+        self._update()
+        return set(self._table["run_id"].unique().to_pylist())
+
+    def compact(self) -> None:
+        """Merge all parts into one of numbers and one of answers; each row is kept once.
+
+        As in `Parts.compact`, but a single part is also split into numbers and answers.
+        """
+        old = self.files()
+        parts = [path for path in old if path.parent == self.folder]
+        if not parts:
+            return
+        numbers = self._latest(self._select([self._read(path) for path in parts]))
+        blobs = self._answers._latest(self._blobs(None, old))
+        # Answers first: until the numbers are written, the old parts hold both.
+        new = {self._answers._write_compact(blobs), self._write_compact(numbers)}
+        for path in old:
+            if path not in new:
+                path.unlink(missing_ok=True)
+
+    def _update(self) -> None:
+        """Read new parts; read all parts again if some have disappeared (after `compact`)."""
+        while True:
+            names = {path.name for path in self.folder.glob("*.parquet")}
+            if names == self._cached:
+                return
+            known = self._cached if self._cached <= names else set[str]()
+            tables = [self._table] if known else []
+            try:
+                tables += [self._read(self.folder / name) for name in sorted(names - known)]
+            except FileNotFoundError:
+                continue
+            self._table, self._cached = self._select(tables).combine_chunks(), names
+
+    def _blobs(self, run_ids: list[str] | None, files: Sequence[Path] | None = None) -> pa.Table:
+        """Keys, `at`, bits and hashes of the rows that have them, of the given files (default: all)."""
+
+        def read(path: Path) -> pa.Table:
+            table = self._answers._read(path)
+            return table.filter(pc.is_valid(table["correct"]))
+
+        return self._answers._select(read_all(self.files if files is None else lambda: files, read), run_ids)
 
 
-def _with_n(table: pa.Table) -> pa.Table:
-    """A table with the column `n`, 0 where it was written before there was one."""
-    if "n" in table.column_names:
-        at = table.column_names.index("n")
-        return table.set_column(at, "n", pc.fill_null(table["n"], 0))
-    return table.append_column("n", pa.array(np.zeros(table.num_rows, np.int64)))
+def _of_runs(table: pa.Table, run_ids: Iterable[str]) -> Any:
+    """Boolean mask of the rows of some runs."""
+    return pc.is_in(table["run_id"], pa.array(list(run_ids), pa.string()))
+
+
+def _columns_of(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in names])

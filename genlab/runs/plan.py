@@ -1,6 +1,6 @@
-"""From what a user says to full specs: task defaults filled in, sizes that follow from others, a sensible budget.
+"""Turn options into full specs: fill in task defaults and derived sizes, and choose a sensible budget.
 
-No torch here: plans are made, and faults found, before anything heavy is imported.
+No torch here: plans are made, and errors found, before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ _A = TypeVar("_A")
 _B = TypeVar("_B")
 
 DERIVED = ("d_vocab", "n_ctx", "d_values", "train_len", "init_seed", "data_seed")
-"""Fields that a plan fills itself."""
+"""Fields that the plan derives."""
 
 _BUDGET = 170.0
-"""Seconds a run may take on one core where the user does not say how many steps."""
+"""Seconds a run may take on one core if the number of steps is not given."""
 _FLOPS, _OVERHEAD = 50e9, 2.5e-3
-"""One core's floating-point rate in a training step, and seconds a step that do not scale (measured: benchmarks/)."""
+"""One core's floating-point rate in a training step, and the constant seconds per step (measured: benchmarks/)."""
 
 _SIZES = {*ModelConfig.model_fields, "batch_size", "lengths_per_batch", "min_len"}
-"""Options that decide what a step costs."""
+"""Options that determine the cost of a step."""
 
 _PICKED = ("steps", "n_layers", "d_model", "positions", "lr")
-"""Options that a user is told were picked, whoever picked them; of the others, those that the task's defaults set."""
+"""Options always listed as picked; of the others, those set by the defaults of the task."""
 _DESCRIBED = ("train_len", "test_len", "min_len", "batch_size", "n_heads")
-"""Options whose values every description of a plan says anyway."""
+"""Options that every description of a plan includes anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evals:
-    """What to evaluate of runs, and what to keep of their training; no part of a run's identity.
+    """What to evaluate of runs, and which checkpoints to save; not part of a run's identity.
 
     Attributes:
-        test_len: longest length to test; 0 stays within the training lengths.
-        splits: splits to test beyond the in-distribution check.
-        n, seed: examples a length, and the seed that they are drawn from.
-        keep_steps: training steps whose weights are kept too (those of step 0 and of the last are known anyway).
+        test_len: longest length to test; 0: only training lengths.
+        splits: splits to test in addition to the ID check.
+        n, seed: examples per length, and the seed of their generator.
+        keep_steps: training steps with checkpoints (the initial and final weights are always available).
     """
 
     test_len: int = 0
@@ -54,10 +54,13 @@ class Evals:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Runs to train, and how to look at them.
+    """Runs of one configuration to train, and what to evaluate.
 
     Attributes:
-        picked: what the plan chose where the user was silent, in words.
+        specs: one per seed.
+        task: their task.
+        evals: what to evaluate.
+        picked: what was chosen by default, as text.
     """
 
     specs: list[RunSpec]
@@ -67,10 +70,10 @@ class Plan:
 
 
 def defaults_of(task: str, format: str | None = None) -> dict[str, Any]:
-    """What a task is trained with where the user is silent, for one format (default: its first).
+    """Return the default options of a task for one format (default: its first).
 
-    Options of model and training and the two lengths, and under `params` parameters of the task that go with these
-    lengths and with each other, which may make it smaller than the one that its paper describes.
+    These are model and training options and the two lengths, and, under `params`, task parameters that belong to
+    these lengths and to each other, which may make the task smaller than the one in its paper.
 
     Raises:
         UserError: an unknown task or format.
@@ -82,9 +85,9 @@ def defaults_of(task: str, format: str | None = None) -> dict[str, Any]:
 
 
 def own_params_beside(own: Mapping[str, Scalar], given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
-    """Those of a task's own parameters (`params` in its defaults) that hold beside given ones: all or none.
+    """Return the default parameters of a task (`params` in its defaults) that apply next to given ones: all or none.
 
-    They go with each other, so that none holds where one of them is given.
+    They belong together, so none applies if one of them is given.
 
     >>> dict(own_params_beside({"generator": "percolation", "p": 0.6}, {"generator": "dfs"}))
     {}
@@ -93,13 +96,13 @@ def own_params_beside(own: Mapping[str, Scalar], given: Mapping[str, Scalar]) ->
 
 
 def default_lengths(task: str, defaults: Mapping[str, Any]) -> tuple[int, int]:
-    """The lengths to train and to test on where the user names none: the task's own, and twice that to test.
+    """Return the default training and test length of a task; the test length defaults to twice the training length.
 
     Raises:
-        UserError: the task's defaults say none.
+        UserError: the task has no default training length.
     """
     if "train_len" not in defaults:
-        raise UserError(f"task {task!r} has no training length of its own; give --train-len")
+        raise UserError(f"task {task!r} has no default training length; give --train-len")
     train_len = int(defaults["train_len"])
     return train_len, int(defaults.get("test_len", 2 * train_len))
 
@@ -116,26 +119,37 @@ def plan(
     evals: Evals | None = None,
     **options: Any,
 ) -> Plan:
-    """Specs for one configuration at several seeds.
+    """Return the specs of one configuration at several seeds.
 
     Args:
-        train_len: longest training length; without it, both lengths are the task's own (`default_lengths`), and so
-            are parameters of the task, unless one of these is given.
-        test_len: longest length that will be tested, the training length unless given; `max_len` (vocabulary and
-            context) follows it unless given.
-        seeds: one run each; a pair is (init seed, data seed), a number is both.
+        task: name of the task.
+        train_len: longest training length; by default both lengths are the task's own (`default_lengths`), together
+            with
+            its default parameters, unless one of these is given.
+        test_len: longest length to test, by default the training length; the default of `max_len`.
+        format: format of the task (default: its first).
+        max_len: longest length that vocabulary and context support.
         params: parameters of the task.
-        options: fields of `ModelConfig` and `TrainConfig`; the task's defaults fill the rest.
+        seeds: one run each; a pair is (init seed, data seed), a number is both.
+        evals: what to evaluate; by default ID accuracy, and split `id` up to `test_len`.
+        options: fields of `ModelConfig` and `TrainConfig`; the defaults of the task fill in the rest.
+
+    Returns:
+        The runs and what to evaluate.
 
     Raises:
-        UserError: an option, a length or a split that cannot be.
+        UserError: an invalid option, length or split.
+
+    Example:
+        >>> plan("parity", 10, 20, seeds=range(3), n_layers=2).specs[2].train.init_seed
+        2
     """
     defaults = defaults_of(task, format)
     own_params: Mapping[str, Scalar] = own_params_beside(defaults.pop("params", {}), params or {})
     if train_len is None:
         train_len, own = default_lengths(task, defaults)
         test_len = own if test_len is None else test_len
-    else:  # parameters of the task's own go with its own lengths
+    else:  # default parameters belong to the default lengths
         own_params = {}
     test_len = train_len if test_len is None else test_len
     _check_lengths(train_len, test_len, max_len)
@@ -146,9 +160,9 @@ def plan(
         if name not in model_fields | train_fields or name in DERIVED:
             near = nearest(name, (model_fields | train_fields) - set(DERIVED))
             raise UserError(f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
-    if given.get("pool"):  # a pool brings its own order of lengths
+    if given.get("pool"):  # a pool determines the order of lengths
         defaults = {k: v for k, v in defaults.items() if k not in ("lengths_per_batch", "curriculum")}
-    if given.get("architecture") == "lstm":  # the task's defaults are a transformer's
+    if given.get("architecture") == "lstm":  # the defaults of tasks are for transformers
         defaults = {k: v for k, v in defaults.items() if k not in LSTM_FIXED}
     planned = ModelConfig.planned() | TrainConfig.planned()
     values = {"train_split": made.train_split, **planned, **defaults, **given}
@@ -161,7 +175,7 @@ def plan(
         lambda: build(TrainConfig, {**chosen, "train_len": train_len}),
     )
     if model.d_values and train.loss == "all":
-        raise UserError("loss 'all' is not allowed here: a set model gives one answer, so that its loss is 'scored'")
+        raise UserError("loss 'all' is not allowed: a set model gives one answer, so its loss is 'scored'")
     made.check_lengths(train.train_split, [train.min_len, train.train_len])
     if train.pool:
         made.check_pool(train.train_split, train.min_len, train.train_len, train.pool)
@@ -172,21 +186,21 @@ def plan(
     if model.given_positions:
         made.check_ids(model.given_positions)
     own = train_len == defaults.get("train_len") and not params and not _SIZES & set(given)
-    if "steps" not in given and not own:  # the steps of a task's own configuration are known to be few enough
+    if "steps" not in given and not own:  # the default configuration of a task is known to be affordable
         train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})
     base = RunSpec(task=made.spec, model=model, train=train)
-    looked_at = evals or Evals(test_len=test_len)
-    eval_splits(made, train, looked_at)  # so that a wrong split is found before training
-    check_steps(train, looked_at)
+    wanted_evals = evals or Evals(test_len=test_len)
+    eval_splits(made, train, wanted_evals)  # report a wrong split before training
+    check_steps(train, wanted_evals)
     picked = [name for name in _PICKED if name not in given]
     picked += [f"{name}={defaults[name]}" for name in sorted(defaults.keys() - {*_PICKED, *_DESCRIBED, *given})]
     picked += [f"--param {name}={value}" for name, value in own_params.items()]
     pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
-    return Plan([base.with_seeds(*pair) for pair in pairs], made, looked_at, ", ".join(picked))
+    return Plan([base.with_seeds(*pair) for pair in pairs], made, wanted_evals, ", ".join(picked))
 
 
 def _both(first: Callable[[], _A], second: Callable[[], _B]) -> tuple[_A, _B]:
-    """What two makers make; the faults of both, where both fail."""
+    """Call two functions and return both results; if both fail, report both errors."""
     try:
         made = first()
     except UserError as error:
@@ -202,25 +216,25 @@ def _check_lengths(train_len: int, test_len: int, max_len: int | None) -> None:
     if train_len < 1:
         raise UserError(f"--train-len {train_len} is not allowed: a length is at least 1")
     if test_len < train_len:
-        raise UserError(f"--test-len {test_len} is below --train-len {train_len}; test lengths reach beyond training")
+        raise UserError(f"--test-len {test_len} is below --train-len {train_len}; it must be at least as long")
     if max_len is not None and max_len < test_len:
-        raise UserError(f"test length {test_len} is beyond the model's max_len {max_len}; give --max-len {test_len}")
+        raise UserError(f"test length {test_len} exceeds the model's max_len {max_len}; give --max-len {test_len}")
 
 
 def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
-    """Steps that fit the budget on one core: the default number, or fewer (in hundreds) where steps are dear."""
+    """Steps that fit the budget on one core: the default number, or fewer (in hundreds) if steps are expensive."""
     weights = model.n_layers * model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
     weights += model.d_model * model.d_vocab
-    # A batch is as wide as the longest of the lengths drawn for it: k / (k + 1) of the way up, on average.
-    share = train.lengths_per_batch / (train.lengths_per_batch + 1)
-    tokens = train.batch_size * task.width(train.min_len + round(share * (train.train_len - train.min_len)))
+    # A batch is as wide as the longest of its k lengths: k / (k + 1) of the range, on average.
+    fraction = train.lengths_per_batch / (train.lengths_per_batch + 1)
+    tokens = train.batch_size * task.width(train.min_len + round(fraction * (train.train_len - train.min_len)))
     seconds = _OVERHEAD + 6 * weights * tokens / _FLOPS
     affordable = int(_BUDGET / seconds) // 100 * 100
     return min(train.steps, max(200, affordable))
 
 
 def check_steps(train: TrainConfig, evals: Evals) -> None:
-    """Raises `UserError` for a step to keep that training does not come to."""
+    """Raise `UserError` for a checkpoint beyond the last training step."""
     for step in evals.keep_steps:
         if not 0 <= step <= train.steps:
             why = f"beyond the {train.steps} steps of training" if step > 0 else "not allowed: steps count from 0"
@@ -228,12 +242,12 @@ def check_steps(train: TrainConfig, evals: Evals) -> None:
 
 
 def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:
-    """The evaluation sets of a plan: in distribution within the training lengths, then each split to `test_len`.
+    """Return the evaluation sets of a plan: the ID check within the training lengths, then each split to `test_len`.
 
-    The first length beyond the training lengths is always there.
+    The first length beyond the training lengths is always included.
 
     Raises:
-        UserError: a split that the task does not have, or that makes no length up to `test_len`.
+        UserError: an unknown split, or one without lengths up to `test_len`.
     """
     inside = in_distribution(task, train)
 
@@ -250,7 +264,7 @@ def eval_splits(task: Task, train: TrainConfig, evals: Evals) -> list[Split]:
         if not len(lengths) and name != inside.name:
             raise UserError(
                 f"split {name!r} of task {task.name!r} has no example of at most {evals.test_len} "
-                f"{task.length_unit}: its shortest has {task.min_len(split)}; give a longer --test-len"
+                f"{task.length_unit}: its shortest has {task.min_len(split)}; give a larger --test-len"
             )
         if lengths:
             found.append(split.at(lengths, evals.n, evals.seed))

@@ -1,4 +1,4 @@
-"""What long work says of itself."""
+"""Progress of a long-running job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one run is: `doing` is training, evaluating or how it ended; `exact_match` is in distribution."""
+    """Progress of one run: `doing` is training, evaluating or its final status; `exact_match` is ID accuracy."""
 
     run_id: str
     doing: str
@@ -19,4 +19,4 @@ class Progress:
 
 
 Report = Callable[[Progress], bool]
-"""Called again and again while work goes on; False asks to stop."""
+"""Called repeatedly during work; returning False stops it."""

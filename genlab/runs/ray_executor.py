@@ -1,4 +1,4 @@
-"""Stacks as tasks of a Ray cluster. All its machines see the store, and have genlab installed."""
+"""Executor for a Ray cluster: one task per stack. All machines share the store and have genlab installed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from genlab.runs.store import Store
 from genlab.runs.work import Job
 from genlab.tasks import plugins
 
-_LOOK_SECONDS = 5.0
+_CHECK_SECONDS = 5.0
 _END_SECONDS = 60.0
 
 
 class RayTasks:
-    """One stack a task, one core or one GPU a task. A task that its node took with it is started again elsewhere."""
+    """One task per stack, one core or one GPU per task. A task that is lost with its node is restarted elsewhere."""
 
     def __init__(self, store: Store, address: str | None):
-        """`address`: of a cluster, `auto` for the one that runs on this machine; None starts one here.
+        """Args:
+            store: a store that all machines see.
+            address: address of a cluster, or `auto` for one that runs on this machine; None starts one here.
 
         Raises:
             UserError: Ray is not installed, or there is no such cluster.
@@ -42,11 +44,11 @@ class RayTasks:
         self._resource = "GPU" if gpus else "CPU"
         self._task = self._ray.remote(max_retries=0, **{"num_gpus" if gpus else "num_cpus": 1})(_do)
         self._running: dict[Any, Job] = {}
-        self._slots, self._looked = 0, -_LOOK_SECONDS
+        self._slots, self._checked = 0, -_CHECK_SECONDS
 
     def room(self) -> bool:
-        if time.monotonic() - self._looked > _LOOK_SECONDS:  # nodes come and go
-            self._slots, self._looked = int(self._ray.cluster_resources().get(self._resource, 0)), time.monotonic()
+        if time.monotonic() - self._checked > _CHECK_SECONDS:  # nodes come and go
+            self._slots, self._checked = int(self._ray.cluster_resources().get(self._resource, 0)), time.monotonic()
         return len(self._running) < self._slots
 
     def start(self, job: Job) -> None:
@@ -66,9 +68,9 @@ class RayTasks:
             return Ended(job, **self._ray.get(task))
         except faults.TaskCancelledError:
             return Ended(job, "stopped")
-        except faults.RayTaskError as error:  # before or after the work itself, which raises nothing
+        except faults.RayTaskError as error:  # outside `attempt`, which raises nothing
             return Ended(job, "failed", f"a Ray task failed: {_last_line(error)}", str(error))
-        except faults.RayError as error:  # its worker or its node is gone
+        except faults.RayError as error:  # its worker or its node was lost
             return Ended(job, "died", f"a Ray worker was lost: {_last_line(error)}")
 
     def stop(self) -> None:
@@ -83,7 +85,7 @@ class RayTasks:
 
 
 def _do(job: dict[str, Any], store: str, device: str, plugin_files: list[str]) -> dict[str, Any]:
-    """A task. Being cancelled is a Ctrl-C to it: what was reached is kept."""
+    """Run a job as a Ray task. Cancellation arrives as Ctrl-C: progress is saved."""
     import torch
 
     from genlab.runs.execute import interruptible

@@ -1,8 +1,7 @@
-"""`lab store repair`: enter runs again whose record was lost, from what the store still holds of them.
+"""`lab store repair`: rebuild lost records from what the store still holds of their runs.
 
-A file of final weights says all that its record said. Files that were written before they did so hold weights and run
-ids alone; of those the spec is searched for, by its hash, among what the groups asked for and the settings of the
-other runs, and the rest is taken from the history.
+A file of final weights repeats its record. Older files hold only weights and run ids: their specs are searched for,
+by hash, among what groups requested and the settings of other runs, and the rest is taken from the history.
 """
 
 from __future__ import annotations
@@ -15,27 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from genlab.errors import DamagedFileError, UserError
-from genlab.runs.files import move_seen, seen, write_table
+from genlab.runs.files import file_id, move_if_same, write_table
 from genlab.runs.gridfile import parse_grid
 from genlab.runs.index import Entry, entries_of, prefer
-from genlab.runs.maintain import LOST, ROWS, Unnamed, lost_runs, unnamed, upkeep
-from genlab.runs.parts import Signals, drop_rows
+from genlab.runs.maintain import LOST, ROWS, UnrecordedFile, lost_runs, maintenance, unrecorded_files
 from genlab.runs.store import Store, histories, no_history
 from genlab.runs.weights import load_tensors, record_of, runs_of
 from genlab.spec import RunSpec
 
 _TOGETHER, _APART = 1000, 20
-"""How many seeds are tried of the settings of other runs: both seeds alike, and every pair of two."""
+"""Number of seeds tried with settings of other runs: with both seeds equal, and every pair of two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What became of the runs that no record had.
+    """Result of a repair.
 
     Attributes:
-        entered: those that have a record again.
-        aside: run -> why it has none; what was left of it stands in the store's folder `lost`.
-        returned: files that a record named and that were in `lost`, in their place again.
+        entered: runs that have a record again.
+        aside: run -> why it has none; its remaining files are in the store's folder `lost`.
+        returned: files that a record names and that were moved back from `lost`.
     """
 
     entered: list[str]
@@ -44,47 +42,51 @@ class Repaired:
 
 
 def repair_store(store: Store) -> Repaired:
-    """Enter lost runs again, as far as their weights are there; put the rest of them aside. Deletes nothing.
+    """Rebuild records of lost runs whose weights exist; set the rest aside. Deletes nothing.
 
     Raises:
-        UserError: another process changes the store now.
+        UserError: another process maintains the store now.
     """
-    with upkeep(store):
-        returned = _returned(store)
-        rows = [*store.evaluations.files(), *Signals(store.path).files()]
+    with maintenance(store):
+        returned = _return_files(store)
+        parts = {table: table.files() for table in (store.evaluations, store.signals)}
         lost = set(lost_runs(store))
-        files = [*unnamed(store), *unnamed(store, LOST)]
+        files = [*unrecorded_files(store), *unrecorded_files(store, LOST)]
         entries, why = _entries(store, lost, files)
         if entries:
-            _bring_back(store, entries)
+            _move_back(store, entries)
             store.index.restore(entries)
         left = lost - {entry["run_id"] for entry in entries}
-        for u in unnamed(store):
+        for u in unrecorded_files(store):
             if left & set(u.unrecorded):
-                move_seen(u.path, u.seen, store.path / LOST / u.path.parent.name)
-        drop_rows(left, rows, store.path / LOST)
-    no_weights = "its weights are not there"
+                move_if_same(u.path, u.identity, store.path / LOST / u.path.parent.name)
+        for table, files_before in parts.items():
+            table.drop(left, files_before, store.path / LOST)
+    no_weights = "its weights are missing"
     return Repaired(sorted(lost - left), {run: why.get(run, no_weights) for run in sorted(left)}, returned)
 
 
-def _returned(store: Store) -> list[Path]:
-    """Files that a record names, and that are in `lost`, put where they belong; and all rows that are there."""
+def _return_files(store: Store) -> list[Path]:
+    """Move all appended rows, and the files that a record names, back from `lost`; returns the latter."""
     found: list[Path] = []
     for aside in [path for folder in ROWS for path in (store.path / LOST / folder).glob("[!.]*")]:
-        move_seen(aside, seen(aside), store.path / aside.parent.name)
+        move_if_same(aside, file_id(aside), store.path / aside.parent.name)
     store.refresh()
     for name in sorted({name for run in store.index.runs for name in store.index.files(run)}):
         place, aside = store.path / name, store.path / LOST / name
-        if not place.exists() and move_seen(aside, seen(aside), place.parent):
+        if not place.exists() and move_if_same(aside, file_id(aside), place.parent):
             found.append(place)
     return found
 
 
-def _entries(store: Store, lost: set[str], files: Sequence[Unnamed]) -> tuple[list[Entry], dict[str, str]]:
-    """An entry a run as far as one can be made, and why not; of several the one that counted, or else the latest."""
+def _entries(store: Store, lost: set[str], files: Sequence[UnrecordedFile]) -> tuple[list[Entry], dict[str, str]]:
+    """Rebuild an entry per run where possible, and say why not elsewhere.
+
+    Of several candidates, the one that counted is used, or else the latest.
+    """
     weights = [u for u in files if u.path.parent.name == "weights" and lost & set(u.runs)]
     specs = _specs(store, lost) if weights else {}
-    histories_of = {path: runs_of(path) for path in _places(store, "history")} if weights else {}
+    histories_of = {path: runs_of(path) for path in _files_in(store, "history")} if weights else {}
     found: dict[str, Entry] = {}
     best: dict[str, tuple[bool, str]] = {}
     why: dict[str, str] = {}
@@ -94,27 +96,32 @@ def _entries(store: Store, lost: set[str], files: Sequence[Unnamed]) -> tuple[li
         except DamagedFileError as error:
             why |= dict.fromkeys(u.runs, str(error))
             continue
-        made = entries_of({**record, "weights": u.path.name}) if record else _rebuilt(u, specs, files, histories_of)
-        for entry in made:
+        entries = (
+            entries_of({**record, "weights": u.path.name}) if record else _rebuild(u, specs, files, histories_of)
+        )
+        for entry in entries:
             if entry["run_id"] in lost:
                 prefer(found, best, entry["run_id"], entry["again"] or not record, entry["at"], entry)
         if not record:
-            why |= {run: "its spec is not known: no group asks for it" for run in u.runs if run not in specs}
-    return [_completed(store, entry, histories_of) for entry in found.values()], why
+            why |= {run: "its spec is unknown: no group requested it" for run in u.runs if run not in specs}
+    return [_with_files(store, entry, histories_of) for entry in found.values()], why
 
 
-def _places(store: Store, folder: str) -> list[Path]:
+def _files_in(store: Store, folder: str) -> list[Path]:
     return [path for root in (store.path, store.path / LOST) for path in sorted((root / folder).glob("[!.]*"))]
 
 
-def _rebuilt(
-    u: Unnamed, specs: Mapping[str, RunSpec], files: Sequence[Unnamed], histories_of: Mapping[Path, Sequence[str]]
+def _rebuild(
+    u: UnrecordedFile,
+    specs: Mapping[str, RunSpec],
+    files: Sequence[UnrecordedFile],
+    histories_of: Mapping[Path, Sequence[str]],
 ) -> list[Entry]:
-    """Entries of a file of weights that does not say what its record said: without what is known of its machine."""
+    """Entries of a weights file without a record: without what is known of its machine."""
     stack = u.path.stem.partition("-")[0]
     shared = {"stack": stack, "weights": u.path.name, "history": "", "environment": {}, "again": False}
-    shared["at"] = datetime.fromtimestamp(u.seen[0] / 1e9, UTC).isoformat(timespec="microseconds")
-    ended = _ends(u.runs, [path for path, runs in histories_of.items() if set(runs) & set(u.runs)])
+    shared["at"] = datetime.fromtimestamp(u.identity[0] / 1e9, UTC).isoformat(timespec="microseconds")
+    ended = _final_steps(u.runs, [path for path, runs in histories_of.items() if set(runs) & set(u.runs)])
     steps = [s for s in files if s.path.parent.name == "steps" and s.path.stem.startswith(f"{stack}-")]
     entries: list[Entry] = []
     for run in u.runs:
@@ -128,8 +135,8 @@ def _rebuilt(
     return entries
 
 
-def _ends(runs: Sequence[str], files: Sequence[Path]) -> dict[str, tuple[int, float | None]]:
-    """run_id -> the last step of its history and the loss there (None: not finite), as far as it has one."""
+def _final_steps(runs: Sequence[str], files: Sequence[Path]) -> dict[str, tuple[int, float | None]]:
+    """run_id -> the last step of its history and the loss there (None: not finite), if it has a history."""
     found: dict[str, tuple[int, float | None]] = {}
     for path in files:
         rows = histories(path, runs).to_pandas()
@@ -140,9 +147,9 @@ def _ends(runs: Sequence[str], files: Sequence[Path]) -> dict[str, tuple[int, fl
     return found
 
 
-def _completed(store: Store, entry: Entry, histories_of: Mapping[Path, Sequence[str]]) -> Entry:
-    """An entry that names files that are there: a history may have been moved by `lab store compact`, or be lost."""
-    there = {path.name for path in _places(store, "steps")}
+def _with_files(store: Store, entry: Entry, histories_of: Mapping[Path, Sequence[str]]) -> Entry:
+    """Replace names of missing files: a history may have been moved by `lab store compact`, or be lost."""
+    there = {path.name for path in _files_in(store, "steps")}
     kept = {step: name for step, name in entry["kept"].items() if name in there}
     holding = [path.name for path, runs in histories_of.items() if entry["run_id"] in runs]
     own = [name for name in holding if name == entry["history"]]
@@ -151,40 +158,40 @@ def _completed(store: Store, entry: Entry, histories_of: Mapping[Path, Sequence[
     return {**entry, "kept": kept, "history": history}
 
 
-def _bring_back(store: Store, entries: Sequence[Entry]) -> None:
-    """Put the files of entries where they belong, and make them new: a new file is nobody's leftover."""
+def _move_back(store: Store, entries: Sequence[Entry]) -> None:
+    """Move the files of entries back and touch them: a new file is never a leftover."""
     names = {f"{folder}/{entry[folder]}" for entry in entries for folder in ("weights", "history")}
     names |= {f"steps/{name}" for entry in entries for name in entry["kept"].values()}
     for name in sorted(names):
         place, aside = store.path / name, store.path / LOST / name
         if not place.exists():
             os.utime(aside)
-            move_seen(aside, seen(aside), place.parent)
+            move_if_same(aside, file_id(aside), place.parent)
         os.utime(place)
 
 
-# -- specs of runs of which the weights alone are left ---------------------------------------------------------------
+# -- Specs of runs of which only the weights are left
 
 
 def _specs(store: Store, wanted: set[str]) -> dict[str, RunSpec]:
-    """The specs of runs, as far as they can be found: each is known by its hash."""
+    """Find the specs of runs, as far as possible, by their hash."""
     found: dict[str, RunSpec] = {}
     for spec in _candidates(store):
         if len(found) == len(wanted):
             break
-        for version in _earlier(spec):
+        for version in _earlier_versions(spec):
             if (run := version.run_id) in wanted:
                 found.setdefault(run, version)
     return found
 
 
 def _candidates(store: Store) -> Iterator[RunSpec]:
-    """What the grids of this store asked for; then the settings of its runs, at other seeds."""
+    """Specs requested by the grids of this store, then the settings of its runs at other seeds."""
     for name in store.groups():
         request: dict[str, Any] = store.group(name)["request"]
         try:
             plans = parse_grid(request["toml"], name).plans if "toml" in request else []
-        except UserError:  # a later version may refuse what an earlier one took
+        except UserError:  # a newer version may reject what an older one accepted
             continue
         for plan in plans:
             yield from plan.specs
@@ -196,8 +203,8 @@ def _candidates(store: Store) -> Iterator[RunSpec]:
             yield from (settings.with_seeds(init, data) for data in range(_APART))
 
 
-def _earlier(spec: RunSpec) -> Iterable[RunSpec]:
-    """A spec, and what it was before some field came: the plan of today may choose a field that no run had then."""
+def _earlier_versions(spec: RunSpec) -> Iterable[RunSpec]:
+    """A spec, and what it was before some field was added: plans may now choose a field that no run had then."""
     yield spec
     later = {
         part: {n: type(value).model_fields[n].default for n in sorted(value.later)}

@@ -1,4 +1,4 @@
-"""How far a grid is: read from the store, so that any terminal can ask, and so that nothing is lost with a driver."""
+"""Progress of a grid, read from the store, so that any terminal can show it and it survives a killed driver."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from genlab.runs.store import Store
 
 @dataclass(frozen=True, slots=True)
 class GridStatus:
-    """Runs of a grid by what they do.
+    """Counts of a grid's runs by state.
 
     Attributes:
-        finished, reached, diverged: runs that have ended, by how (`reached`: by `until`).
-        failed: runs of stacks that failed and that nobody works on now; one that is trained and lacks its
-            evaluations counts here, not above.
-        running: runs that somebody works on; waiting: the others that have not ended.
-        per_hour: runs that ended an hour, over the last ones; None before there are two.
-        hours_left: at that rate.
-        failures: why runs failed, a stack each.
+        finished, reached, diverged: completed runs, by how they ended (`reached`: stopped early by `until`).
+        failed: runs of failed stacks that nobody works on now, including trained runs without evaluations.
+        running: runs that a worker is training or evaluating; waiting: the remaining ones.
+        per_hour: completed runs per hour, over the latest ones; None if fewer than two have completed.
+        hours_left: remaining hours at that rate.
+        failures: one entry per failed stack.
     """
 
     runs: int
@@ -42,13 +41,13 @@ class GridStatus:
         return self.finished + self.reached + self.diverged
 
     def line(self) -> str:
-        """All of it in one line."""
+        """Summarize the status in one line."""
         ended = [f"{self.done} of {self.runs} runs done"]
         ways = ((self.reached, "reached"), (self.diverged, "diverged"), (self.failed, "failed"))
         ended += [f"{n} {what}" for n, what in ways if n]
         now = [f"{self.running} running", f"{self.waiting} waiting"] if self.running or self.waiting else []
-        rate = [f"{self.per_hour:,.0f} seeds an hour"] if self.per_hour else []
-        left = [f"{_spoken(self.hours_left)} left"] if self.hours_left else []
+        rate = [f"{self.per_hour:,.0f} runs per hour"] if self.per_hour else []
+        left = [f"{_format_hours(self.hours_left)} left"] if self.hours_left else []
         return ", ".join([*ended, *now, *rate, *left])
 
     def as_json(self) -> dict[str, Any]:
@@ -56,7 +55,7 @@ class GridStatus:
 
 
 def grid_status(store: Store, run_ids: Sequence[str], last: int = 50) -> GridStatus:
-    """The status of a grid's runs; the rate is that of the `last` runs that ended."""
+    """Return the status of a grid; the rate is that of the `last` completed runs."""
     store.refresh()
     there = [run for run in run_ids if run in store]
     worked_on = {run for content in active(store.path / "leases").values() for run in content.get("runs", [])}
@@ -81,16 +80,16 @@ def grid_status(store: Store, run_ids: Sequence[str], last: int = 50) -> GridSta
 
 
 def _rate(ended: Sequence[str]) -> float | None:
-    """Runs an hour, from when the last ones ended."""
+    """Completed runs per hour since the first of these end times."""
     if len(ended) < 2:
         return None
     hours = (datetime.now(UTC) - datetime.fromisoformat(ended[0])).total_seconds() / 3600
     return (len(ended) - 1) / hours if hours > 0 else None
 
 
-def _spoken(hours: float) -> str:
+def _format_hours(hours: float) -> str:
     """
-    >>> _spoken(0.01), _spoken(0.5), _spoken(30)
+    >>> _format_hours(0.01), _format_hours(0.5), _format_hours(30)
     ('36 s', '30 min', '30 h')
     """
     if hours * 3600 < 100:

@@ -1,4 +1,4 @@
-"""Weights of committed runs: those that they ended with, and those of steps on the way that were asked for."""
+"""Weights of committed runs and resume states, as safetensors files with checksums."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from genlab.runs.files import read_table, write
 from genlab.spec import ModelConfig, RunSpec
 from genlab.training import RunState, fresh
 
-# -- Tensors on disk: safetensors files (never pickle) with a checksum over all that they say
+# -- Tensor files
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
-    """Write tensors, whole or not at all, with a SHA-256 over all that the file says.
+    """Write tensors atomically, with a SHA-256 over all contents and metadata of the file.
 
     Returns:
-        The name of the file: `{}` in the name of `path` becomes the start of that SHA-256.
+        The file name: `{}` in the name of `path` is replaced by the start of the SHA-256.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = _digest(kept, meta)
@@ -38,7 +38,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, s
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file. Raises `DamagedFileError` if a single bit is not as it was written."""
+    """Return tensors and metadata of a file. Raises `DamagedFileError` if its checksum does not match."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -54,7 +54,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_meta(path: Path) -> dict[str, str]:
-    """Metadata of a file alone, unchecked; {} if the file is not there or says none."""
+    """Return the metadata of a file, unchecked; {} if the file is missing or has none."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -72,17 +72,20 @@ def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
 
 
 def write_weights(store: Path, stack: str, states: Sequence[RunState], record: Mapping[str, Any]) -> str:
-    """Write the final weights of a stack of one shape, `[run, ...]` a parameter; returns the name of the file.
+    """Write the final weights of a stack of one shape, `[run, ...]` per parameter; returns the file name.
 
     Args:
-        record: what the commit record of the stack will say. The file says it too, so that it can replace a lost one.
+        store: folder of the store.
+        stack: name of the stack.
+        states: final states of its runs.
+        record: the future commit record of the stack, repeated in the file so that it can replace a lost one.
     """
     meta = {"record": json.dumps(dict(record), sort_keys=True)}
     return _write(store / "weights", stack, [(s.spec, s.weights) for s in states], meta)
 
 
 def write_kept(store: Path, stack: str, states: Sequence[RunState]) -> dict[int, str]:
-    """Write the weights of steps on the way: step -> the name of the file of those of the runs that kept it."""
+    """Write the checkpoints of a stack; returns step -> name of the file with the runs that saved it."""
     return {
         step: _write(store / "steps", f"{stack}-{step}", [(s.spec, s.kept[step]) for s in states if step in s.kept])
         for step in steps_kept(states)
@@ -90,12 +93,12 @@ def write_kept(store: Path, stack: str, states: Sequence[RunState]) -> dict[int,
 
 
 def record_of(meta: Mapping[str, str]) -> dict[str, Any]:
-    """What the commit record of a weights file said, from its metadata; {} for one that does not say it."""
+    """Return the commit record repeated in the metadata of a weights file; {} if there is none."""
     return json.loads(meta.get("record", "{}"))
 
 
 def runs_of(path: Path) -> list[str]:
-    """The runs that a file of weights, histories, evaluations or signals holds; [] where it cannot be read."""
+    """Return the runs in a file of weights, histories, evaluations or signals; [] if it cannot be read."""
     if path.suffix == ".safetensors":
         return json.loads(read_meta(path).get("run_ids", "[]"))
     try:
@@ -105,30 +108,32 @@ def runs_of(path: Path) -> list[str]:
 
 
 def steps_kept(states: Sequence[RunState]) -> list[int]:
-    """The steps whose weights any of these runs has kept."""
+    """Return the steps at which any of these runs has a checkpoint."""
     return sorted({step for state in states for step in state.kept})
 
 
 def _write(
     folder: Path, stem: str, runs: Sequence[tuple[RunSpec, Tensor]], more: Mapping[str, str] | None = None
 ) -> str:
-    named = views(torch.stack([weights for _, weights in runs]), runs[0][0].model)
+    arrays = views(torch.stack([weights for _, weights in runs]), runs[0][0].model)
     run_ids = [spec.run_id for spec, _ in runs]
-    return save_tensors(folder / f"{stem}-{{}}.safetensors", named, {"run_ids": json.dumps(run_ids), **(more or {})})
+    return save_tensors(folder / f"{stem}-{{}}.safetensors", arrays, {"run_ids": json.dumps(run_ids), **(more or {})})
 
 
 def initial_weights(specs: Sequence[RunSpec]) -> Tensor:
-    """Weights before the first step, float[run, params], of runs of one shape."""
+    """Return the weights of runs of one shape before the first step, float[run, params]."""
     return torch.stack([state.weights for state in fresh(specs)])
 
 
 def read_weights(files: Mapping[str, Path], cfg: ModelConfig) -> Tensor:
-    """Weights of runs of one shape, float[run, params], by run_id: the file that holds each.
+    """Return weights of runs of one shape, float[run, params].
 
-    Each run is read from its own file: one that holds it at another step too must not be used for it.
+    Args:
+        files: run_id -> file. Each run is read only from its file: others may hold it at another step.
+        cfg: the model configuration of the runs.
 
     Raises:
-        DamagedFileError: a file is missing, or not as it was written.
+        DamagedFileError: a file is missing or its checksum does not match.
     """
     rows: dict[str, Tensor] = {}
     for file in dict.fromkeys(files.values()):
@@ -139,7 +144,7 @@ def read_weights(files: Mapping[str, Path], cfg: ModelConfig) -> Tensor:
     return torch.stack([rows[run] for run in files])
 
 
-# -- Checkpoints: where runs that have not ended stand
+# -- Resume states
 
 _TENSORS = ("weights", "exp_avg", "exp_avg_sq")
 _NUMBERS = ("step", "status", "history", "loss_sum", "trace", "norm_sum", "norm_max")
@@ -147,9 +152,9 @@ _NAN = float("nan")
 
 
 def save_checkpoint(path: Path, states: Sequence[RunState]) -> None:
-    """Keep where the runs of a stack stand, in place of what was kept before."""
+    """Save the resume state of the runs of a stack, replacing an earlier one."""
     tensors = {name: torch.stack([getattr(s, name) for s in states]) for name in _TENSORS}
-    if any(s.average is not None for s in states):  # those that ended before the last steps have none, and need none
+    if any(s.average is not None for s in states):  # runs that ended before averaging began have none
         tensors["average"] = torch.stack([s.weights if s.average is None else s.average for s in states])
     for step in steps_kept(states):
         tensors[f"kept.{step}"] = torch.stack([s.kept[step] for s in states if step in s.kept])
@@ -161,7 +166,7 @@ def save_checkpoint(path: Path, states: Sequence[RunState]) -> None:
 
 
 def load_checkpoints(files: Iterable[Path], specs: Sequence[RunSpec]) -> dict[str, RunState]:
-    """run_id -> the furthest state that some files hold of it."""
+    """Return the most advanced resume state of each run, by run_id."""
     wanted = {spec.run_id: spec for spec in specs}
     found: dict[str, RunState] = {}
     for file in files:
@@ -178,7 +183,7 @@ def load_checkpoints(files: Iterable[Path], specs: Sequence[RunSpec]) -> dict[st
 
 
 def _state(spec: RunSpec, runs: Sequence[Mapping[str, Any]], i: int, tensors: Mapping[str, Tensor]) -> RunState:
-    """The state of the i-th run of a checkpoint. One written before gradients were looked at knows no norms."""
+    """Resume state of run `i` of a checkpoint. Old ones have no gradient norms."""
     about = {"norm_sum": _NAN, "norm_max": _NAN, **{n: runs[i][n] for n in _NUMBERS if n in runs[i]}}
     kept = {
         step: tensors[f"kept.{step}"][sum(step in run["kept"] for run in runs[:i])]

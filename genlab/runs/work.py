@@ -1,6 +1,7 @@
-"""The work of one stack: what is there already, what goes on from a checkpoint, what is new; trained and evaluated.
+"""The work of one stack: reuse, resume or start its runs, train and evaluate them.
 
-Every executor ends here. A stack is worked on under a lease: of several workers, drivers or machines one does it.
+Every executor ends here. A stack is worked on under a lease, so only one of several workers, drivers or machines does
+it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from genlab.tasks import Task, make
 from genlab.training import RunState, Stack, evaluate, fresh, stack_key, train_stack
 from genlab.training.loop import precision
 
-# -- Evaluation of committed runs: what the store does not hold yet is made and appended
+# -- Evaluation of committed runs
 
 _KEYS = ("run_id", "step", "split", "length", "n", "seed", "offsets")
 
@@ -40,10 +41,10 @@ def evaluate_runs(
     report: Report,
     again: bool = False,
 ) -> bool:
-    """Evaluate committed runs of one shape, where the store does not hold the numbers yet (or `again`).
+    """Evaluate committed runs of one shape, where the store has no results yet (or `again`).
 
     Returns:
-        Whether all was done; each length that is done is committed.
+        Whether all was done; lengths that were completed are committed in any case.
     """
     entries = [store.entry(run) for run in run_ids]
     todo = [(s, n) for s in splits for n in s.lengths] if again else missing_evals(store, run_ids, splits)
@@ -65,7 +66,7 @@ def evaluate_runs(
 
 
 def missing_evals(store: Store, run_ids: Sequence[str], splits: Sequence[Split]) -> list[tuple[Split, int]]:
-    """The (split, length) whose exact match the store does not hold for all of the runs."""
+    """Return the (split, length) for which the store lacks the exact match of at least one run."""
     done = store.evaluations.table(run_ids, metric="exact_match").select(_KEYS).to_pydict()
     keys = set(zip(*(done[name] for name in _KEYS), strict=True))
     runs = [(run, store.entry(run)["step"]) for run in run_ids]
@@ -80,7 +81,7 @@ def missing_evals(store: Store, run_ids: Sequence[str], splits: Sequence[Split])
 def _eval_rows(
     model: Model, entries: Sequence[dict[str, object]], split: Split, task: Task, length: int
 ) -> list[dict[str, object]]:
-    """One length of one split, as rows of the store: a row a run and metric."""
+    """Evaluate one length of one split: one row per run and metric."""
     result = evaluate(model, task, split.at((length,), split.n, split.seed, split.offsets))[0]
     at = now()
     rows: list[dict[str, object]] = []
@@ -96,17 +97,17 @@ def _eval_rows(
 
 
 _TRACE_EXAMPLES = 64
-"""Examples a length in an evaluation while training."""
+"""Examples per length in evaluations during training."""
 _REPORT_SECONDS = 0.5
 _REASON = 200
-"""Characters of an exception's message that a reason holds; the trace holds all."""
-_TELL_SECONDS = 2.0
+"""Maximum length of an exception message in a reason, in characters; the trace holds all of it."""
+_LEASE_SECONDS = 2.0
 
 Outcome = Literal["done", "stopped", "busy"]
-"""How work on a stack ended: `stopped` when asked to, with a checkpoint kept; `busy`: another works on it."""
+"""How work on a stack ended: `stopped` on request, with resume state saved; `busy`: another process works on it."""
 
 _NO_MEMORY = ("not enough memory", "can't allocate memory")
-"""What torch's allocator says on a CPU, in a plain RuntimeError."""
+"""Messages of torch's CPU allocator, which raises a plain RuntimeError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,9 @@ class Job:
 
     Attributes:
         specs: runs that can be stacked (`stack_key`).
-        evals: what to evaluate of each, and which steps of its training to keep.
-        again: do it again, though it is there.
-        checkpoint_seconds: how often where it stands is kept.
+        evals: what to evaluate, and which checkpoints to save.
+        again: retrain and reevaluate even if the store has the results.
+        checkpoint_seconds: seconds between saves of the resume state.
     """
 
     specs: list[RunSpec]
@@ -131,7 +132,7 @@ class Job:
         return stack_id(spec.run_id for spec in self.specs)
 
     def as_json(self) -> dict[str, Any]:
-        """For another process."""
+        """Serialize for another process."""
         evals = {"test_len": self.evals.test_len, "splits": list(self.evals.splits)}
         return {
             "specs": [spec.model_dump(mode="json") for spec in self.specs],
@@ -142,7 +143,7 @@ class Job:
 
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> Job:
-        """What `as_json` wrote."""
+        """Deserialize the result of `as_json`."""
         evals = given["evals"]
         numbers = (evals["n"], evals["seed"], tuple(evals.get("keep_steps", ())))
         evals = Evals(evals["test_len"], tuple(evals["splits"]), *numbers)
@@ -150,7 +151,7 @@ class Job:
         return cls(specs, evals, given["again"], given["checkpoint_seconds"])
 
     def splits(self) -> list[tuple[list[RunSpec], list[Split]]]:
-        """Runs with the splits that they are evaluated at (those depend on the training lengths)."""
+        """Group runs by the splits on which they are evaluated, which depend on the training lengths."""
         found: dict[tuple[int, int, str], list[RunSpec]] = {}
         for spec in self.specs:
             train = spec.train
@@ -159,7 +160,7 @@ class Job:
         return [(specs, eval_splits(task, specs[0].train, self.evals)) for specs in found.values()]
 
     def watched(self, spec: RunSpec) -> list[Split]:
-        """What is evaluated of a run while it trains, at few examples: what lies beyond the in-distribution check."""
+        """Return what is evaluated during training, on few examples: all splits but the ID check."""
         _, *beyond = eval_splits(make(spec.task), spec.train, self.evals)
         return [split.at(split.lengths, _TRACE_EXAMPLES, self.evals.seed) for split in beyond]
 
@@ -172,10 +173,13 @@ def is_complete(store: Store, job: Job) -> bool:
 
 
 def do(store: Store, job: Job, device: torch.device, report: Report) -> Outcome:
-    """Train and evaluate a stack; what the store holds already is not done again.
+    """Train and evaluate a stack, except for what the store already holds.
 
     Args:
-        report: hears of every run now and then; False asks to stop, and what was reached is kept.
+        store: where the runs are committed.
+        job: the stack.
+        device: where it is trained.
+        report: called with the progress of every run; returning False stops, with the resume state saved.
     """
     about = {"runs": [spec.run_id for spec in job.specs]}
     with lease(store.path / "leases", job.stack, **about) as held:
@@ -192,11 +196,11 @@ def do(store: Store, job: Job, device: torch.device, report: Report) -> Outcome:
 
 
 def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dict[str, Any]:
-    """`do`, whatever happens: the same for every executor, as text that another process can be sent.
+    """Call `do` and catch all exceptions; the result can be sent to another process.
 
     Returns:
-        `how`: the outcome, `failed` (this stack cannot be done as it is; others may) or `fault` (no stack can: the
-        store cannot be written). For the last two also `reason`, one line, and `trace`.
+        `how`: the outcome, `failed` (this stack failed; others may succeed) or `fault` (no stack can succeed: the
+        store is not writable). For the last two also `reason`, one line, and `trace`.
     """
     try:
         return {"how": do(store, job, device, report)}
@@ -205,8 +209,8 @@ def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dic
     except UserError as error:
         return {"how": "failed", "reason": str(error), "trace": traceback.format_exc()}
     except Exception as error:
-        said = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {said[:_REASON]}" if said else type(error).__name__
+        message = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {message[:_REASON]}" if message else type(error).__name__
         return {"how": "failed", "reason": reason, "trace": traceback.format_exc()}
 
 
@@ -228,10 +232,10 @@ def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) 
 
 
 def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job: Job) -> list[RunState]:
-    """Train runs to their ends, in halves where the device has not the memory for all at once."""
+    """Train runs to the end, in halves if the device has not enough memory for all of them."""
     try:
         task = make(states[0].spec.task)
-        makers = cores() - 1 if device.type == "cuda" else 0  # a core that trains has nobody to wait for
+        makers = cores() - 1 if device.type == "cuda" else 0  # on a CPU batches are made in place
         keep = job.evals.keep_steps
         return train_stack(task, states, device, watch.after_step, job.watched, makers, keep)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -244,31 +248,31 @@ def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job:
         torch.cuda.empty_cache()
     half = len(states) // 2
     first = _train(states[:half], device, watch, job)
-    if any(state.status == "training" for state in first):  # asked to stop
+    if any(state.status == "training" for state in first):  # stopped on request
         return [*first, *states[half:]]
     return [*first, *_train(states[half:], device, watch, job)]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a device's memory, or this machine's, has ended."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in _NO_MEMORY)
+    """Whether an exception means that the memory of the device or of this machine is exhausted."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 class _Watch:
-    """Looks at a stack after each step: reports, tells its lease, and keeps a checkpoint from time to time."""
+    """Called after each step of a stack: reports, records progress in the lease, and saves the resume state."""
 
     def __init__(self, store: Store, report: Report, held: Lease, job: Job):
         self._store, self._report, self._lease, self._job = store, report, held, job
-        self._reported = self._told = self._kept = time.monotonic()
+        self._reported = self._recorded = self._saved = time.monotonic()
 
     def after_step(self, stack: Stack) -> bool:
         at = time.monotonic()
-        if at - self._kept >= self._job.checkpoint_seconds and stack.specs:
+        if at - self._saved >= self._job.checkpoint_seconds and stack.specs:
             self._store.save_checkpoint([*stack.ended, *stack.states()])
-            self._kept = at
-        if at - self._told >= _TELL_SECONDS:
-            self._lease.tell(step=stack.step, steps=stack.train.steps, running=len(stack.specs))
-            self._told = at
+            self._saved = at
+        if at - self._recorded >= _LEASE_SECONDS:
+            self._lease.record(step=stack.step, steps=stack.train.steps, running=len(stack.specs))
+            self._recorded = at
         if at - self._reported < _REPORT_SECONDS and stack.specs:
             return True
         self._reported = at
@@ -283,11 +287,11 @@ def _progress_of(spec: RunSpec, doing: str, step: int, history: list[dict[str, i
     return Progress(spec.run_id, doing, step, spec.train.steps, last["loss"], last["exact_match"])
 
 
-# -- Which runs are trained together, and how a grid said so the first time
+# -- Which runs are trained together
 
 
-def alike(wanted: Iterable[tuple[RunSpec, Evals]]) -> list[tuple[list[RunSpec], Evals]]:
-    """Runs that can be one stack and are evaluated alike, together; in the order given."""
+def group_stackable(wanted: Iterable[tuple[RunSpec, Evals]]) -> list[tuple[list[RunSpec], Evals]]:
+    """Group runs that can be stacked and have the same evaluations, in the order given."""
     found: dict[tuple[str, Evals], list[RunSpec]] = {}
     for spec, evals in wanted:
         found.setdefault((canonical_json(stack_key(spec)), evals), []).append(spec)
@@ -295,24 +299,32 @@ def alike(wanted: Iterable[tuple[RunSpec, Evals]]) -> list[tuple[list[RunSpec], 
 
 
 def pack(wanted: Sequence[tuple[RunSpec, Evals]], size: int, **options: Any) -> list[Job]:
-    """Jobs of at most `size` runs each (`options`: fields of `Job`). The same runs always make the same jobs."""
+    """Split runs into jobs of at most `size` runs; the same runs always give the same jobs.
+
+    Args:
+        wanted: runs, each with what to evaluate.
+        size: runs per stack.
+        options: fields of `Job`.
+    """
     return [
         Job(specs[start : start + size], evals, **options)
-        for specs, evals in alike(wanted)
+        for specs, evals in group_stackable(wanted)
         for start in range(0, len(specs), size)
     ]
 
 
-def agreed(store: Store, group: str, chosen: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """How a group is trained: as its first driver chose, unless the user asks otherwise now.
+def stack_options(
+    store: Store, group: str, chosen: Mapping[str, Any], requested: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return how a group is trained: as its first driver chose, unless the user now requests otherwise.
 
-    What is chosen by measuring is kept with the group, so that a resume, and a second driver, do the same.
+    Measured choices are stored with the group, so that a resume or a second driver makes the same stacks.
     """
     path = store.named.folder(group) / "how.json"
-    if create_json(path, {**chosen, **asked}):
-        return {**chosen, **asked}
-    kept = {**chosen, **read_json(path)}
-    if any(kept.get(name) != value for name, value in asked.items()):
-        kept |= asked
-        write_json(path, kept)
-    return kept
+    if create_json(path, {**chosen, **requested}):
+        return {**chosen, **requested}
+    options = {**chosen, **read_json(path)}
+    if any(options.get(name) != value for name, value in requested.items()):
+        options |= requested
+        write_json(path, options)
+    return options

@@ -1,8 +1,8 @@
-"""A worker process: reads stacks to train from standard input, writes what happens to standard output.
+"""A worker process: reads jobs from standard input, writes events to standard output, as JSON lines.
 
-One JSON document a line. In: a `setup`, then a job at a time. Out: `ready` or why it cannot work (`fault`), then
-`progress`, and at the end of a job what became of it (`genlab.runs.work.attempt`). When its input ends (the driver
-stopped, or died), a worker keeps what it reached and leaves.
+In: a `setup`, then one job at a time. Out: `ready` or why it cannot work (`fault`), then `progress`, and the result
+of each job (`genlab.runs.work.attempt`). When its input closes (the driver stopped or died), a worker saves its
+progress and exits.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from genlab.runs.progress import Progress
 
 
 def main() -> None:
-    """Work until the input ends."""
+    """Work until the input closes."""
     out = sys.stdout
-    sys.stdout = sys.stderr  # the pipe is for the protocol alone
+    sys.stdout = sys.stderr  # standard output carries only the protocol
     stop, jobs = threading.Event(), queue.Queue[dict[str, Any] | None]()
     threading.Thread(target=_listen, args=(jobs, stop), daemon=True).start()
     setup = jobs.get()
@@ -31,14 +31,14 @@ def main() -> None:
     try:
         _set_up(setup)
     except UserError as error:
-        _say(out, {"fault": str(error)})
+        _send(out, {"fault": str(error)})
         return
-    _say(out, {"ready": True})
+    _send(out, {"ready": True})
     while (job := jobs.get()) is not None:
-        told = _do(job, setup, out, stop)
-        _say(out, told)
-        if told["how"] == "failed" and setup["device"] != "cpu":
-            return  # an accelerator may be left in any state: the next stack gets a new process
+        result = _do(job, setup, out, stop)
+        _send(out, result)
+        if result["how"] == "failed" and setup["device"] != "cpu":
+            return  # the accelerator may be in an undefined state: the next stack gets a new process
 
 
 def _listen(jobs: queue.Queue[dict[str, Any] | None], stop: threading.Event) -> None:
@@ -49,7 +49,7 @@ def _listen(jobs: queue.Queue[dict[str, Any] | None], stop: threading.Event) -> 
 
 
 def _set_up(setup: dict[str, Any]) -> None:
-    """Load plugins and take this worker's share of the cores."""
+    """Load plugins and set this worker's number of threads."""
     import torch
 
     from genlab.tasks import load_plugin
@@ -66,7 +66,7 @@ def _do(job: dict[str, Any], setup: dict[str, Any], out: TextIO, stop: threading
     from genlab.runs.work import Job, attempt
 
     def report(progress: Progress) -> bool:
-        _say(out, {"progress": asdict(progress)})
+        _send(out, {"progress": asdict(progress)})
         return not stop.is_set()
 
     store = _STORES.setdefault(setup["store"], Store(setup["store"]))
@@ -74,14 +74,14 @@ def _do(job: dict[str, Any], setup: dict[str, Any], out: TextIO, stop: threading
 
 
 _STORES: dict[str, Any] = {}
-"""Stores by path, open between jobs: what was read of them need not be read again."""
+"""Open stores by path, reused between jobs so that they need not be read again."""
 
 
-def _say(out: TextIO, message: dict[str, Any]) -> None:
+def _send(out: TextIO, message: dict[str, Any]) -> None:
     try:
         out.write(json.dumps(message) + "\n")
         out.flush()
-    except BrokenPipeError:  # the driver is gone; its closed input says so too
+    except BrokenPipeError:  # the driver is gone; the closed input will end this worker
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 

@@ -226,12 +226,6 @@ class Task(ABC):
         weights = self.length_weights(chosen, lengths)
         return lengths, weights / weights.sum()
 
-    @final
-    def rule_followed(self, prompt: Sequence[str], answer: Sequence[str]) -> str:
-        """Return the names of the rules that predict this answer, joined by ` + `, or `none`."""
-        given = tuple(answer)
-        return " + ".join(name for name, predicted in self.rules(prompt).items() if predicted == given) or "none"
-
     # -- Methods that a subclass must define
 
     @abstractmethod

@@ -190,10 +190,8 @@ class Brackets(Task):
     'True'
     >>> " ".join(task.solve("<start> ( ) ) ( >".split()))
     'False'
-    >>> task.rule_followed("<start> ( ) ) ( >".split(), ["True"])
-    'EQUAL-COUNT + FIRST-SYMBOL'
-    >>> [round(task.by_length_alone(split, 2, 40), 3) for split in ("id", "iid", "length-matched")]
-    [0.636, 0.5, 0.5]
+    >>> [name for name, answer in task.rules("<start> ( ) ) ( >".split()).items() if answer == ("True",)]
+    ['EQUAL-COUNT', 'FIRST-SYMBOL']
     """
 
     name = "brackets"
@@ -368,12 +366,6 @@ class Brackets(Task):
             return self.baseline(length)
         fraction = self._nested_fraction(split, length)
         return {"length alone": max(fraction, 1 - fraction)} if 0 < fraction < 1 else {}
-
-    def by_length_alone(self, split: str | Split, low: int, high: int) -> float:
-        """Return the exact match of predicting the more likely label at each length, over the lengths drawn."""
-        lengths, law = self.length_law(split, low, high)
-        nested = np.array([self._nested_fraction(self.split(split), length) for length in lengths.tolist()])
-        return float(law @ np.maximum(nested, 1 - nested))
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         del split  # in every split, half of the brackets are opening ones

@@ -32,8 +32,8 @@ class Dyck(Task):
     'True'
     >>> " ".join(task.solve("<start> ( [ ) ] >".split()))
     'False'
-    >>> task.rule_followed("<start> ( [ ) ] >".split(), ["True"])
-    'EQUAL-COUNT + EACH-TYPE + TYPES-IGNORED'
+    >>> [name for name, answer in task.rules("<start> ( [ ) ] >".split()).items() if answer == ("True",)]
+    ['EQUAL-COUNT', 'EACH-TYPE', 'TYPES-IGNORED']
     """
 
     name = "dyck"

@@ -34,8 +34,8 @@ class QuestionFormation(Task):
     >>> prompt = "my otter that does sing doesn't wait . quest >".split()
     >>> " ".join(task.solve(prompt))
     "doesn't my otter that does sing wait ?"
-    >>> task.rule_followed(prompt, "does my otter that sing doesn't wait ?".split())
-    'MOVE-FIRST'
+    >>> " ".join(task.rules(prompt)["MOVE-FIRST"])
+    "does my otter that sing doesn't wait ?"
     """
 
     name = "question-formation"

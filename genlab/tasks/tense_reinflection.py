@@ -34,8 +34,8 @@ class TenseReinflection(Task):
     >>> prompt = "my otters near her yak sang . PRESENT >".split()
     >>> " ".join(task.solve(prompt))
     'my otters near her yak sing .'
-    >>> task.rule_followed(prompt, "my otters near her yak sings .".split())
-    'AGREE-RECENT'
+    >>> " ".join(task.rules(prompt)["AGREE-RECENT"])
+    'my otters near her yak sings .'
     """
 
     name = "tense-reinflection"

@@ -160,7 +160,7 @@ def test_all_steps_are_those_of_each_run(store: Store, lab):
         record.write_text(json.dumps(content))
     status, _, err = lab("probe", "few", "--signals", "weight_norm", "--step", "2,4")
     assert (status, err.count("\n")) == (2, 1)
-    assert f"step 4 of run {run} was not kept; kept are, nearest first: 2, 6 (the end), 0 (the initial" in err
+    assert f"run {run} has no checkpoint at step 4; available, nearest first: 2, 6 (final), 0 (initial)" in err
     assert not (store.path / "signals").exists()
     rows = json.loads(lab("probe", "few", "--signals", "weight_norm", "--step", "all", "--json")[1])["values"]
     assert {row["step"] for row in rows if row["run_id"] == run} == {0, 2, 6}
@@ -202,10 +202,16 @@ BAD = [
     (["probe", "few", "--grid", "few"], "lab probe takes runs, or --grid NAME"),
     (["probe", "fewer"], "did you mean 'few'?"),
     (["probe", "few", "--signals", "inductoin"], "unknown signal 'inductoin'; did you mean 'induction'?"),
-    (["probe", "few", "--step", "3"], "was not kept; kept are, nearest first: 2, 4, 0 (the initial weights), 6 (the"),
-    (["probe", "few", "--step", "7"], "was not kept; kept are, nearest first: 6 (the end), 4, 2, 0 (the initial"),
+    (
+        ["probe", "few", "--step", "3"],
+        "has no checkpoint at step 3; available, nearest first: 2, 4, 0 (initial), 6 (final)",
+    ),
+    (
+        ["probe", "few", "--step", "7"],
+        "has no checkpoint at step 7; available, nearest first: 6 (final), 4, 2, 0 (initial)",
+    ),
     (["probe", "few", "--step", "-2"], "--step '-2' names nothing"),
-    (["probe", "few", "--step", "last"], "--step: 'last' is not a whole number"),
+    (["probe", "few", "--step", "last"], "--step: 'last' is not an integer"),
     (["probe", "few", "--step", "all", "--figure", "x.png"], "--figure draws one step"),
     (["probe", "few", "--probe-n", "63"], "--probe-n 63 is not allowed (allowed: even numbers from 16"),
     (["probe", "few", "--device", "tpu"], "allowed: auto, cpu, cuda"),

@@ -209,7 +209,7 @@ def test_lab_train_of_nothing_but_failures_says_why(lab, monkeypatch: pytest.Mon
     planted_at(1, monkeypatch)
     status, out, err = lab(*TRAIN, "--seeds", "1:2", "--workers", "1")
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1].endswith("(FloatingPointError: planted); the same command tries them again")
+    assert err.splitlines()[-1].endswith("(FloatingPointError: planted); rerun the command to retry them")
 
 
 def test_a_run_that_is_trained_but_cannot_be_evaluated_has_failed(

@@ -26,7 +26,7 @@ from genlab.runs.leases import lease
 from genlab.runs.maintain import leftovers, tidy
 from genlab.runs.plan import Evals
 from genlab.runs.status import grid_status
-from genlab.runs.work import Job, agreed, do, pack
+from genlab.runs.work import Job, do, pack, stack_options
 from genlab.training import Stack
 from genlab.training.batches import Places
 
@@ -84,7 +84,7 @@ def test_a_grid_is_extended_by_its_seeds(tmp_path: Path):
 
 def test_two_runs_of_one_id_are_refused(tmp_path: Path):
     (plan, _) = plans(1)
-    with pytest.raises(UserError, match="two runs of one id"):
+    with pytest.raises(UserError, match="was requested twice"):
         grid([*plan.specs, *plan.specs], store=tmp_path / "s")
     with pytest.raises(UserError, match="no runs"):
         grid([], store=tmp_path / "s")
@@ -110,10 +110,10 @@ def test_packs_hold_what_can_be_stacked_and_do_not_depend_on_what_is_done():
 
 def test_how_a_grid_is_trained_is_agreed_once(tmp_path: Path):
     store = Store(tmp_path)
-    assert agreed(store, "g", {"stack": 64}, {}) == {"stack": 64}
-    assert agreed(store, "g", {"stack": 128}, {}) == {"stack": 64}
-    assert agreed(store, "g", {"stack": 128}, {"stack": 8}) == {"stack": 8}
-    assert agreed(store, "g", {"stack": 128}, {}) == {"stack": 8}
+    assert stack_options(store, "g", {"stack": 64}, {}) == {"stack": 64}
+    assert stack_options(store, "g", {"stack": 128}, {}) == {"stack": 64}
+    assert stack_options(store, "g", {"stack": 128}, {"stack": 8}) == {"stack": 8}
+    assert stack_options(store, "g", {"stack": 128}, {}) == {"stack": 8}
 
 
 def test_a_grid_of_a_time_when_kernels_were_chosen_goes_on(tmp_path: Path):

@@ -22,7 +22,7 @@ def faults(folder: Path, text: str) -> list[str]:
     with pytest.raises(UserError) as error:
         read(folder, text)
     head, *told = str(error.value).splitlines()
-    assert head.startswith(f"g.toml has {len(told)} fault")
+    assert head.startswith(f"g.toml has {len(told)} error")
     return [line.strip() for line in told]
 
 
@@ -97,40 +97,40 @@ BAD = [
     ("colour = 3\n" + BASE, "line 1: unknown key 'colour'"),
     (BASE + "n_layer = 2\n", "line 6: unknown field 'n_layer'; did you mean 'n_layers'?"),
     (BASE + "lr = 0.0\n", "line 6: lr: 0.0 is not allowed (input should be greater than 0)"),
-    (BASE + "init_seed = 2\n", "line 6: unknown field 'init_seed'; seeds have a table of their own: [seeds]"),
+    (BASE + "init_seed = 2\n", "line 6: unknown field 'init_seed'; seeds belong in the table [seeds]"),
     (BASE + "[sweep]\nlearning_rate = [1]\n", "line 7: unknown field 'learning_rate'"),
     (BASE + "[sweep]\nlr = []\n", "line 7: sweep lr is empty: the product has no runs"),
-    (BASE + "[sweep]\nlr = 1e-3\n", "line 7: sweep lr is no list"),
-    (BASE + "[sweep]\nlr = [1e-3, 1e-3]\n", "line 7: sweep lr holds 0.001 twice: two runs of one id"),
-    (BASE + "[zip]\nlr = [1e-3, 1e-3]\nsteps = [5, 5]\n", "two runs of one id"),
-    (BASE + "[sweep]\nd_mlp = [0, 256]\n", "line 7: two runs of one id: d_mlp = 0 and d_mlp = 256"),
+    (BASE + "[sweep]\nlr = 1e-3\n", "line 7: sweep lr is not a list"),
+    (BASE + "[sweep]\nlr = [1e-3, 1e-3]\n", "line 7: sweep lr has 0.001 twice: two runs with the same id"),
+    (BASE + "[zip]\nlr = [1e-3, 1e-3]\nsteps = [5, 5]\n", "two runs with the same id"),
+    (BASE + "[sweep]\nd_mlp = [0, 256]\n", "line 7: two runs with the same id: d_mlp = 0 and d_mlp = 256"),
     (
         BASE + "[sweep]\nn_layers = [1, 2]\nn_heads = [4, 3]\n",
         "line 8: d_model 64 is not divisible by n_heads 3; nearest valid d_model: 63 (or set d_head) "
-        "(in cell n_layers = 1, n_heads = 3 and 1 more)",
+        "(in configuration n_layers = 1, n_heads = 3 and 1 more)",
     ),
-    (BASE + "[zip]\nlr = [1e-3, 2e-3]\neps = [1e-8]\n", "line 6: zip holds lists of different lengths (lr 2, eps 1)"),
-    (BASE + "[[exclude]]\nlr = 9.0\n", "line 6: exclude fits no cell: lr = 9.0"),
-    (BASE + "[sweep]\nlr = [1e-3]\n[[exclude]]\nlr = 1e-3\n", "exclude leaves no cell"),
+    (BASE + "[zip]\nlr = [1e-3, 2e-3]\neps = [1e-8]\n", "line 6: zip has lists of different lengths (lr 2, eps 1)"),
+    (BASE + "[[exclude]]\nlr = 9.0\n", "line 6: exclude matches no configuration: lr = 9.0"),
+    (BASE + "[sweep]\nlr = [1e-3]\n[[exclude]]\nlr = 1e-3\n", "exclude leaves no configurations"),
     (BASE + "[seeds]\ninit = []\n", "line 7: init [] is not allowed"),
-    (BASE + "[seeds]\ntogether = [1, 1]\n", "line 7: together holds a seed twice"),
+    (BASE + "[seeds]\ntogether = [1, 1]\n", "line 7: together has a seed twice"),
     (BASE + "[seeds]\ntogether = 3\ninit = 3\n", "not both"),
     (BASE + "[evals]\nm = 3\n", "line 7: unknown key 'm'"),
-    (BASE + "[evals]\nn = 0\n", "line 7: n: 0 is not allowed (a whole number, 1 or more)"),
+    (BASE + "[evals]\nn = 0\n", "line 7: n: 0 is not allowed (an integer, 1 or more)"),
     (BASE + '[evals]\nsplits = ["lo"]\n', "did you mean 'low'?"),
     (BASE + "[evals]\nkeep_steps = [3, 11]\n", "line 7: keep_steps 11 is beyond the 10 steps of training"),
     (BASE + "[evals]\nkeep_steps = [-3]\n", "line 7: keep_steps [-3] is not allowed (a number, a list of numbers"),
-    (BASE + '[evals]\nkeep_steps = "x"\n', "line 7: keep_steps: 'x' is not a whole number"),
+    (BASE + '[evals]\nkeep_steps = "x"\n', "line 7: keep_steps: 'x' is not an integer"),
     (BASE + "[evals]\nkeep_steps = 2.5\n", "line 7: keep_steps 2.5 is not allowed"),
     (
         BASE + "[sweep]\nsteps = [10, 4]\n[evals]\nkeep_steps = 5\n",
-        "beyond the 4 steps of training (in cell steps = 4)",
+        "beyond the 4 steps of training (in configuration steps = 4)",
     ),
     ('[base]\ntask = "srt"\ntrain_len = 3\n', "line 2: unknown task 'srt'; did you mean 'sort'?"),
     ('[base]\ntask = "sort"\n', "line 1: train_len is missing"),
-    ("base = 3\n", "line 1: base is a table"),
+    ("base = 3\n", "line 1: base must be a table"),
     ('name = "a/b"\n' + BASE, "line 1: name 'a/b' is not allowed"),
-    (BASE.replace("5", '"five"'), "line 3: train_len: 'five' is not allowed (a whole number)"),
+    (BASE.replace("5", '"five"'), "line 3: train_len: 'five' is not allowed (an integer)"),
 ]
 
 
@@ -150,7 +150,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path):
 
 
 def test_what_is_no_toml_says_where(tmp_path: Path):
-    with pytest.raises(UserError, match=r"g.toml is not TOML.*line 2"):
+    with pytest.raises(UserError, match=r"g.toml is not valid TOML.*line 2"):
         read(tmp_path, "a = 1\nb = = 2\n")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_grid(tmp_path / "gone.toml")

@@ -65,7 +65,7 @@ def test_they_are_no_part_of_a_run_and_come_back(store: Store):
     assert not torch.equal(both[0], both[1])
     with pytest.raises(UserError, match="no run 'abc' in store"):
         store.weights(["abc"], 5)
-    with pytest.raises(UserError, match=r"step 6 of run .* was not kept; kept are, nearest first: 5, 8, 2, 0 \(the"):
+    with pytest.raises(UserError, match=r"no checkpoint at step 6; available, nearest first: 5, 8, 2, 0 \(initial"):
         run.at(6)
 
 
@@ -109,7 +109,7 @@ def test_check_knows_them_and_delete_leaves_none(store: Store):
     more = store.path / "steps" / f"{store.entry(store.run_ids()[0])['stack']}-3-0123456789abcdef.safetensors"
     shutil.copy(files[0], more)
     os.utime(more, (time.time() - 7200,) * 2)
-    assert leftovers(store) == {more: "named by no commit"}
+    assert leftovers(store) == {more: "not named by any commit"}
     compact_store(store)
     data = bytearray(files[0].read_bytes())
     data[-1] ^= 1
@@ -189,7 +189,7 @@ COMMAND = [*SMALL.split(), "--batch-size", "8", "--eval-n", "16", "--seeds", "0:
 def test_runs_that_are_there_without_them_are_told_in_one_line_and_again_keeps_them(lab, tmp_path: Path):
     assert lab(*COMMAND, "--keep-steps", "5")[0] == 0
     _, _, err = lab(*COMMAND, "--keep-steps", "0,2,5,12")
-    line = "2 of 2 runs were trained without keeping steps 2: --again trains them anew"
+    line = "2 of 2 runs were trained without checkpoints at steps 2: retrain them with --again"
     assert err.splitlines().count(line) == 1
     _, _, err = lab(*COMMAND, "--keep-steps", "2:9:3", "--again")
     assert "without keeping" not in err
@@ -201,7 +201,7 @@ def test_runs_that_are_there_without_them_are_told_in_one_line_and_again_keeps_t
 def test_what_a_run_did_not_reach_is_not_lacking(store: Store):
     wanted = wanted_runs([planned((2, 8))])
     assert without_steps(store, wanted) == ""
-    assert "1 of 2 runs were trained without keeping steps 3" in without_steps(
+    assert "1 of 2 runs were trained without checkpoints at steps 3" in without_steps(
         store, [(wanted[0][0], genlab.Evals(keep_steps=(3,))), wanted[1]]
     )
     ((record, entry),) = [(path, read_json(path)) for path in (store.path / "commits").glob("*.json")]
@@ -214,9 +214,9 @@ def test_what_a_run_did_not_reach_is_not_lacking(store: Store):
 BAD = [
     ("13", "keep_steps 13 is beyond the 12 steps of training"),
     ("5,900", "keep_steps 900 is beyond the 12 steps of training"),
-    ("-1", "--keep-steps '-1' names nothing"),
-    ("five", "--keep-steps: 'five' is not a whole number"),
-    ("2:2", "--keep-steps '2:2' names nothing"),
+    ("-1", "--keep-steps '-1' is not a valid range"),
+    ("five", "--keep-steps: 'five' is not an integer"),
+    ("2:2", "--keep-steps '2:2' is not a valid range"),
 ]
 
 

@@ -18,7 +18,7 @@ from genlab.runs.leases import active, is_held, lease, remove_expired
 def held_by(folder: Path, **changed: object) -> Path:
     """A lease that somebody else holds, as a file."""
     folder.mkdir(exist_ok=True)
-    alive = {"owner": "somebody", "host": leases.host(), "pid": os.getpid(), "born": leases.born(os.getpid())}
+    alive = {"owner": "somebody", "host": leases.host(), "pid": os.getpid(), "born": leases.start_time(os.getpid())}
     (folder / "s.json").write_text(json.dumps({**alive, **changed}))
     return folder / "s.json"
 
@@ -37,7 +37,7 @@ def test_one_holder_at_a_time(tmp_path: Path):
 
 def test_a_holder_of_this_machine_that_died_loses_it_at_once(tmp_path: Path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    held_by(tmp_path, pid=gone.pid, born=leases.born(gone.pid))
+    held_by(tmp_path, pid=gone.pid, born=leases.start_time(gone.pid))
     gone.wait()
     assert not is_held(tmp_path, "s")
     with lease(tmp_path, "s") as mine:
@@ -71,7 +71,7 @@ def test_a_lease_that_a_successor_has_taken_is_not_released_or_told(tmp_path: Pa
     with lease(tmp_path, "s") as mine:
         assert mine is not None
         held_by(tmp_path)
-        mine.tell(step=3)
+        mine.record(step=3)
         assert "step" not in active(tmp_path)["s"]
     assert active(tmp_path)["s"]["owner"] == "somebody"
 

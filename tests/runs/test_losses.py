@@ -238,15 +238,15 @@ def test_a_table_that_was_moved_past_a_reader_is_read(store: Store, monkeypatch:
 
 
 def test_only_the_file_that_was_seen_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from genlab.runs.files import move_seen, remove_seen, seen, write_json
+    from genlab.runs.files import file_id, move_if_same, remove_if_same, write_json
 
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})
-    before = seen(path)
+    before = file_id(path)
     write_json(path, {"a": 2})
-    assert not remove_seen(path, before)
-    assert not move_seen(path, before, tmp_path / "aside")
-    now, rename = seen(path), Path.rename
+    assert not remove_if_same(path, before)
+    assert not move_if_same(path, before, tmp_path / "aside")
+    now, rename = file_id(path), Path.rename
 
     def late(self: Path, target: Path) -> Path:
         write_json(path, {"a": 3})  # after the look, before the renaming
@@ -254,12 +254,12 @@ def test_only_the_file_that_was_seen_is_removed(tmp_path: Path, monkeypatch: pyt
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", late)
-    assert not remove_seen(path, now)
+    assert not remove_if_same(path, now)
     assert json.loads(path.read_text()) == {"a": 3}
-    assert move_seen(path, seen(path), tmp_path / "aside")
+    assert move_if_same(path, file_id(path), tmp_path / "aside")
     assert [p.name for p in tmp_path.iterdir()] == ["aside"]
-    assert remove_seen(tmp_path / "aside" / "x.json", seen(tmp_path / "aside" / "x.json"))
-    assert not remove_seen(path, None)
+    assert remove_if_same(tmp_path / "aside" / "x.json", file_id(tmp_path / "aside" / "x.json"))
+    assert not remove_if_same(path, None)
 
 
 def test_the_history_of_a_run_that_was_trained_again_stands_there_once(tmp_path: Path, small_plan: Plan):
@@ -421,7 +421,7 @@ def test_what_cannot_be_entered_is_put_aside_and_comes_back(kept_store: Store, t
     age(kept_store)
     said = run_lab("store", "repair", "--store", kept_store.path)
     assert "2 runs (" in said
-    assert all(f"not entered: run {run}: its weights are not there" in said for run in both)
+    assert all(f"not entered: run {run}: its weights are missing" in said for run in both)
     store = Store(kept_store.path)
     assert not set(both) & set(store.run_ids())
     assert not set(both) & (set(store.evals()["run_id"]) | set(Signals(store.path).frame()["run_id"]))

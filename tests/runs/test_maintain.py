@@ -115,7 +115,7 @@ def test_leftovers_of_killed_processes_are_named_and_taken_away(store: Store, sm
     shutil.copy(store.path / "weights" / entry["weights"], more)
     assert check_store(store) == ({}, {half: "half-written"})  # a young file may be on its way to a record
     os.utime(more, (time.time() - 7200,) * 2)
-    left = {half: "half-written", more: "named by no commit"}
+    left = {half: "half-written", more: "not named by any commit"}
     mine = store.path / "evals" / f".x.parquet.elsewhere.{1}.ab.tmp"
     mine.write_bytes(b"")
     _, found = check_store(store)

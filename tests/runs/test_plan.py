@@ -115,7 +115,7 @@ def test_a_task_trains_on_lengths_of_its_own_unless_told():
 
 
 def test_where_nobody_names_a_length_the_error_says_so():
-    with pytest.raises(UserError, match="no training length of its own; give --train-len"):
+    with pytest.raises(UserError, match="no default training length; give --train-len"):
         default_lengths("first-bit", {"steps": 3})
     with pytest.raises(UserError, match="did you mean 'running'"):
         defaults_of("parity", "runing")

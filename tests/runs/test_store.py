@@ -103,7 +103,7 @@ def test_find_takes_ids_prefixes_groups_and_last(store: Store, small_plan: Plan)
     assert store.find(ids[1][:8]) == [ids[1]]
     with pytest.raises(UserError, match=f"did you mean '{ids[0]}'"):
         store.find(ids[0][:-1] + "z")
-    with pytest.raises(UserError, match="is the start of 2 runs"):
+    with pytest.raises(UserError, match="is a prefix of 2 runs"):
         store.find("")
 
 
@@ -124,7 +124,7 @@ def test_a_store_is_not_any_directory(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         Store(tmp_path / "file")
-    with pytest.raises(UserError, match="no genlab store"):
+    with pytest.raises(UserError, match="not a genlab store"):
         Store(tmp_path)
     (tmp_path / "store.json").write_text(json.dumps({"genlab_store": 99}))
     with pytest.raises(UserError, match="format 99"):
@@ -140,7 +140,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyt
 def test_a_store_that_another_process_is_just_making_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / ".store.json.host.1.0.tmp").write_text("{")
     Store(tmp_path).ready()
-    looked = Store._holds_something
+    looked = Store._has_content
     (tmp_path / "store.json").unlink()
 
     def made_while_we_look(self: Store) -> bool:
@@ -148,7 +148,7 @@ def test_a_store_that_another_process_is_just_making_is_one(tmp_path: Path, monk
         (tmp_path / "groups").mkdir()
         return looked(self)
 
-    monkeypatch.setattr(Store, "_holds_something", made_while_we_look)
+    monkeypatch.setattr(Store, "_has_content", made_while_we_look)
     assert Store(tmp_path).path == tmp_path
 
 

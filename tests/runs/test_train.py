@@ -110,7 +110,7 @@ def test_specs_of_two_configurations_are_refused(small_plan: Plan, tmp_path: Pat
 
 def test_tf32_is_not_silently_something_else(tmp_path: Path):
     plan = genlab.plan("parity", 4, 8, steps=1, dtype="tf32")
-    with pytest.raises(UserError, match="needs a CUDA device"):
+    with pytest.raises(UserError, match="requires a CUDA device"):
         genlab.train(plan, store=tmp_path / "s", device="cpu")
     assert not (tmp_path / "s").exists()
 
@@ -125,5 +125,5 @@ def test_load_gives_model_and_task(store: Store, small_plan: Plan):
     run = genlab.load(small_plan.specs[0].run_id[:8], store)
     prompt = torch.tensor([run.task.vocab.encode("0 1 1 >").tolist()])
     assert run.model(prompt).shape == (1, 4, len(run.task.vocab))
-    with pytest.raises(UserError, match="holds 2 runs"):
+    with pytest.raises(UserError, match="names 2 runs"):
         genlab.load("last", store)

@@ -72,11 +72,11 @@ def test_the_published_format_ends_at_the_label_and_is_else_the_same():
     assert not (other.targets == Vocab.end).any()
 
 
-def test_the_rule_that_an_answer_follows():
+def test_what_each_rule_answers():
     task = make("brackets", 8)
-    assert task.rule_followed(prompt(")("), ["True"]) == "EQUAL-COUNT"
-    assert task.rule_followed(prompt(")("), ["False"]) == "NESTED + FIRST-SYMBOL"
-    assert task.rule_followed(prompt("()"), ["False"]) == "none"
+    no, yes = ("False",), ("True",)
+    assert task.rules(prompt(")(")) == {"NESTED": no, "EQUAL-COUNT": yes, "FIRST-SYMBOL": no}
+    assert set(task.rules(prompt("()")).values()) == {yes}
 
 
 def drawn(split, lengths, seed=0, max_len=60):

@@ -259,8 +259,8 @@ def test_only_distractors_tell_the_rules_of_the_needle_apart():
         answers = [task.rules(prompt) for prompt, _ in prompts(task, split, [20] * 100)]
         assert any(len(set(said.values())) > 1 for said in answers) == told_apart
     prompt = ["a", "1", "b", "2", "c", "3", "d", "4", "?", "b", ">"]
-    assert task.rule_followed(prompt, ("4",)) == "after the last key"
-    assert task.rule_followed(prompt, ("2",)) == "after the asked key"
+    assert task.rules(prompt)["after the last key"] == ("4",)
+    assert task.rules(prompt)["after the asked key"] == ("2",)
 
 
 # -- for all of them -------------------------------------------------------------------------------------------------

@@ -62,11 +62,16 @@ def test_an_evaluation_tells_the_rules_that_models_follow(name: str, split: str,
     written = greedy_answers(model, examples, offsets, widths(task, examples.lengths))
     for i, of_run in enumerate(written):
         followed = [
-            task.rule_followed(task.read(examples, row)[0], task.vocab.decode(ids)) for row, ids in enumerate(of_run)
+            [
+                name
+                for name, given in task.rules(task.read(examples, row)[0]).items()
+                if given == task.vocab.decode(ids)
+            ]
+            for row, ids in enumerate(of_run)
         ]
         for metric, (values, n) in result.metrics.items():
             if metric.startswith("rule|"):
                 rule = metric.removeprefix("rule|")
-                assert (values[i], n) == (np.mean([rule in said.split(" + ") for said in followed]), 40)
+                assert (values[i], n) == (np.mean([rule in (names or ["none"]) for names in followed]), 40)
     assert sum(metric.startswith("rule|") for metric in result.metrics) == 4
     assert not any(metric.startswith("rule|") for metric in evaluate(model, task, at, judge=False)[0].metrics)

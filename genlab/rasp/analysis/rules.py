@@ -32,19 +32,20 @@ class Rule:
 
     Attributes:
         name: the name shown in verdicts.
-        demands: what it requires of a program.
         source: the paper it comes from, or "ours".
     """
 
     name: str
-    demands: str
     source: str
 
 
 _BOTH = (
-    Rule("causal", "a query attends to its own position and to earlier ones", _PAPER),
-    Rule("closed", "every sequence is computed from the input", _PAPER),
-    Rule("same-graph", "the operations are the same at all lengths", _PAPER),
+    # A query attends to its own position and to earlier ones.
+    Rule("causal", _PAPER),
+    # Every sequence is computed from the input.
+    Rule("closed", _PAPER),
+    # The operations are the same at all lengths.
+    Rule("same-graph", _PAPER),
 )
 
 RULE_SETS: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
@@ -52,40 +53,37 @@ RULE_SETS: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "library": _BOTH[:2],
         "strict": (
             *_BOTH,
-            Rule("int8", "tokens take at most 256 values", _PAPER),
-            Rule("table", "the function of a map or predicate is defined for all values that can occur", _OURS),
-            Rule(
-                "scales",
-                "counts, indices and hints are only compared within their kind (an index is a count of positions) "
-                "and moved by a constant: no sum, no remainder, no table that grows with length",
-                _PAPER + "; that hints are such a scale, and that a constant is at most 8, is ours",
-            ),
-            Rule("mean", "a mean of counts, indices or hints over several keys does not reach the output", _OURS),
-            Rule("count-select", "no selection by equality with a count, or of the position a count gives", _PAPER),
-            Rule(
-                "count-order",
-                "no selection that compares counts at two positions, except with their running maximum or minimum "
-                "(order and max together would find the position given by a count)",
-                _OURS,
-            ),
-            Rule("output", "predictions are tokens or hints, not the value of a count or an index", _OURS),
+            # Tokens take at most 256 values.
+            Rule("int8", _PAPER),
+            # The function of a map or predicate has a value for every value that can occur.
+            Rule("table", _OURS),
+            # Counts, indices and hints are compared only within their own kind (an index is a count of positions)
+            # and shifted by a constant, nothing else: no sum, no remainder, no table that grows with length.
+            Rule("scales", _PAPER + "; that hints are such a scale, and that a constant is at most 8, is ours"),
+            # A mean of counts, indices or hints over several keys does not reach the output.
+            Rule("mean", _OURS),
+            # No selection by equality with a count, or of the position given by a count.
+            Rule("count-select", _PAPER),
+            # No selection that compares counts at two positions, except with their running maximum or minimum
+            # (ordering and max would find the position at a count).
+            Rule("count-order", _OURS),
+            # Predictions are tokens or hints, not the value of a count or an index.
+            Rule("output", _OURS),
         ),
         "c-rasp": (
             *_BOTH,
-            Rule("finite", "a sequence takes at most 1024 values, not counting counts", _OURS),
-            Rule(
-                "linear",
-                "counts are added, scaled by constants, compared; positions also modulo a constant",
-                _HUANG,
-            ),
-            Rule("count-select", "a counted formula sees one position, not a count at another", _HUANG),
-            Rule(
-                "local",
-                "positions are related only by whether their distance equals or exceeds a constant",
-                _HUANG,
-            ),
-            Rule("counted-value", "only symbols are looked up, not counts", _HUANG),
-            Rule("finite-output", "predictions are symbols", _HUANG),
+            # A sequence takes at most 1024 values, apart from counts.
+            Rule("finite", _OURS),
+            # Counts are added, scaled by constants, compared; positions also modulo a constant.
+            Rule("linear", _HUANG),
+            # A counted formula sees one position, not a count at another.
+            Rule("count-select", _HUANG),
+            # Two positions are related by their distance alone, equal to or beyond a constant.
+            Rule("local", _HUANG),
+            # What is looked up is a symbol, not a count.
+            Rule("counted-value", _HUANG),
+            # Predictions are symbols.
+            Rule("finite-output", _HUANG),
         ),
     }
 )
