@@ -35,7 +35,7 @@ def bowl(model: nn.Module, numbers: Tensor) -> Tensor:
     return (CURVATURE / 2 * model.w[: model.stiff].square().sum()).expand(len(numbers))
 
 
-@pytest.mark.parametrize(("stiff", "free"), [(10, 0), (10, 30)])
+@pytest.mark.parametrize(("stiff", "free"), [pytest.param(10, 0, marks=pytest.mark.slow), (10, 30)])
 def test_a_bowl_has_half_its_stiff_directions_whatever_the_free_ones(stiff: int, free: int):
     pull = local_learning.BETA * CURVATURE + local_learning.PULL
     # Stationary variance of w' = (1 - e p / 2) w + N(0, e), e the step size and p the pull: 1 / (p (1 - e p / 4)).
