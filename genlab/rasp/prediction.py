@@ -35,7 +35,7 @@ from genlab.rasp.analysis.domain import COUNT, INDEX
 from genlab.rasp.checker import Examination, examine, lengths_of, tokens_of
 from genlab.rasp.lang.graph import Node
 from genlab.rasp.lang.sequence import Shorthand
-from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries
+from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries, registered
 from genlab.rasp.running import Program, trace
 from genlab.spec import ModelConfig
 
@@ -102,7 +102,9 @@ class Prediction:
 
     def expects(self, positions: str) -> bool | None:
         """Whether generalisation is expected with a position encoding; None where the rule does not say."""
-        return None if positions in self.unknown else self.expected and positions in self.encodings
+        if positions in self.unknown or positions not in ENCODINGS["nowhere"]:
+            return None
+        return self.expected and positions in self.encodings
 
 
 def predict_task(task: str, format: str, make: Callable[..., Any]) -> Prediction:
@@ -205,5 +207,5 @@ def _is_own_place(node: Node) -> bool:
 
 def predict_all(make: Callable[..., Any]) -> list[Prediction]:
     """The rule for every task and format that has a program, or of which is known why it has none."""
-    told = {(entry.task, entry.format) for entry in PROGRAMS} | set(OPEN)
+    told = {(entry.task, entry.format) for entry in (*PROGRAMS, *registered())} | set(OPEN)
     return [predict_task(task, format, make) for task, format in sorted(told)]

@@ -19,7 +19,7 @@ from genlab.rasp.analysis.complexity import shared
 from genlab.rasp.checker import Examination, check, examine, lengths_of, right_up_to, size, tokens_of
 from genlab.rasp.lang.graph import Graph, Node
 from genlab.rasp.programs.failed import TRIED
-from genlab.rasp.programs.registry import PROGRAMS, Entry, best, bind
+from genlab.rasp.programs.registry import PROGRAMS, Entry, best, bind, registered
 from genlab.rasp.programs.shortcuts import SHORTCUTS
 from genlab.rasp.running import Program, decode, trace
 from genlab.rasp.tokens import END, NO_TOKEN, SEP, TokenMap
@@ -157,7 +157,7 @@ class ListRow:
 
 def list_programs(make: Make, lengths: Sequence[int] = (), n: int = 100) -> list[ListRow]:
     """Every program of the lab, examined; with `lengths`, checked on n inputs of each of them."""
-    return [_list_row(entry, make, lengths, n) for entry in PROGRAMS]
+    return [_list_row(entry, make, lengths, n) for entry in (*PROGRAMS, *registered())]
 
 
 def _list_row(entry: Entry, make: Make, lengths: Sequence[int], n: int) -> ListRow:

@@ -38,7 +38,7 @@ from genlab.runs.files import StoreWriteError, read_json, read_table, remove_see
 from genlab.runs.index import Index
 from genlab.runs.laws import law_of, means_by, placed
 from genlab.runs.parts import Evaluations
-from genlab.spec import RunSpec
+from genlab.spec import RunSpec, stored_spec
 from genlab.tasks import TrainingLaw
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Store:
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec of a committed run."""
-        return RunSpec.model_validate(self.entry(run_id)["spec"])
+        return stored_spec(self.entry(run_id)["spec"])
 
     def law(self, run_id: str) -> TrainingLaw:
         """The law of the training lengths of a committed run."""
