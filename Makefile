@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check docs clean
 
 demo: $(VENV)/.installed  ## train four seeds on sorting at most 20 numbers, test them on 50
 	$(BIN)/lab train --task sort --train-len 20 --test-len 50 --steps 2500 --seeds 0:4
@@ -18,6 +18,9 @@ check: $(VENV)/.installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: $(VENV)/.installed-dev  ## rebuild the generated blocks of docs/architecture.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.architecture_page
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"genlab needs Python 3.11 or newer, this is {v[0]}.{v[1]}; try: make PYTHON=python3.11")'

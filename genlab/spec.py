@@ -10,9 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from genlab.errors import UserError, unknown
 
@@ -32,13 +42,21 @@ class Frozen(BaseModel):
 
     The default is therefore what older records mean, and it never changes. If new runs should use another value,
     the field names it as `planned` (in `json_schema_extra`), and plans fill it in.
+    A new field joins the set by `json_schema_extra={"later": True}`.
     """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
+        cls.later = cls.later | {name for name, extra in cls._extras().items() if extra.get("later")}
 
     @classmethod
     def planned(cls) -> dict[str, Scalar]:
         """Return the values that new plans use for fields whose default only describes older records."""
-        extras = {name: cast(Mapping[str, Scalar], f.json_schema_extra or {}) for name, f in cls.model_fields.items()}
-        return {name: extra["planned"] for name, extra in extras.items() if "planned" in extra}
+        return {name: extra["planned"] for name, extra in cls._extras().items() if "planned" in extra}
+
+    @classmethod
+    def _extras(cls) -> dict[str, Mapping[str, Scalar]]:
+        return {name: cast(Mapping[str, Scalar], f.json_schema_extra or {}) for name, f in cls.model_fields.items()}
 
 
 def canonical_json(spec: BaseModel) -> str:
@@ -85,8 +103,43 @@ def _describe(cls: type[BaseModel], error: dict[str, Any]) -> str:
         return message
     if error["type"] == "literal_error":
         choices = [str(choice) for choice in get_args(cls.model_fields[field].annotation)]
+        choices += sorted(_registered.get(field, ()))
         return str(unknown(field, str(error["input"]), choices))
     return f"{field}: {error['input']!r} is not allowed ({message[:1].lower()}{message[1:]})"
+
+
+# -- Values of an option that a file registers (a position encoding, a normalizer of attention)
+
+_registered: dict[str, set[str]] = {"positions": set(), "attn_weights": set()}
+"""Option -> the values allowed beside those of its field."""
+
+
+def register_value(option: str, name: str, relative: bool = False) -> None:
+    """Allow a further value of `positions` or `attn_weights`; its implementation calls this.
+
+    Args:
+        relative: of a position encoding: it gives the same result wherever an example stands in the context.
+
+    Raises:
+        UserError: the field has this value already.
+    """
+    if name in get_args(ModelConfig.model_fields[option].annotation):
+        raise UserError(f"{option} {name!r} is built in; choose another name")
+    _registered[option].add(name)
+    if relative:
+        _RELATIVE.add(name)
+
+
+def stored_spec(values: Mapping[str, Any]) -> RunSpec:
+    """The spec of a stored run. It may name a registered value whose file is not loaded now."""
+    return RunSpec.model_validate(values, context={"stored": True})
+
+
+def _or_registered(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    stored = isinstance(info.context, Mapping) and "stored" in info.context
+    if isinstance(value, str) and (stored or value in _registered[str(info.field_name)]):
+        return value
+    return check(value)
 
 
 # -- Tasks and splits
@@ -158,7 +211,7 @@ LSTM_FIXED: Mapping[str, Scalar] = {
 """Fixed values of transformer options in an LSTM, which reads in order, without positions or attention."""
 
 
-_RELATIVE = ("none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire")
+_RELATIVE = {"none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire"}
 """Position encodings without a lookup table: examples always start at position 0, whatever `offsets` is."""
 
 
@@ -181,8 +234,10 @@ class ModelConfig(Frozen):
     bias: bool = Field(True, description="biases in the linear layers")
     unembed_bias: bool = Field(True, description="bias in the unembedding, if linear layers have biases")
     tie_word_embeddings: bool = Field(False, description="use the embedding matrix for the unembedding")
-    positions: Literal[
-        "learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"
+    positions: Annotated[
+        Literal["learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"],
+        WrapValidator(_or_registered),
+        PlainSerializer(str),
     ] = Field("learned", description="position encoding (abacus, coupled: from position ids given by the task)")
     random_positions: int = Field(
         0, ge=0, description="use sorted random positions below this number; 0: consecutive positions"
@@ -193,8 +248,12 @@ class ModelConfig(Frozen):
         "(anywhere it fits), zero, or batch (anywhere the widest example of its batch fits; for older runs)",
         json_schema_extra={"planned": "random"},
     )
-    attn_weights: Literal[
-        "softmax", "adaptive", "scalable", "entmax15", "scalable-entmax", "sigmoid", "stick-breaking", "selective"
+    attn_weights: Annotated[
+        Literal[
+            "softmax", "adaptive", "scalable", "entmax15", "scalable-entmax", "sigmoid", "stick-breaking", "selective"
+        ],
+        WrapValidator(_or_registered),
+        PlainSerializer(str),
     ] = Field("softmax", description="function that turns attention scores into weights")
     attn_temperature: float = Field(1.0, gt=0, description="divide attention scores by this")
     adaptive_training: bool = Field(False, description="use adaptive attention weights during training as well")

@@ -185,10 +185,10 @@ def test_every_field_of_the_specs_is_a_flag(lab):
             assert f"--{name.replace('_', '-')}" in out
 
 
-def test_the_task_of_the_readme_keeps_the_contract_and_trains_in_worker_processes(lab, tmp_path: Path):
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+def test_the_task_of_the_contributing_page_keeps_the_contract_and_trains_in_worker_processes(lab, tmp_path: Path):
+    page = (Path(__file__).parents[1] / "docs" / "contributing" / "task.md").read_text("utf-8")
     plugin = tmp_path / "first_bit.py"
-    plugin.write_text(readme.split("```python\n# first_bit.py\n")[1].split("```")[0])
+    plugin.write_text(page.split("```python\n# first_bit.py\n")[1].split("```")[0])
     words = ["train", "--task", "first-bit", "--train-len", "3", "--steps", "3", "--d-model", "16", "--eval-n", "8"]
     status, out, _ = lab(*words, "--seeds", "0:2", "--workers", "2", "--plugin", str(plugin))
     assert status == 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from genlab.errors import unknown
+from genlab.errors import UserError, unknown
 from genlab.forecast.roles import BASELINE, KNOWN_BEFORE, columns, part
 from genlab.forecast.splits import settings_of
 
@@ -50,7 +50,8 @@ def _one_hot(values: pd.Series) -> np.ndarray:
     return pd.get_dummies(values.astype(str), dtype=float).to_numpy()
 
 
-Model = Literal["linear", "forest", "boosting", "threshold"]
+Model = Literal["linear", "forest", "boosting", "threshold"] | str
+"""What a predictor is fitted with; a name that is none of these was registered by `estimator`."""
 _INNER_FOLDS = 3
 _EDGE = 2.0
 """Of n training runs, a probability stays within [1 / (n + 2), 1 - 1 / (n + 2)]."""
@@ -118,7 +119,23 @@ def make_predictors(table: pd.DataFrame, signal: tuple[str, str] | None, model: 
             ("everything, boosting", "boosting"),
         )
         wanted += [Predictor(name, every, kind) for name, kind in names]
+    wanted += [one for one in (make(table, signal) for make in _added) if one is not None]
     return [p for p in wanted if p.columns]
+
+
+Maker = Callable[[pd.DataFrame, tuple[str, str] | None], Predictor | None]
+"""From a table and the column that is asked about, a further predictor, or None if the table lacks its columns."""
+
+_added: list[Maker] = []
+
+
+def predictor(make: Maker) -> Maker:
+    """Register the function below as one that gives a further predictor."""
+    known = [(one.__module__, one.__qualname__) for one in _added]
+    if (make.__module__, make.__qualname__) in known:
+        del _added[known.index((make.__module__, make.__qualname__))]
+    _added.append(make)
+    return make
 
 
 def main_predictor(names: Iterable[str], signal: str | None) -> str:
@@ -212,7 +229,9 @@ def _pipeline(model: Model, yes_no: bool, name: str, choice: float, seed: int) -
     from sklearn.preprocessing import StandardScaler
 
     last: Any
-    if model == "linear":
+    if model in _ESTIMATORS:
+        last = _ESTIMATORS[model](yes_no, choice, seed)
+    elif model == "linear":
         last = LogisticRegression(C=choice, solver="newton-cholesky") if yes_no else Ridge(alpha=1 / choice)
     elif model == "forest":
         kind = RandomForestClassifier if yes_no else RandomForestRegressor
@@ -230,6 +249,34 @@ _GRIDS: dict[Model, tuple[str, Sequence[float]]] = {
     "boosting": ("max_depth", (1, 3)),
 }
 """What is tuned inside the training folds, and over which values; ridge has `alpha`, which is 1 / C."""
+
+
+Estimator = Callable[[bool, float, int], Any]
+_ESTIMATORS: dict[str, Estimator] = {}
+"""Name -> what makes the estimator of a registered model."""
+
+
+def estimator(name: str, tuned: str, choices: Sequence[float]) -> Callable[[Estimator], Estimator]:
+    """Register the function below as the model `name` of predictors.
+
+    The function gives an unfitted scikit-learn estimator: a classifier with `predict_proba` if its first argument
+    (yes/no target) is true, else a regressor. Its second argument is one of `choices`, tuned inside the training
+    folds, its third a seed.
+
+    Args:
+        tuned: the name of what `choices` are values of.
+
+    Raises:
+        UserError: a model of this name is built in.
+    """
+    if (name in _GRIDS and name not in _ESTIMATORS) or name == "threshold":
+        raise UserError(f"model {name!r} exists already; choose another name")
+
+    def register(make: Estimator) -> Estimator:
+        _GRIDS[name], _ESTIMATORS[name] = (tuned, choices), make
+        return make
+
+    return register
 
 
 def _fit_tuned(model: Model, yes_no: bool, x: np.ndarray, y: np.ndarray, twins: np.ndarray, seed: int) -> Pipeline:

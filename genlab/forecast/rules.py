@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from genlab.errors import UserError
-from genlab.runs.laws import lengths_weighed, means_by, placed
+from genlab.runs.laws import means_by, placed, weight_lengths
 from genlab.runs.store import Store
 from genlab.tasks import TrainingLaw
 
@@ -72,7 +72,7 @@ def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float =
     same = agreement(answers)
     found = pd.DataFrame({"cluster": clusters(same, cut)}, index=pd.Index(run_ids, name="run_id"))
     shares = rows[rows["metric"].str.startswith(_RULE) | (rows["metric"] == "exact_match")]
-    n = shares["n"] * lengths_weighed(shares, ["run_id", "metric"])["weight"]
+    n = shares["n"] * weight_lengths(shares, ["run_id", "metric"])["weight"]
     weighted = shares.assign(hits=shares["value"] * n, n=n).groupby(["run_id", "metric"])[["hits", "n"]].sum()
     table = (weighted["hits"] / weighted["n"]).unstack("metric")
     lengths = tuple(sorted(int(length) for length in shares["length"].unique()))

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from genlab.models.kinds import Model, count, initial, model_of, shapes, views
 from genlab.models.lstm import LSTM
+from genlab.models.normalisers import Rows, attention_weights
+from genlab.models.parameters import Weight, Weights
+from genlab.models.positions import Positions, position_encoding
 from genlab.models.set_model import SetModel
 from genlab.models.stacked import Past, StackedModel, Tap
 from genlab.models.transformer import Transformer
@@ -18,15 +21,21 @@ __all__ = [
     "LSTM",
     "Model",
     "Past",
+    "Positions",
+    "Rows",
     "SetModel",
     "StackedModel",
     "Tap",
     "Transformer",
+    "Weight",
+    "Weights",
     "as_hooked",
+    "attention_weights",
     "count",
     "from_bridge",
     "initial",
     "model_of",
+    "position_encoding",
     "shapes",
     "to_bridge",
     "views",

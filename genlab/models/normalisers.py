@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from genlab.errors import UserError, unknown
 from genlab.models.parameters import Weight, Weights
-from genlab.spec import ModelConfig
+from genlab.spec import ModelConfig, register_value
 
 Scores = Float[Tensor, "*b head query key"]
 Seen = Bool[Tensor, "*#d query key"]
@@ -210,8 +211,34 @@ LEARNT: dict[str, dict[str, float]] = {
 }
 """Name -> the parameters trained per head, with their initial values."""
 
-ACROSS_QUERIES = frozenset({"selective"})
+ACROSS_QUERIES = {"selective"}
 """Normalisers in which a query's weights depend on earlier queries' scores, so that no query can be skipped."""
+
+
+def attention_weights(
+    name: str, *, learnt: Mapping[str, float] | None = None, across_queries: bool = False
+) -> Callable[[Normaliser], Normaliser]:
+    """Register the function below as the normalizer `name`: `attn_weights="name"` and `--attn-weights name`.
+
+    Args:
+        learnt: parameters that it trains per head, with their initial values; it reads them from `Rows.learnt`.
+        across_queries: whether the weights of a query depend on the scores of earlier queries.
+
+    Raises:
+        UserError: another normalizer has this name.
+    """
+
+    def register(function: Normaliser) -> Normaliser:
+        known = NORMALISERS.get(name)
+        if known is not None and known.__module__ != function.__module__:
+            raise UserError(f"normalizer {name!r} exists already; choose another name")
+        register_value("attn_weights", name)
+        NORMALISERS[name] = function
+        LEARNT[name] = dict(learnt or {})
+        (ACROSS_QUERIES.add if across_queries else ACROSS_QUERIES.discard)(name)
+        return function
+
+    return register
 
 
 def learnt_weights(cfg: ModelConfig) -> Weights:
@@ -221,6 +248,8 @@ def learnt_weights(cfg: ModelConfig) -> Weights:
 
 def normaliser(cfg: ModelConfig, training: bool) -> str:
     """The normaliser in effect: the adaptive temperature is off in training unless `adaptive_training` is set."""
+    if cfg.attn_weights not in NORMALISERS:
+        raise unknown("attn_weights", cfg.attn_weights, NORMALISERS)
     idle = cfg.attn_weights == "adaptive" and training and not cfg.adaptive_training
     return "softmax" if idle else cfg.attn_weights
 

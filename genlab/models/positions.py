@@ -7,15 +7,16 @@ encoding is a subclass of `Positions` with an entry in `_ENCODINGS`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from genlab.errors import UserError, unknown
 from genlab.models.parameters import Weight, Weights
-from genlab.spec import ModelConfig
+from genlab.spec import ModelConfig, register_value
 
 
 class Positions:
@@ -274,5 +275,29 @@ _ENCODINGS: dict[str, type[Positions]] = {
 
 
 def encoding(cfg: ModelConfig) -> Positions:
-    """The position encoding of a configuration."""
+    """The position encoding of a configuration.
+
+    Raises:
+        UserError: it is registered by a file that is not loaded.
+    """
+    if cfg.positions not in _ENCODINGS:
+        raise unknown("positions", cfg.positions, _ENCODINGS)
     return _ENCODINGS[cfg.positions](cfg)
+
+
+def position_encoding(name: str) -> Callable[[type[Positions]], type[Positions]]:
+    """Register the class below as the position encoding `name`: `positions="name"` and `--positions name`.
+
+    Raises:
+        UserError: another encoding has this name.
+    """
+
+    def register(cls: type[Positions]) -> type[Positions]:
+        known = _ENCODINGS.get(name)
+        if known is not None and known.__module__ != cls.__module__:
+            raise UserError(f"position encoding {name!r} exists already; choose another name")
+        register_value("positions", name, relative=not cls.offset_while_training)
+        _ENCODINGS[name] = cls
+        return cls
+
+    return register

@@ -35,7 +35,7 @@ from genlab.rasp.checker import Examination, examine, lengths_of, tokens_of
 from genlab.rasp.lang.domain import COUNT, INDEX
 from genlab.rasp.lang.graph import Node
 from genlab.rasp.lang.sequence import Shorthand
-from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries
+from genlab.rasp.programs.registry import OPEN, PROGRAMS, bind, entries, registered
 from genlab.rasp.running import Program, trace
 from genlab.spec import ModelConfig
 from genlab.tasks import Task, make
@@ -104,7 +104,9 @@ class Prediction:
 
     def expects(self, positions: str) -> bool | None:
         """Whether generalization is expected with a position encoding; None if the rule makes no prediction."""
-        return None if positions in self.unknown else self.expected and positions in self.encodings
+        if positions in self.unknown or positions not in ENCODINGS["nowhere"]:
+            return None
+        return self.expected and positions in self.encodings
 
 
 def predict_task(task: str, format: str) -> Prediction:
@@ -224,5 +226,5 @@ def _is_own_index(node: Node) -> bool:
 
 def predict_all() -> list[Prediction]:
     """Apply the rule to every task and format for which a program, or a reason against one, is known."""
-    judged = {(entry.task, entry.format) for entry in PROGRAMS} | set(OPEN)
+    judged = {(entry.task, entry.format) for entry in (*PROGRAMS, *registered())} | set(OPEN)
     return [predict_task(task, format) for task, format in sorted(judged)]

@@ -15,7 +15,7 @@ from genlab.rasp.analysis.complexity import shared
 from genlab.rasp.checker import Examination, check, examine, lengths_of, right_up_to, size, tokens_of
 from genlab.rasp.lang.graph import Graph, Node
 from genlab.rasp.programs.failed import TRIED
-from genlab.rasp.programs.registry import PROGRAMS, Entry, best, bind
+from genlab.rasp.programs.registry import PROGRAMS, Entry, best, bind, registered
 from genlab.rasp.programs.shortcuts import SHORTCUTS
 from genlab.rasp.running import Program, decode, trace
 from genlab.rasp.tokens import END, NO_TOKEN, SEP, TokenMap
@@ -170,7 +170,7 @@ def list_programs(lengths: Sequence[int] = (), n: int = 100) -> list[ListRow]:
         lengths: lengths at which the programs are also checked; none by default.
         n: number of inputs sampled per length.
     """
-    return [_list_row(entry, lengths, n) for entry in PROGRAMS]
+    return [_list_row(entry, lengths, n) for entry in (*PROGRAMS, *registered())]
 
 
 def _list_row(entry: Entry, lengths: Sequence[int], n: int) -> ListRow:

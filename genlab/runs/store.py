@@ -39,7 +39,7 @@ from genlab.runs.files import StoreWriteError, file_id, read_json, read_table, r
 from genlab.runs.index import Index
 from genlab.runs.laws import law_of, means_by, placed
 from genlab.runs.parts import EVAL_COLUMNS, Evaluations, Signals
-from genlab.spec import RunSpec
+from genlab.spec import RunSpec, stored_spec
 from genlab.tasks import TrainingLaw
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Store:
 
     def spec(self, run_id: str) -> RunSpec:
         """Return the spec of a committed run."""
-        return RunSpec.model_validate(self.entry(run_id)["spec"])
+        return stored_spec(self.entry(run_id)["spec"])
 
     def law(self, run_id: str) -> TrainingLaw:
         """Return the distribution of training lengths of a committed run."""

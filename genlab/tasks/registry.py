@@ -4,56 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import MappingProxyType
 
 from genlab.errors import UserError, unknown
 from genlab.spec import Scalar, TaskSpec
 from genlab.tasks.base import Task
-
-_BUILT_IN = MappingProxyType(
-    {
-        "addition": "genlab.tasks.addition:Addition",
-        "and-fixed-bits": "genlab.tasks.and_fixed_bits:AndFixedBits",
-        "associative-recall": "genlab.tasks.recall:AssociativeRecall",
-        "binary-multiplication": "genlab.tasks.chomsky_context_sensitive:BinaryMultiplication",
-        "brackets": "genlab.tasks.brackets:Brackets",
-        "bucket-sort": "genlab.tasks.chomsky_context_sensitive:BucketSort",
-        "compare-occurrence": "genlab.tasks.chomsky_context_free:CompareOccurrence",
-        "copy": "genlab.tasks.copy:Copy",
-        "count": "genlab.tasks.counting:Count",
-        "cycle-navigation": "genlab.tasks.chomsky_regular:CycleNavigation",
-        "duplicate-string": "genlab.tasks.chomsky_duplicates:DuplicateString",
-        "dyck": "genlab.tasks.dyck:Dyck",
-        "dyck-next": "genlab.tasks.dyck_next:DyckNext",
-        "even-pairs": "genlab.tasks.chomsky_regular:EvenPairs",
-        "interlocked-pairing": "genlab.tasks.chomsky_duplicates:InterlockedPairing",
-        "majority": "genlab.tasks.counting:Majority",
-        "max-retrieval": "genlab.tasks.max_retrieval:MaxRetrieval",
-        "maze": "genlab.tasks.mazes:Maze",
-        "missing-duplicate": "genlab.tasks.chomsky_duplicates:MissingDuplicate",
-        "mode": "genlab.tasks.counting:Mode",
-        "modular": "genlab.tasks.modular:Modular",
-        "modular-brackets": "genlab.tasks.expressions:ModularBrackets",
-        "modular-chain": "genlab.tasks.modular_chain:ModularChain",
-        "modular-icl": "genlab.tasks.modular_icl:ModularIcl",
-        "needle": "genlab.tasks.recall:Needle",
-        "odds-first": "genlab.tasks.chomsky_context_sensitive:OddsFirst",
-        "parity": "genlab.tasks.parity:Parity",
-        "question-formation": "genlab.tasks.question_formation:QuestionFormation",
-        "repeats": "genlab.tasks.repeats:Repeats",
-        "reverse": "genlab.tasks.reverse:Reverse",
-        "solve-equation": "genlab.tasks.chomsky_context_free:SolveEquation",
-        "sort": "genlab.tasks.sort:Sort",
-        "square-root": "genlab.tasks.chomsky_context_sensitive:SquareRoot",
-        "stack-manipulation": "genlab.tasks.chomsky_context_free:StackManipulation",
-        "tense-reinflection": "genlab.tasks.tense_reinflection:TenseReinflection",
-    }
-)
-"""Maps names to the location of the task class, imported on first use."""
 
 _LONGEST = 1_000_000
 """Upper limit of `max_len`. A typo should give an error rather than run out of memory."""
@@ -62,9 +22,25 @@ _added: dict[str, type[Task]] = {}
 _plugins: list[str] = []
 
 
+@cache
+def _built_in() -> dict[str, type[Task]]:
+    """Name -> class of every task in this package: each `Task` subclass that a module defines and names."""
+    package = importlib.import_module("genlab.tasks")
+    names = [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    return {
+        cls.name: cls
+        for module in map(importlib.import_module, names)
+        for cls in vars(module).values()
+        if isinstance(cls, type)
+        and issubclass(cls, Task)
+        and cls.__module__ == module.__name__
+        and "name" in vars(cls)
+    }
+
+
 def register(cls: type[Task]) -> type[Task]:
     """Register a task class under its `name`; can be used as a decorator. Raises `UserError` if the name is taken."""
-    if _added.get(cls.name, cls) is not cls or cls.name in _BUILT_IN:
+    if _added.get(cls.name, cls) is not cls or cls.name in _built_in():
         raise UserError(f"a task named {cls.name!r} already exists; choose another name")
     _added[cls.name] = cls
     return cls
@@ -98,16 +74,15 @@ def plugins() -> list[str]:
 
 def names() -> list[str]:
     """Return all task names, sorted."""
-    return sorted({*_BUILT_IN, *_added, *(point.name for point in _installed())})
+    return sorted({*_built_in(), *_added, *(point.name for point in _installed())})
 
 
 def task_class(name: str) -> type[Task]:
     """Return the class of a task. Raises `UserError` for an unknown name, suggesting the nearest one."""
     if name in _added:
         return _added[name]
-    if name in _BUILT_IN:
-        module, _, cls = _BUILT_IN[name].partition(":")
-        return getattr(importlib.import_module(module), cls)
+    if name in _built_in():
+        return _built_in()[name]
     for point in _installed():
         if point.name == name:
             try:

@@ -31,7 +31,10 @@ def test_there_are_four():
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem != "softmax_dispersion")) for path in BOOKS],
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem != "softmax_dispersion"))
+        for path in BOOKS
+    ],
 )
 def test_it_executes(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("GENLAB_SMALL", "1")

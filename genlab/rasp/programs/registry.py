@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial, update_wrapper
+from functools import cache, partial, update_wrapper
 from types import MappingProxyType
 from typing import Any
 
@@ -104,6 +106,37 @@ PROGRAMS: tuple[Entry, ...] = (
     Entry("tense-reinflection", "plain", english.verb_agrees_with_subject, "library"),
 )
 
+_registered: list[Entry] = []
+
+
+def program(
+    task: str, format: str, rules: str = "strict", splits: tuple[str, ...] = ()
+) -> Callable[[Program], Program]:
+    """Register the function below as a program for a task in one format (arguments as in `Entry`)."""
+
+    def register(function: Program) -> Program:
+        entry = Entry(task, format, function, rules, splits)
+        known = [e for e in _registered if (e.task, e.format, e.name) == (task, format, entry.name)]
+        _registered[:] = [e for e in _registered if e not in known] + [entry]
+        return function
+
+    return register
+
+
+def registered() -> tuple[Entry, ...]:
+    """The programs registered by `program`: those of further files of this package, and of loaded files."""
+    _declared()
+    return tuple(_registered)
+
+
+@cache
+def _declared() -> None:
+    """Import every file of this package, so that adding programs is adding a file."""
+    package = importlib.import_module("genlab.rasp.programs")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
 _MAZE = (
     "a shortest path needs as many steps as it is long; a program has a fixed depth, so that it could only follow "
     "paths of bounded length"
@@ -139,14 +172,15 @@ def entries(task: str, format: str) -> tuple[Entry, ...]:
     Raises:
         UserError: there is none; says what is known.
     """
-    found = [entry for entry in PROGRAMS if (entry.task, entry.format) == (task, format)]
+    every = (*PROGRAMS, *registered())
+    found = [entry for entry in every if (entry.task, entry.format) == (task, format)]
     if found:
         return tuple(sorted(found, key=lambda entry: ("strict", "c-rasp", "library").index(entry.rules)))
     known = OPEN.get((task, format))
     if known:
         raise UserError(f"no program for task {task!r}, format {format!r}: {known}")
-    formats = sorted({entry.format for entry in PROGRAMS if entry.task == task})
-    near = nearest(task, {entry.task for entry in PROGRAMS})
+    formats = sorted({entry.format for entry in every if entry.task == task})
+    near = nearest(task, {entry.task for entry in every})
     hint = f"; formats with a program: {', '.join(formats)}" if formats else f"; nearest task: {near}" if near else ""
     raise UserError(f"no program for task {task!r}, format {format!r}{hint}")
 
