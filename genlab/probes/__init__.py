@@ -1,4 +1,4 @@
-"""Signals: numbers read from trained runs on in-distribution inputs. What needs torch is imported when asked for."""
+"""Signals: numbers read from trained models on in-distribution inputs. Modules with torch are imported lazily."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = [
     "signal",
 ]
 
-_PLACES = {"Probing": "probing", "probe": "probing", "Reading": "reading", "read": "reading"}
-_PLACES |= dict.fromkeys(("Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"), "inputs")
+_MODULES: dict[str, str] = dict.fromkeys(("Probing", "Reading", "probe", "read"), "probing")
+_MODULES |= dict.fromkeys(("Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input"), "inputs")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
+    if name in _MODULES:
         from importlib import import_module
 
-        return getattr(import_module(f"genlab.probes.{_PLACES[name]}"), name)
+        return getattr(import_module(f"genlab.probes.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'genlab.probes' has no attribute {name!r}")
