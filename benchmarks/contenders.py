@@ -19,7 +19,7 @@ from genlab.models import views
 from genlab.spec import ModelConfig, RunSpec, TrainConfig
 from genlab.tasks import Examples, Task, make
 from genlab.training import Stack, Stream, fresh
-from genlab.training.batches import arranged, moved, stack_examples
+from genlab.training.batches import arrange, stack_examples, to_device
 from genlab.training.loop import precision
 from genlab.training.optimizer import learning_rate
 
@@ -230,7 +230,7 @@ def batches_only(seed: int, size: Size = Size()) -> Callable[[], float]:
 
     def step() -> float:
         batch = stack.batch(made[0])
-        moved(arranged(stack_examples([batch]), stack.offsets(made[0], batch)[None], "scored"), like)
+        to_device(arrange(stack_examples([batch]), stack.offsets(made[0], batch)[None], "scored"), like)
         made[0] += 1
         return math.nan
 

@@ -417,12 +417,12 @@ class Lab(Plain):
         self.stack = Stack(source.task, [state], torch.device("cpu"))
 
     def step(self, batch: Batch) -> float:
-        from genlab.training.batches import arranged, moved
+        from genlab.training.batches import arrange, to_device
 
         one = [array[None] for array in (batch.tokens, batch.targets, batch.answer, batch.lengths, batch.places)]
         whole = Examples(*one[:4], trained=one[4])
         before = self.stack.states()[0].loss_sum
-        self.stack.advance(moved(arranged(whole, batch.offsets[None], "scored"), torch.empty(0)))
+        self.stack.advance(to_device(arrange(whole, batch.offsets[None], "scored"), torch.empty(0)))
         self.done += 1
         return self.stack.states()[0].loss_sum - before
 

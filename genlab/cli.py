@@ -187,7 +187,7 @@ def train(
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
-    options: dict[str, Any] = {},  # noqa: B006 (filled by the flags of model and training)
+    **options: Any,  # the flags of model and training
 ) -> None:
     """Train on short inputs, test on long ones, and draw exact match by length."""
     from genlab.runs.plan import Evals, default_lengths, defaults_of, plan

@@ -98,25 +98,18 @@ _PANELS: tuple[tuple[type[Frozen], str], ...] = ((ModelConfig, MODEL), (TrainCon
 
 
 def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a typer command a flag for every field of model and training; they arrive in its `options`.
+    """Give a typer command a flag for every field of model and training; they arrive in its `**options`.
 
-    `command` takes `options: dict` as its last parameter, which the command line does not show.
+    The command line shows them by the signature that is set here; flags that were not given arrive as None.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
     fields = [
         _flag(name, field, panel, cls.planned().get(name)) for cls, panel in _PANELS for name, field in _fields(cls)
     ]
-
-    def wrapped(**values: Any) -> None:
-        names = [parameter.name for parameter in own]
-        options = {k: v for k, v in values.items() if k not in names and v is not None}
-        command(**{name: values[name] for name in names}, options=options)
-
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *fields]]
-    wrapped.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
-    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
-    return wrapped
+    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def _fields(cls: type[Frozen]) -> list[tuple[str, FieldInfo]]:
@@ -155,7 +148,7 @@ def _shown(default: Any) -> str:
 
 def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """Flags as the specs want them: pairs written `A,B` become tuples of numbers."""
-    values = dict(options)
+    values = {name: value for name, value in options.items() if value is not None}
     for cls, _ in _PANELS:
         for name, field in _fields(cls):
             if get_origin(field.annotation) is tuple and isinstance(values.get(name), str):

@@ -1,4 +1,4 @@
-"""Signals: numbers read from trained runs on in-distribution inputs. What needs torch is imported when asked for."""
+"""Signals: numbers read from trained models on in-distribution inputs. Modules with torch are imported lazily."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Scores of single inputs that may say that the answer is wrong: from the output, and from what lies before it.
+"""Scores of single inputs that may indicate a wrong answer, computed from the output and from the layers before it.
 
-Every score is taken at each scored position of the answer, and the most suspect position speaks for the example.
-Higher is more suspect: a score that its paper defines the other way round has its sign turned. Scores that need to
-know what is usual are fitted on a reference half of the same in-distribution examples and read on the other half.
+Every score is taken at each scored position of the answer, and the maximum over positions is the example's score.
+Higher means more suspect; scores that their papers define the other way round change sign. Scores that need reference
+statistics are fitted on one half of the in-distribution examples and read on the other.
 
-Letters below: R runs, P positions that are read, N positions that are fitted on, D d_model, V d_vocab. The *features*
-are what the unembedding reads (after the final norm), the penultimate layer of the papers.
+Letters below: R runs, P positions that are read, N reference positions, D d_model, V d_vocab. The *features* are the
+input of the unembedding (after the final norm), the penultimate layer of the papers.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from genlab.probes.scores import (
 )
 
 _RANK = 1e-10
-"""Variance below this fraction of the largest is rounding of float32 activations, and counts as none."""
+"""Variance below this fraction of the largest is treated as zero: it is rounding error of float32 activations."""
 
 
 @dataclass(frozen=True, eq=False)
 class InputScores:
-    """Scores of the examples of the half that is read.
+    """Scores of the half of the examples that is read.
 
     Attributes:
-        scores: name -> float64[run, example]; NaN where a score is no number.
-        wrong: bool[run, example], whether any scored token is not the likeliest.
-        missing: name -> why these models have no such score, as the rest of a sentence.
+        scores: name -> float64[run, example]; NaN where a score is undefined.
+        wrong: bool[run, example], whether any scored token is not the most likely one.
+        missing: name -> why these models have no such score.
     """
 
     scores: Mapping[str, Tensor]
@@ -55,12 +55,13 @@ class InputScores:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What the models had at the scored positions of answers, float64.
+    """Logits, features and targets at the scored positions of answers, float64.
 
     Attributes:
-        logits: float64[R, P, V], of the positions that are read; `known_logits` float64[R, N, V] of those fitted on.
-        features: float64[R, P, D], what the unembedding reads there; `known` float64[R, N, D].
-        labels: int[N], the true next tokens of the positions fitted on: the classes.
+        logits: float64[R, P, V], at the positions that are read; `known_logits` float64[R, N, V], at reference
+            positions.
+        features: float64[R, P, D], the input of the unembedding; `known` float64[R, N, D], at reference positions.
+        labels: int[N], the true next tokens at reference positions: the classes.
         W_U, b_U: float64[R, D, V] and float64[R, V]: logits = features W_U + b_U.
     """
 
@@ -73,15 +74,15 @@ class Answers:
     b_U: Tensor
 
     def energy_of(self, features: Tensor) -> Tensor:
-        """-log sum exp of the logits that other features would give, float64[R, P]."""
+        """-log sum exp of the logits that other features would produce, float64[R, P]."""
         return -(features @ self.W_U + self.b_U[:, None]).logsumexp(-1)
 
 
-# -- from the logits alone -------------------------------------------------------------------------------------------
+# -- Scores from the logits
 
 
 def of_logits(logits: Tensor) -> dict[str, Tensor]:
-    """Scores that need the logits of a position and nothing else, float64[R, P] each."""
+    """Scores that need only the logits of a position, float64[R, P] each."""
     log_p = logits.log_softmax(-1)
     top = logits.topk(2, dim=-1).values
     return {
@@ -98,8 +99,8 @@ def gen(log_p: Tensor) -> Tensor:
     top = log_p.topk(min(TOP, log_p.shape[-1]), dim=-1)
     p = top.values.exp()
     rest = 1 - p
-    # 1 - p of the likeliest token is the sum of all others: a difference would lose what is below 1e-16, of which
-    # the tenth root is .025.
+    # For the most likely token, 1 - p is computed as the sum over all others: the difference would lose anything
+    # below # 1e-16, whose tenth root is .025.
     others = log_p.scatter(-1, top.indices[..., :1], -torch.inf).logsumexp(-1).exp()
     rest[..., 0] = others
     return (p * rest).pow(GAMMA).sum(-1)
@@ -108,26 +109,26 @@ def gen(log_p: Tensor) -> Tensor:
 def kl_matching(a: Answers) -> Tensor:
     """KL divergence to the nearest class's mean softmax; a class is a predicted token."""
     log_p, known = a.logits.log_softmax(-1), a.known_logits.log_softmax(-1)
-    found: list[Tensor] = []
+    rows: list[Tensor] = []
     for of_run, usual in zip(log_p, known, strict=True):
         chosen = usual.argmax(-1)
         means = [usual[chosen == c].logsumexp(0) - (chosen == c).sum().double().log() for c in chosen.unique()]
         p = of_run.exp()
-        found.append(((p * of_run).sum(-1, keepdim=True) - p @ torch.stack(means).mT).amin(-1))
-    return torch.stack(found).clamp(min=0)  # below 0 by rounding alone
+        rows.append(((p * of_run).sum(-1, keepdim=True) - p @ torch.stack(means).mT).amin(-1))
+    return torch.stack(rows).clamp(min=0)  # negative only through rounding
 
 
-# -- from the features -----------------------------------------------------------------------------------------------
+# -- Scores from the features
 
 
 def mahalanobis(a: Answers) -> Tensor:
     """Squared distance to the nearest class mean under one covariance for all classes; a class is a true token.
 
-    A covariance that is singular is inverted on the space that it spans (the pseudo-inverse).
+    A singular covariance is inverted on the space that it spans (the pseudo-inverse).
     """
-    classes, place = a.labels.unique(return_inverse=True)
-    means = torch.stack([a.known[:, place == c].mean(1) for c in range(len(classes))], dim=1)  # [R, class, D]
-    centered = a.known - means[:, place]
+    classes, index = a.labels.unique(return_inverse=True)
+    means = torch.stack([a.known[:, index == c].mean(1) for c in range(len(classes))], dim=1)  # [R, class, D]
+    centered = a.known - means[:, index]
     values, vectors = torch.linalg.eigh(centered.mT @ centered / a.known.shape[1])
     spanned = values > _RANK * values.amax(-1, keepdim=True)
     root = vectors * torch.where(spanned, values, torch.inf).rsqrt()[:, None]  # inverse = root root^T
@@ -135,19 +136,19 @@ def mahalanobis(a: Answers) -> Tensor:
 
 
 def knn(a: Answers) -> Tensor:
-    """Distance of the normed features to the k-th nearest of all reference positions."""
-    known, found = F.normalize(a.known, dim=-1), []
+    """Distance of the normalized features to the k-th nearest of all reference positions."""
+    known, distances = F.normalize(a.known, dim=-1), []
     for some in F.normalize(a.features, dim=-1).split(1024, dim=1):
-        nearest = (some @ known.mT).topk(NEIGHBORS, dim=-1).indices[..., -1:]  # of unit vectors, the largest cosine
-        found.append((some - known.gather(1, nearest.expand(-1, -1, known.shape[-1]))).norm(dim=-1))
-    return torch.cat(found, dim=1)
+        nearest = (some @ known.mT).topk(NEIGHBORS, dim=-1).indices[..., -1:]  # for unit vectors: largest cosine
+        distances.append((some - known.gather(1, nearest.expand(-1, -1, known.shape[-1]))).norm(dim=-1))
+    return torch.cat(distances, dim=1)
 
 
 def vim(a: Answers) -> Tensor:
-    """Norm outside the principal space, scaled to logits, minus log sum exp.
+    """Norm outside the principal space, scaled to the logits, minus log sum exp.
 
-    The origin is where all logits vanish, -W^+ b in least squares. The principal space has half the dimensions of the
-    features (1,000 of 2,048 in the paper). NaN where the features do not fill more than that space.
+    The origin is where all logits vanish, -W^+ b in the least-squares sense. The principal space has half the
+    dimensions of the features (1,000 of 2,048 in the paper). NaN where the features do not extend beyond that space.
     """
     origin = -(a.b_U[:, None] @ torch.linalg.pinv(a.W_U))
     known = a.known - origin
@@ -168,7 +169,7 @@ def neco(a: Answers) -> Tensor:
 
 
 def react(a: Answers) -> Tensor:
-    """The energy when features are clipped from above at a quantile of all reference features."""
+    """The energy after clipping features from above at a quantile of all reference features."""
     few = a.known.flatten(1).sort(-1).values
     at = CLIP * (few.shape[1] - 1)
     low, high = few[:, int(at)], few[:, min(int(at) + 1, few.shape[1] - 1)]
@@ -177,17 +178,17 @@ def react(a: Answers) -> Tensor:
 
 
 def scale(a: Answers) -> Tensor:
-    """The energy when features are scaled by exp(r), r the sum of all over the sum of the largest."""
+    """The energy after scaling features by exp(r), r the sum of all features over the sum of the largest."""
     width = a.features.shape[-1]
     largest = a.features.topk(max(1, width - round(PRUNED * width)), dim=-1).values
     return a.energy_of(a.features * (a.features.sum(-1) / largest.sum(-1)).exp()[..., None])
 
 
 def coverage(a: Answers) -> Tensor:
-    """-mean over features of how well reference positions cover the bin that the feature's activation state is in.
+    """-mean over features of how well reference positions cover the bin of the feature's activation state.
 
-    The activation state of a feature z is sigmoid(alpha z dKL/dz), KL that of the uniform distribution from the
-    softmax, whose gradient by the logits is p - 1/V.
+    The activation state of a feature z is sigmoid(alpha z dKL/dz), where KL is the divergence of the softmax from the
+    uniform distribution, whose gradient with respect to the logits is p - 1/V.
     """
 
     def bins(features: Tensor, logits: Tensor) -> Tensor:
@@ -209,25 +210,25 @@ FITTED: Mapping[str, Callable[[Answers], Tensor]] = {
     "scale": scale,
     "coverage": coverage,
 }
-"""Scores of features, float64[R, P] each."""
+"""Scores from the features, float64[R, P] each."""
 
 
-# -- of a probe input ------------------------------------------------------------------------------------------------
+# -- Scores of a probe input
 
 
 def input_scores(given: ProbeInput) -> InputScores:
-    """All scores but `blood`; `genlab.probes.scores` has their formulas and sources.
+    """All scores except `blood`; formulas and sources are in `genlab.probes.scores`.
 
     Raises:
         NotApplicable: the model has no layers.
     """
     if not given.cfg.n_layers:
         raise NotApplicable("the model has no layers")
-    half = _Half(given)
-    logits = half.of(lambda seen: seen.logits)
-    states = [half.of(lambda seen, i=i: seen.residual(i)) for i in range(-1, given.cfg.n_layers)]
-    turns = [torch.cosine_similarity(x, y, dim=-1) for x, y in pairwise(states)]
-    read = {**of_logits(logits[:, ~half.known]), "smoothness": (1 - torch.stack(turns).mean(0))[:, ~half.known]}
+    half = _ScoredPositions(given)
+    logits = half.gather(lambda seen: seen.logits)
+    states = [half.gather(lambda seen, i=i: seen.residual(i)) for i in range(-1, given.cfg.n_layers)]
+    cosines = [torch.cosine_similarity(x, y, dim=-1) for x, y in pairwise(states)]
+    read = {**of_logits(logits[:, ~half.known]), "smoothness": (1 - torch.stack(cosines).mean(0))[:, ~half.known]}
     missing: dict[str, str] = {}
     if int(half.known.sum()) <= NEIGHBORS:
         missing = dict.fromkeys(("kl_matching", *FITTED), "too few positions of answers to fit on")
@@ -237,17 +238,17 @@ def input_scores(given: ProbeInput) -> InputScores:
         except NotApplicable as why:
             missing = dict.fromkeys(("kl_matching", *FITTED), str(why))
         else:
-            read |= {"kl_matching": kl_matching(answers)} | {name: of(answers) for name, of in FITTED.items()}
+            read |= {"kl_matching": kl_matching(answers)} | {name: score(answers) for name, score in FITTED.items()}
     wrong = (logits.argmax(-1) != half.targets)[:, ~half.known]
     return InputScores({name: half.worst(x) for name, x in read.items()}, half.worst(wrong) > 0, missing)
 
 
-class _Half:
-    """Scored positions of all batches in a row; the first half of each batch's examples is fitted on.
+class _ScoredPositions:
+    """The scored positions of all batches in a row; the first half of each batch's examples is the reference.
 
     Attributes:
         targets: int[position].
-        known: bool[position], whether the position is one of those fitted on.
+        known: bool[position], whether it is a reference position.
     """
 
     def __init__(self, given: ProbeInput):
@@ -260,24 +261,24 @@ class _Half:
         ids, self._whose = example[~self.known].unique(return_inverse=True)
         self._examples = len(ids)
 
-    def of(self, what: Callable[[Seen], Tensor]) -> Tensor:
+    def gather(self, what: Callable[[Seen], Tensor]) -> Tensor:
         """An activation `[run, batch, pos, ...]` at the scored positions, float64[run, position, ...]."""
         return torch.cat([what(seen)[:, seen.batch.scored].double() for seen in self._seen], dim=1)
 
     def worst(self, x: Tensor) -> Tensor:
-        """The largest value over an example's positions, float64[run, example]; NaN where one is no number."""
-        held = x.float().double()  # equal but for rounding is equal
-        odd = (~held.isfinite()).double()
-        shape = (len(held), self._examples)
-        out = torch.full(shape, -torch.inf, dtype=torch.float64, device=held.device)
-        out = out.scatter_reduce(1, self._whose.expand(len(held), -1), held.nan_to_num(), "amax")
-        bad = torch.zeros_like(out).scatter_reduce(1, self._whose.expand(len(held), -1), odd, "amax")
+        """The maximum over an example's positions, float64[run, example]; NaN if any of them is not finite."""
+        rounded = x.float().double()  # values that differ only by rounding become equal
+        odd = (~rounded.isfinite()).double()
+        shape = (len(rounded), self._examples)
+        out = torch.full(shape, -torch.inf, dtype=torch.float64, device=rounded.device)
+        out = out.scatter_reduce(1, self._whose.expand(len(rounded), -1), rounded.nan_to_num(), "amax")
+        bad = torch.zeros_like(out).scatter_reduce(1, self._whose.expand(len(rounded), -1), odd, "amax")
         return out.masked_fill(bad > 0, torch.nan)
 
 
-def _answers(given: ProbeInput, half: _Half, logits: Tensor, last: Tensor) -> Answers:
-    """Raises `NotApplicable` for a model from elsewhere."""
-    stack = stack_of(given.model, "read features by")
+def _answers(given: ProbeInput, half: _ScoredPositions, logits: Tensor, last: Tensor) -> Answers:
+    """Raises `NotApplicable` for an external model."""
+    stack = stack_of(given.model, "compute features from")
     exact = Transformer(stack.cfg, stack.flat.double())
     features, (w, b) = exact.before_unembedding(last[:, None])[:, 0], exact.unembedding()
     known = half.known
@@ -286,35 +287,35 @@ def _answers(given: ProbeInput, half: _Half, logits: Tensor, last: Tensor) -> An
     )
 
 
-# -- between layers --------------------------------------------------------------------------------------------------
+# -- Jacobians between layers
 
 
 def blood_scores(given: ProbeInput) -> InputScores:
-    """`blood` and `blood_last`: squared Frobenius norms of the Jacobians of the maps from layer to layer, exactly.
+    """`blood` and `blood_last`: squared Frobenius norms of layer-to-layer Jacobians, computed exactly.
 
-    The Jacobian is that of the residual after a layer by the residual before it, both at the scored position itself;
-    the first layer, which reads embeddings, is left out (as published). `blood` is the mean over layers.
+    The Jacobian is that of the residual after a layer with respect to the residual before it, both at the scored
+    position; the first layer, which reads embeddings, is excluded (as published). `blood` is the mean over layers.
 
     Raises:
-        NotApplicable: fewer than two layers, or a model from elsewhere.
+        NotApplicable: fewer than two layers, or an external model.
     """
     if given.cfg.n_layers < 2:
-        raise NotApplicable("it is of maps between the outputs of two layers; the model has fewer")
-    stack, half = stack_of(given.model, "differentiate by"), _Half(given)
+        raise NotApplicable("it compares the outputs of two layers; the model has fewer")
+    stack, half = stack_of(given.model, "differentiate"), _ScoredPositions(given)
     squares = [_blood_of(stack, seen, given.cfg.n_layers) for seen in given.seen]
-    logits = half.of(lambda seen: seen.logits)
-    norms = torch.cat(squares, dim=-1)  # [layer, run, position], those fitted on left out
+    logits = half.gather(lambda seen: seen.logits)
+    norms = torch.cat(squares, dim=-1)  # [layer, run, position], without reference positions
     wrong = (logits.argmax(-1) != half.targets)[:, ~half.known]
     scores = {"blood": half.worst(norms.mean(0)), "blood_last": half.worst(norms[-1])}
     return InputScores(scores, half.worst(wrong) > 0)
 
 
 def _blood_of(stack: Transformer, seen: Seen, layers: int) -> Tensor:
-    """float64[layer, run, position] of the scored positions of the second half of a batch, in its order."""
+    """float64[layer, run, position], at the scored positions of the second half of a batch, in order."""
     batch, runs = seen.batch, stack.n_runs
     later = slice(len(batch.tokens) // 2, None)
     scored = batch.scored[later]
-    found = torch.zeros(layers - 1, runs, *scored.shape, dtype=torch.float64, device=scored.device)
+    norms = torch.zeros(layers - 1, runs, *scored.shape, dtype=torch.float64, device=scored.device)
     for layer in range(1, layers):
         before = seen.residual(layer - 1)[:, later]
         for pos in scored.any(0).nonzero()[:, 0].tolist():
@@ -322,19 +323,22 @@ def _blood_of(stack: Transformer, seen: Seen, layers: int) -> Tensor:
             offsets = (
                 None if batch.offsets is None else batch.offsets[later][rows].expand(runs, *[-1] * batch.offsets.ndim)
             )
-            found[layer - 1][:, rows, pos] = jacobian_norm(stack, layer, before[:, rows, : pos + 1], offsets)
-    return found[:, :, scored]
+            norms[layer - 1][:, rows, pos] = jacobian_norm(stack, layer, before[:, rows, : pos + 1], offsets)
+    return norms[:, :, scored]
 
 
 def jacobian_norm(stack: Transformer, layer: int, before: Tensor, offsets: Tensor | None) -> Tensor:
-    """Squared Frobenius norm of a layer's Jacobian at the last position by that position alone, float64[run, batch].
+    """Squared Frobenius norm of a layer's Jacobian at and with respect to the last position, float[run, batch].
 
     Args:
+        stack: the models.
+        layer: index of the layer.
         before: float[run, batch, pos, d_model], the residual before the layer.
+        offsets: positions of the examples.
     """
     past = Past()
     if before.shape[2] > 1:
-        stack.block(layer, before[:, :, :-1], offsets, past)  # keys and values of the positions before
+        stack.block(layer, before[:, :, :-1], offsets, past)  # fills the cache with the earlier positions
     with torch.enable_grad():
         here = before[:, :, -1:].detach().clone().requires_grad_()
         after = stack.block(layer, here, offsets, past)

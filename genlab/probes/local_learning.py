@@ -1,4 +1,4 @@
-"""The local learning coefficient of models, by way of devinterp (an extra)."""
+"""The local learning coefficient, computed with devinterp (an optional dependency)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ STEP, PULL = 1e-4, 100.0
 BETA = BATCH / math.log(BATCH)
 
 Losses = Callable[[nn.Module, Tensor], Tensor]
-"""(model, numbers of examples, int[batch]) -> the loss of each, float[batch]."""
+"""(model, indices of examples, int[batch]) -> the loss of each example, float[batch]."""
 
 
 def coefficient(model: nn.Module, losses: Losses, examples: int) -> float:
-    """The local learning coefficient where the parameters of a model are: BETA (mean loss - loss there).
+    """The local learning coefficient at a model's parameters, BETA (mean loss - loss there).
 
     The mean is over CHAINS chains of DRAWS steps of stochastic gradient Langevin dynamics. devinterp draws rows of
-    token ids; the rows that it is given hold the number of an example alone, so that examples may have any form.
+    token ids; its rows here hold only the index of an example, so that examples may have any form.
 
     Args:
-        examples: how many there are, at least one.
+        model: the model, at the parameters of interest.
+        losses: the loss of each example.
+        examples: number of examples, at least one.
 
     Returns:
         The coefficient, in parameters; NaN if a chain diverged.
@@ -44,8 +46,8 @@ def coefficient(model: nn.Module, losses: Losses, examples: int) -> float:
     """
     with (
         kept_global_random(),
-        torch.enable_grad(),  # signals are read without
-        contextlib.redirect_stderr(io.StringIO()),  # bars of each chain
+        torch.enable_grad(),  # signals are read under no_grad
+        contextlib.redirect_stderr(io.StringIO()),  # hides the progress bars
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -53,16 +55,16 @@ def coefficient(model: nn.Module, losses: Losses, examples: int) -> float:
             from devinterp.slt.llc import llc
         except ImportError as error:
             raise NotApplicable(
-                f"it needs devinterp, which is an extra: pip install 'genlab[llc]' ({error})"
+                f"it needs devinterp, an optional dependency: pip install 'genlab[llc]' ({error})"
             ) from None
-        # A chain that diverges is told by a warning, and the draws that it did not come to would count as zeros.
+        # A diverged chain only causes a warning, and its missing draws would count as zeros.
         warnings.filterwarnings("error", message="Chain failed")
         rows = [{"input_ids": torch.tensor([number, 0])} for number in range(examples)]
         with tempfile.TemporaryDirectory() as folder:
             try:
-                found = llc(
+                estimate = llc(
                     model,
-                    rows,  # pyright: ignore[reportArgumentType] (anything that has a length and items will do)
+                    rows,  # pyright: ignore[reportArgumentType] (anything with a length and items works)
                     {},
                     lr=STEP,
                     n_beta=BETA,
@@ -76,37 +78,37 @@ def coefficient(model: nn.Module, losses: Losses, examples: int) -> float:
                 )
             except UserWarning:
                 return float("nan")
-            return float(found["llc_scalar"])
+            return float(estimate["llc_scalar"])
 
 
 class OneRun(nn.Module):
-    """One run of a stack, its flat weights as the only parameter."""
+    """One run of a stack, with its flat weights as the only parameter."""
 
     def __init__(self, stack: Transformer, run: int):
         super().__init__()
         self.flat = nn.Parameter(stack.flat[run : run + 1].detach().clone())
-        self.of = stack.cfg
+        self.cfg = stack.cfg
 
     def forward(self, tokens: Tensor, offsets: Tensor | None) -> Tensor:
         """Logits `[1, batch, pos, d_vocab]`."""
-        model = Transformer(self.of, self.flat)
+        model = Transformer(self.cfg, self.flat)
         return model(tokens[None], None if offsets is None else offsets[None])
 
 
 def example_losses(batches: Sequence[Batch]) -> Losses:
-    """The mean loss of an answer's tokens, by the number of its example through all batches."""
+    """The mean loss over an answer's tokens, by the index of the example across all batches."""
     ends = torch.tensor([len(batch.tokens) for batch in batches]).cumsum(0)
 
-    def of(model: nn.Module, numbers: Tensor) -> Tensor:
+    def losses_of(model: nn.Module, numbers: Tensor) -> Tensor:
         which = torch.searchsorted(ends, numbers.cpu(), right=True)
-        found = numbers.new_zeros(len(numbers), dtype=torch.float32)
+        means = numbers.new_zeros(len(numbers), dtype=torch.float32)
         for i in which.unique().tolist():
             batch = batches[i]
             rows = numbers[which == i] - (int(ends[i]) - len(batch.tokens))
             offsets = None if batch.offsets is None else batch.offsets[rows]
             losses = cross_entropy(model(batch.tokens[rows], offsets)[0].mT, batch.targets[rows], reduction="none")
             scored = batch.scored[rows]
-            found[which == i] = (losses * scored).sum(1) / scored.sum(1)
-        return found
+            means[which == i] = (losses * scored).sum(1) / scored.sum(1)
+        return means
 
-    return of
+    return losses_of

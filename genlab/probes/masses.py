@@ -1,4 +1,4 @@
-"""How much of a head's attention falls on given pairs of query and key; the places that head signals ask about."""
+"""Attention mass on given query-key pairs, and the token patterns that head signals look for."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def causal(pos: int, device: torch.device) -> Bool[Tensor, "query key"]:
 
 
 def earlier_same(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch query key"]:
-    """Keys before a query that hold the query's token."""
-    same = tokens[:, :, None] == tokens[:, None, :]
-    return same & causal(tokens.shape[1], tokens.device).tril(-1)
+    """Earlier keys that hold the query's token."""
+    equal = tokens[:, :, None] == tokens[:, None, :]
+    return equal & causal(tokens.shape[1], tokens.device).tril(-1)
 
 
 def follows_same(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch query key"]:
-    """Keys right after an earlier place of the query's token: where an induction head looks.
+    """Keys right after an earlier occurrence of the query's token: where an induction head attends.
 
-    The key may be the query itself (a token that stands twice in a row).
+    The key may be the query itself (if a token occurs twice in a row).
     """
-    found = earlier_same(tokens).roll(1, dims=-1)
-    found[:, :, 0] = False
-    return found
+    keys = earlier_same(tokens).roll(1, dims=-1)
+    keys[:, :, 0] = False
+    return keys
 
 
 def masses(
     pattern: Float[Tensor, "run batch head query key"], masks: Bool[Tensor, "mask batch query key"]
 ) -> Float[Tensor, "mask run head"]:
-    """Attention that falls on each mask, summed over a batch."""
+    """Attention on each mask, summed over a batch."""
     wide = pattern.flatten(-2).transpose(1, 2).flatten(2)  # [run, head, batch * query * key]
     return (wide @ masks.flatten(1).to(pattern.dtype).T).permute(2, 0, 1)
 
@@ -49,15 +49,19 @@ def masses(
 def mass_on(
     pattern: Float[Tensor, "run batch head query key"], mask: Bool[Tensor, "batch query key"]
 ) -> Float[Tensor, "run head"]:
-    """Attention that falls on a mask, summed over a batch."""
+    """Attention on a mask, summed over a batch."""
     return (pattern.flatten(-2) @ mask.flatten(-2)[..., None].to(pattern.dtype))[..., 0].sum(1)
 
 
 def per_head(given: ProbeInput, of: Callable[[Seen, int], tuple[Tensor, float]]) -> Float[Tensor, "run layer head"]:
-    """Totals over counts: `of(seen, layer)` gives a sum `[run, head]` and what it is a sum over.
+    """Totals divided by counts, for every layer and head.
+
+    Args:
+        given: the probe input.
+        of: `of(seen, layer)` returns a sum `[run, head]` and the number of terms in it.
 
     Raises:
-        NotApplicable: the counts are zero, or the model has no layers.
+        NotApplicable: all counts are zero, or the model has no layers.
     """
     import torch
 
@@ -66,7 +70,7 @@ def per_head(given: ProbeInput, of: Callable[[Seen, int], tuple[Tensor, float]])
         parts = [of(seen, layer) for seen in given.seen]
         count = sum(count for _, count in parts)
         if not count:
-            raise NotApplicable("no in-distribution example has such a place")
+            raise NotApplicable("no in-distribution example has such a position")
         layers.append(sum(total for total, _ in parts) / count)  # pyright: ignore[reportArgumentType]
     if not layers:
         raise NotApplicable("the model has no layers")
@@ -76,7 +80,7 @@ def per_head(given: ProbeInput, of: Callable[[Seen, int], tuple[Tensor, float]])
 def mean_mass(
     given: ProbeInput, mask_of: Callable[[Batch], Bool[Tensor, "batch query key"]]
 ) -> Float[Tensor, "run layer head"]:
-    """Attention on a mask, as a mean over the queries that have any such key."""
+    """Mean attention on a mask, over the queries that have at least one such key."""
 
     def of(seen: Seen, layer: int) -> tuple[Tensor, float]:
         mask = mask_of(seen.batch) & seen.batch.real[:, :, None]
@@ -85,13 +89,15 @@ def mean_mass(
     return per_head(given, of)
 
 
-def of_all(
+def mass_fraction(
     given: ProbeInput, mask_of: Callable[[Batch], Bool[Tensor, "batch query key"]], first: bool = True
 ) -> Float[Tensor, "run layer head"]:
-    """Attention on a mask as a share of all attention, a mean over examples: `mul` of `detect_head`.
+    """Fraction of all attention that falls on a mask, averaged over examples (TransformerLens `detect_head`, `mul`).
 
     Args:
-        first: whether attention to the first token counts (`exclude_bos` leaves it out of both sums).
+        given: the probe input.
+        mask_of: the mask of a batch.
+        first: whether attention to the first token counts; False excludes it from both sums (`exclude_bos`).
     """
     start = 0 if first else 1
 

@@ -1,4 +1,4 @@
-"""What a probe sees of a model: a stack of runs, or any one model with the hook names of TransformerLens."""
+"""Models as probes see them: a stack of runs, or any single model with TransformerLens's hook names."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Tap = Callable[[str, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class HeadWeights:
-    """The matrices of all heads, the gain of the norm before them folded in; activations are rows, as in x W.
+    """The matrices of all heads, with the gain of the preceding norm folded in; activations are rows, as in x W.
 
     Attributes:
         W_Q, W_K, W_V: float[run, layer, head, d_model, d_head].
         W_O: float[run, layer, head, d_head, d_model].
         W_E: float[run, d_vocab, d_model].
-        W_U: float[run, d_model, d_vocab], with the gain of the final norm.
+        W_U: float[run, d_model, d_vocab], with the gain of the final norm folded in.
     """
 
     W_Q: Tensor
@@ -36,7 +36,7 @@ class HeadWeights:
 
 
 class Probed(Protocol):
-    """A model as probes use it.
+    """The interface of a model for probes.
 
     Attributes:
         cfg: with `n_layers`, `n_heads`, `d_model`, `d_head` and `d_vocab`.
@@ -60,13 +60,13 @@ class Stacked:
     """A stack of runs."""
 
     def __init__(self, model: Model):
-        """Raises `NotApplicable` for a model without attention, or one that has to be told more than tokens."""
+        """Raises `NotApplicable` for a model without attention, or one that needs inputs other than tokens."""
         check_readable(model.cfg)
         assert isinstance(model, Transformer)
         self.model = model
         shape = model.cfg
         self.cfg: ModelConfig = shape.model_copy(update={"n_layers": shape.n_layers * shape.loops, "loops": 1})
-        """The shape as taps see it: blocks that are applied k times are k times as many."""
+        """The shape as taps see it: blocks applied k times count as k times as many blocks."""
         self._weights: HeadWeights | None = None
 
     @property
@@ -79,23 +79,23 @@ class Stacked:
         return self.model.flat
 
     def __call__(self, tokens: Tensor, offsets: Tensor | None = None, tap: Tap | None = None) -> Tensor:
-        """Logits `[run, batch, pos, d_vocab]` of tokens `[batch, pos]`, at first positions `[batch]`."""
+        """Logits `[run, batch, pos, d_vocab]` of tokens `[batch, pos]`; offsets are `[batch]` or `[batch, pos]`."""
         runs = self.n_runs
         wide = tokens.expand(runs, *tokens.shape)
         starts = None if offsets is None else offsets.expand(runs, *offsets.shape)
         return self.model(wide, starts, tap=tap)
 
     def of_runs(self, rows: Tensor) -> Stacked:
-        """Some of the runs, by their places in the stack, int[some]."""
+        """A stack of some of the runs, given by their indices, int[some]."""
         return Stacked(Transformer(self.model.cfg, self.model.flat[rows]))
 
     def weights(self) -> HeadWeights:
-        """Matrices of all heads. Raises `NotApplicable` where there is no attention."""
+        """The matrices of all heads. Raises `NotApplicable` if there are no layers."""
         if self._weights is None:
-            self._weights = self._folded()
+            self._weights = self._fold_gains()
         return self._weights
 
-    def _folded(self) -> HeadWeights:
+    def _fold_gains(self) -> HeadWeights:
         cfg, params = self.cfg, self.model.params
         if not cfg.n_layers:
             raise NotApplicable("the model has no layers")
@@ -105,8 +105,8 @@ class Stacked:
             gain = params.get(f"blocks.{i}.ln1.w")
             if gain is not None:
                 qkv = qkv * gain[..., None, None, None]
-            for kept, one in zip(parts, qkv.permute(2, 0, 3, 1, 4), strict=False):  # [R, H, D, K]
-                kept.append(one)
+            for collected, one in zip(parts, qkv.permute(2, 0, 3, 1, 4), strict=False):  # [R, H, D, K]
+                collected.append(one)
             parts[3].append(params[f"blocks.{i}.attn.W_O"].unflatten(1, (cfg.n_heads, cfg.d_head)))
         embed = params["embed.W_E"]
         unembed = embed.transpose(1, 2) if cfg.tie_word_embeddings else params["unembed.W_U"]
@@ -116,24 +116,28 @@ class Stacked:
 
 
 def stack_of(model: Probed, to: str) -> Transformer:
-    """The stack of runs that is probed, for signals that need its flat weights `to` do something.
+    """The probed stack of runs, for signals that need its flat weights.
+
+    Args:
+        model: the probed model.
+        to: what the weights are needed for, for the error message.
 
     Raises:
-        NotApplicable: a model from elsewhere, which has none.
+        NotApplicable: an external model, which has no flat weights.
     """
     if not isinstance(model, Stacked):
-        raise NotApplicable(f"a model from elsewhere gives no flat weights to {to}")
+        raise NotApplicable(f"an external model has no flat weights to {to}")
     return model.model
 
 
 def check_readable(cfg: ModelConfig) -> None:
-    """Raise `NotApplicable` for a shape that signals do not read."""
+    """Raise `NotApplicable` for models that signals cannot read."""
     if cfg.d_values:
         raise NotApplicable("a set model reads real-valued items, not tokens")
     if cfg.architecture == "lstm":
         raise NotApplicable("an LSTM has no attention")
     if cfg.loop_growth:
-        raise NotApplicable("the number of its layers grows with the length")
+        raise NotApplicable("the number of its layers grows with the input length")
 
 
 _HOOKS = ("hook_resid_pre", "attn.hook_attn_scores", "attn.hook_pattern", "attn.hook_z", "hook_attn_out")
@@ -150,7 +154,7 @@ class Hooked:
         self.model = model
         names = set(getattr(model, "hook_dict", {}))
         if "blocks.0.attn.hook_pattern" not in names:
-            raise UserError("a model to be probed has a hook point blocks.0.attn.hook_pattern; this one has none")
+            raise UserError("a model to be probed needs a hook point blocks.0.attn.hook_pattern; this one has none")
         wanted = [f"blocks.{i}.{hook}" for i in range(model.cfg.n_layers) for hook in _HOOKS]
         self._names: Sequence[str] = [name for name in wanted if name in names]
 
@@ -164,7 +168,7 @@ class Hooked:
         return torch.cat([p.detach().flatten() for p in self.model.parameters()])[None]
 
     def __call__(self, tokens: Tensor, offsets: Tensor | None = None, tap: Tap | None = None) -> Tensor:
-        """Logits `[1, batch, pos, d_vocab]`; such a model chooses its positions itself."""
+        """Logits `[1, batch, pos, d_vocab]`; `offsets` are ignored, since such a model chooses its own positions."""
         del offsets
         if tap is None:
             return self.model(tokens)[None]
@@ -172,10 +176,10 @@ class Hooked:
         return self.model.run_with_hooks(tokens, fwd_hooks=hooks)[None]
 
     def weights(self) -> HeadWeights:
-        """Matrices of all heads, as the model gives them under TransformerLens's names (gains are not folded in)."""
+        """The matrices of all heads, from attributes with TransformerLens's names (gains are not folded in)."""
         missing = [n for n in ("W_Q", "W_K", "W_V", "W_O", "W_E", "W_U") if not hasattr(self.model, n)]
         if missing:
-            raise NotApplicable(f"the model does not give {missing[0]}")
+            raise NotApplicable(f"the model has no attribute {missing[0]}")
         return HeadWeights(
             *(getattr(self.model, n).detach()[None] for n in ("W_Q", "W_K", "W_V", "W_O", "W_E", "W_U"))
         )

@@ -1,4 +1,4 @@
-"""Figures of what a model does inside, for notebooks. Each function gives a matplotlib figure; one scale a figure."""
+"""Figures of model internals for notebooks. Each function returns a matplotlib figure with a single color scale."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAP, _INK = "viridis", "#1b4965"
 
 
 def attention(given: ProbeInput, row: int = 0, batch: int = -1) -> Figure:
-    """The attention patterns of all heads of the first run on one example, tokens at both axes, weights 0 to 1."""
+    """Attention patterns of all heads of the first run on one example, with tokens on both axes."""
     seen = given.seen[batch]
     count = int(seen.batch.real[row].sum())
     tokens = [given.vocab[i] for i in seen.batch.tokens[row, :count].tolist()]
@@ -39,7 +39,7 @@ def attention(given: ProbeInput, row: int = 0, batch: int = -1) -> Figure:
             axis.set_title(f"layer {layer} head {head}", fontsize=9)
             axis.set_xticks(range(count), tokens, fontsize=7)
             for label, token in zip(axis.get_xticklabels(), tokens, strict=True):
-                label.set_rotation(90 if len(token) > 2 else 0)  # a bracket on its side is another sign
+                label.set_rotation(90 if len(token) > 2 else 0)  # a rotated bracket would look like another symbol
             axis.set_yticks(range(count), tokens, fontsize=7)
     _label(axes, "key", "query")
     _bar(figure, axes, "attention weight")
@@ -47,7 +47,7 @@ def attention(given: ProbeInput, row: int = 0, batch: int = -1) -> Figure:
 
 
 def by_head(scores: Mapping[str, np.ndarray], title: str, low: float = 0.0, high: float = 1.0) -> Figure:
-    """Several readings `[layer, head]` side by side, on one scale, their values written in."""
+    """Several values per head, `[layer, head]`, side by side on one color scale, with the numbers written in."""
     figure, axes = _grid(1, len(scores), size=2.6)
     for axis, (name, values) in zip(axes[0], scores.items(), strict=True):
         axis.imshow(values, vmin=low, vmax=high, cmap=_MAP, aspect="auto", interpolation="nearest")
@@ -65,7 +65,7 @@ def by_head(scores: Mapping[str, np.ndarray], title: str, low: float = 0.0, high
 
 
 def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, title: str) -> Figure:
-    """Lines over one axis, named in a legend."""
+    """Lines over a common x axis, with a legend."""
     figure, axes = _grid(1, 1, size=3.4, wide=5.6)
     axis = axes[0][0]
     for name, values in lines.items():
@@ -79,7 +79,7 @@ def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str
 
 
 def bars(values: Mapping[str, float], ylabel: str, title: str) -> Figure:
-    """A bar a name."""
+    """One bar per name."""
     figure, axes = _grid(1, 1, size=3.2, wide=1.2 + 0.55 * len(values))
     axis = axes[0][0]
     axis.bar(range(len(values)), list(values.values()), color=_INK)
@@ -95,7 +95,9 @@ def weights_by_depth(given: ProbeInput, layer: int, head: int, batch: int | None
     """Attention from `>` to each bracket against the depth after it, colored by the sign of the final depth.
 
     Args:
-        batch: which strings; unless told, those of the commonest length.
+        given: the probe input.
+        layer, head: the head.
+        batch: index of the batch; by default the one with the most examples.
     """
     from genlab.probes.families.brackets import depths
 
@@ -106,13 +108,13 @@ def weights_by_depth(given: ProbeInput, layer: int, head: int, batch: int | None
     weights = seen.pattern(layer)[0, rows, head, end]
     figure, axes = _grid(1, 1, size=3.6, wide=5.6)
     axis = axes[0][0]
-    for name, among, colour in (
+    for name, among, color in (
         ("final depth < 0", depth[rows, end] < 0, "#b3541e"),
         ("final depth 0 or more", depth[rows, end] >= 0, _INK),
     ):
-        chosen = bracket & among[:, None]
-        spread = torch.rand(int(chosen.sum()), generator=torch.Generator().manual_seed(0)) * 0.4 - 0.2
-        axis.scatter(depth[chosen] + spread, weights[chosen], s=6, alpha=0.4, color=colour, label=name, lw=0)
+        selected = bracket & among[:, None]
+        jitter = torch.rand(int(selected.sum()), generator=torch.Generator().manual_seed(0)) * 0.4 - 0.2
+        axis.scatter(depth[selected] + jitter, weights[selected], s=6, alpha=0.4, color=color, label=name, lw=0)
     axis.axvline(-0.5, color="black", lw=0.8, ls="--")
     axis.locator_params(axis="x", integer=True)
     axis.set_xlabel("depth after the bracket")
@@ -144,20 +146,26 @@ def _bar(figure: Figure, axes: list[list[Axes]], label: str) -> None:
     figure.colorbar(flat[-1].images[0], ax=flat, fraction=0.02, pad=0.02).set_label(label, fontsize=8)
 
 
-# -- Attention over growing length: the weights of the sixteen keys that weigh most, one panel a length
+# -- Attention over increasing length: the largest weights, one panel per length
 
 TOP, PANELS, EXAMPLES = 16, 6, 64
 _DRAWN = 13
 
 
 def draw_attention(store: Store, run: str, path: Path, step: int | None = None) -> None:
-    """Draw it for a run, after a training step (default: the last), up to the lengths that its context was made for.
+    """Draw a run's attention weights over increasing length, up to the lengths that its context was built for.
 
-    The figure of Velickovic et al. 2024 (arXiv 2410.01104), with a row a head and the mean over the scored places of
-    examples. What lies beyond the training lengths is there to be looked at: no signal reads it.
+    The figure of Velickovic et al. 2024 (arXiv 2410.01104), with one row per head and the mean over the scored
+    positions of the examples. Lengths beyond training are for inspection only: no signal reads them.
+
+    Args:
+        store: the store of the run.
+        run: the run's id.
+        path: the image file to write.
+        step: the training step whose weights are used (default: the last).
 
     Raises:
-        UserError: the file cannot be a figure.
+        UserError: the figure cannot be written to the file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -173,7 +181,7 @@ def draw_attention(store: Store, run: str, path: Path, step: int | None = None) 
         axis.set_xlabel("key, by weight", fontsize=8)
         axis.set_xticks([0, 7, 15], ["1", "8", "16"], fontsize=7)
         axis.set_yticks(range(len(heads)), heads, fontsize=7)
-    shown.suptitle(f"attention weights of run {run}, largest {TOP} keys, mean over scored places", fontsize=10)
+    shown.suptitle(f"attention weights of run {run}, largest {TOP} keys, mean over scored positions", fontsize=10)
     shown.subplots_adjust(left=0.09, right=0.9, top=0.74, bottom=0.2, wspace=0.12)
     bar = shown.colorbar(axes[-1].images[0], ax=list(axes), fraction=0.02, pad=0.015)
     bar.set_label("attention weight", fontsize=8)
@@ -189,23 +197,27 @@ def _panels(
     spec = store.spec(run)
     task, train = make(spec.task), spec.train
     model = Stacked(Transformer(spec.model, store.weights([run], step)))
-    found: dict[int, tuple[list[str], np.ndarray]] = {}
+    panels: dict[int, tuple[list[str], np.ndarray]] = {}
     for length in spread(task.lengths_between(train.train_split, train.min_len, task.max_len), PANELS):
         rng = np.random.default_rng([_DRAWN, length])
         examples = task.sample(rng, train.train_split, np.full(EXAMPLES, length))
         batch = placed_batch(spec, task, examples, length, torch.device("cpu"))
-        found[length] = top_weights(model, batch.tokens, batch.scored, batch.offsets)
-    return found, store.law(run), task.length_unit
+        panels[length] = top_weights(model, batch.tokens, batch.scored, batch.offsets)
+    return panels, store.law(run), task.length_unit
 
 
 @torch.no_grad()
 def top_weights(
     model: Stacked, tokens: Tensor, scored: Tensor, offsets: Tensor | None
 ) -> tuple[list[str], np.ndarray]:
-    """Names of heads, and float[head, 16]: their largest weights, mean over scored queries; 0 where keys run out."""
+    """The largest weights of each head, averaged over scored queries.
+
+    Returns:
+        Names of the heads, and float[head, 16]; 0 where there are fewer keys.
+    """
     rows: dict[str, np.ndarray] = {}
 
-    def keep(name: str, x: Tensor) -> Tensor:
+    def record(name: str, x: Tensor) -> Tensor:
         if name.endswith("hook_pattern"):
             layer = int(name.split(".")[1])
             queries = x[0].transpose(0, 1)[:, scored]  # [head, query, key]
@@ -214,5 +226,5 @@ def top_weights(
                 rows[f"{layer}.{head}"] = np.pad(weights.numpy(), (0, TOP - len(weights)))
         return x
 
-    model(tokens, offsets, tap=keep)
+    model(tokens, offsets, tap=record)
     return [f"layer {name.replace('.', ' head ')}" for name in rows], np.stack(list(rows.values()))

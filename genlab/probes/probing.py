@@ -1,4 +1,4 @@
-"""`lab probe`: signals of committed runs, whole stacks at once, kept in the store and found again."""
+"""Read signals of committed runs, a whole stack at a time, and save them in the store (`lab probe`)."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from genlab.spec import RunSpec
 from genlab.training.loop import precision
 from genlab.training.state import stack_key
 
-# -- Signals of a stack as rows: one a run, layer or head, maxima over heads with their nulls, and halves
+# -- Signals of a stack as rows: values, maxima over heads with their nulls, halves
 
 Null = Mapping[str, np.ndarray]
-"""Name of a value a head -> its maximum over the heads of each untrained model, float64[model]."""
+"""Name of a per-head value -> its maximum over the heads of each untrained model, float64[model]."""
 _Pair = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
 
 ALL = -1
-"""The layer or head of a value that belongs to all of them."""
+"""The layer or head index of a value that belongs to all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One value of one run (`run` is its place in the stack)."""
+    """One value of one run (`run` is its index in the stack)."""
 
     run: int
     name: str
@@ -45,10 +45,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What signals gave for a stack.
+    """The values of signals for a stack.
 
     Attributes:
-        rows: signal name -> its rows. A run of which a signal says nothing has one row of NaN.
+        rows: signal name -> its rows. A run without any value has one row of NaN.
         skipped: signal name -> why it does not apply.
     """
 
@@ -57,10 +57,12 @@ class Reading:
 
 
 def read(given: ProbeInput, signals: Iterable[Signal], nulls: Mapping[str, Null] | None = None) -> Reading:
-    """Read signals, each also on both halves of the examples where its value is read on a sample.
+    """Read signals, each also on both halves of the examples if its value is read on a sample.
 
     Args:
-        nulls: signal name -> `null_maxima` of it; what is not there is left out.
+        given: the probe input.
+        signals: the signals to read.
+        nulls: signal name -> its `null_maxima`; missing ones are left out.
     """
     rows: dict[str, list[Row]] = {}
     skipped: dict[str, str] = {}
@@ -71,22 +73,23 @@ def read(given: ProbeInput, signals: Iterable[Signal], nulls: Mapping[str, Null]
             skipped[one.name] = str(why)
             continue
         halves = _on_halves(one, given)
-        found = [row for name, values in named.items() for row in _rows(name, values)]
+        entries = [row for name, values in named.items() for row in _rows(name, values)]
         for name, values in named.items():
             pair = _pair(name, halves)
             if one.per == "head":
-                found += _maxima(f"{name}.max", _largest(one, values, pair))
-                found += _null_rows(name, (nulls or {}).get(one.name, {}).get(name), given.model.n_runs)
+                entries += _maxima(f"{name}.max", _largest(one, values, pair))
+                entries += _null_rows(name, (nulls or {}).get(one.name, {}).get(name), given.model.n_runs)
             elif pair is not None:
-                found += [row for half, of in zip(HALVES, pair, strict=True) for row in _rows(name + half, of)]
-        said = {row.run for row in found}
-        found += [Row(run, one.name, ALL, ALL, float("nan")) for run in range(given.model.n_runs) if run not in said]
-        rows[one.name] = found
+                entries += [row for half, of in zip(HALVES, pair, strict=True) for row in _rows(name + half, of)]
+        with_value = {row.run for row in entries}
+        missing = [run for run in range(given.model.n_runs) if run not in with_value]
+        entries += [Row(run, one.name, ALL, ALL, float("nan")) for run in missing]
+        rows[one.name] = entries
     return Reading(rows, skipped)
 
 
 def null_maxima(untrained: ProbeInput, one: Signal) -> Null:
-    """The maxima of a signal over the heads of untrained models; empty where it has none, or does not apply."""
+    """The maxima of a signal over the heads of untrained models; empty if it has none, or does not apply."""
     if not one.null:
         return {}
     try:
@@ -97,10 +100,11 @@ def null_maxima(untrained: ProbeInput, one: Signal) -> Null:
 
 
 def cross_fitted(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is largest along the last axis: chosen in one half, read in the other, both ways; NaN where none is known.
+    """The maximum along the last axis, chosen on one half of the data and read on the other, both ways; NaN if
+    unknown.
 
-    The largest of noisy values is too large, the more so the more there are; a value read on examples that had no
-    part in the choice is not.
+    The maximum of noisy values is biased upward, the more so the more values there are; a value read on examples that
+    were not used for the choice is not.
 
     >>> cross_fitted(np.array([0.2, 0.9]), np.array([0.5, 0.4]))
     (array(0.2), array(0.4))
@@ -109,7 +113,7 @@ def cross_fitted(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
         first, second: float[..., choice], the same values read on two halves.
 
     Returns:
-        float[...]: the first half's value of the choice of the second, and the second's of that of the first.
+        float[...]: the first half's value at the second half's choice, and the second half's at the first's.
     """
     known = np.isfinite(first) & np.isfinite(second)
     chosen = [np.where(known, half, -np.inf).argmax(-1)[..., None] for half in (first, second)]
@@ -122,13 +126,13 @@ def cross_fitted(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.
 
 @torch.no_grad()
 def values_of(one: Signal, given: ProbeInput) -> dict[str, np.ndarray]:
-    """A signal's values by their full names, float64[run], [run, layer] or [run, layer, head].
+    """A signal's values by full name, float64[run], [run, layer] or [run, layer, head].
 
-    Of a run whose weights or logits are no numbers all values are NaN, and the others are read without it.
+    Runs with non-finite weights or logits get NaN, and the other runs are read without them.
 
     Raises:
-        NotApplicable: the signal has no meaning for these runs.
-        ValueError: values of another shape than the signal declares, or outside its range.
+        NotApplicable: the signal is not defined for these runs.
+        ValueError: the values have another shape than declared, or are outside the declared range.
     """
     sound = given.sound
     if bool(sound.all()):
@@ -138,11 +142,11 @@ def values_of(one: Signal, given: ProbeInput) -> dict[str, np.ndarray]:
         shape = (len(sound), given.cfg.n_layers, getattr(given.cfg, "n_heads", 0))
         return {one.name: np.full(shape[: _axes(one)], np.nan)}
     some = given.once("sound runs", lambda: given.of_runs(rows))
-    found: dict[str, np.ndarray] = {}
+    padded: dict[str, np.ndarray] = {}
     for name, values in _values(one, some).items():
-        found[name] = np.full((len(sound), *values.shape[1:]), np.nan)
-        found[name][rows.cpu().numpy()] = values
-    return found
+        padded[name] = np.full((len(sound), *values.shape[1:]), np.nan)
+        padded[name][rows.cpu().numpy()] = values
+    return padded
 
 
 def _axes(one: Signal) -> int:
@@ -150,25 +154,27 @@ def _axes(one: Signal) -> int:
 
 
 def _values(one: Signal, given: ProbeInput) -> dict[str, np.ndarray]:
-    found: Any = one.read(given)
-    named = {one.name: found}
-    if isinstance(found, Mapping):
-        named = {f"{one.name}.{part}": values for part, values in found.items()}
+    result: Any = one.read(given)
+    named = {one.name: result}
+    if isinstance(result, Mapping):
+        named = {f"{one.name}.{part}": values for part, values in result.items()}
     arrays = {name: torch.as_tensor(values).double().cpu().numpy() for name, values in named.items()}
     slack = 1e-4 * max(1.0, *(abs(end) for end in (one.low, one.high) if np.isfinite(end)), 1.0)
     for name, values in arrays.items():
         if values.ndim != _axes(one) or len(values) != given.model.n_runs:
-            raise ValueError(f"signal {name!r} gave values of shape {values.shape}, declared one a {one.per}")
+            raise ValueError(
+                f"signal {name!r} returned values of shape {values.shape}, but is declared per {one.per}"
+            )
         finite = values[np.isfinite(values)]
         if ((finite < one.low - slack) | (finite > one.high + slack)).any():
             raise ValueError(
-                f"signal {name!r} gave {finite.min()} to {finite.max()}, declared {one.low} to {one.high}"
+                f"signal {name!r} returned {finite.min()} to {finite.max()}, declared range {one.low} to {one.high}"
             )
     return arrays
 
 
 def _on_halves(one: Signal, given: ProbeInput) -> _Pair | None:
-    """The values on both halves of the examples; None where there is nothing to it, or a half is too small."""
+    """The values on both halves of the examples; None if it is not read on halves, or a half is too small."""
     if not one.halved:
         return None
     try:
@@ -183,7 +189,7 @@ def _pair(name: str, halves: _Pair | None) -> tuple[np.ndarray, np.ndarray] | No
 
 
 def _rows(name: str, values: np.ndarray) -> list[Row]:
-    """Rows of the values that are numbers."""
+    """Rows of the finite values."""
     index = np.argwhere(np.isfinite(values))
     padded = np.full((len(index), 3), ALL)
     padded[:, : index.shape[1]] = index
@@ -194,9 +200,9 @@ def _rows(name: str, values: np.ndarray) -> list[Row]:
 
 
 def _largest(one: Signal, values: np.ndarray, pair: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, ...]:
-    """The maximum over all heads, float64[run]; where it is read on a sample, also its two halves.
+    """The maximum over all heads, float64[run]; for a signal that is read on a sample also its two halves.
 
-    NaN where no head has a value, and where a sample is too small to be halved.
+    NaN if no head has a value, or the sample is too small to be halved.
     """
     flat = values.reshape(len(values), -1)
     if one.exact:
@@ -208,7 +214,7 @@ def _largest(one: Signal, values: np.ndarray, pair: tuple[np.ndarray, np.ndarray
 
 
 def _maxima(name: str, largest: tuple[np.ndarray, ...]) -> list[Row]:
-    """The maximum, and its two halves."""
+    """Rows of the maximum and its two halves."""
     names = (name, *(name + half for half in HALVES))
     return [
         Row(run, named, ALL, ALL, float(value))
@@ -219,7 +225,7 @@ def _maxima(name: str, largest: tuple[np.ndarray, ...]) -> list[Row]:
 
 
 def _null_rows(name: str, of_null: np.ndarray | None, runs: int) -> list[Row]:
-    """Mean and standard deviation of the maximum over untrained models of the shape, beside each run's own."""
+    """Mean and standard deviation of the maximum over untrained models of the same shape, as rows of each run."""
     known = np.empty(0) if of_null is None else of_null[np.isfinite(of_null)]
     if not len(known):
         return []
@@ -228,8 +234,10 @@ def _null_rows(name: str, of_null: np.ndarray | None, runs: int) -> list[Row]:
     return [Row(run, name + end, ALL, ALL, value) for end, value in pairs for run in range(runs)]
 
 
+# -- Reading the runs of a store
+
 _BYTES = 400_000_000
-"""Memory that what is kept of one stack may take."""
+"""Memory for the activations of one stack."""
 
 
 @dataclass
@@ -237,9 +245,9 @@ class Probing:
     """What `probe` did.
 
     Attributes:
-        read, found: (run, signal) pairs that were read now, and that the store held already.
-        diverged: runs that were left out because they did.
-        skipped: signal -> why it does not apply -> the runs that this is true of.
+        read, found: number of (run, signal) pairs that were read now, and that the store already had.
+        diverged: runs that were left out because they diverged.
+        skipped: signal -> reason why it does not apply -> the runs concerned.
     """
 
     read: int = 0
@@ -248,12 +256,12 @@ class Probing:
     skipped: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
 
     def skip(self, signal: str, why: str, runs: Sequence[str]) -> None:
-        """Note that a signal does not apply to some runs."""
+        """Record that a signal does not apply to some runs."""
         known = self.skipped.setdefault(signal, {}).setdefault(why, [])
         known[:] = dict.fromkeys([*known, *runs])
 
     def add(self, other: Probing) -> None:
-        """Count in what was done at another step."""
+        """Add the counts of another step."""
         self.read += other.read
         self.found += other.found
         self.diverged = list(dict.fromkeys([*self.diverged, *other.diverged]))
@@ -272,18 +280,22 @@ def probe(
     null: bool = True,
     n: int = PROBE_N,
 ) -> Probing:
-    """Read signals of committed runs, and keep them; of those that diverged none (`genlab.runs.diverged`).
+    """Read signals of committed runs and save them; diverged runs are left out (`genlab.runs.diverged`).
 
     Args:
-        step: the training step whose weights are read, and up to which its history is: one that was kept, 0 (the
-            initial weights), or None for the last.
-        report: called with the runs done and to do.
-        null: read untrained models beside them, for the nulls of maxima.
-        n: probe examples, half of them in each half; what was read on another number is read again.
+        store: the store of the runs.
+        run_ids: the runs.
+        signals: the signals to read.
+        step: the training step whose weights, and history up to it, are read: a checkpoint, 0 (the initial weights),
+            or None for the last step.
+        device: where to compute.
+        report: called with the number of runs done and in total.
+        null: whether to read untrained models as well, for the nulls of maxima.
+        n: number of probe examples, over both halves; signals read on another number are read again.
 
     Raises:
-        UserError: a step that was not kept, runs of which there are no weights, a number that is not allowed.
-        Interrupted: Ctrl-C; what was read is kept.
+        UserError: the step is not a checkpoint, weights are missing, or the number of examples is not allowed.
+        Interrupted: Ctrl-C; what was read is saved.
     """
     check_probe_n(n)
     run_ids, diverged = set_aside(store, run_ids)
@@ -309,14 +321,14 @@ def probe(
 
 
 def examples_of(one: Signal, n: int) -> int:
-    """How many probe examples a signal is read on; 0 for one that reads none."""
+    """The number of probe examples that a signal is read on; 0 if it does not read them."""
     return n if one.reads == "inputs" else 0
 
 
 def _step(store: Store, run: str, step: int | None) -> int:
     weights = store.path / "weights" / store.entry(run)["weights"]
     if step != 0 and not weights.exists():
-        raise UserError(f"run {run} has no weights: {weights} is missing (`lab store check` says what else is)")
+        raise UserError(f"run {run} has no weights: {weights} is missing (`lab store check` lists what else is)")
     if step is None:
         return int(store.entry(run)["step"])
     store.check_step([run], step)
@@ -324,21 +336,21 @@ def _step(store: Store, run: str, step: int | None) -> int:
 
 
 def alike(specs: Mapping[str, RunSpec]) -> list[list[str]]:
-    """Runs that can share a stack and its in-distribution examples.
+    """Group runs that can share a stack and its in-distribution examples.
 
-    Runs of other training lengths can be trained in one stack, and are not read in one: what is in distribution for
-    one of them is not for another.
+    Runs with different training lengths can be trained in one stack but not read in one, because what is in
+    distribution differs between them.
     """
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for run, spec in specs.items():
         key, lengths = stack_key(spec), {"min_len": spec.train.min_len, "train_len": spec.train.train_len}
         train = key.train.model_copy(update=lengths)
-        found.setdefault(key.model_copy(update={"model": spec.model, "train": train}).run_id, []).append(run)
-    return list(found.values())
+        groups.setdefault(key.model_copy(update={"model": spec.model, "train": train}).run_id, []).append(run)
+    return list(groups.values())
 
 
 class _Work:
-    """The runs of one shape: their batches, and what a null needs, are made once."""
+    """The runs of one shape; their batches and nulls are computed once."""
 
     def __init__(
         self, store: Store, specs: dict[str, RunSpec], steps: dict[str, int], device: torch.device, null: bool, n: int
@@ -350,22 +362,22 @@ class _Work:
         self._nulls: dict[str, Null] = {}
 
     def chunks(self, missing: dict[str, list[Signal]]) -> list[tuple[list[str], list[Signal]]]:
-        """Runs to read together, and what of them: each as many as fit in memory; comparisons take all runs."""
+        """Runs and signals to read together: as many runs as fit into memory; comparisons get all runs."""
         lacking: dict[tuple[str, ...], list[str]] = {}
         for run, wanted in missing.items():
             lacking.setdefault(tuple(s.name for s in wanted if not s.together), []).append(run)
-        found: list[tuple[list[str], list[Signal]]] = []
+        parts: list[tuple[list[str], list[Signal]]] = []
         for names, runs in lacking.items():
             wanted = [s for s in missing[runs[0]] if s.name in names]
             size = self._size()
-            found += [(runs[i : i + size], wanted) for i in range(0, len(runs), size) if wanted]
+            parts += [(runs[i : i + size], wanted) for i in range(0, len(runs), size) if wanted]
         compared = list(dict.fromkeys(s for wanted in missing.values() for s in wanted if s.together))
-        return [*found, (list(missing), compared)] if compared else found
+        return [*parts, (list(missing), compared)] if compared else parts
 
     def read(self, runs: list[str], signals: list[Signal], result: Probing) -> None:
-        """Read signals of a stack, and keep them."""
+        """Read signals of a stack, and save them."""
         try:
-            given = self._given(runs)
+            given = self._probe_input(runs)
         except NotApplicable as why:
             for one in signals:
                 result.skip(one.name, str(why), runs)
@@ -376,11 +388,11 @@ class _Work:
             reading = read(given, signals, self._nulls)
         for name, why in reading.skipped.items():
             result.skip(name, why, runs)
-        self._keep(runs, signals, reading)
+        self._save(runs, signals, reading)
         result.read += len(runs) * len(reading.rows)
 
     def _read_nulls(self, given: ProbeInput, signals: list[Signal]) -> None:
-        """Read untrained models, as many at once as runs are; nothing of them but the maxima is kept."""
+        """Read untrained models, in chunks as large as those of runs, and store only the maxima."""
         size, parts = self._size(), {one.name: list[Null]() for one in signals}
         for start in range(0, UNTRAINED if signals else 0, size):
             untrained = given.untrained(range(start, min(start + size, UNTRAINED)))
@@ -389,11 +401,11 @@ class _Work:
         for name, of in parts.items():
             self._nulls[name] = {value: np.concatenate([part[value] for part in of]) for value in of[0]}
 
-    def _given(self, runs: list[str]) -> ProbeInput:
+    def _probe_input(self, runs: list[str]) -> ProbeInput:
         if self._batches is None:
             self._batches = probe_batches(self.spec, self.device, n=self.n)
         specs = [self.specs[run] for run in runs]
-        steps = {self.steps[run] for run in runs}  # several only where each run is read at its own last one
+        steps = {self.steps[run] for run in runs}  # several only if each run is read at its own last step
         flat = self.store.weights(runs, steps.pop() if len(steps) == 1 else None)
         table = self.store.history(runs)
         columns = ("step", "loss", "lr", "exact_match", "grad_norm", "grad_norm_max")
@@ -402,7 +414,7 @@ class _Work:
         return probe_input(specs, model_of(self.spec.model, flat.to(self.device)), self._batches, history)
 
     def _size(self) -> int:
-        """Runs of a stack, by the memory that patterns, scores and activations take."""
+        """Number of runs per stack, by the memory of patterns, scores and activations."""
         if self._batches is None:
             try:
                 self._batches = probe_batches(self.spec, self.device, n=self.n)
@@ -414,9 +426,10 @@ class _Work:
             examples, pos = batch.tokens.shape
             a_layer = 2 * cfg.n_heads * pos + cfg.d_model + cfg.d_mlp
             numbers += examples * pos * (cfg.n_layers * a_layer + cfg.d_model + cfg.d_vocab)
-        return max(1, _BYTES // (8 * numbers))  # 4 bytes a number, and as much again while signals are computed
+        return max(1, _BYTES // (8 * numbers))  # 4 bytes per number, doubled for intermediate results
 
-    def _keep(self, runs: list[str], signals: list[Signal], reading: Reading) -> None:
+    def _save(self, runs: list[str], signals: list[Signal], reading: Reading) -> None:
+
         columns: dict[str, list[object]] = {name: [] for name in SIGNAL_COLUMNS}
         at = now()
         for one in signals:

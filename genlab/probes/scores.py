@@ -1,4 +1,7 @@
-"""Scores of single inputs, and how well they find wrong answers: formulas, settings, sources. No torch."""
+"""Scores of single inputs, and how they are evaluated as detectors of wrong answers: formulas, settings, sources.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ from dataclasses import dataclass
 
 _ANY = float("inf")
 NEIGHBORS = 10
-"""k of the nearest neighbor: that of the paper for 1 % of ImageNet's training features, the size nearest to ours."""
+"""k of the nearest neighbor: the paper's value for 1 % of ImageNet's training features, the size closest to ours."""
 VARIANCE = 0.9
-"""NECO's principal space: the fewest directions that hold this fraction of the variance."""
+"""NECO's principal space: the fewest directions that explain this fraction of the variance."""
 CLIP = 0.9
-"""ReAct's quantile of all reference features, above which they are clipped."""
+"""ReAct's quantile of all reference features, at which features are clipped."""
 PRUNED = 0.85
-"""SCALE's fraction of features that do not count as large."""
+"""SCALE's fraction of features that are not among the largest."""
 GAMMA, TOP = 0.1, 100
-"""GEN's exponent, and the most probable tokens that count (all where the vocabulary is smaller)."""
+"""GEN's exponent, and the number of most probable tokens it uses (all, if the vocabulary is smaller)."""
 STEEPNESS, BINS, FILLED = 100.0, 50, 0.01
 """Neuron activation coverage, as published for the final norm of a vision transformer: steepness of the sigmoid, bins
 of the histogram, and the fraction of reference positions at which a bin counts as filled (500 of 50,000 there)."""
@@ -22,14 +25,14 @@ of the histogram, and the fraction of reference positions at which a bin counts 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A score of a single input, at one scored position of the answer; the most suspect position counts.
+    """A score of a single input, taken at each scored position of the answer; the maximum over positions counts.
 
     Attributes:
-        low, high: the ends of its range.
-        formula: in the words of `genlab.probes.input_scores`; h are the features (what the unembedding reads), z the
-            logits, p their softmax.
-        source: the paper that defines it, or `ours`; signs are turned so that higher is more suspect.
-        version: rises when its values change.
+        low, high: the range of the score.
+        formula: in the notation of `genlab.probes.input_scores`: h are the features (the input of the unembedding), z
+            the logits, p their softmax.
+        source: the paper that defines it, or `ours`; signs are chosen so that higher means more suspect.
+        version: raised when its values change.
     """
 
     low: float
@@ -113,7 +116,7 @@ SCORES = {
     ),
     "smoothness": Score(0, 2, "mean over layers of 1 - cosine of the residual before and after", "ours"),
 }
-"""Score of a single input -> what it is."""
+"""Name -> score of a single input."""
 
 MEASURED = {
     "auroc": (
@@ -137,4 +140,4 @@ MEASURED = {
         "Geifman and El-Yaniv 2017, arXiv 1705.08500",
     ),
 }
-"""How well a score says which answers are wrong -> what it is, source."""
+"""Measure of how well a score detects wrong answers -> (description, source)."""

@@ -1,4 +1,4 @@
-"""What a signal is, and the list of all signals. No torch here, so that the list is there at once."""
+"""What a signal is, and the registry of all signals. No torch here, so that listing signals is fast."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ if TYPE_CHECKING:
 
 
 HALVES = (".half1", ".half2")
-"""What follows the name of a value in the rows that hold it as read on each half of the probe examples."""
+"""Suffixes of the values read on each half of the probe examples."""
 AUXILIARY = (*HALVES, ".null", ".null_sd")
-"""What follows the name of a value in rows that say something of it, and are no value of their own."""
+"""Suffixes of rows that describe a value (its halves, its null) and are not values of their own."""
 
 Per = Literal["run", "layer", "head"]
-"""What one value belongs to; the value's shape is `[run]`, `[run, layer]` or `[run, layer, head]`."""
+"""What a value belongs to: its shape is `[run]`, `[run, layer]` or `[run, layer, head]`."""
 Reads = Literal["inputs", "random text", "all pairs", "weights", "history"]
-"""What a signal is computed from: probe inputs, random text, all pairs, weights alone, training's history."""
+"""What a signal is computed from: probe inputs, random text, all pairs, only the weights, or the training history."""
 _EXACT = ("all pairs", "weights", "history")
 _DRAWN = 1
-"""Rises when probe inputs are drawn, or maxima over heads are taken, in another way: with it, the version of every
-signal that is read on a sample. 1: by the training law, and on two halves."""
+"""Raised when the sampling of probe inputs, or the maximum over heads, changes; it is part of the version of every
+signal that is read on a sample. 1: sampled by the training distribution, and on two halves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One number read from a trained run, or one a layer, or one a head.
+    """One number read from a trained run, or one per layer or head.
 
     Attributes:
-        read: the function of a `ProbeInput` that gives it; NaN where it is not defined. It may give several under
-            names of their own: those are stored as `signal.name`. It raises `NotApplicable`.
+        read: the function from a `ProbeInput` to the value, NaN where undefined. It may return a dict of several
+            named values, which are stored as `signal.name`, and may raise `NotApplicable`.
         family: the file that declares it.
-        about: what it measures, in a line.
-        formula: how it is computed, in the words of `docs/glossary.md` (A is the attention pattern).
-        unit, low, high: of a value; low and high are the ends of its range.
+        about: what it measures, in one line.
+        formula: how it is computed, in the notation of `docs/glossary.md` (A is the attention pattern).
+        unit: the unit of a value.
+        low, high: the range of a value.
         source: the paper that defines it, or `ours`.
         reads: what it is computed from.
-        halved: whether it is also read on each half of the examples, which says how well it is known.
-        admissible: whether its inputs stay within training lengths, symbols, pairs and labels, so that a forecast
-            may use it; `why_not` says what else it reads.
-        null: whether the same number of untrained models is read too, so that the maximum over heads can be compared
-            with that of as many heads that have learned nothing.
-        slow: left out unless it is asked for.
-        together: it compares the runs of one configuration, and is given all of them at once.
-        version: rises when its values change, be it by its formula or by how its inputs are drawn.
+        halved: whether it is also read on each half of the examples, which gives its reliability.
+        admissible: whether its inputs stay within training lengths, symbols, pairs and labels, so that a forecast may
+            use it; otherwise `why_not` says what else it reads.
+        null: whether it is also read on untrained models, so that its maximum over heads can be compared with the
+            maximum over as many untrained heads.
+        slow: skipped unless requested.
+        together: whether it compares the runs of one configuration, and needs all of them at once.
+        version: raised when its values change, through its formula or through the sampling of its inputs.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Signal:
 
     @property
     def exact(self) -> bool:
-        """Whether its value has no reading noise: nothing of it is read on a sample."""
+        """Whether its value is free of sampling noise: no part of it is read on a sample."""
         return self.reads in _EXACT
 
 
@@ -100,16 +101,16 @@ def signal(
     reads: Reads = "inputs",
     halved: bool = True,
 ) -> Callable[[Callable[[ProbeInput], Any]], Callable[[ProbeInput], Any]]:
-    """Declare the function below as a signal (see `Signal` for the arguments; `version` is that of its formula).
+    """Declare the decorated function as a signal. See `Signal` for the arguments; `version` is that of the formula.
 
-    A signal is admissible unless `why_not` says what makes it otherwise; one a head has a null unless told.
+    A signal is admissible unless `why_not` is given. One per head has a null unless `null` is False.
     """
 
     def declare(read: Callable[[ProbeInput], Any]) -> Callable[[ProbeInput], Any]:
         family = read.__module__.rpartition(".")[2]
         known = _signals.get(name)
         if known is not None and known.read.__code__.co_filename != read.__code__.co_filename:
-            raise UserError(f"a signal named {name!r} is there already; give yours another name")
+            raise UserError(f"a signal named {name!r} already exists; choose another name")
         has_null = per == "head" if null is None else null
         declared = (about, formula, unit, low, high, source, not why_not, why_not, has_null, slow, together)
         sampled = reads not in _EXACT
@@ -121,8 +122,8 @@ def signal(
 
 
 @cache
-def _declared() -> None:
-    """Import every file of `genlab.probes.families`, each of which declares its signals."""
+def _import_families() -> None:
+    """Import every file of `genlab.probes.families`; each declares its signals."""
     package = importlib.import_module("genlab.probes.families")
     for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"{package.__name__}.{module}")
@@ -130,29 +131,30 @@ def _declared() -> None:
 
 def all_signals() -> tuple[Signal, ...]:
     """Every signal, family by family."""
-    _declared()
+    _import_families()
     return tuple(sorted(_signals.values(), key=lambda s: s.family))
 
 
 def families() -> tuple[str, ...]:
-    """Names of the families."""
+    """The names of the families."""
     return tuple(dict.fromkeys(s.family for s in all_signals()))
 
 
 def chosen(names: Iterable[str] = ()) -> tuple[Signal, ...]:
-    """The signals that a user means: by name, by family, by a pattern (`induction_*`), or `all`.
+    """The signals selected by name, by family, by a pattern (`induction_*`), or `all`.
 
-    Without names, all but the slow ones.
+    Args:
+        names: what to select; without names, every signal that is not slow.
 
     Raises:
-        UserError: a name that no signal or family has.
+        UserError: a name that matches no signal or family.
     """
     everything = all_signals()
-    wanted = [name.strip() for name in names]
-    if not wanted:
+    requested = [name.strip() for name in names]
+    if not requested:
         return tuple(s for s in everything if not s.slow)
-    found: dict[str, Signal] = {}
-    for name in wanted:
+    selected: dict[str, Signal] = {}
+    for name in requested:
         matches = [
             s
             for s in everything
@@ -160,5 +162,5 @@ def chosen(names: Iterable[str] = ()) -> tuple[Signal, ...]:
         ]
         if not matches:
             raise unknown("signal", name, [*families(), *(s.name for s in everything)])
-        found |= {s.name: s for s in matches}
-    return tuple(found.values())
+        selected |= {s.name: s for s in matches}
+    return tuple(selected.values())

@@ -287,7 +287,8 @@ def train(
     wanted = evals or (what.evals if isinstance(what, Plan) else Evals())
     task = specs[0].task
     name = group or f"{task.name}-{task.format}-{stack_id(s.run_id for s in specs)[:6]}"
-    return grid(specs, wanted, name=name, **options)
+    store = run_grid(wanted_runs(specs, wanted), name, options)
+    return [load(spec.run_id, store) for spec in specs]
 
 
 def grid(

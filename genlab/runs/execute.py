@@ -282,9 +282,19 @@ def drive(
     Raises:
         UserError: no job can be done: the store cannot be written, or workers cannot set themselves up.
     """
-    driver = _Drive(store, jobs, executor, report, stop)
+    driver, stopping = _Drive(store, jobs, executor, report, stop), False
     try:
-        driver.run(tick)
+        while driver.running or not (stopping or driver.nothing_left()):
+            tick()
+            if not stopping and (stop.is_set() or driver.faults):
+                executor.stop()
+                stopping = True
+            while not stopping and (job := driver.next_job()) is not None:
+                executor.start(job)
+            for event in executor.events(_WAIT if driver.running else 0.0):
+                driver.handle(event)
+            if driver.waits_for_others() and not stopping:
+                stop.wait(_WAIT)
     finally:
         executor.close()
     if driver.faults:
@@ -293,34 +303,25 @@ def drive(
 
 
 class _Drive:
+    """Which jobs wait, run, or are worked on elsewhere."""
+
     def __init__(self, store: Store, jobs: Sequence[Job], executor: Executor, report: Report, stop: threading.Event):
         self._store, self._executor, self._report, self._stop = store, executor, report, stop
         self._waiting = deque(jobs)
         self._elsewhere: list[Job] = []
-        self._running = 0
+        self.running = 0
         self._deaths: Counter[str] = Counter()
         self._checked = 0.0
         self.faults: list[str] = []
 
-    def run(self, tick: Callable[[], object]) -> None:
-        stopping = False
-        while self._running or not (stopping or self._nothing_left()):
-            tick()
-            if not stopping and (self._stop.is_set() or self.faults):
-                self._executor.stop()
-                stopping = True
-            if not stopping:
-                self._assign()
-            for event in self._executor.events(_WAIT if self._running else 0.0):
-                self._handle(event)
-            if not self._running and not self._waiting and self._elsewhere and not stopping:
-                self._stop.wait(_WAIT)
-
-    def _nothing_left(self) -> bool:
+    def nothing_left(self) -> bool:
         return not self._waiting and not self._elsewhere
 
-    def _assign(self) -> None:
-        """Assign jobs while there is room; jobs that another process holds are checked again later."""
+    def waits_for_others(self) -> bool:
+        return not self.running and not self._waiting and bool(self._elsewhere)
+
+    def next_job(self) -> Job | None:
+        """The next job to start, if there is room; jobs that another process holds are checked again later."""
         if self._elsewhere and time.monotonic() - self._checked > _CHECK_SECONDS:
             self._checked = time.monotonic()
             self._store.refresh()
@@ -328,18 +329,18 @@ class _Drive:
             self._elsewhere = []
         while self._waiting and self._executor.room():
             job = self._waiting.popleft()
-            if is_held(self._store.path / "leases", job.stack):
-                self._elsewhere.append(job)
-                continue
-            self._running += 1
-            self._executor.start(job)
+            if not is_held(self._store.path / "leases", job.stack):
+                self.running += 1
+                return job
+            self._elsewhere.append(job)
+        return None
 
-    def _handle(self, event: Progress | Ended) -> None:
+    def handle(self, event: Progress | Ended) -> None:
         if isinstance(event, Progress):
             if not self._report(event):
                 self._stop.set()
             return
-        self._running -= 1
+        self.running -= 1
         job = event.job
         if event.how == "fault":
             self.faults.append(event.reason)
@@ -362,4 +363,4 @@ class _Drive:
         ids, task = [spec.run_id for spec in job.specs], job.specs[0].task.name
         record(self._store.path, Failure(job.stack, ids, task, reason, trace, now()))
         for spec in job.specs:
-            self._handle(Progress(spec.run_id, "failed", 0, spec.train.steps))
+            self.handle(Progress(spec.run_id, "failed", 0, spec.train.steps))

@@ -172,38 +172,37 @@ def is_complete(store: Store, job: Job) -> bool:
     return not any(missing_evals(store, [s.run_id for s in specs], splits) for specs, splits in job.splits())
 
 
-def do(store: Store, job: Job, device: torch.device, report: Report) -> Outcome:
-    """Train and evaluate a stack, except for what the store already holds.
+def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dict[str, Any]:
+    """Train and evaluate a stack, except for what the store already holds; the result can be sent to another process.
 
     Args:
         store: where the runs are committed.
         job: the stack.
         device: where it is trained.
         report: called with the progress of every run; returning False stops, with the resume state saved.
-    """
-    about = {"runs": [spec.run_id for spec in job.specs]}
-    with lease(store.path / "leases", job.stack, **about) as held:
-        if held is None:
-            return "busy"
-        store.refresh()
-        watch = _Watch(store, report, held, job)
-        if not _train_missing(store, job, device, watch):
-            return "stopped"
-        for specs, splits in job.splits():
-            if not evaluate_runs(store, [s.run_id for s in specs], splits, device, report, job.again):
-                return "stopped"
-    return "done"
-
-
-def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dict[str, Any]:
-    """Call `do` and catch all exceptions; the result can be sent to another process.
 
     Returns:
-        `how`: the outcome, `failed` (this stack failed; others may succeed) or `fault` (no stack can succeed: the
+        `how`: an `Outcome`, `failed` (this stack failed; others may succeed) or `fault` (no stack can succeed: the
         store is not writable). For the last two also `reason`, one line, and `trace`.
     """
     try:
-        return {"how": do(store, job, device, report)}
+        with lease(store.path / "leases", job.stack, runs=[spec.run_id for spec in job.specs]) as held:
+            if held is None:
+                return {"how": "busy"}
+            store.refresh()
+            ended, waiting, watch = *_states(store, job), _Watch(store, report, held, job)
+            for together in waiting:
+                trained = _train(together, device, watch, job)
+                if any(state.status == "training" for state in trained):
+                    store.save_checkpoint([*ended, *trained])
+                    return {"how": "stopped"}
+                ended += trained
+            if ended:
+                store.commit(ended, environment(device), job.again)
+            for specs, splits in job.splits():
+                if not evaluate_runs(store, [s.run_id for s in specs], splits, device, report, job.again):
+                    return {"how": "stopped"}
+            return {"how": "done"}
     except StoreWriteError as error:
         return {"how": "fault", "reason": str(error)}
     except UserError as error:
@@ -214,21 +213,16 @@ def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dic
         return {"how": "failed", "reason": reason, "trace": traceback.format_exc()}
 
 
-def _train_missing(store: Store, job: Job, device: torch.device, watch: _Watch) -> bool:
+def _states(store: Store, job: Job) -> tuple[list[RunState], list[list[RunState]]]:
+    """The runs of a stack that the store does not hold: those that have ended, and the others by their step."""
     missing = [spec for spec in job.specs if job.again or spec.run_id not in store]
-    kept = {} if job.again else store.load_checkpoints(missing)
-    states = [kept.get(spec.run_id) or fresh([spec])[0] for spec in missing]
-    ended = [state for state in states if state.status != "training"]
-    for step in sorted({state.step for state in states if state.status == "training"}):
-        together = [s for s in states if s.step == step and s.status == "training"]
-        trained = _train(together, device, watch, job)
-        if any(state.status == "training" for state in trained):
-            store.save_checkpoint([*ended, *trained])
-            return False
-        ended += trained
-    if ended:
-        store.commit(ended, environment(device), job.again)
-    return True
+    saved = {} if job.again else store.load_checkpoints(missing)
+    states = [saved.get(spec.run_id) or fresh([spec])[0] for spec in missing]
+    by_step: dict[int, list[RunState]] = {}
+    for state in states:
+        if state.status == "training":
+            by_step.setdefault(state.step, []).append(state)
+    return [s for s in states if s.status != "training"], [by_step[step] for step in sorted(by_step)]
 
 
 def _train(states: Sequence[RunState], device: torch.device, watch: _Watch, job: Job) -> list[RunState]:

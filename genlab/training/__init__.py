@@ -1,4 +1,4 @@
-"""The batch stream, the optimiser, the stacked training loop, evaluation."""
+"""Training of stacks of runs: batches, optimizer, training loop, evaluation."""
 
 from genlab.training.batches import Stream
 from genlab.training.evaluate import LengthResult, eval_examples, evaluate

@@ -1,7 +1,7 @@
-"""A training step as CUDA graphs: the launches of hundreds of small operations replayed as one.
+"""Training steps as CUDA graphs: hundreds of small kernel launches replayed as one.
 
-A graph holds one shape of batch and reads its inputs from tensors of its own, so that each new shape is recorded once
-and a step copies its batch in and replays. What a step changes (weights, moments, sums) it changes in place.
+A graph is recorded for each batch shape and reads its inputs from buffers of its own; a step copies its batch into
+them and replays. Everything that a step changes (weights, moments, sums) is changed in place.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from genlab.spec import RunSpec
 from genlab.training.batches import Places
 
 GRAIN = 8
-"""Widths and numbers of places are rounded up to multiples of this where steps are captured: shapes recur."""
+"""Captured steps round widths and numbers of loss positions up to multiples of this, so that shapes recur."""
+_WARMUP = 3
 _WARM = 3
-"""Steps before a recording, as torch asks for (they let its libraries set themselves up)."""
-_MOST = 256
-"""Graphs that are kept. Batches of more shapes than that are stepped without one."""
+"""Eager steps before a recording, as PyTorch requires for library initialization."""
+_MAX_GRAPHS = 256
+"""Maximum number of stored graphs; further batch shapes run eagerly."""
 
 Advance = Callable[[Places, Tensor], None]
 
 
 @runtime_checkable
 class Graph(Protocol):
-    """What is used of `torch.cuda.CUDAGraph`."""
+    """The part of `torch.cuda.CUDAGraph` used here."""
 
     def replay(self) -> None: ...
 
@@ -36,22 +37,22 @@ class Graph(Protocol):
 
 
 def can_capture(spec: RunSpec) -> bool:
-    """Whether a run's step is the same operations each time, with no look at a result on the way.
+    """Whether a run's step is the same sequence of operations each time, without synchronizing with the host.
 
-    Dropout draws from generators of its own, and loops that grow with the length are as many as a batch needs.
+    Dropout draws from its own generators, and the number of growing loops depends on the batch.
     """
     return not spec.train.dropout and not spec.model.loop_growth
 
 
 class Captured:
-    """`advance` on a CUDA device, recorded at the first batch of each shape and replayed from then on."""
+    """`advance` on a CUDA device, recorded for the first batch of each shape and replayed afterwards."""
 
     def __init__(self, advance: Advance, changed: Sequence[Tensor]):
         """
         Args:
-            advance: takes a step, given its batch and its rates; changes nothing but `changed`, in place, and waits
-                for no result.
-            changed: all that a step changes, to be put back after the warm-up.
+            advance: takes a step, given its batch and rates; it must change only `changed`, in place, and must not
+                synchronize with the host.
+            changed: every tensor that a step changes, to be restored after the warmup.
         """
         self._advance, self._changed = advance, list(changed)
         self._graphs: dict[tuple[object, ...], tuple[Graph, Places, Tensor]] = {}
@@ -60,34 +61,34 @@ class Captured:
         """Take a step."""
         key = _shape(batch)
         if key not in self._graphs:
-            if len(self._graphs) == _MOST:
+            if len(self._graphs) == _MAX_GRAPHS:
                 self._advance(batch, rates)
                 return
-            self._graphs[key] = self._recorded(batch, rates)
-        graph, own, own_rates = self._graphs[key]
+            self._graphs[key] = self._record(batch, rates)
+        graph, buffers, rate_buffer = self._graphs[key]
         for name in _tensors(batch):
-            getattr(own, name).copy_(getattr(batch, name), non_blocking=True)
-        own_rates.copy_(rates, non_blocking=True)
+            getattr(buffers, name).copy_(getattr(batch, name), non_blocking=True)
+        rate_buffer.copy_(rates, non_blocking=True)
         graph.replay()
 
-    def _recorded(self, batch: Places, rates: Tensor) -> tuple[Graph, Places, Tensor]:
-        own = Places(**{n: getattr(batch, n).clone() for n in _tensors(batch)}, since=batch.since)
-        own_rates = rates.clone()
+    def _record(self, batch: Places, rates: Tensor) -> tuple[Graph, Places, Tensor]:
+        buffers = Places(**{n: getattr(batch, n).clone() for n in _tensors(batch)}, since=batch.since)
+        rate_buffer = rates.clone()
         before = [tensor.clone() for tensor in self._changed]
         stream = torch.cuda.Stream(rates.device)
         stream.wait_stream(torch.cuda.current_stream(rates.device))
         with torch.cuda.stream(stream):
-            for _ in range(_WARM):
-                self._advance(own, own_rates)
+            for _ in range(_WARMUP):
+                self._advance(buffers, rate_buffer)
         torch.cuda.current_stream(rates.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # One pool of memory for all graphs of a stack: they never run at the same time.
+        # All graphs of a stack share one memory pool: they never run at the same time.
         pool = next(iter(self._graphs.values()))[0].pool() if self._graphs else None
         with torch.cuda.graph(graph, pool=pool):
-            self._advance(own, own_rates)
+            self._advance(buffers, rate_buffer)
         for tensor, value in zip(self._changed, before, strict=True):
             tensor.copy_(value)
-        return graph, own, own_rates
+        return graph, buffers, rate_buffer
 
 
 def _tensors(batch: Places) -> list[str]:

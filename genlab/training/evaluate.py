@@ -1,8 +1,8 @@
-"""How right a stack of models is: one teacher-forced pass a length, and free decoding where the task judges answers.
+"""Evaluation of a stack of models: one teacher-forced pass per length, and free decoding where tasks judge answers.
 
-Teacher forcing is exact here. A model that is right at every scored position, each given the true tokens before
-it, writes exactly that answer when it decodes greedily; one that is wrong somewhere does not. The same holds
-without the end token, where `<end>` is taken out of the choice and the true length is given.
+Teacher forcing is exact for exact match. A model that is right at every scored position, given the true tokens before
+it, produces exactly that answer by greedy decoding; one that is wrong somewhere does not. The same holds without the
+end token, when `<end>` is excluded from the argmax and the true length is given.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from genlab.spec import RunSpec, Split
 from genlab.tasks import Examples, Task, TrainingLaw, Vocab, in_distribution, spread, training_law
 from genlab.training.batches import eval_offsets, widths
 
-# -- Greedy decoding: the model writes the answer itself, token by token
+# -- Greedy decoding
 
 
 @torch.inference_mode()
@@ -35,14 +35,18 @@ def greedy(
     may_end: bool = True,
     lengths: Int[Tensor, "run batch"] | None = None,
 ) -> Int[Tensor, "run batch new"]:
-    """The most likely next token, again and again, for prompts of one length.
+    """Greedy decoding of prompts of one length.
 
-    Rows that wrote `<end>` are filled with pads; all stop once every row has, or after `max_new` tokens.
+    Rows that have produced `<end>` are filled with padding; decoding stops once every row has, or after `max_new`
+    tokens.
 
     Args:
+        model: the stack of models.
+        prompts: token ids.
+        max_new: maximum number of tokens to generate.
         offsets: position of each example's first token, or of every token that may be read.
-        may_end: False takes the end token out of the choice (the true length is given).
-        lengths: each example's own length.
+        may_end: False excludes the end token from the argmax (when the true length is given).
+        lengths: the length of each example.
     """
     runs, batch = model.n_runs, len(prompts)
     past, read = Past(), prompts.expand(runs, -1, -1)
@@ -66,13 +70,16 @@ def greedy(
 def greedy_answers(
     model: StackedModel, examples: Examples, offsets: np.ndarray, longest: np.ndarray
 ) -> list[list[np.ndarray]]:
-    """What each run writes after each prompt, up to its end token: `[run][example]` -> ids.
+    """The tokens that each run generates after each prompt, up to its end token: `[run][example]` -> ids.
 
-    An answer that never ends is cut where a true sequence has ended. Before its end an answer may hold any token: a
-    `<pad>` in it is one that the model chose.
+    An answer without an end token is cut at the longest possible sequence. An answer may contain any token before its
+    end, including `<pad>` if the model predicted it.
 
     Args:
-        longest: int[n], positions of the longest input of each example's length, prompt and answer (`widths`).
+        model: the stack of models.
+        examples: the examples whose prompts are completed.
+        offsets: their positions.
+        longest: int[n], number of input positions of the longest example of each length (`widths`).
     """
     device = model.flat.device
     prompt_lens = examples.scored.argmax(axis=1) + 1
@@ -92,28 +99,30 @@ def greedy_answers(
     return answers
 
 
-# -- Answers that models wrote by themselves, read by their task: scored, and told by the rules that they foll
+# -- Generated answers: the task's scores, and the rules they follow
 
 RULE = "rule|"
-"""How the name of a metric begins that is the share of answers a rule gives, as in `rule|NESTED`."""
+"""Prefix of metrics that are the fraction of answers given by a rule, as in `rule|NESTED`."""
 
 Text = Sequence[str]
 Metrics = dict[str, tuple[np.ndarray, int]]
 
 
 def is_read(task: Task, examples: Examples) -> bool:
-    """Whether the task has more to say of a written answer than that it is exact."""
+    """Whether the task has more to say about a generated answer than exact match."""
     return bool(task.judges or task.rules(task.read(examples, 0)[0]))
 
 
 def judged(task: Task, prompts: Sequence[Text], answers: Sequence[Sequence[Text]]) -> Metrics:
-    """The scores that the task's `judges` name.
+    """The scores of the task's `judges`.
 
     Args:
+        task: the task.
+        prompts: one per example, as token strings.
         answers: `[run][example]`, as token strings without the end token.
 
     Returns:
-        name -> (float[run], examples).
+        Name -> (float[run], number of examples).
     """
     scores = [[task.judge(*pair) for pair in zip(prompts, of_run, strict=True)] for of_run in answers]
     return {
@@ -123,41 +132,46 @@ def judged(task: Task, prompts: Sequence[Text], answers: Sequence[Sequence[Text]
 
 
 def rules_followed(task: Task, prompts: Sequence[Text], answers: Sequence[Sequence[Text]]) -> Metrics:
-    """The share of answers that each of the task's `rules` gives, and of those that none gives (`rule|none`).
+    """The fraction of answers given by each of the task's `rules`, and by none of them (`rule|none`).
 
-    Where two rules give one answer it counts for both, so that the shares add up to one only on splits that tell
-    all rules apart. Arguments and result are those of `judged`.
+    Where two rules give the same answer it counts for both, so the fractions sum to one only on splits where all
+    rules differ. Arguments and return value are those of `judged`.
     """
+    predicted = [task.rules(prompt) for prompt in prompts]
+    names = dict.fromkeys(name for rules in predicted for name in rules)
     said = [task.rules(prompt) for prompt in prompts]
     names = dict.fromkeys(name for rules in said for name in rules)
     if not names:
         return {}
     given = [[tuple(answer) for answer in of_run] for of_run in answers]
 
-    def share(follows: list[list[bool]]) -> tuple[np.ndarray, int]:
+    def fraction(follows: list[list[bool]]) -> tuple[np.ndarray, int]:
         return np.array([np.mean(of_run) for of_run in follows]), len(prompts)
 
-    found = {
-        f"{RULE}{name}": share([[rules.get(name) == a for rules, a in zip(said, run, strict=True)] for run in given])
+    metrics = {
+        f"{RULE}{name}": fraction(
+            [[rules.get(name) == a for rules, a in zip(predicted, run, strict=True)] for run in given]
+        )
         for name in names
     }
-    none = [[a not in rules.values() for rules, a in zip(said, run, strict=True)] for run in given]
-    return found | {f"{RULE}none": share(none)}
+    none = [[a not in rules.values() for rules, a in zip(predicted, run, strict=True)] for run in given]
+    return metrics | {f"{RULE}none": fraction(none)}
 
 
 _EVAL = 7
 _NUMBERS_AT_ONCE = 32_000_000
-"""Numbers in the largest tensor of a pass, so that a large stack does not run out of memory."""
+"""Numbers in the largest tensor of a pass, a bound that keeps large stacks within memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthResult:
-    """One length of one split, for every run of a stack.
+    """The results of a stack at one length of one split.
 
     Attributes:
-        metrics: name -> (float[run], examples it is a mean over).
-        correct: bool[run, example], exact match of each.
-        answers: uint64[run, example], a hash of the tokens each run put at the scored positions.
+        length: the length.
+        metrics: name -> (float[run], number of examples averaged over).
+        correct: bool[run, example], exact match.
+        answers: uint64[run, example], a hash of the tokens that each run predicts at the scored positions.
     """
 
     length: int
@@ -167,7 +181,7 @@ class LengthResult:
 
 
 def eval_examples(task: Task, split: Split, length: int) -> Examples:
-    """The fixed evaluation set of (task, split, length, seed): `split.n` examples."""
+    """The fixed evaluation set of (task, split, length, seed), `split.n` examples."""
     name = crc32(split.name.encode())
     rng = np.random.default_rng([_EVAL, name, length, split.seed])
     return task.sample(rng, split, np.full(split.n, length))
@@ -176,11 +190,14 @@ def eval_examples(task: Task, split: Split, length: int) -> Examples:
 def evaluate(
     model: Model, task: Task, split: Split, judge: bool = True, tap: Tap | None = None
 ) -> list[LengthResult]:
-    """Score every run of a stack at `split.lengths`, on `split.n` examples each.
+    """Evaluate every run of a stack at each of `split.lengths`, on `split.n` examples each.
 
     Args:
-        judge: also decode freely, for the metrics that the task's `judges` name and the shares of its `rules`.
-        tap: changes activations on the way (of a model that reads tokens); what is decoded freely is left alone.
+        model: the stack of models.
+        task: the task.
+        split: what to evaluate on.
+        judge: whether to decode freely as well, for the task's `judges` and `rules`.
+        tap: changes activations during the teacher-forced pass (for models that read tokens), not during decoding.
     """
     results: list[LengthResult] = []
     placed = model.cfg.model_copy(update={"offsets": split.offsets}) if split.offsets else model.cfg
@@ -190,16 +207,16 @@ def evaluate(
         scores = _teacher_forced(model, examples, offsets, tap)
         metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
         correct = scores.wrong == 0
-        metrics |= _by_factor(correct, task.factors(examples))
+        metrics |= _metrics_by_factor(correct, task.factors(examples))
         if judge and not isinstance(model, SetModel) and is_read(task, examples):
-            metrics |= _read(model, task, examples, offsets)
+            metrics |= _decoded_metrics(model, task, examples, offsets)
         results.append(LengthResult(length, metrics, correct, scores.answers))
     return results
 
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """Per run and example, `[run, example]`: wrong tokens, wrong without `<end>`, loss; and tokens an example."""
+    """Wrong tokens (with and without `<end>`), loss and answer hash, `[run, example]`; and the tokens per example."""
 
     wrong: np.ndarray
     wrong_no_end: np.ndarray
@@ -223,7 +240,7 @@ def _teacher_forced(model: Model, examples: Examples, offsets: np.ndarray, tap: 
 
 
 def _chunks(model: StackedModel | SetModel, examples: Examples) -> list[slice]:
-    """Rows that are scored together: as many as `_NUMBERS_AT_ONCE` allows, for logits and activations."""
+    """Rows that are scored together: as many as `_NUMBERS_AT_ONCE` allows for logits and activations."""
     cfg = model.cfg
     logits = int(examples.scored.sum(axis=1).max()) * cfg.d_vocab
     activations = examples.tokens.shape[1] * max(cfg.d_mlp, 3 * cfg.n_heads * cfg.d_head, cfg.d_model)
@@ -235,13 +252,13 @@ def _chunks(model: StackedModel | SetModel, examples: Examples) -> list[slice]:
 def _score(model: Model, examples: Examples, offsets: np.ndarray, tap: Tap | None) -> tuple[np.ndarray, ...]:
     device, runs, n = model.flat.device, model.n_runs, len(examples)
     row, column = np.nonzero(examples.scored)
-    place = torch.from_numpy(row * examples.tokens.shape[1] + column).to(device)
+    index = torch.from_numpy(row * examples.tokens.shape[1] + column).to(device)
     target = torch.from_numpy(examples.targets[row, column]).to(device).expand(runs, -1)
     inputs = torch.from_numpy(np.ascontiguousarray(examples.inputs)).to(device)
     starts = torch.from_numpy(offsets).to(device).expand(runs, *offsets.shape)
     lengths = torch.from_numpy(examples.lengths).to(device).expand(runs, -1)
     inputs = inputs.expand(runs, *inputs.shape)
-    logits = model(inputs, starts, at=place.expand(runs, -1), since=int(column.min()), lengths=lengths, tap=tap)
+    logits = model(inputs, starts, at=index.expand(runs, -1), since=int(column.min()), lengths=lengths, tap=tap)
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     chosen = logits.argmax(-1)
     logits[..., Vocab.end] = float("-inf")
@@ -261,59 +278,59 @@ def _score(model: Model, examples: Examples, offsets: np.ndarray, tap: Tap | Non
 
 
 def _multipliers(counts: np.ndarray) -> np.ndarray:
-    """A fixed odd number for each place in an answer, int64[sum(counts)]: a polynomial hash modulo 2^64."""
+    """A fixed odd number for each token of an answer, int64[sum(counts)], for a polynomial hash modulo 2^64."""
     powers = np.cumprod(np.full(int(counts.max()), 0x9E3779B97F4A7C15, np.uint64))
-    place = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    return powers[place].view(np.int64)
+    index = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return powers[index].view(np.int64)
 
 
-def _by_factor(correct: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, int]]:
-    """Exact match among the examples of each value of each factor: `exact_match|carry_chain=3`."""
-    found: dict[str, tuple[np.ndarray, int]] = {}
+def _metrics_by_factor(correct: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, int]]:
+    """Exact match among the examples with each value of each factor, such as `exact_match|carry_chain=3`."""
+    metrics: dict[str, tuple[np.ndarray, int]] = {}
     for name, values in factors.items():
         for value in np.unique(values):
-            among = correct[:, values == value]
-            found[f"exact_match|{name}={value}"] = (among.mean(axis=1), among.shape[1])
-    return found
+            selected = correct[:, values == value]
+            metrics[f"exact_match|{name}={value}"] = (selected.mean(axis=1), selected.shape[1])
+    return metrics
 
 
-def _read(
+def _decoded_metrics(
     model: StackedModel, task: Task, examples: Examples, offsets: np.ndarray
 ) -> dict[str, tuple[np.ndarray, int]]:
-    """What the task says of the answers that a model writes when it decodes freely."""
+    """The metrics that the task computes from freely decoded answers."""
     written: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
     longest = widths(task, examples.lengths)
     for rows in _chunks(model, examples):
         new_answers = greedy_answers(model, examples[rows], offsets[rows], longest[rows])
-        for kept, new in zip(written, new_answers, strict=True):
-            kept += new
+        for known, new in zip(written, new_answers, strict=True):
+            known += new
     prompts = [task.read(examples, row)[0] for row in range(len(examples))]
     answers = [[task.vocab.decode(ids) for ids in of_run] for of_run in written]
     return judged(task, prompts, answers) | rules_followed(task, prompts, answers)
 
 
-# -- Evaluations of a stack while it trains: each run's in-distribution check, and the splits that are watched
+# -- Evaluation during training
 
 _ID_LENGTHS, _ID_EXAMPLES = 8, 64
-"""The in-distribution check while training: how many lengths, examples at each."""
+"""The in-distribution check during training: number of lengths, examples per length."""
 TRACED = ("exact_match", "exact_match_no_end", "token_accuracy", "loss")
-"""Metrics that are kept of every evaluation while training."""
+"""Metrics that are recorded at every evaluation during training."""
 
 TraceRow = dict[str, int | float | str]
 
 
 def check_of(task: Task, spec: RunSpec) -> Split:
-    """What says, while a run trains, whether it has learned its training lengths."""
+    """The in-distribution check of a run during training: has it learned its training lengths?"""
     inside = in_distribution(task, spec.train)
     lengths = task.lengths_between(inside, spec.train.min_len, spec.train.train_len)
     return inside.at(spread(lengths, _ID_LENGTHS), _ID_EXAMPLES)
 
 
 def check_law(task: Task, spec: RunSpec) -> TrainingLaw:
-    """How the check of a run weighs its lengths: as training draws them.
+    """How a run's check weights its lengths: as training draws them.
 
-    Only where `until` ends the run is that part of what the run is, and its spec says which: runs from before there
-    was a choice weighed all lengths alike, and end at the same step again.
+    If `until` can end the run, the weighting is part of the run and given in its spec (`until_weights`): runs made
+    before the option existed weighted all lengths equally, and still end at the same step.
     """
     law = training_law(task, spec.train)
     if spec.train.until is None or spec.train.until_weights == "law":
@@ -321,23 +338,26 @@ def check_law(task: Task, spec: RunSpec) -> TrainingLaw:
     return law.flat()
 
 
-def looked_at(
+def evaluate_stack(
     model: Model, task: Task, splits: Sequence[Sequence[Split]], laws: Sequence[TrainingLaw]
 ) -> tuple[list[float], list[list[TraceRow]]]:
-    """Evaluate each run of a stack at its own splits, the first of which is its check.
+    """Evaluate each run of a stack on its own splits, the first of which is its in-distribution check.
 
-    Runs whose splits differ in lengths alone share the passes.
+    Runs whose splits differ only in lengths share forward passes.
 
     Args:
-        laws: how the check of each run weighs its lengths (`check_law`).
+        model: the stack of models.
+        task: the task.
+        splits: the splits of each run.
+        laws: how each run's check weights its lengths (`check_law`).
 
     Returns:
-        Mean exact match of each run's check, and rows (split, length, n, metric, value) for each run.
+        The mean exact match of each run's check, and rows (split, length, n, metric, value) for each run.
     """
     rows: list[list[TraceRow]] = [[] for _ in splits]
     inside: list[list[float]] = [[] for _ in splits]
     for number in range(max(len(own) for own in splits)):
-        for together, runs in _alike([own[number] if number < len(own) else None for own in splits]):
+        for together, runs in _merge_splits([own[number] if number < len(own) else None for own in splits]):
             for result in evaluate(model, task, together, judge=False):
                 about = {"split": together.name, "length": result.length, "n": together.n}
                 for run in runs:
@@ -351,14 +371,14 @@ def looked_at(
     return [law.mean(values, lengths) for law, values, lengths in checks], rows
 
 
-def _alike(splits: Sequence[Split | None]) -> list[tuple[Split, list[int]]]:
-    """Splits that differ in lengths alone as one split of all their lengths, with the runs that have it."""
-    found: dict[str, list[int]] = {}
+def _merge_splits(splits: Sequence[Split | None]) -> list[tuple[Split, list[int]]]:
+    """Merge splits that differ only in lengths, and list the runs that have each."""
+    groups: dict[str, list[int]] = {}
     for run, split in enumerate(splits):
         if split is not None:
-            found.setdefault(split.at((), split.n, split.seed).model_dump_json(), []).append(run)
+            groups.setdefault(split.at((), split.n, split.seed).model_dump_json(), []).append(run)
     joined: list[tuple[Split, list[int]]] = []
-    for runs in found.values():
+    for runs in groups.values():
         owned = [split for run in runs if (split := splits[run]) is not None]
         lengths = sorted({length for split in owned for length in split.lengths})
         joined.append((owned[0].at(tuple(lengths), owned[0].n, owned[0].seed), runs))

@@ -1,4 +1,4 @@
-"""AdamW and Adam over a whole stack at once: each run has its own learning rate, weight decay and clip."""
+"""AdamW and Adam for a whole stack at once; each run has its own learning rate, weight decay and gradient clip."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from genlab.spec import ModelConfig, TrainConfig
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:
-    """The learning rate of a step (counted from 0): linear warm-up, then constant or cosine to `final_lr * lr`."""
+    """The learning rate at a step (from 0): linear warmup, then constant or cosine decay to `final_lr * lr`."""
     if step < train.warmup:
         return train.lr * (step + 1) / train.warmup
     if train.schedule == "constant":
         return train.lr
-    done = (step - train.warmup) / max(1, train.steps - train.warmup)
-    return train.lr * (train.final_lr + (1 - train.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
+    progress = (step - train.warmup) / max(1, train.steps - train.warmup)
+    return train.lr * (train.final_lr + (1 - train.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 class Adam:
-    """Kingma and Ba 2015, with L2 in the gradient (`adam`) or decoupled decay (`adamw`, Loshchilov and Hutter 2019).
+    """Adam (Kingma and Ba 2015) with L2 regularization, or AdamW with decoupled decay (Loshchilov and Hutter 2019).
 
-    The runs of a stack share betas, eps and the kind of optimiser, and stand at one step. State is one row a run,
-    like the weights.
+    The runs of a stack share betas, eps, the optimizer and the step. State has one row per run, like the weights.
     """
 
     def __init__(
@@ -47,8 +46,11 @@ class Adam:
         return torch.tensor(values, dtype=self.exp_avg.dtype, device=self.exp_avg.device)[:, None]
 
     def rates(self, step: int) -> Float[Tensor, "run 3"]:
-        """What depends on the step (from 0): learning rates, the same over the bias of `exp_avg`, the bias of
-        `exp_avg_sq`. A tensor, so that a captured step takes them as it takes a batch."""
+        """The step-dependent factors (steps from 0), as a tensor so that a captured step can take them as input.
+
+        Returns:
+            Columns: the learning rate, the learning rate over the bias of `exp_avg`, the bias of `exp_avg_sq`.
+        """
         beta1, beta2 = self.trains[0].betas
         lrs = [learning_rate(t, step) for t in self.trains]
         rows = [(lr, lr / (1 - beta1 ** (step + 1)), 1 - beta2 ** (step + 1)) for lr in lrs]
@@ -63,11 +65,14 @@ class Adam:
         rates: Float[Tensor, "run 3"],
         alive: Bool[Tensor, " run"],
     ) -> None:
-        """Change `flat` in place by a step (`grads` is used up). The weights of runs not alive stay.
+        """Update `flat` in place by one step; `grads` is overwritten. The weights of runs that are not alive stay.
 
         Args:
-            norms: of each run's gradient.
-            rates: as `rates` gives them.
+            flat: the weights.
+            grads: the gradients.
+            norms: the gradient norm of each run.
+            rates: the factors from `rates`.
+            alive: runs to update.
         """
         first = self.trains[0]
         beta1, beta2 = first.betas

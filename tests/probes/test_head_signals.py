@@ -261,7 +261,7 @@ def test_a_sign_matching_head():
 
 
 def test_bracket_heads_need_brackets():
-    with pytest.raises(NotApplicable, match="no brackets of one kind"):
+    with pytest.raises(NotApplicable, match="not brackets of one kind"):
         value("bracket_neg", untrained(spec_of("sort", 5)))
 
 

@@ -393,7 +393,7 @@ def test_a_model_from_elsewhere_has_the_scores_of_its_logits():
     given = hooked_input(as_hooked(model), examples, task.vocab.tokens)
     assert np.isfinite(value("confidence_gen", given)).all()
     for name in ("confidence_knn", "blood"):
-        with pytest.raises(NotApplicable, match="model from elsewhere"):
+        with pytest.raises(NotApplicable, match="external model"):
             value(name, given)
 
 

@@ -11,7 +11,7 @@ import genlab
 from genlab.models import Transformer, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, probe_batches, probe_input
 from genlab.probes.families.fourier import basis, key_frequencies
-from genlab.probes.families.representation import fitted, latents
+from genlab.probes.families.representation import latents, probe_accuracy
 from genlab.probes.probing import values_of
 from genlab.spec import RunSpec
 from genlab.tasks import make
@@ -108,7 +108,7 @@ def test_gradients_that_are_not_known():
     old = history_of([nan] * 5)
     without = {name: column for name, column in old.items() if not name.startswith("grad")}
     for history in (old, without):
-        with pytest.raises(NotApplicable, match="it was trained before they were kept"):
+        with pytest.raises(NotApplicable, match="it was trained before they were recorded"):
             gradients_of(history)
     resumed = history_of([nan, nan, 2.0, 1.0, 3.0])
     assert gradients_of(resumed)["gradient_norm_ratio"] == [1.5]
@@ -183,11 +183,11 @@ def test_a_probe_reads_what_is_there_and_shuffled_labels_do_not():
     states = rng.normal(size=(2000, 8)).astype(np.float32)
     known = (states[:, 2] > 0).astype(int)
     held_out = np.arange(2000) >= 1000
-    accuracy, control = fitted(states, known, held_out)
+    accuracy, control = probe_accuracy(states, known, held_out)
     assert accuracy > 0.97
     assert control == pytest.approx(0.5, abs=0.05)
-    assert fitted(states, rng.integers(2, size=2000), held_out)[0] == pytest.approx(0.5, abs=0.05)
-    assert np.isnan(fitted(states, np.zeros(2000, int), held_out)).all()
+    assert probe_accuracy(states, rng.integers(2, size=2000), held_out)[0] == pytest.approx(0.5, abs=0.05)
+    assert np.isnan(probe_accuracy(states, np.zeros(2000, int), held_out)).all()
 
 
 def test_linear_probes_of_a_model():

@@ -26,7 +26,7 @@ from genlab.runs.leases import lease
 from genlab.runs.maintain import leftovers, tidy
 from genlab.runs.plan import Evals
 from genlab.runs.status import grid_status
-from genlab.runs.work import Job, do, pack, stack_options
+from genlab.runs.work import Job, attempt, pack, stack_options
 from genlab.training import Stack
 from genlab.training.batches import Places
 
@@ -161,8 +161,8 @@ def test_a_stack_that_somebody_works_on_is_left_to_them(tmp_path: Path):
     store.ready()
     job = Job(plan.specs, plan.evals)
     with lease(store.path / "leases", job.stack):
-        assert do(store, job, CPU, lambda _p: True) == "busy"
-    assert do(store, job, CPU, lambda _p: True) == "done"
+        assert attempt(store, job, CPU, lambda _p: True) == {"how": "busy"}
+    assert attempt(store, job, CPU, lambda _p: True) == {"how": "done"}
 
 
 def test_a_worker_that_dies_again_and_again_fails_its_stack(tmp_path: Path):

@@ -16,7 +16,7 @@ from small_runs import first, parity, run, runs
 
 from genlab.training import Stack, Stream, fresh
 from genlab.training.ahead import Batches
-from genlab.training.batches import Arrays, Places, arranged, moved, stack_examples
+from genlab.training.batches import Arrays, Places, arrange, stack_examples, to_device
 from genlab.training.capture import GRAIN, Captured
 from genlab.training.loop import losses_and_gradients
 
@@ -39,16 +39,16 @@ def hire(batches: Batches, steps: int = 4) -> None:
     """As a stack does it: batches are made and timed here first."""
     for step in range(steps):
         batches.take(step)
-        assert batches.wants_makers
-        batches.hire(1e9 if step < steps - 1 else 1e-9)
-    assert not batches.wants_makers
+        assert batches.wants_workers
+        batches.start_workers(1e9 if step < steps - 1 else 1e-9)
+    assert not batches.wants_workers
 
 
 def here(rows: list[int], step: int) -> Arrays:
     return Batches(TASK, [runs(TASK, range(3))[row] for row in rows]).take(step)
 
 
-def test_batches_made_ahead_are_those_made_here(made_ahead: Batches):
+def test_batches_prefetched_are_those_made_here(made_ahead: Batches):
     hire(made_ahead)
     for step in (4, 5, 6, 9, 10):  # a step may be left out
         assert same(made_ahead.take(step), here([0, 1, 2], step))
@@ -71,13 +71,13 @@ def test_a_run_that_leaves_changes_nothing_for_the_others(made_ahead: Batches):
 def test_makers_that_were_killed_are_done_without(made_ahead: Batches):
     hire(made_ahead)
     made_ahead.take(4)
-    assert made_ahead._makers is not None
-    for pid in made_ahead._makers._processes:
+    assert made_ahead._workers is not None
+    for pid in made_ahead._workers._processes:
         os.kill(pid, signal.SIGKILL)
     for step in range(5, 20):
         assert same(made_ahead.take(step), here([0, 1, 2], step))
-    assert made_ahead._makers is None
-    assert not made_ahead.wants_makers
+    assert made_ahead._workers is None
+    assert not made_ahead.wants_workers
 
 
 def test_a_stack_with_makers_comes_to_the_same():
@@ -87,7 +87,7 @@ def test_a_stack_with_makers_comes_to_the_same():
         stack = Stack(TASK, fresh(specs), CPU, makers=makers)
         for _ in range(12):
             stack.take_step()
-        assert (stack._batches._makers is not None) == bool(makers)
+        assert (stack._batches._workers is not None) == bool(makers)
         stack.close()
         ended.append(stack.states())
     for one, other in zip(*ended, strict=True):
@@ -102,10 +102,10 @@ def test_coarser_shapes_have_the_same_loss_and_gradients(loss: str):
     offsets = np.zeros((3, len(batches[0])), np.int64)
     found, shapes = [], []
     for grain in (1, 8):
-        arrays = arranged(stack_examples(batches, 24 if grain > 1 else 0), offsets, loss, grain)
+        arrays = arrange(stack_examples(batches, 24 if grain > 1 else 0), offsets, loss, grain)
         shapes.append(arrays["at"].shape[1])
         assert arrays["at"].shape[1] % grain == 0 == arrays["since"] % grain
-        found.append(losses_and_gradients(stack._model, moved(arrays, stack._flat)))
+        found.append(losses_and_gradients(stack._model, to_device(arrays, stack._flat)))
     assert shapes[0] != shapes[1]
     for fine, coarse in zip(*found, strict=True):
         torch.testing.assert_close(fine, coarse, rtol=1e-9, atol=1e-12)
@@ -171,7 +171,7 @@ def test_a_captured_step_is_the_step(graphs: list[FakeGraph], monkeypatch: pytes
     specs = [*runs(TASK, range(2), steps=15, eval_every=5), run(TASK, 2, steps=15, eval_every=5, lr=1e30)]
     plain, captured = (Stack(TASK, fresh(specs), CPU) for _ in range(2))
     captured._batches._grain = plain._batches._grain = GRAIN
-    advance = captured._update_plainly
+    advance = captured._eager_update
 
     def recordable(batch: Places, rates: torch.Tensor) -> None:
         if FakeGraph.recording is None:
@@ -196,7 +196,7 @@ def test_more_shapes_than_graphs_are_stepped_without(graphs: list[FakeGraph], mo
     monkeypatch.setattr("genlab.training.capture._MOST", 1)
     steps: list[int] = []
     update = Captured(lambda batch, _rates: steps.append(batch.inputs.shape[2]), ())
-    first = moved(here([0], 0), torch.zeros(1))
+    first = to_device(here([0], 0), torch.zeros(1))
     wider = replace(first, inputs=torch.zeros(1, 4, 50, dtype=torch.int64))
     update(first, torch.zeros(1, 3))
     update(wider, torch.zeros(1, 3))

@@ -220,7 +220,7 @@ def test_stacked_examples_are_padded_and_nothing_else() -> None:
 
 def test_examples_that_the_model_cannot_read_are_refused() -> None:
     batch = stream(first()).batch(0)
-    with pytest.raises(UserError, match="positions of its own"):
+    with pytest.raises(UserError, match="its own position ids"):
         stack_examples([batch, replace(batch, position_ids=np.zeros_like(batch.tokens))])
 
 

@@ -112,7 +112,7 @@ def test_runs_of_other_training_lengths_share_a_stack() -> None:
         checked = {row["length"] for row in ours.trace if row["n"] == 64}
         assert checked == set(range(spec.train.min_len, spec.train.train_len + 1))
     dropping = [run(task, 0, dropout=0.1, train_len=longest) for longest in (4, 5)]
-    with pytest.raises(ValueError, match="runs of a stack share"):
+    with pytest.raises(ValueError, match="runs of a stack must share"):
         Stack(task, fresh(dropping), CPU)
 
 
@@ -311,10 +311,10 @@ def test_runs_that_cannot_share_a_stack_are_refused() -> None:
     ]  # fmt: skip
     others += [run(first(), 1, model={"act_fn": "relu"}), run(first(max_len=9), 1)]
     for other in others:
-        with pytest.raises(ValueError, match="runs of a stack share"):
+        with pytest.raises(ValueError, match="runs of a stack must share"):
             Stack(first(), [fresh([base])[0], fresh([other])[0]], CPU)
         assert stack_key(other) != stack_key(base)
-    with pytest.raises(ValueError, match="runs of a stack share"):
+    with pytest.raises(ValueError, match="runs of a stack must share"):
         Stack(first(), [fresh([base])[0], replace(fresh([run(first(), 1)])[0], step=3)], CPU)
 
 

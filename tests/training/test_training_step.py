@@ -17,7 +17,7 @@ from genlab.models import Transformer
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, make
 from genlab.training import Stream, fresh
-from genlab.training.batches import Places, arranged, moved, packed, stack_examples
+from genlab.training.batches import Places, arrange, pack_tokens, stack_examples, to_device
 from genlab.training.loop import dropout, losses_and_gradients, precision
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def batches_of(task: Task, specs: list[RunSpec], step: int = 0) -> list[Examples
 
 def placed(model: Transformer, batches: list[Examples], loss: str = "scored") -> Places:
     offsets = np.zeros((len(batches), len(batches[0])), np.int64)
-    return moved(arranged(stack_examples(batches), offsets, loss), model.flat)
+    return to_device(arrange(stack_examples(batches), offsets, loss), model.flat)
 
 
 def plain_loss(model: Transformer, run_index: int, batch: Examples, where: np.ndarray) -> Tensor:
@@ -223,10 +223,10 @@ def test_a_packed_batch_gives_the_loss_and_gradients_of_the_padded_one(options: 
     reach = max(a.shape[-1] for a in own)
     offsets = np.stack([a if a.ndim == 1 else np.pad(a, ((0, 0), (0, reach - a.shape[1])), mode="edge") for a in own])
     stacked = stack_examples(batches)
-    arrays, fields = arranged(stacked, offsets, loss), packed(stacked, specs[0].model)
+    arrays, fields = arrange(stacked, offsets, loss), pack_tokens(stacked, specs[0].model)
     assert 0 < fields["packed_places"].shape[1] < 0.87 * 12 * stacked.tokens.shape[-1]
     (losses, gradients), (wanted, padded) = (
-        losses_and_gradients(model, moved(each, model.flat)) for each in (arrays | fields, arrays)
+        losses_and_gradients(model, to_device(each, model.flat)) for each in (arrays | fields, arrays)
     )
     assert torch.allclose(losses, wanted, rtol=1e-10)
     assert torch.allclose(gradients, padded, rtol=1e-8, atol=1e-12)
@@ -238,7 +238,7 @@ def test_batches_with_little_padding_and_models_that_take_none_are_not_packed() 
     even = stack_examples([task.sample(np.random.default_rng(0), "id", [9, 9, 9, 10])])
     uneven = stack_examples([task.sample(np.random.default_rng(0), "id", [1, 2, 1, 10])])
     cfg = run(task).model
-    assert packed(even, cfg) == {}
-    assert packed(uneven, cfg)
-    assert packed(uneven, run(task, model={"loop_growth": 0.5}).model) == {}
-    assert packed(uneven, run(task, model={"architecture": "lstm"}).model) == {}
+    assert pack_tokens(even, cfg) == {}
+    assert pack_tokens(uneven, cfg)
+    assert pack_tokens(uneven, run(task, model={"loop_growth": 0.5}).model) == {}
+    assert pack_tokens(uneven, run(task, model={"architecture": "lstm"}).model) == {}

@@ -1,1 +1,1 @@
-"""The signals, a family a file. Every file here is found by itself: to add signals is to add a file."""
+"""The signals, one file per family. Files here are discovered automatically: to add signals, add a file."""

@@ -1,4 +1,4 @@
-"""Causal signals: what is lost in distribution when a head or an MLP is taken out, or hears of another example."""
+"""Causal signals: in-distribution performance lost when a head or MLP is ablated or patched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATCHING = "Heimersheim and Nanda 2024, How to use and interpret activation patc
 
 
 def zero(x: Tensor) -> Tensor:
-    """Nothing."""
+    """Zeros."""
     return x * 0
 
 
@@ -31,12 +31,12 @@ def mean(x: Tensor) -> Tensor:
 
 
 def resample(x: Tensor) -> Tensor:
-    """That of another example of the same length."""
+    """The activations of another example of the same length."""
     return x.roll(1, dims=1)
 
 
 def uniform(pattern: Tensor) -> Tensor:
-    """Equal weights over the keys seen."""
+    """Equal weights over the visible keys."""
     import torch
 
     seen = torch.ones_like(pattern[0, 0]).tril()
@@ -47,30 +47,30 @@ KINDS = {"zero": zero, "mean": mean, "resample": resample}
 
 
 def loss_of(seen: Seen) -> Tensor:
-    """Mean cross-entropy at scored places, float[run]."""
+    """Mean cross-entropy at scored positions, float[run]."""
     from genlab.probes.patching import answer_log_prob
 
     return -answer_log_prob(seen.batch.targets, seen.batch.scored)(seen.logits)
 
 
 def changes(given: ProbeInput, tap: Callable[[str, Tensor], Tensor], kind: str) -> tuple[Tensor, Tensor]:
-    """Exact match lost and loss gained under a tap, float[run] each, means over examples.
+    """Exact match lost and loss gained under a tap, float[run] each, averaged over examples.
 
-    `resample` needs another example of the length: lengths of which there is one example are left out.
+    `resample` needs another example of the same length, so lengths with a single example are left out.
     """
     import torch
 
     read = [seen for seen in given.seen if kind != "resample" or len(seen.batch.tokens) > 1]
     if not read:
-        raise NotApplicable("no two in-distribution examples have one length")
-    pairs = [(whole, given.look(whole.batch, tap)) for whole in read]
-    sizes = torch.tensor([float(len(whole.batch.tokens)) for whole in read], dtype=torch.float64)
+        raise NotApplicable("no two in-distribution examples have the same length")
+    pairs = [(original, given.look(original.batch, tap)) for original in read]
+    sizes = torch.tensor([float(len(seen.batch.tokens)) for seen in read], dtype=torch.float64)
 
     def mean(values: list[Tensor]) -> Tensor:
         return (torch.stack(values, dim=-1).double() * (sizes / sizes.sum()).to(values[0].device)).sum(-1)
 
-    lost = mean([exact_match(whole) - exact_match(part) for whole, part in pairs])
-    return lost, mean([loss_of(part) - loss_of(whole) for whole, part in pairs])
+    lost = mean([exact_match(original) - exact_match(ablated) for original, ablated in pairs])
+    return lost, mean([loss_of(ablated) - loss_of(original) for original, ablated in pairs])
 
 
 def head_tap(layer: int, head: int, kind: str) -> Callable[[str, Tensor], Tensor]:
@@ -91,23 +91,23 @@ def head_tap(layer: int, head: int, kind: str) -> Callable[[str, Tensor], Tensor
 
 
 def mlp_tap(layer: int, kind: str) -> Callable[[str, Tensor], Tensor]:
-    """A tap that ablates what an MLP writes."""
+    """A tap that ablates the output of an MLP."""
     return lambda here, x: KINDS[kind](x) if here == f"blocks.{layer}.hook_mlp_out" else x
 
 
-def stacked(found: dict[str, list[Tensor]], shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """Lists over places, each [run], as [run, *shape]."""
+def stacked(lists: dict[str, list[Tensor]], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Stack lists of values, each [run], to [run, *shape]."""
     import torch
 
-    return {name: torch.stack(values, dim=1).unflatten(1, shape) for name, values in found.items()}
+    return {name: torch.stack(values, dim=1).unflatten(1, shape) for name, values in lists.items()}
 
 
 @signal(
     "ablate_head",
     per="head",
-    about="what is lost in distribution without a head: exact match lost, loss gained",
-    formula="exact match before - after, and loss after - before; the head's output becomes zero, its mean over "
-    "examples and positions, or another example's (resample), or its attention uniform",
+    about="effect of ablating a head in distribution: exact match lost, loss gained",
+    formula="exact match before - after, and loss after - before; the head's output is replaced by zero, its mean "
+    "over examples and positions, or another example's (resample), or its attention is made uniform",
     unit="share, nats",
     low=-_ANY,
     high=_ANY,
@@ -119,21 +119,21 @@ def ablate_head(given: ProbeInput) -> dict[str, Tensor]:
     layers, heads = given.cfg.n_layers, given.cfg.n_heads
     if not layers:
         raise NotApplicable("the model has no layers")
-    found: dict[str, list[Tensor]] = {}
+    values: dict[str, list[Tensor]] = {}
     for kind in (*KINDS, "uniform"):
         for layer in range(layers):
             for head in range(heads):
                 lost, gained = changes(given, head_tap(layer, head, kind), kind)
-                found.setdefault(f"{kind}.exact_match", []).append(lost)
-                found.setdefault(f"{kind}.loss", []).append(gained)
-    return stacked(found, (layers, heads))
+                values.setdefault(f"{kind}.exact_match", []).append(lost)
+                values.setdefault(f"{kind}.loss", []).append(gained)
+    return stacked(values, (layers, heads))
 
 
 @signal(
     "ablate_mlp",
     per="layer",
-    about="what is lost in distribution without an MLP",
-    formula="the same for what an MLP writes: zero, mean, resample",
+    about="effect of ablating an MLP in distribution: exact match lost, loss gained",
+    formula="as ablate_head, for the MLP's output: zero, mean, resample",
     unit="share, nats",
     low=-_ANY,
     high=_ANY,
@@ -143,17 +143,17 @@ def ablate_head(given: ProbeInput) -> dict[str, Tensor]:
 def ablate_mlp(given: ProbeInput) -> dict[str, Tensor]:
     if not given.cfg.n_layers or given.cfg.attn_only:
         raise NotApplicable("the model has no MLP")
-    found: dict[str, list[Tensor]] = {}
+    values: dict[str, list[Tensor]] = {}
     for kind in KINDS:
         for layer in range(given.cfg.n_layers):
             lost, gained = changes(given, mlp_tap(layer, kind), kind)
-            found.setdefault(f"{kind}.exact_match", []).append(lost)
-            found.setdefault(f"{kind}.loss", []).append(gained)
-    return stacked(found, (given.cfg.n_layers,))
+            values.setdefault(f"{kind}.exact_match", []).append(lost)
+            values.setdefault(f"{kind}.loss", []).append(gained)
+    return stacked(values, (given.cfg.n_layers,))
 
 
 def pairs_of(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Rows of a batch, and for each another row: both answers stand at the same places and differ."""
+    """Rows of a batch, and another row for each: both have answers at the same positions, and the answers differ."""
     import torch
 
     rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
@@ -164,9 +164,9 @@ def pairs_of(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def paired(given: ProbeInput, halves: bool = False) -> tuple[Tensor, Tensor, Measure, Tensor | None]:
-    """Prompts, other prompts, the measure of the first ones' answers, and offsets, at the commonest training length.
+    """Prompts, other prompts, the measure of the first ones' answers, and offsets, at the most common length.
 
-    With `halves` the measure is one of each half of the pairs, float[run, 2].
+    With `halves`, the measure has one value for each half of the pairs, float[run, 2].
     """
     import torch
 
@@ -177,12 +177,14 @@ def paired(given: ProbeInput, halves: bool = False) -> tuple[Tensor, Tensor, Mea
     batch = given.batches[given.commonest]
     rows, other = pairs_of(batch)
     if not len(rows):
-        raise NotApplicable("no two in-distribution examples of one length have different answers at the same places")
+        raise NotApplicable(
+            "no two in-distribution examples of one length have different answers at the same positions"
+        )
     measure = answer_log_prob(batch.targets[rows], batch.scored[rows])
     if halves:
         middle = len(rows) // 2
         if not middle:
-            raise NotApplicable("one pair of in-distribution examples is too few for two halves")
+            raise NotApplicable("one pair of in-distribution examples cannot be split into two halves")
         parts = [(some, answer_log_prob(batch.targets[rows[some]], batch.scored[rows[some]]))
                  for some in (slice(0, middle), slice(middle, None))]  # fmt: skip
         measure = lambda logits: torch.stack([of(logits[:, some]) for some, of in parts], dim=-1)  # noqa: E731
@@ -192,10 +194,10 @@ def paired(given: ProbeInput, halves: bool = False) -> tuple[Tensor, Tensor, Mea
 @signal(
     "patch_head",
     per="head",
-    about="how much of the answer a head alone brings into another prompt",
-    formula="share of the difference in log probability of the answer that the output brings back in a pass over "
-    "another prompt of the same length; pairs of in-distribution examples at the commonest length, of several the "
-    "longest",
+    about="how much of the answer a single head carries into another prompt",
+    formula="fraction of the difference in the answer's log probability that is restored when the head's output is "
+    "patched into a pass over another prompt; pairs of in-distribution examples of the most common length (of "
+    "several, the longest)",
     unit="share",
     low=-_ANY,
     high=_ANY,
@@ -213,8 +215,8 @@ def patch_head(given: ProbeInput) -> Tensor:
 @signal(
     "path_patch_keys",
     per="head",
-    about="what a head loses when its keys hear of another prompt from one earlier head alone",
-    formula="max over heads of earlier layers of the loss in the answer's log probability under path patching into "
+    about="what a head loses when its keys receive one earlier head's output from another prompt",
+    formula="max over heads of earlier layers of the drop in the answer's log probability under path patching into "
     "keys; pairs as for patch_head, the earlier head chosen on one half of them and read on the other, both ways",
     unit="nats",
     low=-_ANY,
@@ -231,14 +233,14 @@ def path_patch_keys(given: ProbeInput) -> Tensor:
     from genlab.probes.probing import cross_fitted
 
     if given.cfg.n_layers < 2:
-        raise NotApplicable("a path is between heads of two layers; the model has fewer")
+        raise NotApplicable("a path connects heads of two layers; the model has fewer")
     clean, other, measure, offsets = paired(given, halves=True)
     heads = range(given.cfg.n_heads)
-    found = torch.full((given.model.n_runs, given.cfg.n_layers, len(heads)), float("nan"), dtype=torch.float64)
+    values = torch.full((given.model.n_runs, given.cfg.n_layers, len(heads)), float("nan"), dtype=torch.float64)
     for layer in range(1, given.cfg.n_layers):
         for head in heads:
             senders = [(earlier, h) for earlier in range(layer) for h in heads]
             lost = [path_patch(given.model, clean, other, measure, s, (layer, head), "k", offsets) for s in senders]
             first, second = cross_fitted(*torch.stack(lost, dim=-1).double().cpu().numpy().swapaxes(0, 1))
-            found[:, layer, head] = torch.from_numpy((first + second) / 2)
-    return found
+            values[:, layer, head] = torch.from_numpy((first + second) / 2)
+    return values

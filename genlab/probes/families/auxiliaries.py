@@ -1,7 +1,8 @@
-"""Heads that find an auxiliary of a sentence: that of the main verb, or that of the subject's relative clause.
+"""Heads that attend to an auxiliary of a sentence: that of the main verb, or that of the subject's relative clause.
 
-In training the main auxiliary of every question is also its first one. Sentences with a relative clause on the
-subject, which tell the two apart, are there to be repeated; attention where the answer begins is read on them too.
+In every training question the main auxiliary is also the first one. Sentences with a relative clause on the subject,
+which distinguish the two, occur in training only to be repeated; attention at the start of the answer is read on them
+too.
 """
 
 from __future__ import annotations
@@ -38,36 +39,36 @@ def main_auxiliary_of(words: Sequence[str]) -> str:
 
 
 def auxiliaries(batch: Batch, vocab: tuple[str, ...]) -> list[tuple[int, int, list[int]]]:
-    """Of each sentence: place of the main auxiliary, of that in the subject's relative clause (-1), and of all."""
-    found: list[tuple[int, int, list[int]]] = []
+    """For each sentence, positions: main auxiliary, the one in the subject's relative clause (or -1), all of them."""
+    rows: list[tuple[int, int, list[int]]] = []
     for row in batch.tokens.tolist():
         words = [vocab[i] for i in row[: row.index(Vocab.sep) - 2]]  # without `. decl` or `. quest`
         parse = _parser().read(words)
-        inside = [place for place in parse.subjects if place < parse.verb]
-        found.append((parse.verb, inside[0] if inside else -1, list(parse.subjects)))
-    return found
+        inside = [position for position in parse.subjects if position < parse.verb]
+        rows.append((parse.verb, inside[0] if inside else -1, list(parse.subjects)))
+    return rows
 
 
-def share_largest(given: ProbeInput, which: int) -> Tensor:
-    """The share of sentences in which, at `>`, the auxiliary asked for has the largest weight of all auxiliaries."""
+def fraction_largest(given: ProbeInput, which: int) -> Tensor:
+    """The fraction of sentences in which, at `>`, the given auxiliary has the largest weight of all auxiliaries."""
     name, _, _ = given.task()
     if name != "question-formation":
-        raise NotApplicable(f"the sentences of question-formation have auxiliaries, {name} has none")
+        raise NotApplicable(f"only sentences of question-formation have auxiliaries, not those of {name}")
     parsed = given.once("auxiliaries", lambda: [auxiliaries(batch, given.vocab) for batch in given.batches])
-    of_batch = {id(batch): found for batch, found in zip(given.batches, parsed, strict=True)}
+    of_batch = {id(batch): rows for batch, rows in zip(given.batches, parsed, strict=True)}
 
     def of(seen: Seen, layer: int) -> tuple[Tensor, float]:
         import torch
 
         pattern, count = seen.pattern(layer), 0
         total = torch.zeros(pattern.shape[0], pattern.shape[2], device=pattern.device)
-        for row, places in enumerate(of_batch[id(seen.batch)]):
-            wanted, all_of_them = places[which], places[2]
-            if wanted < 0 or len(all_of_them) < 2:
+        for row, positions in enumerate(of_batch[id(seen.batch)]):
+            target, every = positions[which], positions[2]
+            if target < 0 or len(every) < 2:
                 continue
             query = int((seen.batch.tokens[row] == Vocab.sep).nonzero()[0])
-            weights = pattern[:, row, :, query][..., all_of_them]
-            total += weights.argmax(-1) == all_of_them.index(wanted)
+            weights = pattern[:, row, :, query][..., every]
+            total += weights.argmax(-1) == every.index(target)
             count += 1
         return total, float(count)
 
@@ -78,26 +79,28 @@ def share_largest(given: ProbeInput, which: int) -> Tensor:
     "main_auxiliary",
     per="head",
     about="main-auxiliary-detecting: where the answer begins, the main auxiliary has the largest weight",
-    formula="share of sentences with two auxiliaries or more whose largest weight among them at `>` is on the main",
+    formula="fraction of sentences with at least two auxiliaries whose largest weight among them at `>` is on the "
+    "main auxiliary",
     unit="share of sentences",
     low=0,
     high=1,
     source=_SOURCE,
 )
 def main_auxiliary(given: ProbeInput) -> Tensor:
-    return share_largest(given, 0)
+    return fraction_largest(given, 0)
 
 
 @signal(
     "subject_auxiliary",
     per="head",
-    about="subject-auxiliary-detecting: there the auxiliary inside the subject has the largest weight",
-    formula="share of sentences with a relative clause on the subject whose largest weight among auxiliaries at `>` "
-    "is that of the clause",
+    about="subject-auxiliary-detecting: where the answer begins, the auxiliary inside the subject has the largest "
+    "weight",
+    formula="fraction of sentences with a relative clause on the subject whose largest weight among auxiliaries at "
+    "`>` is on that of the clause",
     unit="share of sentences",
     low=0,
     high=1,
     source=_SOURCE,
 )
 def subject_auxiliary(given: ProbeInput) -> Tensor:
-    return share_largest(given, 1)
+    return fraction_largest(given, 1)

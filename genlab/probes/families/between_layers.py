@@ -1,6 +1,6 @@
-"""How sharply layers transform the residual stream around an input (BLOOD), and whether that finds wrong answers.
+"""How sharply layers transform the residual stream around an input (BLOOD), and whether that detects wrong answers.
 
-A family of its own, since Jacobians take some twenty times as long as all scores of `confidence`.
+A separate family, since its Jacobians take about twenty times as long as all scores of `confidence`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 _JELENIC = "Jelenic et al. 2023, BLOOD, arXiv 2310.02832"
 _SCORES = {
     "blood": (
-        "mean over layers but the first of |J|^2, J the Jacobian of the residual after a layer by that before it, "
-        "both at one scored position (Frobenius norm, exact)",
+        "mean over layers except the first of |J|^2, J the Jacobian of the residual after a layer with respect to "
+        "that before it, both at one scored position (Frobenius norm, exact)",
         f"{_JELENIC} (BLOOD_M; there also estimated from 50 random projections)",
     ),
-    "blood_last": ("|J|^2 of the last layer alone", f"{_JELENIC} (BLOOD_L)"),
+    "blood_last": ("|J|^2 of the last layer", f"{_JELENIC} (BLOOD_L)"),
 }
 
 
 def scores_of(given: ProbeInput) -> InputScores:
-    """Both scores, made once."""
+    """Both scores, computed once."""
     from genlab.probes.input_scores import blood_scores
 
     return given.once("blood", lambda: blood_scores(given))
 
 
 def declare(name: str) -> None:
-    """The mean of a score over in-distribution examples."""
+    """Declare the mean of a score over in-distribution examples."""
     formula, source = _SCORES[name]
 
     def read(given: ProbeInput) -> Tensor:
@@ -46,8 +46,8 @@ def declare(name: str) -> None:
     signal(
         name,
         per="run",
-        about="how sharply layers transform the residual stream, a mean over examples (higher: more suspect)",
-        formula=f"{formula}; the most suspect position of an answer counts",
+        about="how sharply layers transform the residual stream, averaged over examples (higher: more suspect)",
+        formula=f"{formula}; maximum over the positions of an answer",
         unit="score",
         low=0,
         high=float("inf"),
@@ -57,7 +57,7 @@ def declare(name: str) -> None:
 
 
 def declare_measure(measure: str) -> None:
-    """How well both say which in-distribution answers are wrong."""
+    """Declare how well both scores detect wrong in-distribution answers."""
     about, source = MEASURED[measure]
 
     def read(given: ProbeInput) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""Heads that watch the depth of brackets (Li et al. 2025): which bracket does the place of the answer attend to most?
+"""Depth-tracking heads for brackets (Li et al. 2025): which brackets the answer position attends to most.
 
-All are read at the row of `>` (the published models' `<end>`), over bracket keys alone, on strings that fall below
-depth 0 somewhere and stand at 0 or above elsewhere; other strings say nothing.
+All signals are read at the query `>` (`<end>` in the published models), over bracket keys, on strings whose depth is
+below 0 at some brackets and at least 0 at others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DEPTH = "d_i is the depth after bracket i, NEG the brackets with d < 0, NONNEG 
 
 
 def depths(batch: Batch, vocab: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Depth after each place, int[batch, pos], and where brackets of the prompt stand, bool[batch, pos]."""
+    """Depth after each position, int[batch, pos], and the positions of brackets in the prompt, bool[batch, pos]."""
     import torch
 
     signs = torch.tensor([(t == "(") - (t == ")") for t in vocab], device=batch.tokens.device)
@@ -32,11 +32,11 @@ def depths(batch: Batch, vocab: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     return (step * is_prompt).cumsum(1), (step != 0) & is_prompt
 
 
-def share_of_strings(given: ProbeInput, kind: str) -> Tensor:
-    """The share of strings for which a head's row of `>` is ordered as `kind` says."""
+def fraction_of_strings(given: ProbeInput, kind: str) -> Tensor:
+    """The fraction of strings for which a head's weights at `>` are ordered as `kind` says."""
     name, _, _ = given.task()
     if name != "brackets":
-        raise NotApplicable(f"the strings of {name} are no brackets of one kind with a label")
+        raise NotApplicable(f"the strings of {name} are not brackets of one kind with a label")
 
     def of(seen: Seen, layer: int) -> tuple[Tensor, float]:
         depth, bracket = depths(seen.batch, given.vocab)
@@ -46,7 +46,7 @@ def share_of_strings(given: ProbeInput, kind: str) -> Tensor:
         strings = both.nonzero()[:, 0]
         weights = seen.pattern(layer)[:, strings, :, row[strings]]  # [string, run, head, key]
         weights = weights.permute(1, 2, 0, 3)
-        low, high = _ends(weights, below[strings]), _ends(weights, above[strings])
+        low, high = _extremes(weights, below[strings]), _extremes(weights, above[strings])
         neg, nonneg = low[0] > high[1], high[0] > low[1]  # [run, head, string]
         final = depth[strings, row[strings]] < 0
         hit = {"neg": neg, "nonneg": nonneg, "ambi": neg | nonneg, "sign": neg & final | nonneg & ~final}[kind]
@@ -55,8 +55,8 @@ def share_of_strings(given: ProbeInput, kind: str) -> Tensor:
     return per_head(given, of)
 
 
-def _ends(weights: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest weight over some keys."""
+def _extremes(weights: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest weight over the selected keys."""
     inf = float("inf")
     return weights.masked_fill(~among, inf).amin(-1), weights.masked_fill(~among, -inf).amax(-1)
 
@@ -64,35 +64,35 @@ def _ends(weights: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
 @signal(
     "bracket_neg",
     per="head",
-    about="violation-detecting: more attention to every place below depth 0 than to any other",
-    formula=f"share of strings with min over NEG > max over NONNEG; {_DEPTH}",
+    about="violation-detecting: more attention to every position below depth 0 than to any other",
+    formula=f"fraction of strings with min over NEG > max over NONNEG; {_DEPTH}",
     unit="share of strings",
     low=0,
     high=1,
     source=LI,
 )
 def bracket_neg(given: ProbeInput) -> Tensor:
-    return share_of_strings(given, "neg")
+    return fraction_of_strings(given, "neg")
 
 
 @signal(
     "bracket_nonneg",
     per="head",
-    about="the reverse: more attention to every place at depth 0 or above",
-    formula="share of strings with min over NONNEG > max over NEG",
+    about="the reverse of bracket_neg: more attention to every position at depth 0 or above",
+    formula="fraction of strings with min over NONNEG > max over NEG",
     unit="share of strings",
     low=0,
     high=1,
     source=LI,
 )
 def bracket_nonneg(given: ProbeInput) -> Tensor:
-    return share_of_strings(given, "nonneg")
+    return fraction_of_strings(given, "nonneg")
 
 
 @signal(
     "bracket_ambi",
     per="head",
-    about="depth-tracking: one or the other, string by string",
+    about="depth-tracking: bracket_neg or bracket_nonneg, string by string",
     formula="bracket_neg + bracket_nonneg",
     unit="share of strings",
     low=0,
@@ -100,18 +100,18 @@ def bracket_nonneg(given: ProbeInput) -> Tensor:
     source=LI,
 )
 def bracket_ambi(given: ProbeInput) -> Tensor:
-    return share_of_strings(given, "ambi")
+    return fraction_of_strings(given, "ambi")
 
 
 @signal(
     "bracket_sign",
     per="head",
-    about="sign-matching: more attention to the places whose sign is that of the final depth",
-    formula="share of strings with the order of bracket_neg if the final depth is below 0, else of bracket_nonneg",
+    about="sign-matching: more attention to the positions whose sign is that of the final depth",
+    formula="fraction of strings ordered as in bracket_neg if the final depth is below 0, else as in bracket_nonneg",
     unit="share of strings",
     low=0,
     high=1,
     source=LI,
 )
 def bracket_sign(given: ProbeInput) -> Tensor:
-    return share_of_strings(given, "sign")
+    return fraction_of_strings(given, "sign")

@@ -1,7 +1,6 @@
-"""Do heads of different layers fit together? What one writes against what a later one reads, from weights alone.
+"""Composition of heads across layers: what one head writes against what a later one reads, from the weights.
 
-Of all pairs of an earlier head and this one the best counts (which is ours: the papers show all pairs); a value
-belongs to the later head.
+The value of a head is the maximum over all earlier heads (this maximum is ours: the papers show all pairs).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _WIDEST, _RANDOM_PAIRS = 10, 400
 
 
 def reads_and_writes(given: ProbeInput) -> tuple[Tensor, Tensor]:
-    """W_QK and W_OV of all heads, float[run, layer, head, d_model, d_model]: x W_QK y^T, and x W_OV."""
+    """W_QK and W_OV of all heads, float[run, layer, head, d_model, d_model]: x W_QK y^T and x W_OV."""
     if given.cfg.n_layers < 2:
         raise NotApplicable("composition is between heads of two layers; the model has fewer")
     w = given.model.weights()
@@ -30,16 +29,16 @@ def reads_and_writes(given: ProbeInput) -> tuple[Tensor, Tensor]:
 
 
 def later_and_earlier(one: Tensor, other: Tensor, score: object) -> Tensor:
-    """score(later head, earlier head) for all pairs, the best earlier one of each; NaN in the first layer."""
+    """The maximum of score(later head, earlier head) over earlier heads; NaN in the first layer."""
     import torch
 
     runs, layers, heads = one.shape[:3]
-    found = torch.full((runs, layers, heads), float("nan"), dtype=torch.float64)
+    values = torch.full((runs, layers, heads), float("nan"), dtype=torch.float64)
     for layer in range(1, layers):
         earlier = other[:, :layer].flatten(1, 2)  # [run, earlier head, ...]
         pairs = score(one[:, layer, :, None], earlier[:, None])  # pyright: ignore[reportCallIssue]
-        found[:, layer] = pairs.double().amax(-1).cpu()
-    return found
+        values[:, layer] = pairs.double().amax(-1).cpu()
+    return values
 
 
 def norm_ratio(left: Tensor, right: Tensor) -> Tensor:
@@ -53,7 +52,7 @@ def norm_ratio(left: Tensor, right: Tensor) -> Tensor:
 @signal(
     "q_composition",
     per="head",
-    about="a head's queries read what an earlier head writes",
+    about="composition of a head's queries with the output of an earlier head",
     formula="max over earlier heads of |W_OV W_QK| / (|W_OV| |W_QK|), Frobenius norms, gains folded in",
     unit="ratio",
     low=0,
@@ -69,7 +68,7 @@ def q_composition(given: ProbeInput) -> Tensor:
 @signal(
     "k_composition",
     per="head",
-    about="a head's keys read what an earlier head writes, as an induction head's do",
+    about="composition of a head's keys with the output of an earlier head, as in an induction head",
     formula="max over earlier heads of |W_OV W_QK^T| / (|W_OV| |W_QK|)",
     unit="ratio",
     low=0,
@@ -85,7 +84,7 @@ def k_composition(given: ProbeInput) -> Tensor:
 @signal(
     "v_composition",
     per="head",
-    about="a head's values read what an earlier head writes",
+    about="composition of a head's values with the output of an earlier head",
     formula="max over earlier heads of |W_OV(earlier) W_OV(later)| / product of norms",
     unit="ratio",
     low=0,
@@ -99,17 +98,17 @@ def v_composition(given: ProbeInput) -> Tensor:
 
 
 def subspaces(given: ProbeInput) -> tuple[Tensor, Tensor, int]:
-    """Orthonormal bases `[run, layer, head, d_model, j]` of what keys read most and of what heads write most; j."""
+    """Orthonormal bases `[run, layer, head, d_model, j]` of what keys mainly read and heads mainly write, and j."""
     import torch
 
-    def made() -> tuple[Tensor, Tensor, int]:
+    def bases() -> tuple[Tensor, Tensor, int]:
         qk, ov = reads_and_writes(given)
         j = min(_WIDEST, given.cfg.d_head)
         # Both are the column space of the transpose: key side of x W_QK y^T, output side of x W_OV.
         reads, writes = (torch.linalg.svd(m.double(), full_matrices=False).Vh for m in (qk, ov))
         return reads[..., :j, :].transpose(-1, -2), writes[..., :j, :].transpose(-1, -2), j
 
-    return given.once("subspaces", made)
+    return given.once("subspaces", bases)
 
 
 def alignment(reads: Tensor, writes: Tensor) -> Tensor:
@@ -122,7 +121,7 @@ def alignment(reads: Tensor, writes: Tensor) -> Tensor:
 @signal(
     "subspace_match",
     per="head",
-    about="how far what a head's keys read contains a direction that an earlier head writes",
+    about="overlap of the subspace that a head's keys read with one that an earlier head writes",
     formula=f"max over earlier heads of the largest cosine between the top-j right singular spaces of W_QK and W_OV, "
     f"j = min({_WIDEST}, d_head), gains of norms folded in",
     unit="cosine",
@@ -139,9 +138,10 @@ def subspace_match(given: ProbeInput) -> Tensor:
 @signal(
     "subspace_percentile",
     per="head",
-    about="the same among random pairs: at small widths chance alone gives large cosines (0.67 at d 64, j 10)",
-    formula=f"share of {_RANDOM_PAIRS} pairs of random subspaces of the same rank and width whose cosine is lower, "
-    "to the power of the number of earlier heads",
+    about="subspace_match relative to chance: at small widths random subspaces have large cosines (0.67 at d 64, j "
+    "10)",
+    formula=f"fraction of {_RANDOM_PAIRS} pairs of random subspaces of the same rank and width whose cosine is "
+    f"lower, to the power of the number of earlier heads",
     unit="share",
     low=0,
     high=1,
@@ -154,13 +154,13 @@ def subspace_percentile(given: ProbeInput) -> Tensor:
     reads, writes, j = subspaces(given)
     chance = random_alignments(given.cfg.d_model, j).to(reads.device)
     match = later_and_earlier(reads, writes, alignment)
-    share = torch.searchsorted(chance, match.nan_to_num(0.0)) / len(chance)
+    below = torch.searchsorted(chance, match.nan_to_num(0.0)) / len(chance)
     earlier = torch.arange(match.shape[1])[:, None] * match.shape[2]
-    return torch.where(match.isnan(), match, share.double() ** earlier)
+    return torch.where(match.isnan(), match, below.double() ** earlier)
 
 
 def random_alignments(d_model: int, j: int) -> Tensor:
-    """Cosines of pairs of random j-dimensional subspaces, rising; the same ones each time."""
+    """Cosines between pairs of random j-dimensional subspaces, in increasing order; the same for every call."""
     import torch
 
     generator = torch.Generator().manual_seed(64)
@@ -172,7 +172,7 @@ def random_alignments(d_model: int, j: int) -> Tensor:
 @signal(
     "diagonal_score",
     per="head",
-    about="whether a head's keys look for just what an earlier head copies",
+    about="whether a head's keys match exactly what an earlier head copies",
     formula="max over earlier heads of (mean diagonal - mean) / std of the entries of W_QK W_OV^T, gains of norms "
     "folded in",
     unit="standard deviations",

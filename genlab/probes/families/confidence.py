@@ -1,4 +1,4 @@
-"""What the output itself says, in distribution: the baselines that any signal from the inside has to beat."""
+"""Confidence of the output, and how well it detects wrong answers: the baseline for internal signals."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     "loss",
     per="run",
     about="in-distribution loss",
-    formula="mean cross-entropy over scored places of a length, a mean over examples",
+    formula="mean cross-entropy over the scored positions of each length, averaged over examples",
     unit="nats",
     low=0,
     high=float("inf"),
     source="ours",
 )
 def loss(given: ProbeInput) -> Tensor:
-    def of(seen: Seen) -> Tensor:
+    def mean_loss(seen: Seen) -> Tensor:
         batch = seen.batch
-        right = seen.logits[:, batch.scored].log_softmax(-1)
-        return -right.gather(-1, batch.targets[batch.scored].expand(len(right), -1)[..., None]).mean((1, 2))
+        log_p = seen.logits[:, batch.scored].log_softmax(-1)
+        return -log_p.gather(-1, batch.targets[batch.scored].expand(len(log_p), -1)[..., None]).mean((1, 2))
 
-    return given.mean([of(seen) for seen in given.seen])
+    return given.mean([mean_loss(seen) for seen in given.seen])
 
 
 @signal(
     "accuracy",
     per="run",
     about="in-distribution exact match",
-    formula="fraction of examples whose every scored token is the likeliest",
+    formula="fraction of examples in which every scored token is the most likely one",
     unit="fraction",
     low=0,
     high=1,
@@ -55,29 +55,28 @@ def accuracy(given: ProbeInput) -> Tensor:
 
 
 def scores_of(given: ProbeInput) -> InputScores:
-    """The scores of single inputs, made once."""
+    """The scores of single inputs, computed once."""
     from genlab.probes.input_scores import input_scores
 
     return given.once("input scores", lambda: input_scores(given))
 
 
 def declare(name: str) -> None:
-    """The mean of a score over in-distribution examples."""
+    """Declare the mean of a score over in-distribution examples."""
     score = SCORES[name]
 
     def read(given: ProbeInput) -> Tensor:
-        found = scores_of(given)
-        if name in found.missing:
-            raise NotApplicable(found.missing[name])
-        return found.scores[name].mean(-1)
+        result = scores_of(given)
+        if name in result.missing:
+            raise NotApplicable(result.missing[name])
+        return result.scores[name].mean(-1)
 
     read.__name__ = read.__qualname__ = f"confidence_{name}"
     signal(
         f"confidence_{name}",
         per="run",
         about=f"mean over examples of the score `{name}` (higher: more suspect)",
-        formula=f"{score.formula}; the most suspect position of an answer counts, fits are on the other half of the "
-        "examples",
+        formula=f"{score.formula}; maximum over the positions of an answer, fitted on the other half of the examples",
         unit="score",
         low=score.low,
         high=score.high,
@@ -90,28 +89,30 @@ for _name in SCORES:
     declare(_name)
 
 
-def wrongness_of(found: InputScores, measure: str) -> dict[str, Tensor]:
-    """A measure of each score, float64[run] each; NaN for a run of which no answer is wrong, or all are.
+def wrongness_of(result: InputScores, measure: str) -> dict[str, Tensor]:
+    """A measure of each score as a detector of wrong answers, float64[run] each.
+
+    NaN for runs in which no answer, or every answer, is wrong.
 
     Raises:
-        NotApplicable: that holds for every run.
+        NotApplicable: this holds for every run.
     """
     import torch
 
-    wrong, of = found.wrong.cpu().numpy(), MEASURES[measure]
+    wrong, measure_of = result.wrong.cpu().numpy(), MEASURES[measure]
     mixed = [bool(of_run.any() and not of_run.all()) for of_run in wrong]
     if not any(mixed):
-        raise NotApplicable("no in-distribution answer is wrong, or all are")
+        raise NotApplicable("no in-distribution answer is wrong, or every one is")
 
     def per_run(scores: Tensor) -> Tensor:
         rows = zip(scores.cpu().numpy(), wrong, mixed, strict=True)
-        return torch.tensor([of(s, w) if both else float("nan") for s, w, both in rows])
+        return torch.tensor([measure_of(s, w) if both else float("nan") for s, w, both in rows])
 
-    return {name: per_run(scores) for name, scores in found.scores.items()}
+    return {name: per_run(scores) for name, scores in result.scores.items()}
 
 
 def declare_measure(measure: str) -> None:
-    """How well each score says which in-distribution answers are wrong."""
+    """Declare how well each score detects wrong in-distribution answers."""
     about, source = MEASURED[measure]
 
     def read(given: ProbeInput) -> dict[str, Tensor]:
@@ -122,7 +123,7 @@ def declare_measure(measure: str) -> None:
         f"wrong_{measure}",
         per="run",
         about=f"is this answer wrong? {about}, for each score",
-        formula="see genlab.probes.families.confidence; scores are those of the confidence_ signals",
+        formula="see genlab.probes.families.confidence; scores as in the confidence_ signals",
         unit=measure,
         low=0,
         high=1,
@@ -136,10 +137,10 @@ for _name in MEASURED:
 
 
 def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
-    """What all runs answer at scored places: tokens int[run, place], and how much they disagree, float[place].
+    """The answers of all runs at scored positions, int[run, position], and their disagreement, float[position].
 
-    The latter is the entropy of the mean prediction less the mean entropy. Computed a few runs at a time: all seeds
-    of a configuration are compared, and of none is more kept than what it says.
+    The disagreement is the entropy of the mean prediction minus the mean entropy. Computed for a few runs at a time,
+    because all seeds of a configuration are compared; only the results are stored.
     """
     import torch
 
@@ -147,12 +148,12 @@ def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
     from genlab.probes.model import Stacked
 
     if given.model.n_runs < 2 or given.spec is None:
-        raise NotApplicable("needs two seeds of a configuration or more, probed together")
+        raise NotApplicable("needs at least two seeds of a configuration, probed together")
     config = given.spec.model
     few = [Stacked(model_of(config, rows)) for rows in given.model.flat.split(16)]
 
-    def of(batch: Batch) -> tuple[Tensor, Tensor]:
-        """Likeliest tokens int[run, batch, pos], and the disagreement float[batch, pos]."""
+    def compare(batch: Batch) -> tuple[Tensor, Tensor]:
+        """Most likely tokens, int[run, batch, pos], and the disagreement, float[batch, pos]."""
         chosen: list[Tensor] = []
         total, entropy = torch.zeros(()), torch.zeros(())
         for some in few:
@@ -165,12 +166,12 @@ def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
         of_mean = -(mean * mean.clamp(min=1e-40).log()).sum(-1)
         return torch.cat(chosen), of_mean - entropy / given.model.n_runs
 
-    def made(whole: ProbeInput, which: int) -> list[Tensor]:
-        return [both[which] for both in whole.once("answers", lambda: [of(batch) for batch in whole.batches])]
+    def compared(whole: ProbeInput, which: int) -> list[Tensor]:
+        return [both[which] for both in whole.once("answers", lambda: [compare(batch) for batch in whole.batches])]
 
     scored = [batch.scored for batch in given.batches]
-    tokens = given.whole("answer tokens", lambda whole: made(whole, 0), axis=1)
-    apart = given.whole("answer disagreement", lambda whole: made(whole, 1))
+    tokens = given.whole("answer tokens", lambda whole: compared(whole, 0), axis=1)
+    apart = given.whole("answer disagreement", lambda whole: compared(whole, 1))
     return (
         torch.cat([x[:, at] for x, at in zip(tokens, scored, strict=True)], dim=1),
         torch.cat([x[at] for x, at in zip(apart, scored, strict=True)]),
@@ -180,8 +181,9 @@ def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
 @signal(
     "ensemble_disagreement",
     per="run",
-    about="how often a run's answer tokens differ from those of the other seeds",
-    formula="mean over other runs of the configuration of the fraction of scored places with another likeliest token",
+    about="fraction of a run's answer tokens that differ from those of the other seeds",
+    formula="mean over the other runs of the configuration of the fraction of scored positions with another most "
+    "likely token",
     unit="fraction",
     low=0,
     high=1,
@@ -198,8 +200,8 @@ def ensemble_disagreement(given: ProbeInput) -> Tensor:
 @signal(
     "ensemble_mutual_information",
     per="run",
-    about="how much the seeds of a configuration disagree beyond their own doubt (the same for all of them)",
-    formula="entropy of the mean prediction - mean entropy of predictions, mean over scored places",
+    about="how much the seeds of a configuration disagree beyond their own uncertainty (the same for all of them)",
+    formula="entropy of the mean prediction - mean entropy of the predictions, averaged over scored positions",
     unit="nats",
     low=0,
     high=float("inf"),
@@ -211,10 +213,10 @@ def ensemble_mutual_information(given: ProbeInput) -> Tensor:
     return apart.mean().clamp(min=0).expand(given.model.n_runs)
 
 
-# -- How well a score says which answers are wrong: ranking, detection at a threshold, and answering less ofte
+# -- Measures of how well a score detects wrong answers
 #
-# In all of them a higher score means *more likely wrong*, and NaN means that the question has no answer: none of the
-# answers is wrong, or all are (`risk_coverage` has an answer there too), or a score is no number.
+# A higher score means *more likely wrong*. NaN means that the measure is undefined: none or all of the answers are
+# wrong (`risk_coverage` is defined there too), or a score is not finite.
 
 Scores = NDArray[np.floating]
 Wrong = NDArray[np.bool_]
@@ -226,7 +228,7 @@ def auroc(score: Scores, wrong: Wrong) -> float:
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
     0.875
     """
-    if _open(score, wrong):
+    if _undefined(score, wrong):
         return float("nan")
     from scipy.stats import rankdata
 
@@ -235,12 +237,12 @@ def auroc(score: Scores, wrong: Wrong) -> float:
 
 
 def aupr(score: Scores, wrong: Wrong) -> float:
-    """Average precision in finding the wrong answers, answers of one score taken together.
+    """Average precision in detecting wrong answers; answers with equal scores are flagged together.
 
     >>> aupr(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, True, False, True]))
     0.8333333333333333
     """
-    if _open(score, wrong):
+    if _undefined(score, wrong):
         return float("nan")
     flagged, hits = _flagged(score, wrong)
     recall = hits / hits[-1]
@@ -253,7 +255,7 @@ def fpr95(score: Scores, wrong: Wrong) -> float:
     >>> fpr95(np.array([0.1, 0.2, 0.3, 0.9]), np.array([False, False, True, True]))
     0.0
     """
-    if _open(score, wrong):
+    if _undefined(score, wrong):
         return float("nan")
     flagged, hits = _flagged(score, wrong)
     first = int(np.argmax(hits >= 0.95 * hits[-1]))
@@ -261,26 +263,27 @@ def fpr95(score: Scores, wrong: Wrong) -> float:
 
 
 def autc(score: Scores, wrong: Wrong) -> float:
-    """Area under the threshold curve: mean of the two error rates over all thresholds of the score put into [0, 1].
+    """Area under the threshold curve: mean of the two error rates over all thresholds of the rescaled score.
 
-    0 is perfect. Two scores of one AUROC differ here by how far apart they hold right and wrong (Humblot-Renaux et
-    al. 2023, arXiv 2306.14658).
+    Scores are rescaled to [0, 1]; 0 is perfect. Unlike AUROC, it depends on how far apart the scores of right and
+    wrong answers are (Humblot-Renaux et al. 2023, arXiv 2306.14658).
 
     >>> autc(np.array([0.0, 0.0, 1.0, 1.0]), np.array([False, False, True, True]))
     0.0
     """
     low, high = float(score.min()), float(score.max())
-    if _open(score, wrong) or low == high:
+    if _undefined(score, wrong) or low == high:
         return float("nan")
     scaled = (score - low) / (high - low)
-    # Over a uniform threshold t a right answer of score s is flagged (t < s) s of the time, a wrong one missed 1 - s.
+    # For a uniform threshold t, a right answer of score s is flagged (t < s) with probability s; a wrong one is
+    # missed with probability 1 - s.
     return float((scaled[~wrong].mean() + (1 - scaled[wrong]).mean()) / 2)
 
 
 def risk_coverage(score: Scores, wrong: Wrong) -> float:
-    """Area under risk against coverage: the mean fraction of wrong answers among the k least suspect, over all k.
+    """Area under the risk-coverage curve: the mean fraction of wrong answers among the k least suspect, over all k.
 
-    Ties are taken at their expectation (Geifman and El-Yaniv 2017, arXiv 1705.08500).
+    Ties are taken in expectation (Geifman and El-Yaniv 2017, arXiv 1705.08500).
 
     >>> round(risk_coverage(np.array([0.1, 0.2, 0.9]), np.array([False, False, True])), 4)
     0.1111
@@ -293,13 +296,13 @@ def risk_coverage(score: Scores, wrong: Wrong) -> float:
     return float(np.mean(np.cumsum(expected) / np.arange(1, len(score) + 1)))
 
 
-def _open(score: Scores, wrong: Wrong) -> bool:
-    """Whether nothing can be told apart: answers of one kind alone, or a score that is no number."""
+def _undefined(score: Scores, wrong: Wrong) -> bool:
+    """Whether a measure is undefined: all answers are right or all are wrong, or a score is NaN."""
     return bool(wrong.all() or not wrong.any() or np.isnan(score).any())
 
 
 def _flagged(score: Scores, wrong: Wrong) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """At each threshold, from strict to lenient: how many answers are flagged, and how many of them are wrong."""
+    """At each threshold, from strict to lenient: the number of flagged answers, and how many of them are wrong."""
     order = np.argsort(-score, kind="stable")
     last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
     return last + 1.0, np.cumsum(wrong[order])[last].astype(float)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @signal(
     "copying_eigenvalues",
     per="head",
-    about="whether a head's OV circuit is positive: tokens attended to gain logit on the whole",
+    about="whether a head's OV circuit is positive: attended tokens gain logit overall",
     formula="sum of Re(l) / sum of |l| over eigenvalues l of W_E W_V W_O W_U, gains of norms folded in",
     unit="share",
     low=-1,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     reads="weights",
 )
 def copying_eigenvalues(given: ProbeInput) -> Tensor:
-    """The eigenvalues that are not zero are those of the small matrix W_O W_U W_E W_V."""
+    """The nonzero eigenvalues are those of the small matrix W_O W_U W_E W_V."""
     import torch
 
     w = given.model.weights()
@@ -37,13 +37,13 @@ def copying_eigenvalues(given: ProbeInput) -> Tensor:
 @signal(
     "copying_logits",
     per="head",
-    about="how a token's own logit ranks among all that attending to it moves",
-    formula="mean over tokens t of the share of other tokens whose entry in row t of W_E W_V W_O W_U is lower than "
-    "t's; 0.5 by chance",
+    about="rank of a token's own logit among all logits that attending to it changes",
+    formula="mean over tokens t of the fraction of other tokens whose entry in row t of W_E W_V W_O W_U is lower "
+    "than that of t; 0.5 by chance",
     unit="share",
     low=0,
     high=1,
-    source="after Olsson et al. 2022, arXiv 2209.11895 (there a share of raised logits)",
+    source="after Olsson et al. 2022, arXiv 2209.11895 (there the fraction of raised logits)",
     reads="weights",
 )
 def copying_logits(given: ProbeInput) -> Tensor:

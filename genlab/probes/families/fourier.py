@@ -1,7 +1,7 @@
-"""Modular addition by rotations: is it done with few frequencies? Spectra of embeddings and logits, in float64.
+"""Fourier signals for modular addition: does the model use few frequencies? Spectra in float64.
 
-Of the circle of numbers 0 to p - 1 frequency k turns k times. The constant (k = 0) is no frequency: spectra leave it
-out, and losses keep it (Nanda et al. 2023).
+Frequency k turns k times around the circle of numbers 0 to p - 1. The constant (k = 0) is not counted as a frequency:
+spectra exclude it, and losses keep it (Nanda et al. 2023).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NANDA = "Nanda et al. 2023, Progress measures for grokking, arXiv 2301.05217"
 _AFTER = "after " + NANDA + " (key frequencies are those of fourier_key_frequencies)"
-_SHARE = 0.9
+_FRACTION = 0.9
 _SIGNS = {"a+b": 1, "a-b": -1}
 
 
@@ -30,36 +30,36 @@ def modulus(given: ProbeInput) -> tuple[int, int]:
     """p, and 1 for a + b or -1 for a - b."""
     name, _, params = given.task()
     if name != "modular" or params["op"] not in _SIGNS:
-        raise NotApplicable("the numbers of this task are not added or subtracted on a circle")
+        raise NotApplicable("the numbers of this task are not added or subtracted modulo p")
     return int(params["p"]), _SIGNS[str(params["op"])]
 
 
 def powers(given: ProbeInput) -> Tensor:
-    """Share of the embeddings' power at each frequency 1 to p // 2, float64[run, frequency]."""
+    """Fraction of the embeddings' power at each frequency 1 to p // 2, float64[run, frequency]."""
     import torch
 
-    def made() -> Tensor:
+    def spectrum() -> Tensor:
         p, _ = modulus(given)
         numbers = given.model.weights().W_E[:, Vocab.first : Vocab.first + p].double()
         power = torch.fft.rfft(numbers, dim=1).abs().pow(2).sum(-1)[:, 1:]
         return power / power.sum(-1, keepdim=True).clamp(min=1e-30)
 
-    return given.once("fourier powers", made)
+    return given.once("fourier powers", spectrum)
 
 
-def key_frequencies(shares: Tensor) -> Tensor:
-    """The fewest frequencies that hold 0.9 of the power, bool[run, frequency]."""
+def key_frequencies(fractions: Tensor) -> Tensor:
+    """The smallest set of frequencies that holds 0.9 of the power, bool[run, frequency]."""
     import torch
 
-    order = shares.argsort(dim=-1, descending=True)
-    before = shares.gather(-1, order).cumsum(-1) - shares.gather(-1, order)
-    return torch.zeros_like(shares, dtype=torch.bool).scatter(-1, order, before < _SHARE)
+    order = fractions.argsort(dim=-1, descending=True)
+    before = fractions.gather(-1, order).cumsum(-1) - fractions.gather(-1, order)
+    return torch.zeros_like(fractions, dtype=torch.bool).scatter(-1, order, before < _FRACTION)
 
 
 @signal(
     "fourier_gini",
     per="run",
-    about="whether the embeddings of numbers use few frequencies",
+    about="whether the number embeddings use few frequencies",
     formula="Gini coefficient of the embeddings' power over frequencies 1 to p // 2",
     unit="Gini",
     low=0,
@@ -79,8 +79,9 @@ def fourier_gini(given: ProbeInput) -> Tensor:
 @signal(
     "fourier_key_frequencies",
     per="run",
-    about="how many frequencies the embeddings of numbers use",
-    formula=f"the fewest frequencies that hold {_SHARE} of the embeddings' power (without the constant)",
+    about="number of frequencies that the number embeddings use",
+    formula=f"size of the smallest set of frequencies that holds {_FRACTION} of the embeddings' power (without the "
+    "constant)",
     unit="frequencies",
     low=1,
     high=float("inf"),
@@ -106,14 +107,14 @@ def basis(total: Tensor, p: int, keys: Tensor) -> Tensor:
 
 
 def answer_logits(given: ProbeInput, tokens: Tensor, offsets: Tensor | None) -> Tensor:
-    """Logits of numbers at the place of the answer, float64[run, example, p]."""
+    """Logits of the numbers at the answer position, float64[run, example, p]."""
     p, _ = modulus(given)
-    place = int((tokens[0] == Vocab.sep).nonzero()[0])
-    return given.model(tokens, offsets)[:, :, place, Vocab.first : Vocab.first + p].double()
+    position = int((tokens[0] == Vocab.sep).nonzero()[0])
+    return given.model(tokens, offsets)[:, :, position, Vocab.first : Vocab.first + p].double()
 
 
 def loss_with(given: ProbeInput, tokens: Tensor, offsets: torch.Tensor | None, keep: bool) -> Tensor:
-    """Loss when logits keep the key frequencies alone (and the constant), or lose them, float64[run]."""
+    """Loss when logits keep only the key frequencies and the constant, or lose the key frequencies, float64[run]."""
     import torch
 
     p, sign = modulus(given)
@@ -133,8 +134,9 @@ def loss_with(given: ProbeInput, tokens: Tensor, offsets: torch.Tensor | None, k
 @signal(
     "excluded_loss",
     per="run",
-    about="how much training pairs rely on the key frequencies: high once the rotation does the work",
-    formula="loss on training pairs when cos and sin of w(a + b), w the key frequencies, are projected out of logits",
+    about="how much the answers to training pairs rely on the key frequencies: high once the rotation does the work",
+    formula="loss on training pairs after projecting cos and sin of w(a + b), w the key frequencies, out of the "
+    "logits",
     unit="nats",
     low=0,
     high=float("inf"),
@@ -150,12 +152,12 @@ def excluded_loss(given: ProbeInput) -> Tensor:
     "restricted_loss",
     per="run",
     about="how well the key frequencies alone answer: falls before the test loss does",
-    formula="loss over all pairs when logits keep only the constant and cos and sin of w(a + b)",
+    formula="loss over all pairs when the logits keep only the constant and cos and sin of w(a + b)",
     unit="nats",
     low=0,
     high=float("inf"),
     source=_AFTER,
-    why_not="reads all pairs, those held out among them",
+    why_not="reads all pairs, including held-out ones",
     version=2,
     reads="all pairs",
 )

@@ -1,11 +1,11 @@
-"""What single heads attend to: the token before, the same token, the first one, the end of the prompt, a hint."""
+"""What single heads attend to: the previous token, the same token, the first token, the end of the prompt, a hint."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from genlab.errors import NotApplicable
-from genlab.probes.masses import causal, earlier_same, mean_mass, of_all, per_head
+from genlab.probes.masses import causal, earlier_same, mass_fraction, mean_mass, per_head
 from genlab.probes.signal import signal
 from genlab.tasks import Vocab
 from genlab.tasks.base import hint_names
@@ -34,7 +34,7 @@ def previous(batch: Batch) -> Tensor:
 @signal(
     "previous_token",
     per="head",
-    about="attention to the token before",
+    about="attention to the previous token",
     formula="mean over queries i >= 1 of A[i, i-1]",
     unit="weight",
     low=0,
@@ -48,7 +48,7 @@ def previous_token(given: ProbeInput) -> Tensor:
 @signal(
     "previous_token_mul",
     per="head",
-    about="share of all attention that goes to the token before",
+    about="fraction of all attention on the previous token",
     formula="sum_i A[i, i-1] / sum A",
     unit="share",
     low=0,
@@ -56,14 +56,14 @@ def previous_token(given: ProbeInput) -> Tensor:
     source=LENS,
 )
 def previous_token_mul(given: ProbeInput) -> Tensor:
-    return of_all(given, previous)
+    return mass_fraction(given, previous)
 
 
 @signal(
     "duplicate_token",
     per="head",
-    about="attention to earlier places of the same token",
-    formula="mean over queries whose token x stands earlier of sum_j A[i, j], j < i, x_j = x_i",
+    about="attention to earlier occurrences of the same token",
+    formula="mean over queries whose token occurs earlier of sum_j A[i, j], j < i, x_j = x_i",
     unit="weight",
     low=0,
     high=1,
@@ -76,7 +76,7 @@ def duplicate_token(given: ProbeInput) -> Tensor:
 @signal(
     "duplicate_token_mul",
     per="head",
-    about="share of all attention that goes to earlier places of the same token",
+    about="fraction of all attention on earlier occurrences of the same token",
     formula="sum over j < i with x_j = x_i of A[i, j] / sum A",
     unit="share",
     low=0,
@@ -84,13 +84,13 @@ def duplicate_token(given: ProbeInput) -> Tensor:
     source=LENS,
 )
 def duplicate_token_mul(given: ProbeInput) -> Tensor:
-    return of_all(given, lambda batch: earlier_same(batch.tokens))
+    return mass_fraction(given, lambda batch: earlier_same(batch.tokens))
 
 
 @signal(
     "start_token",
     per="head",
-    about="attention to the first token, where a head with nothing to do rests",
+    about="attention to the first token, where idle heads rest",
     formula="mean over queries i >= 1 of A[i, 0]",
     unit="weight",
     low=0,
@@ -109,8 +109,8 @@ def start_token(given: ProbeInput) -> Tensor:
 @signal(
     "end_token",
     per="head",
-    about="attention to the token that ends the prompt (`>`, the published brackets models' end token)",
-    formula="mean over queries i at or after `>` of A[i, place of `>`]",
+    about="attention to the token that ends the prompt (`>`, the end token of the published brackets models)",
+    formula="mean over queries i at or after `>` of A[i, position of `>`]",
     unit="weight",
     low=0,
     high=1,
@@ -118,7 +118,7 @@ def start_token(given: ProbeInput) -> Tensor:
 )
 def end_token(given: ProbeInput) -> Tensor:
     if not any(bool((batch.tokens == Vocab.sep).any()) for batch in given.batches):
-        raise NotApplicable("no `>` ends a prompt of this format")
+        raise NotApplicable("prompts of this format do not end with `>`")
 
     def separator(batch: Batch) -> Tensor:
         return (batch.tokens == Vocab.sep)[:, None, :] & causal(batch.tokens.shape[1], batch.tokens.device)
@@ -129,8 +129,8 @@ def end_token(given: ProbeInput) -> Tensor:
 @signal(
     "same_hint",
     per="head",
-    about="attention of an index hint, or of what it marks, to the same hint earlier",
-    formula="mean over queries at a hint h that stands earlier of sum_j A[i, j], j < i, x_j = h",
+    about="attention from an index hint, or the token it marks, to the same hint earlier",
+    formula="mean over queries at a hint h that occurs earlier of sum_j A[i, j], j < i, x_j = h",
     unit="weight",
     low=0,
     high=1,
@@ -150,9 +150,9 @@ def same_hint(given: ProbeInput) -> Tensor:
 @signal(
     "positional",
     per="head",
-    about="share of a head's pattern that position alone decides; the rest depends on content",
+    about="fraction of a head's pattern that is determined by position; the rest depends on content",
     formula="sum E[(A - U)(A' - U)] / sum E[(A - U)^2], A and A' two different examples of one length, U uniform "
-    "over the keys seen, a mean over examples; 1 for a head that sees no content, 0 for one of content alone",
+    "over visible keys, averaged over examples; 1 for a head that ignores content, 0 for one driven by content only",
     unit="fraction",
     low=0,
     high=1,
@@ -161,14 +161,14 @@ def same_hint(given: ProbeInput) -> Tensor:
 )
 def positional(given: ProbeInput) -> Tensor:
     def of(seen: Seen, layer: int) -> tuple[Tensor, float]:
-        pattern, real = seen.pattern(layer), seen.batch.real.all(0)  # queries that every example has
-        seen_keys = causal(pattern.shape[-1], pattern.device).to(pattern.dtype)
-        away = (pattern - seen_keys / seen_keys.sum(-1, keepdim=True)) * real[:, None]
-        count = away.shape[1]
+        pattern, real = seen.pattern(layer), seen.batch.real.all(0)  # queries present in every example
+        visible = causal(pattern.shape[-1], pattern.device).to(pattern.dtype)
+        deviation = (pattern - visible / visible.sum(-1, keepdim=True)) * real[:, None]
+        count = deviation.shape[1]
         if count < 2:
-            return away.new_zeros(away.shape[0], away.shape[2]), 0.0
-        squares = away.pow(2).sum((1, -1, -2))
-        pairs = (away.sum(1).pow(2).sum((-1, -2)) - squares) / (count - 1)  # of different examples: no bias of 1 / n
+            return deviation.new_zeros(deviation.shape[0], deviation.shape[2]), 0.0
+        squares = deviation.pow(2).sum((1, -1, -2))
+        pairs = (deviation.sum(1).pow(2).sum((-1, -2)) - squares) / (count - 1)  # different examples: unbiased
         return count * ((pairs + 1e-9) / (squares + 1e-9)).clamp(0, 1), float(count)
 
     return per_head(given, of)

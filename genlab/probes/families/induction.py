@@ -1,7 +1,7 @@
-"""Induction heads: after A B ... A, attend to B. Read in several ways that differ, on training and on random text.
+"""Induction heads: after A B ... A, attend to B. Several published definitions, on training and on random text.
 
-On training sequences the readings are admissible; on the standard repeated random tokens they are not, since the
-model may never have seen such text.
+On training sequences the signals are admissible; on the standard repeated random tokens they are not, since the model
+may never have seen such text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from genlab.errors import NotApplicable
 from genlab.probes.families.heads import LENS, OLSSON
-from genlab.probes.masses import follows_same, mean_mass, of_all
+from genlab.probes.masses import follows_same, mass_fraction, mean_mass
 from genlab.probes.signal import signal
 from genlab.tasks import Vocab
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 SONG = "Song et al. 2024, Out-of-distribution generalization via composition, arXiv 2408.09503"
 _PERIOD, _COPIES, _TEXTS, _SEED = 25, 4, 8, 12
 _TEXTS_OF_SONG, _EPSILON = 50, 1e-6
-_RANDOM = "reads repeated random tokens, which are no training sequences"
+_RANDOM = "reads repeated random tokens, which are not training sequences"
 
 
 def latest(batch: Batch) -> Tensor:
-    """The key right after the latest earlier place of the query's token."""
+    """The key right after the latest earlier occurrence of the query's token."""
     after = follows_same(batch.tokens)
     return after & (after.long().flip(-1).cumsum(-1).flip(-1) == 1)
 
@@ -35,8 +35,8 @@ def latest(batch: Batch) -> Tensor:
 @signal(
     "induction_latest",
     per="head",
-    about="attention to what followed the token the last time",
-    formula="mean over queries whose token stands earlier of A[i, j], j right after the latest such place; on two "
+    about="attention to the token that followed the latest earlier occurrence of the query's token",
+    formula="mean over queries whose token occurs earlier of A[i, j], j right after its latest occurrence; on two "
     "copies this is the diagonal -(period - 1)",
     unit="weight",
     low=0,
@@ -50,8 +50,8 @@ def induction_latest(given: ProbeInput) -> Tensor:
 @signal(
     "induction_prefix",
     per="head",
-    about="attention to whatever has followed the token before (prefix matching)",
-    formula="mean over queries whose token stands earlier of the sum of A[i, j] over all j right after such a place",
+    about="attention to all tokens that followed earlier occurrences of the query's token (prefix matching)",
+    formula="mean over queries whose token occurs earlier of the sum of A[i, j] over all j right after an occurrence",
     unit="weight",
     low=0,
     high=1,
@@ -64,36 +64,37 @@ def induction_prefix(given: ProbeInput) -> Tensor:
 @signal(
     "induction_mul",
     per="head",
-    about="share of all attention that goes to whatever has followed the token before",
-    formula="sum of A[i, j] over j right after an earlier place of x_i / sum A",
+    about="fraction of all attention on tokens that followed earlier occurrences of the query's token",
+    formula="sum of A[i, j] over j right after an earlier occurrence of x_i / sum A",
     unit="share",
     low=0,
     high=1,
     source=LENS,
 )
 def induction_mul(given: ProbeInput) -> Tensor:
-    return of_all(given, lambda batch: follows_same(batch.tokens))
+    return mass_fraction(given, lambda batch: follows_same(batch.tokens))
 
 
 @signal(
     "induction_mul_no_first",
     per="head",
-    about="the same without attention to the first token, where a head with nothing to do rests",
-    formula="induction_mul, the first key left out of both sums (exclude_bos)",
+    about="induction_mul without attention to the first token, where idle heads rest",
+    formula="induction_mul, with the first key excluded from both sums (exclude_bos)",
     unit="share",
     low=0,
     high=1,
     source=LENS,
 )
 def induction_mul_no_first(given: ProbeInput) -> Tensor:
-    return of_all(given, lambda batch: follows_same(batch.tokens), first=False)
+    return mass_fraction(given, lambda batch: follows_same(batch.tokens), first=False)
 
 
 @signal(
     "induction_scored",
     per="head",
-    about="attention, at places of the answer, to the right next token behind the same token",
-    formula="mean over scored queries of the sum of A[i, j], x_(j-1) = x_i and x_j the target of i",
+    about="attention, at answer positions, to the correct next token after an earlier occurrence of the query's "
+    "token",
+    formula="mean over scored queries of the sum of A[i, j] with x_(j-1) = x_i and x_j the target of i",
     unit="weight",
     low=0,
     high=1,
@@ -108,10 +109,10 @@ def induction_scored(given: ProbeInput) -> Tensor:
 
 
 def random_repeats(given: ProbeInput) -> Seen:
-    """`_TEXTS` texts of different random symbols, each `_COPIES` times in a row, as the models see them."""
+    """The models on `_TEXTS` texts of distinct random symbols, each repeated `_COPIES` times."""
     import numpy as np
 
-    def made() -> Seen:
+    def repeats() -> Seen:
         period, symbols = room_for(given, _COPIES)
         period = min(period, symbols)
         if period < 4:
@@ -120,32 +121,32 @@ def random_repeats(given: ProbeInput) -> Seen:
         once = np.stack([rng.permutation(symbols)[:period] for _ in range(_TEXTS)])
         return repeats_of(given, once, _COPIES)
 
-    return given.once("random repeats", made)
+    return given.once("random repeats", repeats)
 
 
 def random_pairs(given: ProbeInput) -> Seen:
-    """`_TEXTS_OF_SONG` texts of symbols drawn one by one, each twice in a row, as the models see them."""
+    """The models on `_TEXTS_OF_SONG` texts of independently drawn symbols, each repeated twice."""
     import numpy as np
 
-    def made() -> Seen:
+    def pairs() -> Seen:
         period, symbols = room_for(given, 2)
         if period < 4:
             raise NotApplicable("2 copies of 4 symbols do not fit into the context")
         rng = np.random.default_rng([_SEED, 2])
         return repeats_of(given, rng.integers(symbols, size=(_TEXTS_OF_SONG, period)), 2)
 
-    return given.once("random pairs", made)
+    return given.once("random pairs", pairs)
 
 
 def room_for(given: ProbeInput, copies: int) -> tuple[int, int]:
-    """How many tokens may be repeated that often, `_PERIOD` at most; and how many symbols there are."""
+    """The number of tokens that fit when repeated that often (at most `_PERIOD`), and the number of symbols."""
     if getattr(given.cfg, "needs_ids", False):
-        raise NotApplicable("positions are the task's own or random ones, which random text does not have")
+        raise NotApplicable("its positions are random or given by the task, which random text does not have")
     return min(_PERIOD, (given.cfg.n_ctx or _PERIOD * copies) // copies), given.cfg.d_vocab - Vocab.first
 
 
 def repeats_of(given: ProbeInput, once: np.ndarray, copies: int) -> Seen:
-    """Numbers of symbols int[text, period], each text so many times in a row, as the models see them."""
+    """The models on texts given as symbol numbers, int[text, period], each repeated `copies` times."""
     import numpy as np
     import torch
 
@@ -170,10 +171,10 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
 @signal(
     "random_induction_diagonal",
     per="head",
-    about="attention to what followed the token one period ago, on repeated random tokens",
-    formula="mean of the diagonal -(period - 1) of A' but for its first entry; A' is A without the first token, its "
-    f"rows scaled to sum to 1; {_TEXTS_OF_SONG} texts of {_PERIOD} independent random tokens, twice in a row (fewer "
-    "tokens where the context asks for it)",
+    about="attention to the token one period ago plus one, on repeated random tokens",
+    formula="mean of the diagonal -(period - 1) of A' except its first entry; A' is A without the first token, rows "
+    f"rescaled to sum to 1; {_TEXTS_OF_SONG} texts of {_PERIOD} independent random tokens, each twice (fewer tokens "
+    "if the context requires it)",
     unit="weight",
     low=0,
     high=1,
@@ -190,9 +191,9 @@ def random_induction_diagonal(given: ProbeInput) -> Tensor:
     seen = random_pairs(given)
 
     def of(layer: int) -> Tensor:
-        rest = seen.pattern(layer)[..., 1:, 1:].double()  # a head with nothing to do rests on the first token
+        rest = seen.pattern(layer)[..., 1:, 1:].double()  # without the first token, where idle heads rest
         scaled = rest / (rest + _EPSILON).sum(-1, keepdim=True)
-        # Row and column 0 are gone, so that this diagonal begins at the first query of the second copy.
+        # Row and column 0 are removed, so this diagonal starts at the first query of the second copy.
         return scaled.diagonal(1 - seen.batch.length, -2, -1).mean((1, 3))
 
     return torch.stack([of(layer) for layer in range(given.cfg.n_layers)], dim=1)
@@ -202,11 +203,11 @@ def random_induction_diagonal(given: ProbeInput) -> Tensor:
     "random_induction_prefix",
     per="head",
     about="prefix matching on repeated random tokens",
-    formula="induction_prefix of 25 random tokens 4 times",
+    formula="induction_prefix on 25 random tokens repeated 4 times",
     unit="weight",
     low=0,
     high=1,
-    source="after " + OLSSON + " (there a start token stands before them)",
+    source="after " + OLSSON + " (there with a start token)",
     why_not=_RANDOM,
     reads="random text",
 )
@@ -217,8 +218,8 @@ def random_induction_prefix(given: ProbeInput) -> Tensor:
 @signal(
     "random_induction_mul",
     per="head",
-    about="share of all attention that goes to what followed the token before, on repeated random tokens",
-    formula="induction_mul of 25 random tokens 4 times",
+    about="fraction of all attention on tokens that followed the query's token before, on repeated random tokens",
+    formula="induction_mul on 25 random tokens repeated 4 times",
     unit="share",
     low=0,
     high=1,
@@ -233,8 +234,8 @@ def random_induction_mul(given: ProbeInput) -> Tensor:
 @signal(
     "random_induction_mul_no_first",
     per="head",
-    about="the same without attention to the first token",
-    formula="random_induction_mul, the first key left out of both sums (exclude_bos)",
+    about="random_induction_mul without attention to the first token",
+    formula="random_induction_mul, with the first key excluded from both sums (exclude_bos)",
     unit="share",
     low=0,
     high=1,

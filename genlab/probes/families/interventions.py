@@ -1,4 +1,4 @@
-"""Exact match in distribution when attention is sharpened or flattened at inference, weights left as they are."""
+"""In-distribution exact match when attention is sharpened or flattened at inference, with unchanged weights."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ if TYPE_CHECKING:
 
 _TEMPERATURES = (0.5, 0.8, 1.25, 2.0)
 _EVERY = 4
-"""Of the examples of each length and half every fourth is read: every intervention is a pass of its own."""
+"""Only every fourth example of each length and half is read, since every intervention is a separate forward pass."""
 
 
 def is_right(seen: Seen) -> Tensor:
-    """Whether every scored token is the likeliest, bool[run, example]."""
+    """Whether every scored token is the most likely one, bool[run, example]."""
     wrong = (seen.logits.argmax(-1) != seen.batch.targets) & seen.batch.scored
     return ~wrong.any(-1)
 
 
 def exact_match(seen: Seen) -> Tensor:
-    """Fraction of examples whose every scored token is the likeliest, float[run]."""
+    """Fraction of examples in which every scored token is the most likely one, float[run]."""
     return is_right(seen).double().mean(-1)
 
 
 def with_scores(given: ProbeInput, key: str, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Exact match with attention scores changed, float[run]: a mean over lengths, as often as each is drawn.
+    """Exact match with modified attention scores, float[run], averaged over lengths with the weights of training.
 
     Args:
-        key: names the change, which is made in one pass for both halves.
+        given: the probe input.
+        key: a name for the modification; both halves share one pass.
+        change: maps attention scores to modified ones.
     """
     import torch
 
     from genlab.probes.inputs import Seen
 
     if given.spec is not None and given.spec.model.attn_weights not in ("softmax", "entmax15", "sigmoid"):
-        raise NotApplicable(f"attention weights {given.spec.model.attn_weights!r} scale their scores themselves")
+        raise NotApplicable(f"attention weights {given.spec.model.attn_weights!r} already rescale their scores")
 
     def tap(name: str, x: Tensor) -> Tensor:
         return change(x) if name.endswith("attn.hook_attn_scores") else x
@@ -53,23 +55,23 @@ def with_scores(given: ProbeInput, key: str, change: Callable[[Tensor], Tensor])
         rows = torch.tensor([*range(0, middle, _EVERY), *range(middle, count, _EVERY)], device=batch.tokens.device)
         few = batch.rows(rows)
         read = is_right(Seen(few, given.model(few.tokens, few.offsets, tap=tap), {})).double()
-        found = torch.full((len(read), count), float("nan"), dtype=read.dtype, device=read.device)
-        return found.index_copy_(1, rows, read)
+        padded = torch.full((len(read), count), float("nan"), dtype=read.dtype, device=read.device)
+        return padded.index_copy_(1, rows, read)
 
     read = given.whole(f"scores {key}", lambda whole: [right(batch) for batch in whole.batches], axis=1)
     return given.mean([of_batch.nanmean(-1) for of_batch in read])
 
 
 def scaled(scores: Tensor, factor: Tensor | float) -> Tensor:
-    """Scores times a factor, -inf left alone."""
-    unseen = scores.isinf()
-    return (scores.masked_fill(unseen, 0.0) * factor).masked_fill(unseen, float("-inf"))
+    """Scores times a factor; masked keys stay -inf."""
+    masked = scores.isinf()
+    return (scores.masked_fill(masked, 0.0) * factor).masked_fill(masked, float("-inf"))
 
 
 @signal(
     "exact_match_at_temperature",
     per="run",
-    about="exact match in distribution with attention scores divided by a temperature",
+    about="in-distribution exact match with attention scores divided by a temperature",
     formula="exact match under softmax(z / theta), every fourth example, theta one of "
     + ", ".join(map(str, _TEMPERATURES)),
     unit="share",
@@ -84,7 +86,7 @@ def exact_match_at_temperature(given: ProbeInput) -> dict[str, Tensor]:
 @signal(
     "exact_match_adaptive",
     per="run",
-    about="exact match in distribution under adaptive temperature",
+    about="in-distribution exact match under adaptive temperature",
     formula="exact match under softmax(beta z), beta >= 1 a polynomial of the row's entropy",
     unit="share",
     low=0,
@@ -106,9 +108,9 @@ def exact_match_adaptive(given: ProbeInput) -> Tensor:
 @signal(
     "exact_match_scalable",
     per="run",
-    about="exact match in distribution under scalable softmax, put in where the model was trained without",
-    formula="exact match under softmax(z ln(n) / ln(n0)), n the keys a query sees, n0 their mean at the longest "
-    "length read",
+    about="in-distribution exact match under scalable softmax, substituted at inference",
+    formula="exact match under softmax(z ln(n) / ln(n0)), n the number of visible keys, n0 its mean at the longest "
+    "probed length",
     unit="share",
     low=0,
     high=1,

@@ -1,4 +1,4 @@
-"""How degenerate the loss is around the weights that training reached."""
+"""The local learning coefficient: how degenerate the loss is around the final weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @signal(
     "local_learning_coefficient",
     per="run",
-    about="how degenerate the loss is around the weights: small where many directions cost nothing",
+    about="how degenerate the loss is around the weights: small if many directions leave it unchanged",
     formula="b (mean L(w) - L(w*)), b = 64 / ln 64, over 4 chains of 200 steps of SGLD from the weights w* (step "
     "size 1e-4, pull to w* 100, batches of 64 in-distribution examples); L of an example: mean loss of its answer",
     unit="parameters",
@@ -33,5 +33,5 @@ def local_learning_coefficient(given: ProbeInput) -> Tensor:
 
     stack = stack_of(given.model, "sample around")
     losses, examples = example_losses(given.batches), sum(len(batch.tokens) for batch in given.batches)
-    found = [coefficient(OneRun(stack, run), losses, examples) for run in range(stack.n_runs)]
-    return torch.tensor(found, dtype=torch.float64)
+    coefficients = [coefficient(OneRun(stack, run), losses, examples) for run in range(stack.n_runs)]
+    return torch.tensor(coefficients, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What the residual stream holds and its shape: linear probes, smoothness, effective rank, neuron coverage."""
+"""Content and geometry of the residual stream: linear probes, smoothness, effective rank, neuron coverage."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from genlab.probes.inputs import ProbeInput
 
-_PLACES, _SEED = 1200, 15
+_POSITIONS, _SEED = 1200, 15
 
 
 @signal(
     "linear_probe",
     per="layer",
-    about="how well the task's latent states can be read off the residual stream linearly",
-    formula="accuracy of a logistic regression on the residual after a layer, at places of held-out examples; "
+    about="how well the task's latent states can be decoded linearly from the residual stream",
+    formula="accuracy of a logistic regression on the residual after a layer, at positions of held-out examples; "
     "`selectivity` is that minus the accuracy of one trained and tested on shuffled labels",
     unit="share",
     low=-1,
@@ -43,7 +43,7 @@ def linear_probe(given: ProbeInput) -> dict[str, Tensor]:
         states, labels, held_out = probe_data(given, layer, name, form)
         for latent, values in labels.items():
             for run in range(given.model.n_runs):
-                accuracy, control = fitted(states[run], values, held_out)
+                accuracy, control = probe_accuracy(states[run], values, held_out)
                 for part, value in (("accuracy", accuracy), ("selectivity", accuracy - control)):
                     of_layer = found.setdefault(f"{latent}.{part}", [[] for _ in range(given.cfg.n_layers)])
                     of_layer[layer].append(value)
@@ -53,8 +53,7 @@ def linear_probe(given: ProbeInput) -> dict[str, Tensor]:
 def probe_data(
     given: ProbeInput, layer: int, task: str, form: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Residuals float[run, place, d_model], labels of each latent (-1: none), and which places are held out."""
-
+    """Residuals float[run, position, d_model], labels of each latent (-1: none), and which positions are held out."""
     states, labels, held_out = [], [], []
     for seen in given.seen:
         tokens = seen.batch.tokens.cpu().numpy()
@@ -66,25 +65,25 @@ def probe_data(
     return np.concatenate(states, axis=1), joined, np.concatenate(held_out)
 
 
-def fitted(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
-    """Accuracy at held-out places of a probe on the labels, and of one on shuffled labels; NaN with one class."""
+def probe_accuracy(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
+    """Held-out accuracy of a probe for the labels, and of one for shuffled labels; NaN if there is only one class."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     rng = np.random.default_rng(_SEED)
     train, test = (
-        rng.permutation(np.flatnonzero((labels >= 0) & among))[:_PLACES] for among in (~held_out, held_out)
+        rng.permutation(np.flatnonzero((labels >= 0) & among))[:_POSITIONS] for among in (~held_out, held_out)
     )
     if not len(test) or len(np.unique(labels[train])) < 2:
         return float("nan"), float("nan")
     scores: list[float] = []
     for shuffled in (False, True):
-        known, wanted = labels[train], labels[test]
+        known, target = labels[train], labels[test]
         if shuffled:
-            known, wanted = rng.permutation(known), rng.permutation(wanted)
+            known, target = rng.permutation(known), rng.permutation(target)
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=100, tol=1e-2))
-        scores.append(float(probe.fit(states[train], known).score(states[test], wanted)))
+        scores.append(float(probe.fit(states[train], known).score(states[test], target)))
     return scores[0], scores[1]
 
 
@@ -92,7 +91,7 @@ def fitted(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> tupl
     "layer_smoothness",
     per="layer",
     about="how little a layer changes the direction of the residual stream",
-    formula="mean over scored places of the cosine of the residual before and after a layer",
+    formula="mean over scored positions of the cosine between the residual before and after a layer",
     unit="cosine",
     low=-1,
     high=1,
@@ -111,8 +110,9 @@ def layer_smoothness(given: ProbeInput) -> Tensor:
 @signal(
     "effective_rank",
     per="layer",
-    about="how many directions the residual stream uses",
-    formula="exp of the entropy of the singular values, scaled to sum 1, of the centred residuals at scored places",
+    about="number of directions that the residual stream uses",
+    formula="exp of the entropy of the singular values, normalized to sum 1, of the centered residuals at scored "
+    "positions",
     unit="dimensions",
     low=0,
     high=float("inf"),
@@ -125,8 +125,8 @@ def effective_rank(given: ProbeInput) -> Tensor:
         states = torch.cat([s.residual(layer)[:, s.batch.scored] for s in given.seen], dim=1).double()
         states = states - states.mean(1, keepdim=True)
         values = torch.linalg.eigvalsh(states.mT @ states).clamp(min=0).sqrt()
-        shares = values / values.sum(-1, keepdim=True).clamp(min=1e-30)
-        return torch.special.entr(shares).sum(-1).exp()
+        fractions = values / values.sum(-1, keepdim=True).clamp(min=1e-30)
+        return torch.special.entr(fractions).sum(-1).exp()
 
     return torch.stack([of(layer) for layer in layers_of(given)], dim=1)
 
@@ -134,8 +134,9 @@ def effective_rank(given: ProbeInput) -> Tensor:
 @signal(
     "neuron_coverage",
     per="layer",
-    about="the share of a layer's neurons that fire strongly on some in-distribution input",
-    formula="share of neurons whose activation, scaled to [0, 1] over the layer at each place, exceeds 1/2 somewhere",
+    about="fraction of a layer's neurons that fire strongly on some in-distribution input",
+    formula="fraction of neurons whose activation, rescaled to [0, 1] over the layer at each position, exceeds 1/2 "
+    "somewhere",
     unit="share",
     low=0,
     high=1,
@@ -159,33 +160,34 @@ def neuron_coverage(given: ProbeInput) -> Tensor:
 
 
 def layers_of(given: ProbeInput) -> range:
-    """The layers of the models; there has to be one."""
+    """The layers of the models. Raises `NotApplicable` if there are none."""
     if not given.cfg.n_layers:
         raise NotApplicable("the model has no layers")
     return range(given.cfg.n_layers)
 
 
-# -- What a task makes a model keep track of, at each place of a sequence: labels for linear probes
+# -- Latent states of a task at each position: labels for linear probes
 
 Ints = NDArray[np.int64]
 Labels = Mapping[str, Ints]
 """Latent -> int[batch, pos], -1 where it is not defined."""
 
-_MOST = 16
-"""Counts and places beyond this are one class."""
+_MAX_CLASS = 16
+"""Larger counts and positions are merged into one class."""
 
 
 def latents(task: str, form: str, tokens: Ints, vocab: Sequence[str]) -> Labels:
-    """The latent states of a task on a batch of token ids; `position` and `to_end_of_prompt` for every task."""
+    """The latent states of a task on a batch of token ids; every task has `position` and `to_end_of_prompt`."""
     words = np.array(vocab)[tokens]
     found: dict[str, Ints] = {"position": np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape).copy()}
     if (tokens == Vocab.sep).any():
         end = np.where((tokens == Vocab.sep).any(1), (tokens == Vocab.sep).argmax(1), -1)
         found["to_end_of_prompt"] = np.maximum(end[:, None] - np.arange(tokens.shape[1]), -1)
     if task in _OF_TASK:
-        name, of = _OF_TASK[task]
-        found[name] = np.stack([of(list(row), form) for row in words])
-    return {name: np.where(tokens == Vocab.pad, -1, np.minimum(values, _MOST)) for name, values in found.items()}
+        name, label = _OF_TASK[task]
+        found[name] = np.stack([label(list(row), form) for row in words])
+    real = tokens != Vocab.pad
+    return {name: np.where(real, np.minimum(values, _MAX_CLASS), -1) for name, values in found.items()}
 
 
 def _prompt(row: list[str]) -> int:
@@ -204,7 +206,7 @@ def _running_parity(row: list[str], form: str) -> Ints:
 
 
 def _depth(row: list[str], form: str) -> Ints:
-    """Open brackets after each bracket, and 8 more so that it may fall below 0."""
+    """Number of open brackets after each bracket, plus 8 so that it may fall below 0."""
     del form
     found, depth = np.full(len(row), -1), 0
     for i, token in enumerate(row[: _prompt(row)]):
@@ -215,7 +217,7 @@ def _depth(row: list[str], form: str) -> Ints:
 
 
 def _carry(row: list[str], form: str) -> Ints:
-    """The carry into the digit that is to be written, at the place before it."""
+    """The carry into the next digit to be written, at the position before it."""
     found, end = np.full(len(row), -1), _prompt(row)
     if "+" not in row[:end]:
         return found
@@ -225,16 +227,16 @@ def _carry(row: list[str], form: str) -> Ints:
     carries = [0]
     for a, b in zip(left, right, strict=False):
         carries.append((a + b + carries[-1]) // base)
-    places = [i for i in range(end + 1, len(row)) if row[i].isdecimal()]
-    columns = range(len(places)) if form.startswith("reversed") else range(len(places) - 1, -1, -1)
-    for i, column in zip(places, columns, strict=True):
+    positions = [i for i in range(end + 1, len(row)) if row[i].isdecimal()]
+    columns = range(len(positions)) if form.startswith("reversed") else range(len(positions) - 1, -1, -1)
+    for i, column in zip(positions, columns, strict=True):
         if column < len(carries):
             found[i - 1] = carries[column]
     return found
 
 
 def _main_subject(row: list[str], form: str) -> Ints:
-    """Whether the subject of the main verb is plural, at the place where the answer begins (read off its verb)."""
+    """Whether the subject of the main verb is plural (from its verb), at the position where the answer begins."""
     del form
     from genlab.probes.families.auxiliaries import main_auxiliary_of
 

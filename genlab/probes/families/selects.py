@@ -1,4 +1,4 @@
-"""Which selects of the task's RASP program are found in the model: how well each head's pattern agrees with each."""
+"""Which selects of the task's RASP program a model implements: each head's agreement with each select."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
     from genlab.probes.inputs import ProbeInput
 
-_FOUND = 0.5
+_THRESHOLD = 0.5
 
 
 def select_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
-    """`traced_masks` of all examples; of a half its own ones, so that both halves read the same selects."""
+    """`traced_masks` of all examples; a half gets its own examples, so that both halves have the same selects."""
     names = list(given.root.once("selects", lambda: traced_masks(given.root)))
     if not names:
         return {}
 
-    def made(whole: ProbeInput) -> list[np.ndarray]:
-        found = list(whole.once("selects", lambda: traced_masks(whole)).values())
-        return [np.stack(of_batch, axis=1) for of_batch in zip(*found, strict=True)]
+    def stacked_masks(whole: ProbeInput) -> list[np.ndarray]:
+        selects = list(whole.once("selects", lambda: traced_masks(whole)).values())
+        return [np.stack(of_batch, axis=1) for of_batch in zip(*selects, strict=True)]
 
-    masks = given.whole("select masks", made)
+    masks = given.whole("select masks", stacked_masks)
     return {name: [of_batch[:, i] for of_batch in masks] for i, name in enumerate(names)}
 
 
 def traced_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
-    """The selects of the task's program: name -> bool[example, query, key], one a batch.
+    """The selects of the task's program: name -> one bool[example, query, key] per batch.
 
-    Queries at which every key is selected, or none, are left out of a select: they ask for no pattern. Selects that
-    are equal on all batches are one.
+    Queries that select every key, or none, are left out, since they do not determine a pattern. Selects that are
+    equal on all batches are merged.
     """
     from genlab.rasp.lang.kernels import selection
     from genlab.rasp.programs.registry import best, bind
@@ -49,7 +49,7 @@ def traced_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
     except UserError as why:
         raise NotApplicable(str(why)) from None
     values = token_map(given.vocab, name, form)
-    found: dict[str, list[np.ndarray]] = {}
+    traced: dict[str, list[np.ndarray]] = {}
     for batch in given.batches:
         graph = trace(program, values.encode(batch.tokens.cpu().numpy()), keep=True)
         nodes = [node for node in graph.live if node.op == "select"]
@@ -61,21 +61,21 @@ def traced_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
             partly = mask.any(-1) & (mask.sum(-1) < np.arange(1, mask.shape[-1] + 1))
             mask &= (partly & batch.real.cpu().numpy())[..., None]
             label = node.label.removeprefix("select ")
-            found.setdefault(f"{i + 1}-{node.place.via or label}", []).append(mask)
-    unlike: dict[bytes, str] = {}
-    for label, one in found.items():
+            traced.setdefault(f"{i + 1}-{node.place.via or label}", []).append(mask)
+    distinct: dict[bytes, str] = {}
+    for label, one in traced.items():
         if any(mask.any() for mask in one) and len(one) == len(given.batches):
-            unlike.setdefault(b"".join(np.packbits(mask).tobytes() for mask in one), label)
-    return {label: found[label] for label in unlike.values()}
+            distinct.setdefault(b"".join(np.packbits(mask).tobytes() for mask in one), label)
+    return {label: traced[label] for label in distinct.values()}
 
 
 def agreement(given: ProbeInput) -> dict[str, Tensor]:
-    """Select -> float[run, layer, head]: attention on selected keys, beyond a uniform head's; NaN without a query."""
+    """Select -> float[run, layer, head]: attention on the selected keys relative to uniform; NaN without a query."""
     import torch
 
     masks = select_masks(given)
     if not masks or not given.cfg.n_layers:
-        raise NotApplicable("its program selects no keys at in-distribution examples")
+        raise NotApplicable("its program selects no keys on in-distribution examples")
     device = given.batches[0].tokens.device
     layers: list[Tensor] = []
     stacked = [
@@ -83,7 +83,7 @@ def agreement(given: ProbeInput) -> dict[str, Tensor]:
     ]
     uniform = [mask.sum(-1) / torch.arange(1, mask.shape[-1] + 1, device=device) for mask in stacked]
     count = sum(mask.any(-1).sum((1, 2)) for mask in stacked)[:, None, None]  # pyright: ignore[reportIndexIssue]
-    base = sum(share.sum((1, 2)) for share in uniform)[:, None, None] / count  # pyright: ignore[reportIndexIssue]
+    base = sum(part.sum((1, 2)) for part in uniform)[:, None, None] / count  # pyright: ignore[reportIndexIssue]
     for layer in range(given.cfg.n_layers):
         total = torch.stack([masses(s.pattern(layer), m) for s, m in zip(given.seen, stacked, strict=True)]).sum(0)
         mean = total / count
@@ -96,8 +96,8 @@ def agreement(given: ProbeInput) -> dict[str, Tensor]:
     "rasp_select",
     per="head",
     about="agreement of a head's pattern with each select of the task's RASP program",
-    formula="(m - u) / (1 - u), m the mean attention on the selected keys, u that of a uniform head, over queries "
-    "with some but not all keys selected",
+    formula="(m - u) / (1 - u), m the mean attention on the selected keys, u that of uniform attention, over queries "
+    "that select some but not all keys",
     unit="share",
     low=float("-inf"),
     high=1,
@@ -110,9 +110,9 @@ def rasp_select(given: ProbeInput) -> dict[str, Tensor]:
 @signal(
     "rasp_selects_found",
     per="run",
-    about="how much of the task's RASP program is found in the model's heads",
-    formula=f"fraction of the program's selects whose best head agrees by {_FOUND} or more (rasp_select); the head "
-    "is chosen on one half of the examples and read on the other, both ways, and their mean counts",
+    about="fraction of the selects of the task's RASP program that the model's heads implement",
+    formula=f"fraction of the program's selects whose best head has an agreement (rasp_select) of at least "
+    f"{_THRESHOLD}; the head is chosen on one half of the examples and read on the other, both ways, and averaged",
     unit="fraction of selects",
     low=0,
     high=1,
@@ -125,8 +125,8 @@ def rasp_selects_found(given: ProbeInput) -> Tensor:
     from genlab.probes.probing import cross_fitted
 
     def scores(half: ProbeInput) -> np.ndarray:
-        found = half.once("agreement", lambda: agreement(half))
-        return torch.stack(list(found.values())).flatten(2).double().cpu().numpy()  # [select, run, head]
+        by_select = half.once("agreement", lambda: agreement(half))
+        return torch.stack(list(by_select.values())).flatten(2).double().cpu().numpy()  # [select, run, head]
 
     first, second = cross_fitted(*map(scores, given.halves))
-    return torch.from_numpy(((first + second) / 2 >= _FOUND).mean(0))
+    return torch.from_numpy(((first + second) / 2 >= _THRESHOLD).mean(0))

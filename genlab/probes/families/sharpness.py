@@ -1,7 +1,8 @@
-"""How sharp attention is, and how that changes with the number of keys, at lengths within training.
+"""How sharp attention is, and how this changes with the number of keys, at training lengths.
 
-All are read at the places of the answer, where what a head picks out decides. Of a head whose scores stay within a
-spread delta, no weight can leave [exp(-delta)/n, exp(delta)/n] (Velickovic et al. 2024): as n grows it disperses.
+All signals are read at the positions of the answer, where a head's choice matters. If the scores of a head stay
+within a spread delta, every weight lies in [exp(-delta)/n, exp(delta)/n] (Velickovic et al. 2024), so it disperses as
+n grows.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 VELICKOVIC = "Velickovic et al. 2024, softmax is not enough, arXiv 2410.01104"
 _ANY = float("inf")
 _FURTHER = 4
-"""How many times the longest training input the extrapolations go to."""
+"""The extrapolations go to this multiple of the longest training input."""
 
 
 def rows_of(seen: Seen, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows at scored places: weights and scores float[run, head, row, key], and n of each row, the keys it sees."""
+    """Weights and scores at scored positions, float[run, head, row, key], and n, the visible keys of each row."""
     weights, scores = (
         x.transpose(2, 3)[:, seen.batch.scored].transpose(1, 2) for x in (seen.pattern(layer), seen.scores(layer))
     )
@@ -34,10 +35,11 @@ _MEASURES = ("entropy", "effective", "largest", "spread", "lead", "within")
 
 
 def measures(seen: Seen, layer: int) -> Tensor:
-    """Sums over the scored places of each example, float[run, example, head, measure], in the order of `_MEASURES`.
+    """Sums over the scored positions of each example, float[run, example, head, measure], as in `_MEASURES`.
 
-    Entropy in nats, effective keys (as many as a uniform row of that entropy has), the largest weight, the spread of
-    scores, the lead of the best key over the next (of a single key 0), and the fraction of weights within the bound.
+    Entropy in nats, effective keys (the number of keys with that entropy if uniform), the largest weight, the spread
+    of the scores, the lead of the best key over the second best (0 for a single key), and the fraction of weights
+    within the bound.
     """
     import torch
 
@@ -55,7 +57,7 @@ def measures(seen: Seen, layer: int) -> Tensor:
 
 
 def leads(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The best score of each row, and by how much it leads over the next (0 where there is one key)."""
+    """The best score of each row, and its lead over the second best (0 if there is only one key)."""
     best, at = scores.max(-1)
     if scores.shape[-1] < 2:
         return best, best * 0
@@ -64,7 +66,7 @@ def leads(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def within(weights: Tensor, keys: Tensor, spread: Tensor, largest: Tensor, n: Tensor) -> Tensor:
-    """The fraction of each row's weights within the dispersion bound, float[run, head, row]."""
+    """The fraction of each row's weights that are within the dispersion bound, float[run, head, row]."""
     low, high = ((sign * spread).exp() / n * (1 + sign * 1e-4) for sign in (-1, 1))
     least = weights.masked_fill(~keys, _ANY).amin(-1)
     if bool(((least >= low) & (largest <= high)).all()):
@@ -74,21 +76,23 @@ def within(weights: Tensor, keys: Tensor, spread: Tensor, largest: Tensor, n: Te
 
 
 def by_length(given: ProbeInput, name: str, pooled: bool = False) -> Tensor:
-    """One of `measures`, its mean over the scored places of each batch, float[run, layer, head, length].
+    """The mean of one of `measures` over the scored positions of each batch, float[run, layer, head, length].
 
     Args:
-        pooled: over those of all batches instead, float[run, layer, head].
+        given: the probe input.
+        name: the measure.
+        pooled: average over all batches instead, float[run, layer, head].
     """
     import torch
 
-    def made(whole: ProbeInput) -> list[Tensor]:
+    def example_sums(whole: ProbeInput) -> list[Tensor]:
         if not whole.cfg.n_layers:
             raise NotApplicable("the model has no layers")
         layers = range(whole.cfg.n_layers)
         return [torch.stack([measures(seen, layer) for layer in layers], dim=2) for seen in whole.seen]
 
     which = _MEASURES.index(name)
-    sums = [x[..., which].sum(1) for x in given.whole("sharpness", made, axis=1)]  # [run, layer, head]
+    sums = [x[..., which].sum(1) for x in given.whole("sharpness", example_sums, axis=1)]  # [run, layer, head]
     counts = [int(batch.scored.sum()) for batch in given.batches]
     if pooled:
         return torch.stack(sums).sum(0) / sum(counts)
@@ -98,8 +102,8 @@ def by_length(given: ProbeInput, name: str, pooled: bool = False) -> Tensor:
 @signal(
     "attention_entropy",
     per="head",
-    about="how spread out attention is",
-    formula="mean over scored places of -sum_j A[i, j] ln A[i, j]",
+    about="how diffuse attention is",
+    formula="mean over scored positions of -sum_j A[i, j] ln A[i, j]",
     unit="nats",
     low=0,
     high=_ANY,
@@ -112,8 +116,8 @@ def attention_entropy(given: ProbeInput) -> Tensor:
 @signal(
     "largest_weight",
     per="head",
-    about="how much the key that weighs most gets",
-    formula="mean over scored places of max_j A[i, j]",
+    about="weight of the key with the most attention",
+    formula="mean over scored positions of max_j A[i, j]",
     unit="weight",
     low=0,
     high=1,
@@ -126,8 +130,8 @@ def largest_weight(given: ProbeInput) -> Tensor:
 @signal(
     "effective_keys",
     per="head",
-    about="how many keys attention is spread over",
-    formula="mean over scored places of exp(entropy)",
+    about="number of keys that attention is spread over",
+    formula="mean over scored positions of exp(entropy)",
     unit="keys",
     low=0,
     high=_ANY,
@@ -140,8 +144,8 @@ def effective_keys(given: ProbeInput) -> Tensor:
 @signal(
     "score_spread",
     per="head",
-    about="spread delta of attention scores",
-    formula="mean over scored places of max_j z[i, j] - min_j z[i, j] over the keys seen",
+    about="spread delta of the attention scores",
+    formula="mean over scored positions of max_j z[i, j] - min_j z[i, j] over visible keys",
     unit="nats",
     low=0,
     high=_ANY,
@@ -154,9 +158,9 @@ def score_spread(given: ProbeInput) -> Tensor:
 @signal(
     "score_spread_bound",
     per="head",
-    about="the most that the spread could be, from weights alone",
-    formula="2 sigma(W_Q W_K^T) |x|^2 / sqrt(d_head), sigma the largest singular value, gain folded in, biases left "
-    "out; |x|^2 = d_model after a norm, without one the largest seen",
+    about="upper bound on the spread of scores, from the weights alone",
+    formula="2 sigma(W_Q W_K^T) |x|^2 / sqrt(d_head), sigma the largest singular value, gains folded in, biases "
+    "ignored; |x|^2 = d_model after a norm, without one the largest observed",
     unit="nats",
     low=0,
     high=_ANY,
@@ -178,8 +182,8 @@ def score_spread_bound(given: ProbeInput) -> Tensor:
 @signal(
     "winning_margin",
     per="head",
-    about="by how much the best key leads",
-    formula="mean over scored places of the largest minus the second largest score",
+    about="lead of the best key over the second best",
+    formula="mean over scored positions of the largest minus the second largest score",
     unit="nats",
     low=0,
     high=_ANY,
@@ -190,9 +194,9 @@ def winning_margin(given: ProbeInput) -> Tensor:
 
 
 def growth(given: ProbeInput, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares slope and intercept of ln(values) against ln(keys seen), over the lengths of training.
+    """Least-squares slope and intercept of ln(values) against ln(visible keys), over the training lengths.
 
-    A length counts as often as it has examples.
+    Lengths are weighted by their number of examples.
     """
     import torch
 
@@ -203,16 +207,16 @@ def growth(given: ProbeInput, values: Tensor) -> tuple[Tensor, Tensor]:
     weights = torch.tensor([float(len(batch.tokens)) for batch in given.batches], dtype=x.dtype, device=x.device)
     weights = weights / weights.sum()
     middle = (weights * x).sum()
-    away = weights * (x - middle)
-    if float((away * x).sum()) < 1e-7:
+    deviation = weights * (x - middle)
+    if float((deviation * x).sum()) < 1e-7:
         raise NotApplicable("the number of keys is the same at all training lengths")
     y = values.double().clamp(min=1e-12).log()
-    slope = (y * away).sum(-1) / (away * x).sum()
+    slope = (y * deviation).sum(-1) / (deviation * x).sum()
     return slope, (y * weights).sum(-1) - slope * middle
 
 
 def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
-    """Two signals: the exponent of a growth with length, and what it comes to at a length never trained."""
+    """Declare two signals: the exponent of growth with length, and its extrapolation beyond the training lengths."""
 
     def exponent(given: ProbeInput) -> Tensor:
         return growth(given, by_length(given, key))[0]
@@ -225,14 +229,14 @@ def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
         value = (start + slope * math.log(_FURTHER * longest)).exp()
         return value.clamp(max=1.0) if name == "largest_weight" else value
 
-    for function, place in ((exponent, "_growth"), (extrapolated, "_extrapolated")):
-        function.__name__ = function.__qualname__ = name + place
+    for function, suffix in ((exponent, "_growth"), (extrapolated, "_extrapolated")):
+        function.__name__ = function.__qualname__ = name + suffix
     signal(
         f"{name}_growth",
         per="head",
         about=f"how {what} grows with length",
-        formula=f"least-squares slope of ln {symbol} against ln n over training lengths, each as often as drawn, "
-        "n the mean keys seen",
+        formula=f"least-squares slope of ln {symbol} against ln n over training lengths, weighted as in training, "
+        "n the mean number of visible keys",
         unit="exponent",
         low=-_ANY,
         high=_ANY,
@@ -241,13 +245,13 @@ def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
     signal(
         f"{name}_extrapolated",
         per="head",
-        about=f"{what} at {_FURTHER} times the longest training input, were the growth to go on",
-        formula=f"the same line at {_FURTHER} times the mean keys seen at the longest length read",
+        about=f"{what} extrapolated to {_FURTHER} times the longest training input",
+        formula=f"the same line at {_FURTHER} times the mean number of visible keys at the longest probed length",
         unit="extrapolated",
         low=0,
         high=_ANY,
         source="ours",
-        why_not="speaks of inputs longer than any in training",
+        why_not="extrapolates to inputs longer than any in training",
     )(extrapolated)
 
 
@@ -259,18 +263,19 @@ declare_growth("score_spread", "the spread of scores", "spread", "delta")
 @signal(
     "dispersion_bound",
     per="head",
-    about="share of weights within the dispersion bound: an identity of softmax, shown and never evidence",
-    formula="share of A[i, j] within [exp(-delta)/n, exp(delta)/n] at scored places: 1",
+    about="fraction of weights within the dispersion bound: an identity of softmax, shown as a check, not as "
+    "evidence",
+    formula="fraction of A[i, j] within [exp(-delta)/n, exp(delta)/n] at scored positions: always 1",
     unit="share",
     low=0,
     high=1,
     source=VELICKOVIC,
-    why_not="is an identity: it is 1 whatever the model",
+    why_not="is an identity: it is 1 for every model",
     null=False,
 )
 def dispersion_bound(given: ProbeInput) -> Tensor:
     model = None if given.spec is None else given.spec.model
     if model is not None and (model.attn_weights != "softmax" or model.attn_temperature != 1):
-        raise NotApplicable(f"the bound is one of softmax at temperature 1, not of {model.attn_weights!r}")
+        raise NotApplicable(f"the bound holds for softmax at temperature 1, not for {model.attn_weights!r}")
 
     return by_length(given, "within", pooled=True)

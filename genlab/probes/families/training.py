@@ -1,4 +1,4 @@
-"""How training went, from the measurements that were kept of it; and how sharp the loss is where it ended."""
+"""Signals from the training history, and the sharpness of the loss at the final weights."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _VECTORS, _SEED = 8, 14
 
 
 def per_history(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], float]) -> Tensor:
-    """A number of each run's history; NaN where a run has too little of it."""
+    """A number from each run's history; NaN if the history is too short."""
     import torch
 
     if not given.history:
-        raise NotApplicable("how training went is not known of a model from elsewhere")
+        raise NotApplicable("the training history of an external model is not known")
     return torch.tensor([of(history) for history in given.history], dtype=torch.float64)
 
 
 @signal(
     "time_to_fit",
     per="run",
-    about="when a run had learned what it was trained on",
-    formula=f"first measured step with in-distribution exact match >= {FIT}; not a number if there is none",
+    about="step at which a run had learned its training distribution",
+    formula=f"first measured step with in-distribution exact match >= {FIT}; NaN if there is none",
     unit="steps",
     low=0,
     high=_ANY,
@@ -42,18 +42,18 @@ def per_history(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], floa
     reads="history",
 )
 def time_to_fit(given: ProbeInput) -> Tensor:
-    def first(history: Mapping[str, np.ndarray]) -> float:
-        there = np.flatnonzero(fitted(history["exact_match"]))
-        return float(history["step"][there[0]]) if len(there) else float("nan")
+    def first_fit(history: Mapping[str, np.ndarray]) -> float:
+        index = np.flatnonzero(fitted(history["exact_match"]))
+        return float(history["step"][index[0]]) if len(index) else float("nan")
 
-    return per_history(given, first)
+    return per_history(given, first_fit)
 
 
 @signal(
     "final_training_loss",
     per="run",
     about="training loss at the end",
-    formula="mean training loss of the steps since the measurement before the last",
+    formula="mean training loss over the steps since the last but one measurement",
     unit="nats",
     low=0,
     high=_ANY,
@@ -67,8 +67,8 @@ def final_training_loss(given: ProbeInput) -> Tensor:
 @signal(
     "loss_area",
     per="run",
-    about="how long the loss stayed high: small for a run that learned early",
-    formula="mean of the training loss over steps (each measurement stands for the steps before it)",
+    about="mean loss over training: small for a run that learned early",
+    formula="mean of the training loss over steps (each measurement covers the steps before it)",
     unit="nats",
     low=0,
     high=_ANY,
@@ -87,8 +87,8 @@ def loss_area(given: ProbeInput) -> Tensor:
 @signal(
     "late_loss_variance",
     per="run",
-    about="how restless training was at its end",
-    formula="variance of the measured training losses in the last tenth of the steps, two of them at least",
+    about="variability of the loss at the end of training",
+    formula="variance of the measured training losses in the last tenth of the steps, at least two of them",
     unit="nats^2",
     low=0,
     high=_ANY,
@@ -104,19 +104,19 @@ def late_loss_variance(given: ProbeInput) -> Tensor:
 
 
 def per_gradients(given: ProbeInput, of: Callable[[Mapping[str, np.ndarray]], float]) -> Tensor:
-    """A number of each run's measurements at which the norm of its gradient is known; NaN where there are too few."""
+    """A number from each run's measurements with a known gradient norm; NaN if there are too few."""
 
     def known(history: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.isfinite(history.get("grad_norm", np.full(len(history["step"]), np.nan)))
 
     measured = any(np.isfinite(history["loss"]).any() for history in given.history)
     if measured and not any(known(history).any() for history in given.history):
-        raise NotApplicable("the norms of its gradients are not known: it was trained before they were kept")
+        raise NotApplicable("the norms of its gradients are not known: it was trained before they were recorded")
     return per_history(given, lambda history: of({n: column[known(history)] for n, column in history.items()}))
 
 
 def late_gradients(history: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The mean norms measured in the last tenth of the steps."""
+    """The mean gradient norms measured in the last tenth of the steps."""
     step = history["step"]
     return history["grad_norm"][step >= 0.9 * step[-1]] if len(step) else np.empty(0)
 
@@ -124,9 +124,9 @@ def late_gradients(history: Mapping[str, np.ndarray]) -> np.ndarray:
 @signal(
     "late_gradient_norm",
     per="run",
-    about="how far from flat training ended: the gradient that is left",
-    formula="mean of g over the last tenth of the steps, g the mean norm of the batch gradient before clipping, "
-    "of the steps between two measurements",
+    about="size of the gradient at the end of training",
+    formula="mean of g over the last tenth of the steps, g the mean norm of the batch gradient before clipping over "
+    "the steps between two measurements",
     unit="nats",
     low=0,
     high=_ANY,
@@ -140,8 +140,8 @@ def late_gradient_norm(given: ProbeInput) -> Tensor:
 @signal(
     "late_gradient_variance",
     per="run",
-    about="how restless the gradient was at the end",
-    formula="variance of g (see late_gradient_norm) in the last tenth of the steps, two measurements at least",
+    about="variability of the gradient at the end of training",
+    formula="variance of g (see late_gradient_norm) in the last tenth of the steps, at least two measurements",
     unit="nats^2",
     low=0,
     high=_ANY,
@@ -155,8 +155,8 @@ def late_gradient_variance(given: ProbeInput) -> Tensor:
 @signal(
     "largest_gradient_norm",
     per="run",
-    about="the steepest step of training: a spike, where training was not smooth",
-    formula="the largest norm of the batch gradient before clipping, of all steps",
+    about="largest gradient of training: large where training had spikes",
+    formula="maximum over all steps of the norm of the batch gradient before clipping",
     unit="nats",
     low=0,
     high=_ANY,
@@ -170,7 +170,7 @@ def largest_gradient_norm(given: ProbeInput) -> Tensor:
 @signal(
     "gradient_norm_ratio",
     per="run",
-    about="how much of the first gradient is left at the end: small for a run that has settled",
+    about="final relative to initial gradient norm: small for a run that has converged",
     formula="g of the last measurement over g of the first (see late_gradient_norm)",
     unit="ratio",
     low=0,
@@ -189,7 +189,7 @@ def gradient_norm_ratio(given: ProbeInput) -> Tensor:
 @signal(
     "hessian_trace",
     per="run",
-    about="sharpness of the loss at the weights reached",
+    about="sharpness of the loss at the final weights",
     formula=f"Hutchinson's estimate of the trace of the Hessian of the in-distribution loss: mean of v^T H v over "
     f"{_VECTORS} random sign vectors, batches of all lengths",
     unit="nats",
@@ -203,27 +203,27 @@ def hessian_trace(given: ProbeInput) -> Tensor:
 
     from genlab.probes.model import Stacked, stack_of
 
-    stack = stack_of(given.model, "differentiate by")
+    stack = stack_of(given.model, "differentiate")
     generator = torch.Generator().manual_seed(_SEED)
     with torch.enable_grad():
         leaves = {name: view.detach().requires_grad_() for name, view in stack.params.items()}
         loss = mean_loss(given, Stacked(stack.with_params(leaves)))  # pyright: ignore[reportArgumentType]
         gradients = torch.autograd.grad(loss.sum(), list(leaves.values()), create_graph=True)
-        found = torch.zeros_like(loss)
+        trace = torch.zeros_like(loss)
         for _ in range(_VECTORS):
-            # One draw for all runs: what a run gives must not depend on which others are in its stack.
+            # One draw for all runs: the value of a run must not depend on the other runs in its stack.
             signs = [torch.randint(2, g.shape[1:], generator=generator).to(g) * 2 - 1 for g in gradients]
             slope = sum((g * s).sum() for g, s in zip(gradients, signs, strict=True))
             assert isinstance(slope, torch.Tensor)
             products = torch.autograd.grad(slope, list(leaves.values()), retain_graph=True, allow_unused=True)
             for product, s in zip(products, signs, strict=True):
                 if product is not None:
-                    found = found + (product * s).flatten(1).sum(1).detach()
-    return found.detach() / _VECTORS
+                    trace = trace + (product * s).flatten(1).sum(1).detach()
+    return trace.detach() / _VECTORS
 
 
 def mean_loss(given: ProbeInput, model: object) -> Tensor:
-    """In-distribution loss of each run, attention written out so that it can be differentiated twice."""
+    """In-distribution loss of each run, with explicit attention so that it can be differentiated twice."""
     from genlab.probes.patching import answer_log_prob
 
     losses = [

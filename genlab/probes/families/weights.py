@@ -1,4 +1,4 @@
-"""The weights themselves: how large they are, and how far from where they began."""
+"""Signals from the weights: their size, and their distance from initialization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ANY = float("inf")
 @signal(
     "weight_norm",
     per="run",
-    about="size of all weights",
+    about="size of the weights",
     formula="Euclidean norm of all parameters",
     unit="norm",
     low=0,
@@ -34,7 +34,7 @@ def weight_norm(given: ProbeInput) -> Tensor:
     "distance_from_init",
     per="run",
     about="how far training has moved the weights",
-    formula="Euclidean distance of all parameters to the initial ones / norm of the initial ones",
+    formula="Euclidean distance of all parameters from their initial values / norm of the initial values",
     unit="ratio",
     low=0,
     high=_ANY,
@@ -43,7 +43,7 @@ def weight_norm(given: ProbeInput) -> Tensor:
 )
 def distance_from_init(given: ProbeInput) -> Tensor:
     if given.initial is None:
-        raise NotApplicable("the initial weights of a model from elsewhere are not known")
+        raise NotApplicable("the initial weights of an external model are not known")
     now, then = given.model.flat.double(), given.initial.flat.double()
     return (now - then).norm(dim=1) / then.norm(dim=1).clamp(min=1e-30)
 
@@ -51,8 +51,8 @@ def distance_from_init(given: ProbeInput) -> Tensor:
 @signal(
     "qk_spectral_norm",
     per="head",
-    about="the sharpest attention that a head's weights allow for inputs of one size",
-    formula="largest singular value of W_Q W_K^T / sqrt(d_head), the norm's gain folded in",
+    about="the sharpest attention that a head's weights allow for inputs of a given norm",
+    formula="largest singular value of W_Q W_K^T / sqrt(d_head), gains of norms folded in",
     unit="norm",
     low=0,
     high=_ANY,
@@ -69,8 +69,8 @@ def qk_spectral_norm(given: ProbeInput) -> Tensor:
 @signal(
     "ov_spectral_norm",
     per="head",
-    about="the most that a head can write for an input of one size",
-    formula="largest singular value of W_V W_O, the norm's gain folded in",
+    about="the largest output that a head can write for an input of a given norm",
+    formula="largest singular value of W_V W_O, gains of norms folded in",
     unit="norm",
     low=0,
     high=_ANY,
@@ -87,8 +87,8 @@ def ov_spectral_norm(given: ProbeInput) -> Tensor:
 @signal(
     "ov_norm",
     per="head",
-    about="size of what a head writes",
-    formula="Frobenius norm of W_V W_O, the norm's gain folded in",
+    about="size of a head's output map",
+    formula="Frobenius norm of W_V W_O, gains of norms folded in",
     unit="norm",
     low=0,
     high=_ANY,
