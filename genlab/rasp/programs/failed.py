@@ -124,8 +124,8 @@ def value_after_value(x: Any) -> Any:
     after_ask = has_token(x, ASK)
     shown_key = where(after_ask, full(x, NONE), shift_right(x, 1))
     key_of_value = look_up(where(after_ask, full(x, NONE), x), x, shown_key)
-    asked = where(after_ask, shift_right(x, 1), full(x, NONE))
-    next_key = look_up(asked, where(x == SEP, full(x, ASK), key_of_value), x)
+    queried = where(after_ask, shift_right(x, 1), full(x, NONE))
+    next_key = look_up(queried, where(x == SEP, full(x, ASK), key_of_value), x)
     return where(next_key == SEP, full(x, END), look_up(shown_key, next_key, x))
 
 
