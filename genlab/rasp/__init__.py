@@ -1,8 +1,9 @@
-"""RASP-L: programs that say what a transformer can learn.
+"""RASP-L: a language of programs that predict what a transformer can learn.
 
-This module holds the language: `from genlab.rasp import *` gives what a published program needs. The rest stands in
-the modules below it: `running` (run, trace, decode), `examine` (legality and size), `checker` (right or not),
-`programs` (those of the lab's tasks), `prediction`, `generating`, `reports` (what `lab rasp` shows).
+This module exports the language: `from genlab.rasp import *` provides everything a published program needs. The
+submodules contain the rest: `running` (run, trace, decode), `analysis` (legality and complexity), `checker` (exact
+match against a task), `programs` (programs for the tasks of the lab), `prediction` and `sealing` (the rule and its
+sealed predictions), `generating` and `plugin` (generated tasks), `own_files` and `reports` (used by `lab rasp`).
 """
 
 from genlab.rasp import lang

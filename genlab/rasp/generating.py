@@ -40,7 +40,7 @@ from genlab.rasp.lang import (
     shift_right,
     tok_map,
 )
-from genlab.rasp.programs.parts import said_once
+from genlab.rasp.programs.parts import answer_once
 from genlab.rasp.running import Program, predict, trace
 from genlab.rasp.tokens import SEP, TokenMap, token_map
 
@@ -287,7 +287,7 @@ class Pair:
 def _program(x: Any, recipe: Drawn) -> Any:
     core = KINDS[recipe.kind].program(x, recipe.symbols, recipe.legal)
     side = SIDES[recipe.side].program(x, recipe.symbols)
-    return said_once(x, seq_map(core, side, unequal))
+    return answer_once(x, seq_map(core, side, unequal))
 
 
 def draw_pairs(count: int, rng: np.random.Generator, prefix: str = "rasp") -> list[Pair]:

@@ -140,8 +140,8 @@ def first_true(x: Any, default: int = -1) -> Any:
     >>> first_true(np.array([0, 1, 1])).tolist()
     [-1, 1, 1]
     """
-    seen = kqv(x, full(x, 1), full(x, 1), equals, default=0)
-    first = seq_map(seen, shift_right(seen, 1), newly_true)
+    any_true = kqv(x, full(x, 1), full(x, 1), equals, default=0)
+    first = seq_map(any_true, shift_right(any_true, 1), newly_true)
     return kqv(first, full(x, 1), indices(x), equals, default=default, reduction="min")
 
 

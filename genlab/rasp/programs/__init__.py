@@ -1,1 +1,1 @@
-"""Programs for the tasks of the lab, wrong ones that fit training, and attempts that failed."""
+"""Programs for the tasks of the lab, shortcuts that fit the training lengths, and failed attempts."""

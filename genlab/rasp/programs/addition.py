@@ -1,7 +1,8 @@
-"""Addition with index hints: the letter before a digit names its place, the same in both operands and the answer.
+"""Addition, with and without index hints.
 
-The first letter of the alphabet names the most significant place. Both programs are right for operands of unequal
-length too: a place that an operand does not have counts as 0.
+An index hint is the letter before a digit that names its place, the same in both operands and in the answer. The
+first letter of the alphabet names the most significant place. The programs with hints also handle operands of unequal
+length: a missing digit counts as 0.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from genlab.rasp.lang import elementwise, full, gt, index_select, indices, kqv, lasts, seq_map, shift_right, where
-from genlab.rasp.programs.parts import at_letter, at_sep, digits, first_of, look_up, seen, sep_index
+from genlab.rasp.programs.parts import at_letter, at_sep, digits, first_of, has_token, look_up, sep_index
 from genlab.rasp.tokens import END, LETTER, SEP, SPECIALS
 
 PLUS = SPECIALS["+"]
 
 
 def reversed_hints(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
-    """Ones first: at each hint the sum of its digits, and the carry out of the digit just written."""
+    """Least significant digit first: the sum of the digits at each hint, plus the carry of the digit just written."""
     before = shift_right(x, 1)
     first, second = places_of_operands(x, before)
     sums = look_up(first, x, digits(x)) + look_up(second, x, digits(x))
@@ -33,7 +34,7 @@ def reversed_hints(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
 
 
 def forward_hints(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
-    """Most significant digit first: the carry comes from the nearest later place whose digits do not sum to 9."""
+    """Most significant digit first: the carry comes from the nearest lower place whose digits do not sum to 9."""
     before = shift_right(x, 1)
     first, second = places_of_operands(x, before)
     top_of_second = look_up(before, full(x, PLUS), x)
@@ -43,7 +44,7 @@ def forward_hints(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
     stops = seq_map(second, sums, _if_not(base - 1))
     stop = nearest_after(place, stops)
     gives = look_up(stops, stop, sums) > base - 1
-    # Above the second operand the first one's digits stand alone: one that is no 9 stops what comes from below.
+    # Above the top place of the second operand there is only one digit per place: a digit below 9 absorbs the carry.
     alone = nearest_after(place, seq_map(first, x, _if_not(base - 1)))
     carry = gives & ~seq_map(alone, top_of_second, _stands_above)
     digit = seq_map(look_up(first, x, digits(x)) + look_up(second, x, digits(x)), carry, add_carry(base))
@@ -52,23 +53,23 @@ def forward_hints(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
 
 
 def places_of_operands(x: Any, before: Any) -> tuple[Any, Any]:
-    """The hint of each digit of the first operand, and of the second; `>` elsewhere."""
-    later = seen(x, PLUS)
+    """The hint of each digit of the first operand, and of each digit of the second; `>` elsewhere."""
+    later = has_token(x, PLUS)
     return seq_map(before, later, _unless), seq_map(before, later, _if)
 
 
 def nearest_after(place: Any, candidates: Any) -> Any:
-    """The nearest candidate place below this one in significance; the end token if there is none."""
+    """The nearest candidate place of lower significance; the end token if there is none."""
     return kqv(candidates, place, candidates, gt, default=END, reduction="min")
 
 
 def by_token(x: Any, first_hint: Any, digit: Any, next_hint: Any) -> Any:
-    """The first hint after `>`, a digit after a hint, a hint after a digit."""
+    """The first hint after `>`, a digit after each hint, and a hint after each digit."""
     return first_of(at_sep(x, first_hint), at_letter(x, digit), next_hint)
 
 
 def carry_from(base: int) -> Callable[[Any, Any], Any]:
-    """Whether a place passes a carry on, from the sum of its digits and the digit written for it."""
+    """Whether a place produces a carry, given the sum of its digits and the digit written for it."""
 
     @elementwise
     def carry(total: Any, written: Any) -> Any:
@@ -78,7 +79,7 @@ def carry_from(base: int) -> Callable[[Any, Any], Any]:
 
 
 def add_carry(base: int) -> Callable[[Any, Any], Any]:
-    """The digit of a place, from the sum of its digits and whether a carry comes in."""
+    """The answer digit of a place, given the sum of its digits and the incoming carry."""
 
     @elementwise
     def add(total: Any, carry: Any) -> Any:
@@ -115,13 +116,15 @@ def _stands_above(place: Any, top: Any) -> Any:
     return np.greater_equal(place, LETTER) & np.less(place, top)
 
 
-# -- Addition without hints: places are found by arithmetic on indices, so no program here is strictly legal
+# -- Addition without hints
+#
+# Places are found by arithmetic on indices, so that neither program is strictly legal.
 
 NOWHERE = -1
 
 
 def reversed_plain(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
-    """Ones first: place k is k + 1 tokens before the plus, and as many before `>`."""
+    """Least significant digit first: place k is k + 1 tokens before the plus, and k + 1 tokens before `>`."""
     plus, sep, here = lasts(x, full(x, PLUS)), sep_index(x), indices(x)
     written, value = here - sep, digits(x)
     in_second = where(sep - written - 1 > plus, sep - written - 1, full(x, NOWHERE))
@@ -134,14 +137,14 @@ def reversed_plain(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
 
 
 def forward_plain(x: Any, base: int = 10, leading_zero: bool = True) -> Any:
-    """Most significant digit first, for operands of equal length: the partner of a digit is one operand back."""
+    """Most significant digit first, for operands of equal length: each digit's partner is one operand earlier."""
     plus, sep, here = lasts(x, full(x, PLUS)), sep_index(x), indices(x)
-    in_second = seen(x, PLUS) & (x != PLUS)
+    in_second = has_token(x, PLUS) & (x != PLUS)
     sums = where(in_second, digits(x) + index_select(digits(x), here - plus - 1), full(x, 0))
     stops = where(in_second & (sums != base - 1), here, full(x, NOWHERE))
 
     def carry_into(place: Any) -> Any:
-        """Whether the nearest later place whose digits do not sum to 9 gives a carry."""
+        """Whether the nearest lower place whose digits do not sum to 9 produces a carry."""
         return index_select(sums, kqv(stops, place, stops, gt, default=NOWHERE, reduction="min")) > base - 1
 
     place = plus + 1 + here - sep

@@ -1,4 +1,4 @@
-"""Programs that count: which symbol is the most frequent, how often each stands, words sorted by counting."""
+"""Programs based on counts (majority, mode, sorting by counting) and on arithmetic with indices."""
 
 from __future__ import annotations
 
@@ -26,50 +26,50 @@ from genlab.rasp.lang import (
     tok_map,
     where,
 )
-from genlab.rasp.programs.parts import NONE, at_letter, first_of, said_once, seen, sep_index
+from genlab.rasp.programs.parts import NONE, answer_once, at_letter, first_of, has_token, sep_index
 from genlab.rasp.tokens import END, LETTER, SEP, SPECIALS
 
 A, B = LETTER, LETTER + 1
 
 
 def majority(x: Any) -> Any:
-    """Whether more ones than zeros have been seen."""
+    """Whether there are more ones than zeros."""
     ones, zeros = num_prev(x, full(x, 1)), num_prev(x, full(x, 0))
-    return said_once(x, seq_map(ones, zeros, gt))
+    return answer_once(x, seq_map(ones, zeros, gt))
 
 
 def compare_occurrence(x: Any) -> Any:
-    """Whether more a than b have been seen."""
-    return said_once(x, seq_map(num_prev(x, full(x, A)), num_prev(x, full(x, B)), _a_if_more))
+    """Whether there are more a than b."""
+    return answer_once(x, seq_map(num_prev(x, full(x, A)), num_prev(x, full(x, B)), _a_if_more))
 
 
 def mode(x: Any) -> Any:
-    """The symbol where the running count of its own kind is the largest of all."""
+    """The symbol at the position where the running count of its own kind is largest."""
     votes = num_prev(x, x)
     winner = select(votes, maximum(votes), geq)
-    return said_once(x, aggr(winner, x, reduction="max"))
+    return answer_once(x, aggr(winner, x, reduction="max"))
 
 
 def mode_of_counts(x: Any, symbols: int = 5) -> Any:
-    """The symbol that leads the best of the symbols before it, one after the other: counts of one position alone."""
+    """The mode by comparing the symbols one after another, using only counts at the same position."""
     best, leader = num_prev(x, full(x, A)), full(x, A)
     for symbol in range(A + 1, A + symbols):
         votes = num_prev(x, full(x, symbol))
         leads = votes > best
         leader, best = where(leads, full(x, symbol), leader), seq_map(votes, best, np.maximum)
-    return said_once(x, leader)
+    return answer_once(x, leader)
 
 
 def mode_by_symbol(x: Any, most: int = 0) -> Any:
     """At a letter of the scratchpad its count; at a count the next letter of the alphabet, or the mode.
 
-    `most` bounds the counts that can be written (0: none), for those who only know so many numerals.
+    `most` caps the counts that are written (0 for no cap).
     """
-    prompt, before = where(seen(x, SEP), full(x, NONE), x), shift_right(x, 1)
+    prompt, before = where(has_token(x, SEP), full(x, NONE), x), shift_right(x, 1)
     votes = where(prompt == NONE, full(x, 0), num_prev(prompt, prompt))
     winner = aggr(select(votes, maximum(votes), geq), prompt, reduction="max")
     above = kqv(prompt, where(x == SEP, full(x, SEP), before), prompt, gt, default=NONE, reduction="min")
-    repeated = (before != SEP) & (shift_right(x, 2) >= x)  # then this letter is the mode
+    repeated = (before != SEP) & (shift_right(x, 2) >= x)  # if so, this letter is the mode
     count = num_prev(prompt, x)
     if most:
         count = tok_map(count, lambda count: min(count, most))
@@ -78,8 +78,8 @@ def mode_by_symbol(x: Any, most: int = 0) -> Any:
 
 
 def mode_by_count(x: Any, symbols: int = 5) -> Any:
-    """The next pair of count and letter in the order of their ranks, one number each: 100 count + letter."""
-    prompt = where(seen(x, SEP), full(x, NONE), x)
+    """The next pair of count and letter by rank, where the rank is the number 100 * count + letter."""
+    prompt = where(has_token(x, SEP), full(x, NONE), x)
     rank_here = where(x == SEP, full(x, _ROOM - 1), shift_right(x, 1) * _ROOM + x - A)
     at_count = (x >= 0) & (x < LETTER)
     last_rank = where(at_count, shift_right(rank_here, 1), rank_here)
@@ -92,18 +92,21 @@ def mode_by_count(x: Any, symbols: int = 5) -> Any:
 
 
 def bucket_sort(x: Any) -> Any:
-    """The same letter again until it is written as often as it was given; then the next larger one."""
-    written, given = seen(x, SEP) & (x != SEP), seen(x, SEP) == 0
+    """Repeat a letter until it is written as often as it occurs in the prompt, then continue with the next larger."""
+    written, given = has_token(x, SEP) & (x != SEP), has_token(x, SEP) == 0
     again = num_prev(where(written, x, full(x, NONE)), x) < num_prev(where(given, x, full(x, NONE)), x)
     above = kqv(x, x, x, gt, default=END, reduction="min")
     return where(again, x, above)
 
 
 def interlocked_pairing(x: Any) -> Any:
-    """The first letter as often as it was given, the other as often as letters were given, the first up to that."""
-    first, given = index_select(x, full(x, 0)), seen(x, SEP) == 0
+    """The first letter k times, the other n times, the first n - k times, by comparing counts at the same position.
+
+    The prompt has n letters, k of them equal to the first.
+    """
+    first, given = index_select(x, full(x, 0)), has_token(x, SEP) == 0
     is_first = seq_map(x, first, np.equal)
-    written, other = (seen(x, SEP) & (is_first == 1)), (seen(x, SEP) & (x >= LETTER) & (is_first == 0))
+    written, other = (has_token(x, SEP) & (is_first == 1)), (has_token(x, SEP) & (x >= LETTER) & (is_first == 0))
     firsts_given, all_given = num_prev(given & (is_first == 1), full(x, 1)), num_prev(given, full(x, 1))
     firsts_written, others_written = num_prev(written, full(x, 1)), num_prev(other, full(x, 1))
     opening, middle = firsts_written < firsts_given, others_written < all_given
@@ -113,7 +116,7 @@ def interlocked_pairing(x: Any) -> Any:
 
 
 _ROOM, _NEVER = 100, 10**9
-"""Letters within a rank, and a rank above all."""
+"""The factor of the count in a rank, and a rank above all others."""
 
 
 @elementwise
@@ -125,14 +128,14 @@ def _other_letter(letter: int) -> int:
     return B if letter == A else A
 
 
-# -- Programs that find places by arithmetic on indices: recall in order, halves and doubles of words, a stack
+# -- Programs that find positions by arithmetic on indices
 
 ASK, GAP, POP, PUSH_A, PUSH_B = (SPECIALS[token] for token in ("?", "_", "pop", "+a", "+b"))
 NOWHERE = -1
 
 
 def values_in_order(x: Any) -> Any:
-    """The value of the key that stands as far behind `?` as the answer is long."""
+    """The value of the key that is as many positions after `?` as answer tokens have been written."""
     written = indices(x) - sep_index(x)
     key = index_select(x, lasts(x, full(x, ASK)) + 1 + written)
     value = index_select(x, firsts(x, key) + 1)
@@ -140,7 +143,7 @@ def values_in_order(x: Any) -> Any:
 
 
 def duplicate_string(x: Any) -> Any:
-    """The word by place, and once more."""
+    """The word by index, then the word again."""
     length = sep_index(x)
     written = indices(x) - length
     place = where(written < length, written, written - length)
@@ -148,7 +151,7 @@ def duplicate_string(x: Any) -> Any:
 
 
 def odds_first(x: Any) -> Any:
-    """Every second letter from the first on, then every second letter from the second on."""
+    """Every second letter starting with the first, then every second letter starting with the second."""
     length = sep_index(x)
     first_round = 2 * (indices(x) - length)
     second_round = first_round - (length + length % 2) + 1
@@ -157,7 +160,7 @@ def odds_first(x: Any) -> Any:
 
 
 def evens_first(x: Any) -> Any:
-    """Every second letter from the second on, then every second letter from the first on."""
+    """Every second letter starting with the second, then every second letter starting with the first."""
     length = sep_index(x)
     second_round = 2 * (indices(x) - length) - (length - length % 2)
     first_round = 2 * (indices(x) - length) + 1
@@ -166,14 +169,14 @@ def evens_first(x: Any) -> Any:
 
 
 def missing_duplicate(x: Any) -> Any:
-    """The letter half the word away from the gap."""
+    """The letter half a word away from the gap."""
     half, gap = sep_index(x) // 2, lasts(x, full(x, GAP))
-    return said_once(x, index_select(x, where(gap < half, gap + half, gap - half)))
+    return answer_once(x, index_select(x, where(gap < half, gap + half, gap - half)))
 
 
 def stack(x: Any) -> Any:
-    """From the height of the stack downwards, the letter pushed last at each height."""
-    pops, in_prompt = num_prev(x, full(x, POP)), seen(x, SEP) == 0
+    """From the top of the stack downward, the letter pushed last at each height."""
+    pops, in_prompt = num_prev(x, full(x, POP)), has_token(x, SEP) == 0
     is_push = in_prompt & (x != POP)
     walk = num_prev(is_push, full(x, 1)) - pops
     height = walk - minimum(where(walk < 0, walk, full(x, 0)))

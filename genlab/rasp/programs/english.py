@@ -1,7 +1,7 @@
-"""The two syntax tasks: which auxiliary moves to the front, and which noun a verb agrees with.
+"""Programs for the two syntax tasks: question formation and tense reinflection.
 
-Both write a sentence again, whose words may repeat, so that places are found by arithmetic on indices. The syntax
-itself is told by counts: each relative clause is opened by a pronoun and has one verb.
+Both tasks copy a sentence whose words may repeat, so that positions are found by arithmetic on indices. The syntax
+itself only takes counting: each relative clause starts with a relative pronoun and has one verb.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from genlab.rasp.lang import firsts, full, index_select, indices, lasts, num_prev, tok_map, where
-from genlab.rasp.programs.parts import seen, sep_index
+from genlab.rasp.programs.parts import has_token, sep_index
 from genlab.rasp.tokens import END, SPECIALS, letter_value, word_value
 
 STOP, QUESTION_MARK, QUEST, PRESENT = (SPECIALS[token] for token in (".", "?", "quest", "PRESENT"))
@@ -37,63 +37,63 @@ BASE = {word_value(past): word_value(base) for past, base in VERBS.items()}
 
 
 def main_auxiliary_moves(x: Any) -> Any:
-    """The main auxiliary is the first one of which more have come than clauses were opened."""
-    auxiliary, pronoun = tok_map(x, one_of(AUXILIARIES)), tok_map(x, one_of(PRONOUNS))
-    return with_moved(x, auxiliary & (so_far(auxiliary) > so_far(pronoun)))
+    """Move the main auxiliary: the first one at which there are more auxiliaries than relative pronouns so far."""
+    auxiliary, pronoun = tok_map(x, is_one_of(AUXILIARIES)), tok_map(x, is_one_of(PRONOUNS))
+    return move_to_front(x, auxiliary & (count_so_far(auxiliary) > count_so_far(pronoun)))
 
 
 def first_auxiliary_moves(x: Any) -> Any:
-    """The first auxiliary."""
-    return with_moved(x, tok_map(x, one_of(AUXILIARIES)))
+    """Move the first auxiliary."""
+    return move_to_front(x, tok_map(x, is_one_of(AUXILIARIES)))
 
 
 def verb_agrees_with_subject(x: Any) -> Any:
-    """A verb closes the last clause that is open at its level; its subject stands before the pronoun or after it."""
-    verb, pronoun = tok_map(x, one_of(PAST)), tok_map(x, one_of(PRONOUNS))
-    level = so_far(pronoun) - so_far(verb)
-    clause = lasts(where(pronoun, level, full(x, NOWHERE)), level + 1)  # -1, before the sentence, for a main clause
+    """A verb closes the innermost open clause; its subject is just before or just after the relative pronoun."""
+    verb, pronoun = tok_map(x, is_one_of(PAST)), tok_map(x, is_one_of(PRONOUNS))
+    level = count_so_far(pronoun) - count_so_far(verb)
+    clause = lasts(where(pronoun, level, full(x, NOWHERE)), level + 1)  # the pronoun; -1 for the main clause
     noun = where(index_select(verb, clause + 1), clause - 1, clause + 2)
-    return with_agreement(x, index_select(x, noun))
+    return inflect_verbs(x, index_select(x, noun))
 
 
 def verb_agrees_with_nearest(x: Any) -> Any:
-    """The noun that stands nearest before the verb."""
-    return with_agreement(x, index_select(x, lasts(tok_map(x, one_of(SINGULAR | PLURAL)), full(x, 1))))
+    """A verb agrees with the nearest noun before it."""
+    return inflect_verbs(x, index_select(x, lasts(tok_map(x, is_one_of(SINGULAR | PLURAL)), full(x, 1))))
 
 
-def with_moved(x: Any, moving: Any) -> Any:
-    """The sentence; made a question, the first word that is moving comes first."""
-    written, asked, source = indices(x) - sep_index(x), seen(x, QUEST), firsts(moving, full(x, 1))
-    place = where(asked & (written <= source), written - 1, written)
-    place = where(asked & (written == 0), source, place)
-    word = where(asked & (written == firsts(x, full(x, STOP))), full(x, QUESTION_MARK), index_select(x, place))
+def move_to_front(x: Any, moving: Any) -> Any:
+    """The sentence, with the first word marked by `moving` at the front if a question is asked for."""
+    written, question, source = indices(x) - sep_index(x), has_token(x, QUEST), firsts(moving, full(x, 1))
+    place = where(question & (written <= source), written - 1, written)
+    place = where(question & (written == 0), source, place)
+    word = where(question & (written == firsts(x, full(x, STOP))), full(x, QUESTION_MARK), index_select(x, place))
     return until_stop(x, written, word)
 
 
-def with_agreement(x: Any, subject: Any) -> Any:
-    """The sentence; put into the present, each verb in the number of its subject."""
+def inflect_verbs(x: Any, subject: Any) -> Any:
+    """The sentence, with each verb in the present tense and in the number of its subject if that is asked for."""
     written = indices(x) - sep_index(x)
-    third_person, base = tok_map(x, replaced(THIRD_PERSON)), tok_map(x, replaced(BASE))
-    present = where(tok_map(subject, one_of(SINGULAR)), third_person, base)
-    word = where(seen(x, PRESENT), index_select(present, written), index_select(x, written))
+    third_person, base = tok_map(x, replace_words(THIRD_PERSON)), tok_map(x, replace_words(BASE))
+    present = where(tok_map(subject, is_one_of(SINGULAR)), third_person, base)
+    word = where(has_token(x, PRESENT), index_select(present, written), index_select(x, written))
     return until_stop(x, written, word)
 
 
 def until_stop(x: Any, written: Any, word: Any) -> Any:
-    """The word, until as many are written as stand before the full stop, and the stop itself."""
+    """The word, up to and including the full stop; then the end token."""
     return where(written > firsts(x, full(x, STOP)), full(x, END), word)
 
 
-def so_far(flags: Any) -> Any:
-    """How many flags are set so far."""
+def count_so_far(flags: Any) -> Any:
+    """The number of flags set so far."""
     return num_prev(flags, full(flags, 1))
 
 
-def one_of(words: Iterable[int]) -> Callable[[int], int]:
-    """Whether a token is one of these."""
+def is_one_of(words: Iterable[int]) -> Callable[[int], int]:
+    """A function that tells whether a token is one of `words`."""
     return lambda token: int(token in words)
 
 
-def replaced(words: dict[int, int]) -> Callable[[int], int]:
-    """A token, or what stands for it."""
+def replace_words(words: dict[int, int]) -> Callable[[int], int]:
+    """A function that replaces a token according to `words`; other tokens are unchanged."""
     return lambda token: words.get(int(token), token)

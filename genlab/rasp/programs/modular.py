@@ -1,4 +1,4 @@
-"""Arithmetic modulo m: chains of operations, steps on a cycle."""
+"""Arithmetic modulo m: steps on a cycle, chains of operations, and equations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from genlab.rasp.lang import (
     tok_map,
     where,
 )
-from genlab.rasp.programs.parts import said_once, sep_index
+from genlab.rasp.programs.parts import answer_once, sep_index
 from genlab.rasp.tokens import END, LETTER, SEP, SPECIALS, letter_value
 
 PLUS, MINUS, TIMES = (SPECIALS[sign] for sign in "+-*")
@@ -29,17 +29,17 @@ NOWHERE = -1
 
 
 def cycle_navigation(x: Any, places: int = 5) -> Any:
-    """Steps forward less steps back, modulo the size of the cycle."""
-    return said_once(x, (num_prev(x, full(x, PLUS)) - num_prev(x, full(x, MINUS))) % places)
+    """The number of steps forward minus the number of steps back, modulo the size of the cycle."""
+    return answer_once(x, (num_prev(x, full(x, PLUS)) - num_prev(x, full(x, MINUS))) % places)
 
 
 def chain_sum(x: Any, modulus: int = 5) -> Any:
-    """Each number times how often it stands, added up."""
-    return said_once(x, weighted_count(x, x, modulus) % modulus)
+    """The sum of each number times its count."""
+    return answer_once(x, weighted_count(x, x, modulus) % modulus)
 
 
 def chain_running(x: Any, modulus: int = 5) -> Any:
-    """The last result with the next operator and number: they stand twice as far in as the answer is long."""
+    """Combine the last result with the next operator and number, found at twice the length of the answer so far."""
     sep = sep_index(x)
     place = 2 * (indices(x) - sep)
     sign, number = index_select(x, place - 1), index_select(x, place)
@@ -50,24 +50,24 @@ def chain_running(x: Any, modulus: int = 5) -> Any:
 def chain_left_to_right(x: Any, modulus: int = 5) -> Any:
     """The sum of all summands, each times all later factors, for a prime modulus.
 
-    Products are sums of logarithms. A summand counts with the inverse of the factors before it; at the end the sum
-    is multiplied by all factors. What stands before the last factor 0 does not count.
+    Products are computed as sums of logarithms. Each summand is divided by the product of the factors before it, and
+    the total is multiplied by the product of all factors. Everything before the last factor 0 is ignored.
     """
     before = shift_right(x, 1, default=PLUS)
     is_factor = (before == TIMES) & (x >= 0)
     factor, summand = where(is_factor, x, full(x, 1)), where(is_factor, full(x, 0), digits_signed(x, before, modulus))
     log = logarithm(factor, modulus)
     last_zero = lasts(is_factor & (x == 0), full(x, 1), default=NOWHERE)
-    share = seq_map(summand, log, _times_power(modulus, -1))
+    term = seq_map(summand, log, _times_power(modulus, -1))
     total = full(x, 0)
     for value in range(1, modulus):
-        so_far = num_prev(share, full(x, value))
+        so_far = num_prev(term, full(x, value))
         total = total + value * (so_far - index_select(so_far, last_zero))
-    return said_once(x, seq_map(total % modulus, log, _times_power(modulus, 1)))
+    return answer_once(x, seq_map(total % modulus, log, _times_power(modulus, 1)))
 
 
 def chain_precedence(x: Any, modulus: int = 5) -> Any:
-    """The sum of all products, each known at the sign after it, for a prime modulus (products by logarithms)."""
+    """The sum of all products, each computed at the sign after it with logarithms, for a prime modulus."""
     ends = (x == PLUS) | (x == MINUS) | (x == SEP)
     log, zeros = logarithm(where(x >= 0, x, full(x, 1)), modulus), num_prev(x, full(x, 0))
     last_end = lasts(shift_right(ends, 1), full(x, 1), default=0) - 1
@@ -76,11 +76,11 @@ def chain_precedence(x: Any, modulus: int = 5) -> Any:
     has_zero = zeros > index_select(zeros, last_end)
     product = seq_map(where(has_zero, full(x, 0), full(x, 1)), log_since, _times_power(modulus, 1))
     term = where(sign == MINUS, 0 - product, product) % modulus
-    return said_once(x, weighted_count(where(ends, term, full(x, 0)), x, modulus) % modulus)
+    return answer_once(x, weighted_count(where(ends, term, full(x, 0)), x, modulus) % modulus)
 
 
 def weighted_count(values: Any, x: Any, modulus: int) -> Any:
-    """The sum of all values so far, of 1 to `modulus` - 1: each value times how often it stands."""
+    """The sum of all values so far that lie between 1 and `modulus` - 1: each value times its count."""
     total = num_prev(values, full(x, 1))
     for value in range(2, modulus):
         total = total + value * num_prev(values, full(x, value))
@@ -88,13 +88,13 @@ def weighted_count(values: Any, x: Any, modulus: int) -> Any:
 
 
 def logarithm(factors: Any, modulus: int) -> Any:
-    """The discrete logarithm of the product of all factors so far that are not 0."""
+    """The discrete logarithm of the product of all nonzero factors so far."""
     logs = tok_map(factors, _log(modulus))
     return weighted_count(logs, factors, modulus - 1) % (modulus - 1)
 
 
 def digits_signed(x: Any, sign: Any, modulus: int) -> Any:
-    """Each number with the sign before it, modulo m; 0 where no number stands."""
+    """Each number with the sign before it, modulo m; 0 at all other tokens."""
 
     @elementwise
     def signed(number: Any, sign: Any) -> Any:
@@ -105,7 +105,7 @@ def digits_signed(x: Any, sign: Any, modulus: int) -> Any:
 
 
 _ROOM = 1000
-"""Numbers within a pair of numbers that is written as one."""
+"""The factor of the first number when two numbers are packed into one."""
 
 
 @elementwise
@@ -114,7 +114,7 @@ def _pair(first: Any, second: Any) -> Any:
 
 
 def _apply(modulus: int) -> Callable[[int, int], int]:
-    """An operator on a pair of numbers."""
+    """A function that applies an operator to a packed pair of numbers."""
 
     def apply(sign: int, pair: int) -> int:
         first, second = divmod(int(pair), _ROOM)
@@ -125,11 +125,11 @@ def _apply(modulus: int) -> Callable[[int, int], int]:
 
 
 def _generator(modulus: int) -> int:
-    """A number whose powers are all numbers but 0 modulo a prime."""
+    """A generator of the multiplicative group modulo a prime."""
     for candidate in range(1, modulus):
         if len({pow(candidate, i, modulus) for i in range(modulus - 1)}) == modulus - 1:
             return candidate
-    raise UserError(f"modulus {modulus} is not prime: products have no logarithms there")
+    raise UserError(f"modulus {modulus} is not prime: discrete logarithms need a prime modulus")
 
 
 def _log(modulus: int) -> Callable[[int], int]:
@@ -139,36 +139,36 @@ def _log(modulus: int) -> Callable[[int], int]:
 
 
 def _times_power(modulus: int, sign: int) -> Callable[[int, int], int]:
-    """A number times a power of the generator, given its exponent."""
+    """A function that multiplies a number by a power of the generator, given its exponent."""
     generator = _generator(modulus)
     return lambda number, log: int(number) * pow(generator, sign * int(log) % (modulus - 1), modulus) % modulus
 
 
-# -- An equation with brackets, sums and differences modulo m: which x solves it?
+# -- Solving equations with brackets, sums and differences
 
 OPEN, CLOSE, EQUALS = (SPECIALS[token] for token in "()=")
 UNKNOWN = letter_value("x")
 
 
 def solve_equation(x: Any, modulus: int = 5) -> Any:
-    """The value less all numbers, each with its sign, and the sign of x.
+    """The right side minus all signed numbers of the left side, times the sign of x.
 
-    A number is taken away if it stands behind an odd number of minus signs: its own, and those before the brackets
-    that are open there. Which bracket closes which is found by depth, a difference of counts.
+    A number is negative if it follows an odd number of minus signs: its own, and those before the enclosing brackets.
+    Matching brackets are found by depth, a difference of counts.
     """
     before = shift_right(x, 1)
-    return _solved(x, before, before == MINUS, modulus)
+    return _solve(x, before, before == MINUS, modulus)
 
 
 def solve_signed_equation(x: Any, modulus: int = 5) -> Any:
-    """The same where a number may have a minus of its own beside that of an operator: `3 - - 2`."""
+    """Like `solve_equation`, but a number may have its own minus sign after that of an operator: `3 - - 2`."""
     before = shift_right(x, 1)
     of_two = (before == MINUS) & (shift_right(x, 2) == MINUS)
-    return _solved(x, before, (before == MINUS) & (of_two == 0), modulus)
+    return _solve(x, before, (before == MINUS) & (of_two == 0), modulus)
 
 
-def _solved(x: Any, before: Any, negative: Any, modulus: int) -> Any:
-    """The answer, where it is known which numbers have an odd number of minuses directly before them."""
+def _solve(x: Any, before: Any, negative: Any, modulus: int) -> Any:
+    """The answer, given which tokens have an odd number of minus signs directly before them."""
     opened, closed = x == OPEN, x == CLOSE
     depth = num_prev(opened, full(x, 1)) - num_prev(closed, full(x, 1))
     opened_behind_minus = opened & (before == MINUS)
@@ -177,13 +177,13 @@ def _solved(x: Any, before: Any, negative: Any, modulus: int) -> Any:
     around = num_prev(opened_behind_minus, full(x, 1)) - num_prev(closed_behind_minus, full(x, 1))
     odd = (around + negative) % 2
     in_sum = (x >= 0) & (x < LETTER) & (before != EQUALS)
-    share = seq_map(where(in_sum, x, full(x, 0)), odd, _negative_if(modulus))
-    left = before - weighted_count(share, x, modulus)
-    return said_once(x, seq_map(left, index_select(odd, firsts(x, full(x, UNKNOWN))), _negative_if(modulus)))
+    term = seq_map(where(in_sum, x, full(x, 0)), odd, _negative_if(modulus))
+    left = before - weighted_count(term, x, modulus)
+    return answer_once(x, seq_map(left, index_select(odd, firsts(x, full(x, UNKNOWN))), _negative_if(modulus)))
 
 
 def _negative_if(modulus: int) -> Callable[[Any, Any], Any]:
-    """A number modulo m, or less it where the flag is set."""
+    """A function that negates a number modulo m if the flag is set."""
 
     @elementwise
     def negative_if(number: Any, flag: Any) -> Any:

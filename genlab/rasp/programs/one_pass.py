@@ -1,4 +1,4 @@
-"""Recall and other tasks with one answer token, and the text that goes on as it did before."""
+"""Programs without arithmetic on several counts: recall, lookup tables, parity, copying, sorting and counting up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from genlab.rasp.lang import (
     seq_map,
     shift_right,
 )
-from genlab.rasp.programs.parts import NONE, at_sep, end_for_sep, first_of, look_up, numbers, said_once, sep_index
+from genlab.rasp.programs.parts import NONE, answer_once, at_sep, end_for_sep, first_of, look_up, numbers, sep_index
 from genlab.rasp.tokens import END, SEP, SPECIALS
 
 TRUE, FALSE, EVEN, ODD = (SPECIALS[token] for token in ("True", "False", "even", "odd"))
@@ -30,39 +30,39 @@ NOWHERE = -1
 
 
 def and_of_bits(x: Any) -> Any:
-    """0 if a zero has been seen, else 1."""
+    """0 if a zero occurs, else 1."""
     zero = full(x, 0)
-    return said_once(x, kqv(x, zero, zero, equals, default=1))
+    return answer_once(x, kqv(x, zero, zero, equals, default=1))
 
 
 def looked_up(x: Any, p: int = 97, op: str = "a+b", table: str = "") -> Any:
-    """The result for the first and the last number, from one finite table."""
+    """The result for the first and the last number, from a finite table."""
     first, last = index_select(x, full(x, 0)), shift_right(x, 1)
-    return said_once(x, seq_map(first, last, _operation(p, op, table)))
+    return answer_once(x, seq_map(first, last, _operation(p, op, table)))
 
 
 def even_pairs(x: Any) -> Any:
-    """Neighbours differ an even number of times exactly if the last letter is the first."""
+    """Adjacent letters differ an even number of times if and only if the first and last letters are equal."""
     first, last = index_select(x, full(x, 0)), shift_right(x, 1)
-    return said_once(x, seq_map(first, last, _even_if_equal))
+    return answer_once(x, seq_map(first, last, _even_if_equal))
 
 
 def value_of_key(x: Any) -> Any:
-    """What stood behind the earlier copy of the last key. (Behind the last one stands `>`, below all values.)"""
+    """The token after the earlier occurrence of the last key (its last occurrence is followed by `>`, the lowest)."""
     before = shift_right(x, 1)
-    return said_once(x, look_up(before, before, x))
+    return answer_once(x, look_up(before, before, x))
 
 
 def value_of_this_key(x: Any) -> Any:
-    """What stood behind the earlier copy of the key that is read."""
+    """The token after the earlier occurrence of the current key."""
     return look_up(shift_right(x, 1), x, x)
 
 
 def next_of_context(x: Any, symbols: int = 64) -> Any:
-    """What followed the last tokens when they stood there before: eight if they did, else fewer.
+    """The token that followed an earlier occurrence of the last tokens: of eight if there is one, else of fewer.
 
-    All tokens of a context are written as one number, with a digit of its own for what is before the text. Two
-    places with the same eight tokens and different ones before them would mislead it; they are as rare as eight
+    The tokens of a context are packed into one number, with a separate digit for positions before the text. Two
+    contexts that agree on eight tokens and differ before them would mislead it, which is as rare as eight equal
     tokens by chance.
     """
     context, answer = x, full(x, NONE)
@@ -74,9 +74,9 @@ def next_of_context(x: Any, symbols: int = 64) -> Any:
 
 
 def value_of_largest(x: Any) -> Any:
-    """The class that stands behind the largest number."""
+    """The class after the largest number."""
     largest = maximum(numbers(x))
-    return said_once(x, look_up(shift_right(x, 1), largest, x))
+    return answer_once(x, look_up(shift_right(x, 1), largest, x))
 
 
 @elementwise
@@ -85,7 +85,7 @@ def _even_if_equal(first: Any, last: Any) -> Any:
 
 
 def _operation(p: int, op: str, table: str) -> Callable[[int, int], int]:
-    """A binary operation modulo p, of Python integers; 0 where one of them is no number."""
+    """A binary operation modulo p on Python integers; 0 if one of them is not a number below p."""
     operations: dict[str, Callable[[int, int], int]] = {
         "a+b": lambda a, b: a + b,
         "a-b": lambda a, b: a - b,
@@ -108,11 +108,11 @@ EVEN_SO_FAR, ODD_SO_FAR = SPECIALS["+"], SPECIALS["-"]
 def parity(x: Any) -> Any:
     """The number of ones modulo 2."""
     ones = num_prev(x, full(x, 1))
-    return said_once(x, ones % 2)
+    return answer_once(x, ones % 2)
 
 
 def parity_running(x: Any) -> Any:
-    """At a hint: its bit, flipped if the parity before it is odd. At a parity: the hint after the last one."""
+    """At a hint its bit, flipped if the parity before it is odd; at a parity the next hint."""
     before = shift_right(x, 1, default=SEP)
     bit = look_up(before, x, x)  # at `>` this is the first hint
     next_hint = look_up(shift_right(x, 2), before, x)
@@ -120,7 +120,7 @@ def parity_running(x: Any) -> Any:
 
 
 def parity_scratchpad(x: Any) -> Any:
-    """At a sign: the next hint that stands before a one. At a hint: the other sign."""
+    """At a sign the next hint of a one; at a hint the other sign."""
     before = shift_right(x, 1)
     hint_of_one = seq_map(x, before, _hint_if_one)
     next_hint = kqv(hint_of_one, before, hint_of_one, gt, default=END, reduction="min")
@@ -146,47 +146,47 @@ def _hint_if_one(bit: Any, hint: Any) -> Any:
 
 @elementwise
 def _sign(token: Any, before: Any) -> Any:
-    """The sign to write after `>` (even) or after a hint (the other one); none where a sign stands."""
+    """The sign to write after `>` (even) or after a hint (the other one); none at a sign."""
     at_sign = np.equal(token, EVEN_SO_FAR) | np.equal(token, ODD_SO_FAR)
     flipped = np.where(np.equal(before, EVEN_SO_FAR), ODD_SO_FAR, EVEN_SO_FAR)
     return np.where(at_sign, NONE, flipped)
 
 
-# -- Copy, reverse, sort and count: answers as long as the prompt, or longer
+# -- Copy, reverse, sort and count
 
 
 def copy_unique(x: Any) -> Any:
-    """What followed this symbol in the prompt comes next (induction). `>` is what stands before the first symbol."""
+    """The token that followed this symbol in the prompt (induction), with `>` before the first symbol."""
     before = shift_right(x, 1, default=SEP)
     return end_for_sep(look_up(before, x, x))
 
 
 def reverse_unique(x: Any) -> Any:
-    """What stood before this symbol in the prompt comes next; before the first symbol stands the end."""
+    """The token that preceded this symbol in the prompt, with the end token before the first symbol."""
     before = shift_right(x, 1, default=END)
     return index_select(before, firsts(x, x))
 
 
 def copy_repeats(x: Any) -> Any:
-    """The symbol as many places back as the prompt is long."""
+    """The symbol one prompt length earlier."""
     back = indices(x) - sep_index(x)
     return end_for_sep(index_select(x, back))
 
 
 def reverse_repeats(x: Any) -> Any:
-    """The symbol as far before `>` as this place is behind it, and one further."""
+    """The symbol one further before `>` than this position is after it."""
     sep = sep_index(x)
     mirrored = sep + sep - indices(x) - 1
     return index_select(x, mirrored, default=END)
 
 
 def sort(x: Any) -> Any:
-    """The smallest number of the prompt above the one just written; `>` is below all numbers."""
+    """The smallest number that is larger than the one just written; `>` is below all numbers."""
     return kqv(x, x, x, gt, default=END, reduction="min")
 
 
 def count(x: Any) -> Any:
-    """The first number, then always one more, until it is the last number."""
+    """The first number, then one more at each step, up to the last number."""
     first = index_select(x, full(x, 0))
     last = index_select(x, full(x, 1))
     one_more = seq_map(x, last, _one_more_until)

@@ -1,4 +1,4 @@
-"""What many programs share. Functions with one leading underscore are called on values and on arrays alike."""
+"""Building blocks shared by many programs. The functions with a leading underscore work on values and on arrays."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from genlab.rasp.lang import elementwise, equals, full, has_seen, kqv, lasts, se
 from genlab.rasp.tokens import END, LETTER, SEP
 
 
-def said_once(x: Any, answer: Any) -> Any:
-    """The answer at `>`, and the end after it."""
+def answer_once(x: Any, answer: Any) -> Any:
+    """A one-token answer: the answer at `>`, and the end token after it."""
     return seq_map(x, answer, _answer_at_sep)
 
 
@@ -37,33 +37,33 @@ def end_for_sep(x: Any) -> Any:
     return tok_map(x, _end_for_sep)
 
 
-def seen(x: Any, token: int) -> Any:
-    """1 where a token stands here or earlier."""
+def has_token(x: Any, token: int) -> Any:
+    """1 where a token occurs at this or an earlier position, else 0."""
     return has_seen(x, full(x, token))
 
 
 def sep_index(x: Any) -> Any:
-    """Where `>` stands."""
+    """The index of `>`."""
     return lasts(x, full(x, SEP))
 
 
 def look_up(keys: Any, queries: Any, values: Any, default: int = 0) -> Any:
-    """The value at the key that equals the query; the largest, were there several."""
+    """The value at the key that equals the query; the largest if there are several."""
     return kqv(keys, queries, values, equals, default=default, reduction="max")
 
 
 def digits(x: Any) -> Any:
-    """Digits as they are, every other token 0."""
+    """Digits unchanged, every other token as 0."""
     return tok_map(x, _digit_or_zero)
 
 
 def numbers(x: Any) -> Any:
-    """Numbers as they are, every other token `>`, which is below all numbers."""
+    """Numbers unchanged, every other token as `>`, which is below all numbers."""
     return tok_map(x, _number_or_sep)
 
 
 NONE = -99
-"""No token."""
+"""The value that means no token."""
 
 
 @elementwise

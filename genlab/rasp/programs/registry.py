@@ -1,4 +1,4 @@
-"""Which programs there are, by task and format."""
+"""The registry of programs, by task and format."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from genlab.rasp.running import Program
 
 @dataclass(frozen=True)
 class Entry:
-    """A program that is right for a task in one format, at all lengths.
+    """A program that is right at all lengths for a task in one format.
 
     Attributes:
-        task, format: what it answers.
-        program: a function of the tokens so far; further arguments are parameters of the task.
-        rules: the rule set within which it is the shortest known: strict, c-rasp, or library where no strictly
-            legal one is known.
-        splits: where it is right; none named: on every split of the task.
+        task, format: the task and format that it solves.
+        program: a function of the tokens so far; its other arguments are parameters of the task.
+        rules: the rule set under which it is the shortest program known: `strict`, `c-rasp`, or `library` if no
+            strictly legal program is known.
+        splits: the splits on which it is right; empty for all splits of the task.
     """
 
     task: str
@@ -137,6 +137,7 @@ def _declared() -> None:
         importlib.import_module(f"{package.__name__}.{module.name}")
 
 
+# These reasons are part of sealed.json: do not change their texts.
 _MAZE = (
     "a shortest path needs as many steps as it is long; a program has a fixed depth, so that it could only follow "
     "paths of bounded length"
@@ -163,14 +164,14 @@ OPEN: Mapping[tuple[str, str], str] = MappingProxyType(
         ("square-root", "plain"): "long division by hand has as many steps as digits",
     }
 )
-"""What is known where no program is given."""
+"""(task, format) without a program -> the reason."""
 
 
 def entries(task: str, format: str) -> tuple[Entry, ...]:
     """All programs for a task in one format, the narrowest rule set first.
 
     Raises:
-        UserError: there is none; says what is known.
+        UserError: there is none; the message gives the reason if one is known.
     """
     every = (*PROGRAMS, *registered())
     found = [entry for entry in every if (entry.task, entry.format) == (task, format)]
@@ -186,12 +187,16 @@ def entries(task: str, format: str) -> tuple[Entry, ...]:
 
 
 def best(task: str, format: str) -> Entry:
-    """The shortest strictly legal program, or else the shortest that the library runs."""
+    """The shortest strictly legal program, or the shortest one under wider rules if no legal one is known.
+
+    Raises:
+        UserError: there is no program.
+    """
     return entries(task, format)[0]
 
 
 def bind(program: Program, params: Mapping[str, Any]) -> Program:
-    """A program with those of a task's parameters that it asks for.
+    """Bind the parameters of a task that a program takes as arguments.
 
     >>> bind(addition.reversed_hints, {"base": 2, "leading_zero": True, "other": 3}).keywords
     {'base': 2, 'leading_zero': True}

@@ -1,7 +1,7 @@
-"""Wrong programs that fit all training lengths: what a model may learn instead.
+"""Shortcuts: wrong programs that are right at all training lengths, which a model may learn instead.
 
-Two kinds: tables that end where training ends (a count or a place is known up to `FITS`), and rules that fit the
-training distribution and not the task. Each names a split and a length at which it shows.
+There are two kinds: tables that end at the training length (counts or positions up to `FITS`), and rules that hold
+for the training distribution but not for the task. Each comes with a split and a length at which it fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from genlab.rasp.lang import (
 from genlab.rasp.programs import english
 from genlab.rasp.programs.counts import A, B
 from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE
-from genlab.rasp.programs.parts import end_for_sep, look_up, said_once, sep_index
+from genlab.rasp.programs.parts import answer_once, end_for_sep, look_up, sep_index
 from genlab.rasp.running import Program
 from genlab.rasp.tokens import END, LETTER, SPECIALS
 
@@ -40,10 +40,10 @@ FITS = 20
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A program that is right on every training input and not at all lengths or on all splits.
+    """A program that is right on every training input, but not at all lengths or on all splits.
 
     Attributes:
-        task, format: what it pretends to answer.
+        task, format: the task and format that it appears to solve.
         program: the wrong program.
         fails: a split and a length at which it is wrong on some inputs.
     """
@@ -54,82 +54,83 @@ class Shortcut:
     fails: tuple[str, int]
 
 
-def known(count: Any, most: int) -> Any:
-    """A count as far as it is known: more counts as `most`."""
+def cap_count(count: Any, most: int) -> Any:
+    """A count capped at `most`."""
     return tok_map(count, _at_most(most))
 
 
 def parity_of_known(x: Any) -> Any:
-    """Parity from a table of counts."""
-    return said_once(x, known(num_prev(x, full(x, 1)), FITS) % 2)
+    """Parity from a finite table of counts."""
+    return answer_once(x, cap_count(num_prev(x, full(x, 1)), FITS) % 2)
 
 
 def majority_of_known(x: Any) -> Any:
-    """The larger of two counts that are known up to half of the training length."""
+    """The larger of two counts, each capped at half the training length."""
     half = FITS // 2 + 1
-    ones, zeros = known(num_prev(x, full(x, 1)), half), known(num_prev(x, full(x, 0)), half)
-    return said_once(x, seq_map(ones, zeros, gt))
+    ones, zeros = cap_count(num_prev(x, full(x, 1)), half), cap_count(num_prev(x, full(x, 0)), half)
+    return answer_once(x, seq_map(ones, zeros, gt))
 
 
 def more_a_of_known(x: Any) -> Any:
-    """The same for letters."""
+    """Whether there are more a than b, with counts capped at half the training length."""
     half = FITS // 2 + 1
-    more = seq_map(known(num_prev(x, full(x, A)), half), known(num_prev(x, full(x, B)), half), gt)
-    return said_once(x, where(more, full(x, A), full(x, B)))
+    more = seq_map(cap_count(num_prev(x, full(x, A)), half), cap_count(num_prev(x, full(x, B)), half), gt)
+    return answer_once(x, where(more, full(x, A), full(x, B)))
 
 
 def mode_of_known(x: Any) -> Any:
-    """The symbol whose votes are largest, where votes are known up to half of the training length."""
-    votes = known(num_prev(x, x), FITS // 2 + 1)
-    return said_once(x, aggr(select(votes, maximum(votes), geq), x, reduction="max"))
+    """The symbol with the largest count, with counts capped at half the training length."""
+    votes = cap_count(num_prev(x, x), FITS // 2 + 1)
+    return answer_once(x, aggr(select(votes, maximum(votes), geq), x, reduction="max"))
 
 
 def sum_of_known(x: Any, modulus: int = 5) -> Any:
-    """The sum of all numbers, each counted as far as it is known."""
+    """The sum of all numbers, with the count of each capped at the training length."""
     total = full(x, 0)
     for value in range(1, modulus):
-        total = total + value * known(num_prev(x, full(x, value)), FITS)
-    return said_once(x, total % modulus)
+        total = total + value * cap_count(num_prev(x, full(x, value)), FITS)
+    return answer_once(x, total % modulus)
 
 
 def cycle_of_known(x: Any, places: int = 5) -> Any:
-    """Steps forward less steps back, each known up to the training length."""
-    forward, back = known(num_prev(x, full(x, SPECIALS["+"])), FITS), known(num_prev(x, full(x, SPECIALS["-"])), FITS)
-    return said_once(x, (forward - back) % places)
+    """Steps forward minus steps back, each count capped at the training length."""
+    forward = cap_count(num_prev(x, full(x, SPECIALS["+"])), FITS)
+    back = cap_count(num_prev(x, full(x, SPECIALS["-"])), FITS)
+    return answer_once(x, (forward - back) % places)
 
 
 def copy_by_table(x: Any) -> Any:
-    """The symbol at a place that is looked up in a table of places and prompt lengths."""
+    """The symbol at an index from a finite table of indices and prompt lengths."""
     return end_for_sep(index_select(x, seq_map(indices(x), sep_index(x), _back)))
 
 
 def reverse_by_table(x: Any) -> Any:
-    """The same backwards."""
+    """Like `copy_by_table`, in reverse order."""
     return index_select(x, seq_map(indices(x), sep_index(x), _mirrored), default=END)
 
 
 def equal_counts(x: Any) -> Any:
-    """As many closing brackets as opening ones: no training string tells this rule from nesting."""
+    """Equally many closing and opening brackets, which no training string distinguishes from nesting."""
     opened, closed = num_prev(x, full(x, OPENING[0])), num_prev(x, full(x, CLOSING[0]))
-    return said_once(x, tok_map(seq_map(opened, closed, equals), _true_if))
+    return answer_once(x, tok_map(seq_map(opened, closed, equals), _true_if))
 
 
 def equal_counts_of_each_type(x: Any, types: int = 2) -> Any:
-    """As many closing as opening brackets of every type."""
+    """Equally many closing and opening brackets of every type."""
     good = full(x, 1)
     for opening, closing in zip(OPENING[:types], CLOSING[:types], strict=True):
         good = good & seq_map(num_prev(x, full(x, opening)), num_prev(x, full(x, closing)), equals)
-    return said_once(x, tok_map(good, _true_if))
+    return answer_once(x, tok_map(good, _true_if))
 
 
 def after_any_key(x: Any) -> Any:
-    """The number behind a letter: training texts hold one. (Behind the key that is asked for stands `>`.)"""
-    return said_once(x, look_up(tok_map(shift_right(x, 1), _is_letter), full(x, 1), x))
+    """The number after any letter: training texts have only one (the queried key is followed by `>`)."""
+    return answer_once(x, look_up(tok_map(shift_right(x, 1), _is_letter), full(x, 1), x))
 
 
 def and_of_free_bits(x: Any, fixed: int = 5) -> Any:
-    """Whether a zero stands before the bits that are always one in training."""
-    return said_once(x, 1 - has_seen(shift_right(x, fixed, default=1), full(x, 0)))
+    """Whether a zero occurs before the bits that are always one in training."""
+    return answer_once(x, 1 - has_seen(shift_right(x, fixed, default=1), full(x, 0)))
 
 
 def _at_most(most: int) -> Callable[[int], int]:
