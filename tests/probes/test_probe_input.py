@@ -13,8 +13,7 @@ from scipy.stats import ks_2samp
 import genlab
 from genlab.errors import UserError
 from genlab.models import LSTM, Transformer, initial, model_of
-from genlab.probes import NotApplicable, ProbeInput, all_signals, probe_batches, probe_input, read
-from genlab.probes.families import learning_coefficient as local_learning
+from genlab.probes import NotApplicable, ProbeInput, all_signals, local_learning, probe_batches, probe_input, read
 from genlab.spec import RunSpec
 from genlab.tasks import make
 from genlab.training import Stream
