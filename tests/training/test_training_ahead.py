@@ -193,7 +193,7 @@ def test_a_captured_step_is_the_step(graphs: list[FakeGraph], monkeypatch: pytes
 
 
 def test_more_shapes_than_graphs_are_stepped_without(graphs: list[FakeGraph], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("genlab.training.capture._MOST", 1)
+    monkeypatch.setattr("genlab.training.capture._MAX_GRAPHS", 1)
     steps: list[int] = []
     update = Captured(lambda batch, _rates: steps.append(batch.inputs.shape[2]), ())
     first = to_device(here([0], 0), torch.zeros(1))
