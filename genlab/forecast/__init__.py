@@ -1,4 +1,4 @@
-"""Will it generalise? Tables of signals and outcomes, honest splits, predictors, scores, and forecasts under lock."""
+"""Forecasts of generalization: tables of signals and outcomes, splits, predictors, scores, sealed forecasts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Does what predicts also cause? The head that a signal reads best is taken out, and the target measured again.
+"""Causal check of a head signal: ablate the head with the largest value in each run, and measure the target again.
 
-A forecast from a signal of heads implies a direction: where more of it goes with more of the target, a model without
-it should do worse. Ablation asks whether that is so (Li et al. 2025, arXiv 2507.06445, found it not to be). Any head
-may matter, so that what counts is the change beyond that from taking out the other heads of the same model.
+A forecast from a head signal implies a direction: if more of it goes with more of the target, ablating it should
+lower the target. Li et al. 2025 (arXiv 2507.06445) found that it does not. Since any head may matter, the effect is
+compared with that of ablating the other heads of the same model.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ if TYPE_CHECKING:
 
 Kind = Literal["uniform", "mean", "zero", "resample"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Equal attention over all keys seen, or the head's output put at its mean over a batch, at zero, or at that of
-another example."""
+"""Ablations: uniform attention over all visible keys, or the head output replaced by its batch mean, by zero, or by
+that of another example."""
 USUAL: tuple[Kind, ...] = ("uniform", "mean")
-"""Those that are looked at unless others are asked for."""
+"""Default ablations."""
 _DRAWS, _RUNS = 2000, 16
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What taking out one head a run does.
+    """Effect of ablating one head per run.
 
     Attributes:
-        kind: what stands in the head's place.
-        runs: a row a run: the head (`layer`, `head`) and its `signal`; the target `before` and `after`, and the mean
-            of it over the other heads taken out one by one (`others`); exact match in distribution `inside_before`,
-            `inside_after`.
-        implied: Spearman's correlation of signal and target within settings; taking the head out should move the
-            target the other way.
+        kind: the ablation.
+        target: what is measured.
+        signal: selects the head.
+        runs: one row per run: the head (`layer`, `head`) and its `signal`; the target `before` and `after`, and its
+            mean over ablations of each other head (`others`); ID accuracy `inside_before`, `inside_after`.
+        implied: Spearman's correlation of signal and target within settings; ablation should move the target the
+            other way.
         change: mean of `after` - `before`.
         beyond: mean of `after` - `others`.
         inside: mean of `inside_after` - `inside_before`.
-        said: the target as a reader is told it.
+        said: description of the target.
     """
 
     kind: Kind
@@ -65,7 +66,7 @@ class Removal:
 
     @property
     def verdict(self) -> str:
-        """Whether the target moves as the forecast implies, more than under the other heads."""
+        """Whether the target moves as implied, by more than when other heads are ablated."""
         low, high = self.beyond.low, self.beyond.high
         if low is None or high is None or np.isnan(self.implied):
             return "cannot be said"
@@ -74,7 +75,7 @@ class Removal:
         return "as the forecast implies" if (high < 0) == (self.implied > 0) else "against what the forecast implies"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the rows of single runs, as plain data."""
+        """Return plain data, without the rows of single runs."""
         about = {"kind": self.kind, "implied": self.implied, "verdict": self.verdict}
         return about | {name: asdict(getattr(self, name)) for name in ("change", "beyond", "inside")}
 
@@ -88,24 +89,28 @@ def remove_head(
     rng: np.random.Generator,
     fit_only: bool = True,
 ) -> Removal:
-    """Take out, in each run, the head with the largest value of a signal, and measure the target again.
+    """Ablate, in each run, the head with the largest value of a signal, and measure the target again.
 
     Args:
-        table: as `genlab.forecast.table` makes it; the evaluation sets are those of its outcomes.
-        signal: one that is read a head, `NAME` or `NAME.max`; its rows are in the store (`lab probe`).
-        rng: of the bootstrap over runs (those that share seeds together).
+        store: the store of the runs.
+        table: a forecast table (`genlab.forecast.table`); the evaluation sets are those of its outcomes.
+        target: a mean of a metric.
+        signal: a head signal, `NAME` or `NAME.max`, whose values are in the store (`lab probe`).
+        kind: the ablation.
+        rng: of the bootstrap over runs (twins are drawn together).
+        fit_only: only runs that learned their task.
 
     Raises:
-        UserError: a signal that is not read a head, a target that is no mean of a metric, an unknown kind.
+        UserError: not a head signal, a target that is not a mean of a metric, or an unknown kind.
     """
     if kind not in KINDS:
         raise unknown("ablation", kind, KINDS)
     if target.split is None or target.furthest is not None:
-        raise UserError(f"target {target.text!r}: a causal check measures METRIC@split=S or METRIC@length=L anew")
+        raise UserError(f"target {target.text!r}: a causal check needs METRIC@split=S or METRIC@length=L")
     chosen = choose(table, target, fit_only).table
     heads = _heads(store, [str(run) for run in chosen.index], signal.removesuffix(".max"))
     lengths = tuple(places_of(chosen, target).values())
-    rows = pd.concat([_measured(store, runs, heads, target, lengths, kind) for runs in _stacks(store, heads)])
+    rows = pd.concat([_measure(store, runs, heads, target, lengths, kind) for runs in _stacks(store, heads)])
     rows = rows.set_index("run_id").loc[chosen.index].reset_index()
     twins = twins_of(chosen)
     draws = multiplicities(twins, _DRAWS, rng)
@@ -123,20 +128,20 @@ def remove_head(
 
 
 def removal_lines(found: Sequence[Removal]) -> list[str]:
-    """What ablations say, in words."""
+    """Describe the results of ablations."""
     first = found[0]
-    told = [f"causal check: in each of {len(first.runs)} runs the head with the largest {first.signal} is taken out"]
-    told.append(f"  {first.signal} and {first.said}: correlation {first.implied:+.3f} within settings")
+    lines = [f"causal check: in each of {len(first.runs)} runs the head with the largest {first.signal} is ablated"]
+    lines.append(f"  {first.signal} and {first.said}: correlation {first.implied:+.3f} within settings")
     for one in found:
-        told.append(
+        lines.append(
             f"  {one.kind}: the target changes by {words(one.change)}, beyond other heads by {words(one.beyond)}: "
-            f"{one.verdict} (exact match in distribution {words(one.inside)})"
+            f"{one.verdict} (ID accuracy {words(one.inside)})"
         )
-    return told
+    return lines
 
 
 def _heads(store: Store, runs: list[str], name: str) -> pd.DataFrame:
-    """Run -> layer, head and value of its head with the largest value."""
+    """Layer, head and value of the head with the largest value in each run."""
     rows = read_at_the_end(store, runs)
     of_heads = rows[rows["head"] >= 0].dropna(subset=["value"])
     mine = of_heads[of_heads["name"] == name]
@@ -144,7 +149,7 @@ def _heads(store: Store, runs: list[str], name: str) -> pd.DataFrame:
         raise unknown("signal of heads", name, sorted(set(of_heads["name"])))
     if missing := sorted(set(runs) - set(mine["run_id"])):
         raise UserError(
-            f"signal {name!r} was not read in {len(missing)} of {len(runs)} runs ({missing[0]}, ...): lab probe"
+            f"signal {name!r} is missing in {len(missing)} of {len(runs)} runs ({missing[0]}, ...): run lab probe"
         )
     return mine.loc[mine.groupby("run_id")["value"].idxmax()].set_index("run_id")[["layer", "head", "value"]]
 
@@ -156,10 +161,10 @@ def _stacks(store: Store, heads: pd.DataFrame) -> list[list[str]]:
     return [runs[i : i + _RUNS] for runs in groups for i in range(0, len(runs), _RUNS)]
 
 
-def _measured(
+def _measure(
     store: Store, runs: list[str], heads: pd.DataFrame, target: Target, lengths: tuple[int, ...], kind: Kind
 ) -> pd.DataFrame:
-    """The target of a stack of runs, whole and without each head."""
+    """The target of a stack of runs, intact and with each head ablated."""
     from genlab.models import model_of
     from genlab.probes.families.ablations import head_tap
     from genlab.probes.model import check_readable
@@ -171,10 +176,10 @@ def _measured(
     check_readable(spec.model)
     model, task = model_of(spec.model, store.weights(runs)), make(spec.task)
     law = store.law(runs[0])
-    n, seed = _asked(store, runs[0], target)
+    n, seed = _eval_set(store, runs[0], target)
     outside = task.split(cast(str, target.split)).at(lengths, n, seed)
 
-    def looked(tap: Tap | None) -> tuple[np.ndarray, np.ndarray]:
+    def measure(tap: Tap | None) -> tuple[np.ndarray, np.ndarray]:
         parts = [(outside, target.metric), (check_of(task, spec), "exact_match")]
         results = [[r.metrics[m][0] for r in evaluate(model, task, s, judge=False, tap=tap)] for s, m in parts]
         means = [
@@ -186,18 +191,18 @@ def _measured(
     own = heads.loc[runs]
     at = own["layer"].to_numpy(int) * spec.model.n_heads + own["head"].to_numpy(int)
     layers = range(spec.model.n_layers * spec.model.loops)
-    cut = [looked(head_tap(layer, head, kind)) for layer in layers for head in range(spec.model.n_heads)]
+    cut = [measure(head_tap(layer, head, kind)) for layer in layers for head in range(spec.model.n_heads)]
     after, inside = (np.stack([one[i] for one in cut])[at, np.arange(len(runs))] for i in (0, 1))
     every = np.sum([one[0] for one in cut], axis=0)
-    whole, whole_inside = looked(None)
+    whole, whole_inside = measure(None)
     others = (every - after) / (len(cut) - 1) if len(cut) > 1 else whole
     named = {"layer": own["layer"].to_numpy(), "head": own["head"].to_numpy(), "signal": own["value"].to_numpy()}
     named |= {"before": whole, "after": after, "others": others}
     return pd.DataFrame({"run_id": runs, **named, "inside_before": whole_inside, "inside_after": inside})
 
 
-def _asked(store: Store, run: str, target: Target) -> tuple[int, int]:
-    """Examples a length and seed of the first evaluation set of the target."""
+def _eval_set(store: Store, run: str, target: Target) -> tuple[int, int]:
+    """Examples per length and seed of the first evaluation set of the target."""
     rows = store.evals([run], metric=target.metric)
     rows = rows[rows["split"] == target.split].sort_values("seed")
     return int(rows["n"].iloc[0]), int(rows["seed"].iloc[0])

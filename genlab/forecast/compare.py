@@ -1,4 +1,4 @@
-"""One forecast against another on the same runs: the paired difference of their scores, with its interval."""
+"""Paired comparison of two forecasts on the same runs: the difference of their scores, with its interval."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ _DRAWS = 2000
 
 @dataclass(frozen=True)
 class Difference:
-    """What one forecast gains over another in ranking runs within settings.
+    """Gain of one forecast over another in ranking runs within settings.
 
     Attributes:
-        interval: over settings (each counts once) or over runs (pairs count once).
+        of, over: the predictors compared.
+        interval: over settings (equally weighted) or over runs (pairs equally weighted).
         weighted: the difference weighted by pairs.
-        settings: setting -> its own difference.
-        p: sign flips over settings, where no seeds are shared between them.
+        settings: the difference in each setting.
+        p: from sign flips over settings, if settings share no seeds.
     """
 
     of: str
@@ -46,7 +47,7 @@ class Difference:
 
 
 def per_setting(blocks: list[Block], score: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Setting -> (AUROC, concordance or Spearman within it, its pairs or runs)."""
+    """Return (AUROC, concordance or Spearman correlation, number of pairs or runs) of each setting."""
     sums: dict[str, list[float]] = {}
     for block in blocks:
         value, weight = ranking(block, score)
@@ -57,7 +58,7 @@ def per_setting(blocks: list[Block], score: np.ndarray) -> dict[str, tuple[float
 
 
 def overall(blocks: list[Block], score: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """float[draw]: the score within settings and folds, weighted by pairs (or runs); NaN where there is none."""
+    """Return the score within settings and folds, float[draw], weighted by pairs (or runs); NaN if undefined."""
     draws = 1 if weights is None else len(weights)
     total, weight = np.zeros(draws), np.zeros(draws)
     for block in blocks:
@@ -67,11 +68,15 @@ def overall(blocks: list[Block], score: np.ndarray, weights: np.ndarray | None =
 
 
 def difference(found: Predictions, of: str, over: str, across_settings: bool, rng: np.random.Generator) -> Difference:
-    """What the predictor `of` gains over the predictor `over`.
+    """Return the gain of predictor `of` over predictor `over`.
 
     Args:
-        across_settings: settings are the unit (they were held out); else runs are, with those that share seeds drawn
-            together.
+        found: forecasts of both.
+        of: the predictor of interest.
+        over: the predictor it is compared with.
+        across_settings: whether settings are the unit (they were held out); otherwise runs are, and runs that share
+            seeds are resampled together.
+        rng: of the bootstrap or the sign flips.
     """
     first, second = found.rank[of], found.rank[over]
     a, b = per_setting(found.blocks, first), per_setting(found.blocks, second)
@@ -93,17 +98,19 @@ def difference(found: Predictions, of: str, over: str, across_settings: bool, rn
 def over_runs(
     found: Predictions, score: Callable[[np.ndarray | None], np.ndarray], rng: np.random.Generator
 ) -> Interval:
-    """A score with its bootstrap interval over runs, those that share seeds drawn together.
+    """Return a score with its bootstrap interval over runs; runs that share seeds are resampled together.
 
     Args:
-        score: float[draw] from how often each draw holds each run (None: each once).
+        found: the forecasts.
+        score: maps the multiplicity of each run in each draw (None: each once) to float[draw].
+        rng: of the bootstrap.
     """
     drawn = multiplicities(found.twins, _DRAWS, rng)
     return bootstrap_interval(float(score(None)[0]), score(drawn), _units(found))
 
 
 def _units(found: Predictions) -> int:
-    """How many runs a bootstrap rests on: groups of shared seeds, and of yes/no outcomes twice the rarer one."""
+    """Effective number of runs of a bootstrap: groups of shared seeds; for yes/no at most twice the rarer outcome."""
     groups = len(np.unique(found.twins))
     if found.kind != "yes/no":
         return groups
@@ -111,7 +118,7 @@ def _units(found: Predictions) -> int:
 
 
 def _influence(found: Predictions, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """float[test]: what each test row adds to the error of the mean over settings of the difference."""
+    """float[test]: each test row's contribution to the error of the mean difference over settings."""
     weights = {setting: weight for setting, (_, weight) in per_setting(found.blocks, first).items()}
     added = np.zeros(len(found.row))
     for block in found.blocks:
@@ -120,16 +127,18 @@ def _influence(found: Predictions, first: np.ndarray, second: np.ndarray) -> np.
     return added
 
 
-# -- Many signals tried: is the best of them better than the best of as many that say nothing?
+# -- Multiple testing of signals
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A signal that was tried.
+    """Test of one signal.
 
     Attributes:
-        p: two-sided, of this signal alone.
-        p_all: the same, with the maximum over all signals tried taken in every permutation.
+        name: the signal.
+        z: standardized statistic.
+        p: two-sided, uncorrected.
+        p_all: corrected for all signals tried, by the maximum over them in every permutation.
     """
 
     name: str
@@ -149,17 +158,22 @@ def try_all(
     rng: np.random.Generator,
     draws: int = 2000,
 ) -> list[Tried]:
-    """Permute outcomes within settings; the statistic is a rank sum within settings, as large as the AUROC is.
+    """Test all signals by permuting outcomes within settings; the statistic is a rank sum, equivalent to the AUROC.
 
-    A shuffle over all runs would call a signal that only tells the settings apart a good one. Runs that share seeds
-    are moved together in all settings, so that what they share is kept; the maximum is Westfall and Young's (1993).
+    Permuting over all runs would favor signals that merely distinguish settings. Runs that share seeds are permuted
+    together in all settings, which keeps their dependence; the correction is Westfall and Young's (1993) maximum.
 
     Args:
+        names: of the signals.
         signals: float[run, signal]; a missing value ranks in the middle.
-        value, censored, setting, twins: one a run.
+        kind: of the target.
+        value, censored, setting, twins: one per run.
+        rng: of the permutations.
+        draws: number of permutations.
 
     Returns:
-        One a signal, in the order of `names`; a signal that is constant within every setting has z 0 and p 1.
+        One result per signal, in the order of `names`; a signal that is constant within every setting has z 0 and p
+        1.
     """
     gain, ranks = np.zeros(len(value)), np.zeros_like(signals)
     rows_of = [np.flatnonzero(setting == name) for name in dict.fromkeys(setting.tolist())]
@@ -169,21 +183,21 @@ def try_all(
     observed = gain @ ranks
     permuted = _permuted(gain, rows_of, twins, rng, draws) @ ranks
     spread = np.sqrt(np.mean(permuted**2, axis=0))
-    told = spread > 1e-9
-    z = np.abs(np.divide(observed, spread, out=np.zeros_like(observed), where=told))
-    null = np.abs(np.divide(permuted, spread, out=np.zeros_like(permuted), where=told))
+    defined = spread > 1e-9
+    z = np.abs(np.divide(observed, spread, out=np.zeros_like(observed), where=defined))
+    null = np.abs(np.divide(permuted, spread, out=np.zeros_like(permuted), where=defined))
     best = null.max(axis=1)
     signs = np.sign(observed)
     return [
         Tried(name, float(z[i] * signs[i]), *((1 + int((n >= z[i]).sum())) / (1 + draws) for n in (null[:, i], best)))
-        if told[i]
+        if defined[i]
         else Tried(name, 0.0, 1.0, 1.0)
         for i, name in enumerate(names)
     ]
 
 
 def _gain(kind: Kind, value: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """How many runs are known to be below each, less those above (Gehan 1965): sums to 0 within a setting."""
+    """Number of runs known to be below each minus those known to be above (Gehan 1965); sums to 0 in a setting."""
     if kind == "number":
         return rankdata(value) - (len(value) + 1) / 2
     better = known_order(value, censored)
@@ -191,7 +205,7 @@ def _gain(kind: Kind, value: np.ndarray, censored: np.ndarray) -> np.ndarray:
 
 
 def _middle_ranks(signals: np.ndarray) -> np.ndarray:
-    """Ranks within a setting about 0, scaled to the runs there; what is missing is 0."""
+    """Centered ranks within a setting, divided by the number of its runs; missing values get 0."""
     ranks = rankdata(signals, axis=0, nan_policy="omit")
     counts = (~np.isnan(signals)).sum(axis=0)
     return np.nan_to_num((ranks - (counts + 1) / 2) / max(len(signals), 1))
@@ -206,8 +220,8 @@ def _permuted(
     keys = rng.random((draws, count))
     found = np.empty((draws, len(gain)))
     for rows in rows_of:
-        # The run whose seed comes r-th in the drawn order gets the outcome of the r-th run in the order of seeds.
-        # Runs of one setting that share their seeds are told apart by noise of their own.
+        # The run whose seed is r-th in the drawn order gets the outcome of the r-th run in the order of seeds. Ties
+        # between runs of one setting with the same seeds are broken by noise.
         own = keys[:, codes[rows]]
         if len(np.unique(codes[rows])) < len(rows):
             own = own + rng.random((draws, len(rows))) * 1e-9

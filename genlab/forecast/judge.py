@@ -1,4 +1,4 @@
-"""Would these forecasts have held? Predictors, splits, scores and the claim, for one target of one table."""
+"""Evaluate forecasts of one target on one table: predictors, splits, scores and claims."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ from genlab.forecast.targets import (
 )
 from genlab.tasks import FIT, fitted
 
-# -- Which runs a judgement is about, with their outcomes: those that learned their task, and were looked at
+# -- Runs of an evaluation
 
 
 @dataclass(frozen=True)
 class Population:
-    """The runs of a judgement.
+    """The runs of an evaluation.
 
     Attributes:
+        target: what is forecast.
         table, values: the runs, and their outcomes.
-        runs: how many the table had.
-        unfit: how many had not learned their task (in-distribution exact match below 0.99).
-        unseen: how many have no evaluation of the target.
-        missing: column -> values that are missing; they are filled inside the training folds.
+        runs: number of runs in the table.
+        unfit: number of runs that did not learn their task (ID accuracy below 0.99).
+        unseen: number of runs without an evaluation of the target.
+        missing: column -> number of missing values; they are imputed inside the training folds.
     """
 
     target: Target
@@ -54,11 +55,11 @@ class Population:
 
     @property
     def kind(self) -> Kind:
-        """Of the target."""
+        """Kind of the target."""
         return self.target.kind
 
     def ceiling(self, setting: np.ndarray) -> dict[str, float]:
-        """How well the same target measured again ranks the runs within settings; no signal can be asked for more."""
+        """Return how well repeated measurements of the target rank runs within settings: a bound for signals."""
         found: dict[str, float] = {}
         blocks = blocks_of(self.kind, self.values.value, self.values.censored, setting, np.zeros(len(setting)))
         plain = replace(self.target, least=None)
@@ -70,18 +71,18 @@ class Population:
 
 
 def choose(table: pd.DataFrame, target: Target, fit_only: bool = True) -> Population:
-    """The runs of a table that a judgement of a target is about.
+    """Select the runs of a table on which forecasts of a target are evaluated.
 
     Raises:
-        UserError: no evaluation of the target, no run that fits, or one outcome throughout.
+        UserError: no evaluation of the target, no run that learned its task, or a constant outcome.
     """
     runs = len(table)
     asked = at_length(target) if ("outcome", LENGTH_OUTCOME) in table.columns else target
-    values_of(table, asked)  # no evaluation at all is told first
+    values_of(table, asked)  # report a missing evaluation first
     exact = part(table, "metric").get("exact_match")
     fits = fitted(exact) if fit_only and exact is not None else np.ones(runs, bool)
     if not fits.any():
-        raise UserError(f"none of {runs} runs learned its task (exact match {FIT} in distribution); see --all-runs")
+        raise UserError(f"none of {runs} runs learned its task (ID accuracy of at least {FIT}); see --all-runs")
     known = values_of(table, asked).known
     chosen = table[fits & known]
     if chosen.empty:
@@ -107,23 +108,24 @@ OVER = (
     "attention statistics",
     "RASP rule",
 )
-"""What a signal is held against."""
+"""Predictors that a signal is compared with."""
 _ASKABLE = ("signal", "attention", "confidence", "metric")
 _HELD_OUT = ("setting", "task")
-"""What is held out where settings are the unit of intervals."""
+"""Splits for which settings are the unit of intervals."""
 TASKS = 10
-"""Tasks below which leaving one out is a description."""
+"""With fewer tasks, leaving one out is descriptive only."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One predictor's scores.
+    """Scores of one predictor.
 
     Attributes:
-        settings: setting -> (score within it, its pairs or runs).
-        mean: over settings, each once, with its interval where settings were held out.
-        weighted: over settings, by pairs, with its interval over runs where settings were not held out.
-        across: over all test runs of a fold, whatever their setting (often printed; mostly tells settings apart).
+        name: the predictor.
+        settings: setting -> (score within it, number of pairs or runs).
+        mean: over settings, equally weighted, with its interval if settings were held out.
+        weighted: over settings, weighted by pairs, with its interval over runs if settings were not held out.
+        across: over all test runs of a fold, regardless of setting (often published; mostly distinguishes settings).
         means: Brier and log score, or R^2 and mean absolute error.
     """
 
@@ -137,16 +139,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How forecasts of one target did under one split.
+    """Evaluation of forecasts of one target under one split.
 
     Attributes:
-        population: which runs, and why not others.
-        unscored: settings without a pair to compare (one outcome only): counted, in no score.
-        scores: one a predictor.
-        claims: what the signal that was asked about gains over each baseline, the first over all of them together.
-        tried: every signal alone, with the p of having tried them all.
-        ceiling: how well the same target measured again ranks the runs: `second set`, `checkpoint before`.
-        reliability: signal -> how well its values are known, within settings; also of a metric that is asked about.
+        target, by, signal: as requested.
+        population: the runs, and why others are excluded.
+        predictions: all forecasts.
+        unscored: settings without a pair to compare (constant outcome); they do not enter scores.
+        scores: one per predictor.
+        claims: gains of the requested signal over each baseline, the first over all of them together.
+        tried: each signal by itself, with p-values corrected for trying all.
+        ceiling: how well repeated measurements of the target rank the runs: `second set`, `checkpoint before`.
+        reliability: of each signal, within settings; also of a metric that is requested as a signal.
     """
 
     target: Target
@@ -163,12 +167,12 @@ class Judgement:
 
     @property
     def said(self) -> str:
-        """The target as a reader is told it."""
+        """Description of the target."""
         return target_in_words(self.target, self.population.table)
 
     @property
     def settings_held_out(self) -> bool:
-        """Whether settings are the unit of intervals, and not runs."""
+        """Whether settings, rather than runs, are the unit of intervals."""
         return self.by in _HELD_OUT
 
     @property
@@ -190,19 +194,22 @@ def judge(
     keep_twins: bool = False,
     seed: int = 0,
 ) -> Judgement:
-    """Forecast a target that is known, as if it were not, and score that.
+    """Evaluate forecasts of a known target by cross-validation.
 
     Args:
-        by: what the test runs are new in: `random` (the run), `setting`, `task`, or `length` (train up to `longest`).
-        signal: the one that is asked about; all others are exploratory.
-        factors: the settings that make a setting (default: all that vary).
-        model: what `baselines` and `baselines + signal` are fitted with: `linear`, `forest` or `boosting`.
-        fit_only: only runs that learned their task, where the table says so (`genlab.tasks.fitted`).
-        keep_twins: train on runs that share seeds with test runs, as is done in print.
+        table: a forecast table.
+        target: what is forecast.
+        by: in what the test runs are new: `random` (the run), `setting`, `task`, or `length` (train up to `longest`).
+        signal: the signal of interest; all others are exploratory.
+        factors: the settings that define a setting (default: all that vary).
+        model: the model of `baselines` and `baselines + signal`: `linear`, `forest` or `boosting`.
+        longest: for `length`, the longest training length (default: the median length).
+        fit_only: only runs that learned their task, if the table says so (`genlab.tasks.fitted`).
+        keep_twins: also train on runs that share seeds with test runs, as is common in the literature.
         seed: of the splits, the trees, the bootstrap and the permutations.
 
     Raises:
-        UserError: a target without an evaluation, an unknown signal or setting, a split that leaves nothing to train.
+        UserError: a target without an evaluation, an unknown signal or setting, or a split without training runs.
     """
     if by not in get_args(By):
         raise unknown("split", by, get_args(By))
@@ -216,7 +223,7 @@ def judge(
     predictors = make_predictors(chosen, column, model)
     twins = twins_of(chosen)
     kind = population.kind
-    # Lengths beyond those trained on are unlike them, whatever is left out: no interval is honest there.
+    # Lengths beyond the training lengths are not exchangeable with them: no interval would be valid.
     bounded = None if kind == "yes/no" or by == "length" else main_predictor([p.name for p in predictors], signal)
     found = predict(chosen, kind, values, predictors, folds, setting, twins, seed, bounded)
     held_out = by in _HELD_OUT
@@ -240,7 +247,7 @@ def judge(
 
 
 def _reliability(table: pd.DataFrame, names: list[str], setting: np.ndarray, by: By) -> dict[str, Reliability]:
-    """How well signals are known; of a run that stands there once for each length, once."""
+    """Reliability of signals; with one row per (run, length), each run is used once."""
     once = np.ones(len(table), bool)
     if by == "length":
         lengths = part(table, "setting")["length"].to_numpy()
@@ -249,12 +256,12 @@ def _reliability(table: pd.DataFrame, names: list[str], setting: np.ndarray, by:
 
 
 def signal_column(table: pd.DataFrame, signal: str) -> tuple[str, str]:
-    """The column of a signal: one read inside the model, or a metric that is asked about like one."""
+    """Return the column of a signal: one measured inside the model, or a metric used like one."""
     named = {str(name): (role, str(name)) for role in reversed(_ASKABLE) for name in part(table, role)}
     if signal not in named:
         raise unknown("signal", signal, named)
     if table[named[signal]].nunique() < 2:
-        raise UserError(f"signal {signal!r} is constant over the {len(table)} runs: it forecasts nothing")
+        raise UserError(f"signal {signal!r} is constant over the {len(table)} runs: it cannot forecast anything")
     return named[signal]
 
 
@@ -262,7 +269,7 @@ def _folds(
     table: pd.DataFrame, by: By, setting: np.ndarray, longest: int | None, keep_twins: bool, rng: np.random.Generator
 ) -> list[Fold]:
     if len(table) < 2:
-        raise UserError(f"{len(table)} run with an outcome: that leaves nothing to train on")
+        raise UserError(f"{len(table)} run with an outcome leaves nothing to train on")
     if by == "random":
         return random_runs(table, rng, int(np.clip(len(np.unique(twins_of(table))) // 5, 2, 5)))
     if by == "length":
@@ -278,7 +285,7 @@ def _scored(found: Predictions, name: str, held_out: bool, rng: np.random.Genera
     values = np.array([value for value, _ in settings.values()])
     mean = setting_interval(values)
     if not held_out:
-        mean = Interval(mean.value, None, None, "the settings were not held out")
+        mean = Interval(mean.value, None, None, "settings were not held out")
     weighted = Interval(float(overall(found.blocks, rank)[0]), None, None, "settings were held out")
     if not held_out:
         weighted = over_runs(found, lambda drawn: overall(found.blocks, rank, drawn), rng)
@@ -296,7 +303,7 @@ def _claims(
     return [difference(found, of, name, held_out, rng) for of, name in pairs if of in found.rank]
 
 
-# -- How many labelled runs a forecast needs: the score after training on few of them
+# -- Learning curves over labeled runs
 
 SIZES = (5, 10, 20, 50, 100)
 
@@ -311,9 +318,10 @@ def learning_curve(
     fit_only: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A row a (number of labelled runs, predictor): its score on the other runs, within settings.
+    """Return the score of each predictor on the other runs, within settings, after training on few labeled runs.
 
-    Columns: runs, predictor, mean, low, high (the range over draws), draws. Draws overlap: the range is no interval.
+    Columns: runs, predictor, mean, low, high (the range over draws), draws. Draws overlap, so the range is not an
+    interval.
 
     Raises:
         UserError: as `judge`; too few runs for the smallest size.

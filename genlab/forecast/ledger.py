@@ -1,7 +1,7 @@
 """The ledger: plans, forecasts and scores in the order in which they were written, each sealed by a hash.
 
-`forecasts/NNNN.json` of a store is an entry. It is written once, by creating a file that must not be there, and holds
-the hash of the entry before it: nothing can be changed, taken out or put in between without the chain showing it.
+An entry is a file `forecasts/NNNN.json` of a store. It is created only if it does not exist, and includes the hash of
+the previous entry: changing, removing or inserting an entry breaks the chain.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ class Ledger:
         self._folder = store.path / "forecasts"
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """All entries in order, or those of a kind (`plan`, `forecasts`, `score`).
+        """Return all entries in order, or those of a kind (`plan`, `forecasts`, `score`).
 
         Raises:
-            DamagedFileError: an entry has been changed, or one is missing.
+            DamagedFileError: an entry was changed, or one is missing.
         """
         found: list[Entry] = []
         for number, path in enumerate(sorted(self._folder.glob("[0-9]*.json")), start=1):
             entry = read_json(path)
             before = found[-1]["hash"] if found else ""
             if path.stem != _stem(number) or entry.get("previous") != before:
-                raise DamagedFileError(f"{path} is not the entry that follows: one before it is missing or changed")
+                raise DamagedFileError(f"{path} does not follow the previous entry: one is missing or was changed")
             if entry.get("hash") != _hash(entry):
-                raise DamagedFileError(f"{path} has been changed since it was sealed: its hash is not its own")
+                raise DamagedFileError(f"{path} was changed after it was sealed: the hash does not match")
             found.append(entry)
         return [entry for entry in found if kind in (None, entry["kind"])]
 
     def append(self, kind: str, content: dict[str, Any]) -> Entry:
-        """Seal an entry with number, time and hash; of several writers each gets a number of its own."""
+        """Seal an entry with number, time and hash; concurrent writers get different numbers."""
         self._store.ready()
         while True:
             entries = self.entries()
@@ -58,12 +58,12 @@ class Ledger:
                 return entry
 
     def unscored(self) -> list[Entry]:
-        """Sealed forecasts that have not been scored yet."""
+        """Return sealed forecasts without a score."""
         scored = {entry["lock"] for entry in self.entries("score")}
         return [entry for entry in self.entries("forecasts") if entry["number"] not in scored]
 
     def plan_for(self, grid: str, target: Target, by: str, signal: str | None, first_seen: str | None) -> str | None:
-        """When the plan of an analysis was sealed, if that was before anything of its target was seen."""
+        """Return when the plan of an analysis was sealed, if that was before any outcome of its target was seen."""
         asked = {"grid": grid, "target": target.text, "by": by, "signal": signal}
         for plan in self.entries("plan"):
             if all(plan[key] == value for key, value in asked.items()) and (
@@ -74,20 +74,20 @@ class Ledger:
 
 
 def check_not_fed_back(ledger: Ledger, table: pd.DataFrame, target: Target) -> None:
-    """Raise `UserError` if outcomes of sealed runs would be looked at, or learned from, before they are scored."""
+    """Raise `UserError` if outcomes of sealed runs would be used before they are scored."""
     known = set(table.index[values_of(table, target).known])
     for entry in ledger.unscored():
         if held := known & set(entry["runs"]):
             raise UserError(
-                f"{len(held)} runs ({min(held)}, ...) are under seal in lock {entry['number']} and not scored yet: "
-                "their outcomes are not fed back; lab score first"
+                f"{len(held)} runs ({min(held)}, ...) are sealed in lock {entry['number']} and not scored yet: "
+                "their outcomes must not be used before that (run lab score)"
             )
 
 
 def seen_at(table: pd.DataFrame, target: Target) -> pd.Series:
-    """When each run was first looked at out of distribution for a target; None where it was not.
+    """Return when the target of each run was first evaluated; None if never.
 
-    A look while training counts, and so does one at any length of the split if the target is over all of them.
+    Evaluations during training count, and so does any length of the split if the target is over all of them.
     """
     times = part(table, "seen_at")
     if target.split is not None:
@@ -101,7 +101,7 @@ def seen_at(table: pd.DataFrame, target: Target) -> pd.Series:
 
 
 def inputs_hash(table: pd.DataFrame, runs: Iterable[str], used: Iterable[Sequence[str]]) -> str:
-    """SHA-256 of what a forecast of these runs was made from: columns (role, name); one that has gone is missing."""
+    """Return the SHA-256 of the inputs (columns (role, name)) of a forecast; missing columns are NaN."""
     wanted = pd.MultiIndex.from_tuples([(role, name) for role, name in used])
     known = table.loc[sorted(runs)].reindex(columns=wanted)
     return hashlib.sha256(known.to_csv(float_format="%.17g").encode()).hexdigest()

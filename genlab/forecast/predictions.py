@@ -1,4 +1,4 @@
-"""Forecasts of the test rows of all folds, by all predictors."""
+"""Forecasts of the test rows of all folds by all predictors, and their prediction intervals."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from genlab.forecast.scores import FEWEST, Block, blocks_of
 from genlab.forecast.splits import Fold, dealt, leave_one_out, random_runs
 from genlab.forecast.targets import Kind, Values
 
-# -- Between which numbers will one run's outcome lie? Prediction intervals from errors on runs that were left
+# -- Prediction intervals
 #
-# Cross-conformal in the form CV+ (Barber, Candès, Ramdas and Tibshirani 2021), each tail by itself: the training runs
-# are split into folds that are to each other as the test runs are to them (new runs, or new settings; no twins on
-# both sides). Each run's error is that of a forecaster that never saw its fold, and is added to what the same
-# forecaster says of the test run; the interval leaves out the lowest and the highest 5 % of these sums. No shape of
-# the errors is assumed. For runs that could change places with the training runs it is proved that misses are at most
-# twice as many as named; what is seen on planted tables is in `docs/forecast.md`.
+# CV+ cross-conformal intervals (Barber, Candès, Ramdas and Tibshirani 2021), each tail separately: the training runs
+# are split into folds that relate to each other as the test runs do to them (new runs, or new settings; no twins on
+# both sides). Each run's error is that of a forecaster that never saw its fold, and is added to that forecaster's
+# prediction for the test run; the interval excludes the lowest and the highest 5 % of these sums. No error
+# distribution is assumed. If test and training runs are exchangeable, misses are at most twice the nominal rate
+# (proved); coverage on synthetic tables is reported in `docs/forecast.md`.
 
 SHARE = 0.9
-"""The share of new runs that an interval is for."""
+"""Nominal coverage of prediction intervals."""
 _TAIL = (1 - SHARE) / 2
 FEWEST_RUNS = 19
-"""Training runs below which there is no interval: one of n + 1 runs is less likely than a tail."""
+"""Minimum number of training runs for an interval: one of n + 1 runs must be at least as likely as a tail."""
 _FOLDS = 5
 
 
@@ -38,7 +38,7 @@ class PredictionIntervals:
 
     Attributes:
         of: the predictor.
-        low, high: float[test], infinite where there is no end: too few training runs, or too many of them censored.
+        low, high: float[test], infinite if unbounded: too few training runs, or too many of them censored.
     """
 
     of: str
@@ -46,11 +46,16 @@ class PredictionIntervals:
     high: np.ndarray
 
     def holds(self, value: np.ndarray) -> np.ndarray:
-        """bool[test]: which outcomes are inside."""
+        """bool[test]: which outcomes are covered."""
         return (self.low <= value) & (value <= self.high)
 
     def summary(self, value: np.ndarray) -> dict[str, Any]:
-        """`of`, `share` asked for, share that is `inside`, how many have `no_end`, median `width` (None: no end)."""
+        """Summarize coverage.
+
+        Returns:
+            `of`, nominal coverage (`share`), actual coverage (`inside`), number of unbounded intervals (`no_end`),
+            median `width` (None: unbounded), number of `runs`.
+        """
         no_end = int(np.isinf(self.high - self.low).sum())
         width = self.width if np.isfinite(self.width) else None
         inside = float(self.holds(value).mean())
@@ -58,7 +63,7 @@ class PredictionIntervals:
 
     @property
     def width(self) -> float:
-        """The median width; infinite where half of the intervals have no end."""
+        """The median width; infinite if at least half of the intervals are unbounded."""
         return float(np.median(self.high - self.low))
 
 
@@ -72,10 +77,12 @@ def prediction_intervals(
     fold: Fold,
     seed: int = 0,
 ) -> PredictionIntervals:
-    """Intervals of the test runs of a fold, from its training runs alone. Numbers and furthest lengths only.
+    """Return intervals of the test runs of a fold, from its training runs only. For numbers and furthest lengths.
 
     Args:
-        table, x, values, setting, twins: of all runs; outcomes of the test runs are not looked at.
+        predictor: what forecasts.
+        table, x, values, setting, twins: of all runs; outcomes of the test runs are not used.
+        fold: training and test runs.
         seed: of the folds and of the trees.
     """
     low, high = np.full((2, len(fold.test)), np.inf)
@@ -90,7 +97,7 @@ def prediction_intervals(
         own, new = np.split(said, [len(one.test)])
         error = values.value[one.test] - own
         lows.append(new + error[:, None])
-        # A censored outcome is this or more: how far the forecast was below it is not known.
+        # A censored outcome is at least this: how far the forecast was below it is unknown.
         highs.append(new + np.where(values.censored[one.test], np.inf, error)[:, None])
     low, high = np.concatenate(lows), np.concatenate(highs)
     cut = int(_TAIL * (len(low) + 1) + 1e-9)
@@ -98,7 +105,7 @@ def prediction_intervals(
 
 
 def _calibration(table: pd.DataFrame, setting: np.ndarray, fold: Fold, rng: np.random.Generator) -> list[Fold]:
-    """Folds of the training runs, each of which is tested once; none where there are too few runs or settings."""
+    """Folds that test each training run once; empty if there are too few runs or settings."""
     known, names = table.iloc[fold.train], setting[fold.train]
     new_setting = set(setting[fold.test]).isdisjoint(names)
     if len(known) < FEWEST_RUNS or (new_setting and len(np.unique(names)) < FEWEST):
@@ -109,7 +116,7 @@ def _calibration(table: pd.DataFrame, setting: np.ndarray, fold: Fold, rng: np.r
             inner = leave_one_out(known, parts, rng)
         else:
             inner = random_runs(known, rng, _FOLDS)
-    except UserError:  # all runs share their seeds
+    except UserError:  # all runs share seeds
         return []
     if any(len(one.train) == 0 for one in inner):
         return []
@@ -118,15 +125,16 @@ def _calibration(table: pd.DataFrame, setting: np.ndarray, fold: Fold, rng: np.r
 
 @dataclass(frozen=True)
 class Predictions:
-    """Forecasts, a row a (test run, fold).
+    """Forecasts, one row per (test run, fold).
 
     Attributes:
-        row: int[test], the run's place in the table.
+        kind: of the target.
+        row: int[test], row of the run in the table.
         fold, setting: of each test row.
-        value, censored, twins: the outcome, and the group of runs with the same seeds, of each.
-        rank, mean: predictor -> float[test], what it ranks by, and what it expects.
+        value, censored, twins: outcome and twin group of each test row.
+        rank, mean: predictor -> float[test], the ranking score and the expected value.
         blocks: rows that may be compared: of one setting and one fold.
-        intervals: of one predictor, where they were asked for.
+        intervals: of one predictor, if requested.
     """
 
     kind: Kind
@@ -143,17 +151,17 @@ class Predictions:
 
     @property
     def settings(self) -> list[str]:
-        """All settings that were tested, in order."""
+        """All tested settings, in order."""
         return list(dict.fromkeys(self.setting.tolist()))
 
     @property
     def scored(self) -> list[str]:
-        """Settings that hold at least one pair to compare."""
+        """Settings with at least one pair to compare."""
         found = {block.setting for block in self.blocks}
         return [setting for setting in self.settings if setting in found]
 
     def across(self) -> list[Block]:
-        """Blocks of all runs of a fold, whatever their setting: what is often printed."""
+        """Return blocks of all runs of a fold regardless of setting, as often published."""
         everywhere = np.full(len(self.row), "all settings", dtype=object)
         return blocks_of(self.kind, self.value, self.censored, everywhere, self.fold)
 
@@ -172,9 +180,14 @@ def predict(
     """Fit every predictor in every fold, and forecast its test rows.
 
     Args:
+        table: a forecast table.
+        kind: of the target.
+        values: outcomes of all runs.
+        predictors: what to fit.
+        folds: training and test rows.
         setting, twins: of each run of the table.
         seed: of the trees.
-        bounded: the predictor that prediction intervals are made for too.
+        bounded: the predictor for which prediction intervals are computed, too.
     """
     rank: dict[str, np.ndarray] = {}
     mean: dict[str, np.ndarray] = {}

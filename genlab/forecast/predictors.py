@@ -1,4 +1,4 @@
-"""What forecasts: from hyper-parameters alone to trees over everything, each tuned inside its training fold."""
+"""Predictors, from hyperparameters alone to tree ensembles on all inputs, each tuned inside its training fold."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-# -- Columns of a table as numbers: what predictors are fitted to
+# -- Features
 
 
 def features(table: pd.DataFrame, columns: Sequence[tuple[str, str]], cells: bool = False) -> np.ndarray:
-    """float[run, feature]: numbers as they are (NaN where missing), words as one column a word.
+    """Return features, float[run, feature]: numbers unchanged (NaN if missing), text one-hot encoded.
 
-    Columns that say nothing (one value throughout) are left out. No outcome is looked at here, and nothing is
-    filled in: that is for the training folds.
+    Constant columns are left out. Outcomes are not used, and nothing is imputed here: that happens inside the
+    training folds.
 
     Args:
-        cells: also one column for each combination of settings, so that a setting's own mean can be learned.
+        table: a forecast table.
+        columns: the columns to use.
+        cells: also one-hot encode the combination of settings, so that the mean of each setting can be learned.
     """
     parts = [_column(table[column]) for column in columns]
     if cells:
@@ -54,19 +56,19 @@ Model = Literal["linear", "forest", "boosting", "threshold"] | str
 """What a predictor is fitted with; a name that is none of these was registered by `estimator`."""
 _INNER_FOLDS = 3
 _EDGE = 2.0
-"""Of n training runs, a probability stays within [1 / (n + 2), 1 - 1 / (n + 2)]."""
+"""With n training runs, probabilities are clipped to [1 / (n + 2), 1 - 1 / (n + 2)]."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A way to forecast.
+    """A method of forecasting.
 
     Attributes:
-        name: as it is shown.
-        columns: what it is fitted to, as (role, name).
+        name: as displayed.
+        columns: its inputs, as (role, name).
         model: `linear` (logistic regression for yes/no, ridge for numbers), `forest`, `boosting`, or `threshold` (one
             column, cut where it separates the training runs best; runs are ranked by the column itself).
-        cells: also each combination of settings as a column.
+        cells: whether the combination of settings is an input, too.
     """
 
     name: str
@@ -77,17 +79,17 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted predictor: `rank` orders runs, `mean` is the probability of yes, or the expected value."""
+    """A fitted predictor: `rank` orders runs; `mean` is the probability of yes, or the expected value."""
 
     rank: np.ndarray
     mean: np.ndarray
 
 
 def make_predictors(table: pd.DataFrame, signal: tuple[str, str] | None, model: Model = "linear") -> list[Predictor]:
-    """The predictors that a table has columns for; `signal` is the column that is asked about.
+    """Return the predictors for which a table has columns; `signal` is the column of interest.
 
-    `baselines` and `baselines + SIGNAL` are fitted alike (by `model`), so that they differ in the signal alone: where
-    it is itself a metric, it is no baseline.
+    `baselines` and `baselines + SIGNAL` use the same `model`, so they differ only in the signal; a metric that is the
+    signal is not a baseline.
 
     Raises:
         UserError: an unknown model.
@@ -139,14 +141,14 @@ def predictor(make: Maker) -> Maker:
 
 
 def main_predictor(names: Iterable[str], signal: str | None) -> str:
-    """The predictor whose forecasts stand for all: baselines, with the signal where one was asked about."""
+    """Return the main predictor: baselines, with the signal of interest if there is one."""
     found = list(names)
     wanted = "baselines" if signal is None else f"baselines + {signal}"
     return wanted if wanted in found else found[0]
 
 
 def matrix(table: pd.DataFrame, predictor: Predictor) -> np.ndarray:
-    """The features of a predictor, float[run, feature]."""
+    """Return the features of a predictor, float[run, feature]."""
     return features(table, predictor.columns, predictor.cells)
 
 
@@ -160,10 +162,13 @@ def fit(
     yes_no: bool,
     seed: int = 0,
 ) -> Fitted:
-    """Fit to the training rows, tuning included, and forecast the test rows.
+    """Fit to the training rows, including tuning, and forecast the test rows.
 
     Args:
-        x, value, twins: of all rows; only those of `train` are looked at, and `x` at `test`.
+        predictor: what to fit.
+        x, value, twins: of all rows; of test rows, only `x` is used.
+        train, test: indices of rows.
+        yes_no: whether the target is binary.
         seed: of the trees.
     """
     y = value[train]
@@ -179,13 +184,13 @@ def fit(
     return Fitted(rank, np.clip(mean, edge, 1 - edge) if yes_no else mean)
 
 
-# -- one signal with a threshold -------------------------------------------------------------------------------
+# -- One signal with a threshold
 
 
 def _threshold(x: np.ndarray, y: np.ndarray, new: np.ndarray, yes_no: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks by the column (turned round if it falls with the outcome); the mean outcome on each side of the cut.
+    """Rank by the column (negated if it falls with the outcome); predict the mean outcome on each side of the cut.
 
-    What is missing is filled with the median of the training runs.
+    Missing values are replaced by the median of the training runs.
     """
     fill = float(np.nanmedian(x)) if not np.isnan(x).all() else 0.0
     x, new = np.where(np.isnan(x), fill, x), np.where(np.isnan(new), fill, new)
@@ -203,7 +208,7 @@ def _ranks(x: np.ndarray) -> np.ndarray:
 
 
 def _best_cut(x: np.ndarray, y: np.ndarray) -> float:
-    """The cut between two values that leaves the least squared error about the means of both sides."""
+    """The cut with the least squared error about the means of both sides."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     n, sums = np.arange(1, len(x)), np.cumsum(y)[:-1]
@@ -213,7 +218,7 @@ def _best_cut(x: np.ndarray, y: np.ndarray) -> float:
     return float((x[at] + x[at + 1]) / 2) if np.isfinite(gain[at]) else float(x[0])
 
 
-# -- scikit-learn ----------------------------------------------------------------------------------------------
+# -- Models of scikit-learn
 
 
 def _pipeline(model: Model, yes_no: bool, name: str, choice: float, seed: int) -> Pipeline:
@@ -248,7 +253,7 @@ _GRIDS: dict[Model, tuple[str, Sequence[float]]] = {
     "forest": ("min_samples_leaf", (2, 8)),
     "boosting": ("max_depth", (1, 3)),
 }
-"""What is tuned inside the training folds, and over which values; ridge has `alpha`, which is 1 / C."""
+"""Hyperparameter tuned inside the training folds, and its values; ridge has `alpha`, which is 1 / C."""
 
 
 Estimator = Callable[[bool, float, int], Any]
@@ -280,9 +285,9 @@ def estimator(name: str, tuned: str, choices: Sequence[float]) -> Callable[[Esti
 
 
 def _fit_tuned(model: Model, yes_no: bool, x: np.ndarray, y: np.ndarray, twins: np.ndarray, seed: int) -> Pipeline:
-    """Fit with the setting of least squared error over inner folds that keep twins together.
+    """Fit with the hyperparameter of least squared error over inner folds that keep twins together.
 
-    Where the runs are too few for inner folds with both outcomes, the middle setting is taken.
+    With too few runs for inner folds with both outcomes, the middle value is used.
     """
     name, choices = _GRIDS[model]
     inner, errors = _inner_folds(yes_no, y, twins), np.zeros(len(choices))

@@ -1,4 +1,4 @@
-"""How well a population's signal is known: its two halves correlated over runs, and when it is noise."""
+"""Reliability of signals: the correlation of two half-sample measurements over runs."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pandas as pd
 from genlab.forecast.roles import part
 
 NOISE = 0.5
-"""Reliability below which a signal is called noise: more of its variance between runs is then reading noise than
-differences between the runs, and a correlation with it is at most sqrt(0.5) = .71 of what exact values would give."""
+"""A signal of lower reliability is called noise: most of its variance between runs is then reading noise, and its
+correlation with anything is at most sqrt(0.5) = .71 of that of exact values."""
 _FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well the values of one signal are known, over the runs of a population.
+    """Reliability of one signal over runs.
 
     Attributes:
-        kind: `halves` (measured on two disjoint halves of the probe examples), `exact` (read from weights, history or
-            all pairs: nothing is sampled) or `unknown` (never read on halves, or on too few runs).
+        kind: `halves` (measured on two disjoint halves of the probe examples), `exact` (from weights, history or all
+            pairs, without sampling) or `unknown` (never measured on halves, or on too few runs).
         value: the fraction of the variance between runs of a setting that is not reading noise: the correlation r of
-            the halves over runs, corrected for their length by Spearman and Brown to 2r / (1 + r), 0 where r < 0; NaN
-            unless it was measured.
-        low, high: its 95 % interval (Fisher's), None where there are too few runs.
-        noise: reading noise of a run, the standard error of the mean of its two halves: the root mean square over
-            runs of half their difference.
-        runs: how many have both halves.
+            the halves over runs, corrected to 2r / (1 + r) (Spearman and Brown), 0 where r < 0; NaN unless it was
+            measured.
+        low, high: its 95 % interval (Fisher), None with too few runs.
+        noise: reading noise, the standard error of the mean of the two halves: the root mean square over runs of half
+            their difference.
+        runs: number of runs with both halves.
     """
 
     kind: str
@@ -41,20 +41,20 @@ class Reliability:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it was measured, and is below `NOISE`."""
+        """Whether it was measured and is below `NOISE`."""
         return bool(self.value < NOISE)
 
     def row(self) -> dict[str, Any]:
-        """As plain data: NaN is None."""
+        """Return plain data, with None for NaN."""
         plain = {name: None if value != value else value for name, value in asdict(self).items()}
         return plain | {"is_noise": self.is_noise}
 
 
 def split_half(first: np.ndarray, second: np.ndarray, setting: np.ndarray | None = None) -> Reliability:
-    """The reliability of a signal from its two halves, float[run] each, NaN where a run has none.
+    """Return the reliability of a signal from its two halves, float[run] each, NaN where missing.
 
-    With settings, runs are compared within theirs (the halves are centered by setting): a forecast ranks the runs of
-    a setting, and differences between settings would make a signal look better known than it is there.
+    With settings, halves are centered by setting: forecasts rank the runs of a setting, and differences between
+    settings would make a signal look more reliable than it is there.
 
     >>> split_half(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0, 3.0])).value
     1.0
@@ -69,7 +69,7 @@ def split_half(first: np.ndarray, second: np.ndarray, setting: np.ndarray | None
     settings = int(names.max()) + 1
     a, b = (x - (np.bincount(names, x) / np.bincount(names))[names] for x in (a, b))
     spread = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    # A rounding error of values that are all the same is no spread.
+    # Rounding errors of equal values are not variance.
     if runs - settings < _FEWEST - 1 or spread <= 1e-12 * runs * max(1e-300, float(np.mean(first[known] ** 2))):
         return Reliability("unknown", noise=noise, runs=runs)
     r = float(np.clip((a * b).sum() / spread, -1, 1))
@@ -82,12 +82,12 @@ def split_half(first: np.ndarray, second: np.ndarray, setting: np.ndarray | None
 
 
 def _corrected(r: float) -> float:
-    """Spearman-Brown: of the whole from its halves; halves that go against each other know nothing."""
+    """Spearman-Brown: reliability of the whole from that of its halves; 0 if they are negatively correlated."""
     return 2 * r / (1 + r) if r > 0 else 0.0
 
 
 def reliability_of(table: pd.DataFrame, name: str, setting: np.ndarray | None = None) -> Reliability:
-    """The reliability of a column of a forecast table, whatever its role."""
+    """Return the reliability of a column of a forecast table, in any role."""
     if name in part(table, "exact"):
         return Reliability("exact", runs=int(part(table, "exact")[name].notna().sum()))
     halves = part(table, "half1"), part(table, "half2")
@@ -98,28 +98,27 @@ def reliability_of(table: pd.DataFrame, name: str, setting: np.ndarray | None = 
 
 
 def reliability_words(found: Reliability, name: str) -> str:
-    """What is to be said of how well a signal is known, in a line.
+    """Describe the reliability of a signal in one line.
 
-    >>> reliability_words(Reliability("halves", 0.17, 0.0, 0.88, 0.02, 6), "bracket_ambi.max")
-    'bracket_ambi.max is mostly noise: reliability 0.17 (0.00 to 0.88) over 6 runs, below 0.5; reading noise 0.02; \
-more probe examples (lab probe --probe-n) make it better known'
+    >>> reliability_words(Reliability("halves", 0.17, 0.0, 0.88, 0.02, 6), "bracket_ambi.max").partition(":")[0]
+    'bracket_ambi.max is mostly noise'
     >>> reliability_words(Reliability("exact", runs=6), "weight_norm")
-    'weight_norm has no reading noise: nothing of it is read on a sample'
+    'weight_norm has no reading noise: it does not depend on probe examples'
     """
     if found.kind == "exact":
-        return f"{name} has no reading noise: nothing of it is read on a sample"
+        return f"{name} has no reading noise: it does not depend on probe examples"
     if found.kind == "unknown" and not found.runs:
-        return f"how reliably {name} is read is not known: it was not read on two halves (lab probe does that)"
+        return f"the reliability of {name} is unknown: it was not measured on two halves (run lab probe)"
     if found.kind == "unknown":
         return (
-            f"how reliably {name} is read cannot be said of {found.runs} runs (too few a setting, or all the same); "
+            f"the reliability of {name} cannot be estimated from {found.runs} runs (too few, or all equal); "
             f"reading noise {found.noise:.3g}"
         )
     ends = "" if found.low is None or found.high is None else f" ({found.low:.2f} to {found.high:.2f})"
-    said = f"reliability {found.value:.2f}{ends} over {found.runs} runs"
+    summary = f"reliability {found.value:.2f}{ends} over {found.runs} runs"
     if not found.is_noise:
-        return f"{name} is read with {said}; reading noise {found.noise:.3g}"
+        return f"{name} is measured with {summary}; reading noise {found.noise:.3g}"
     return (
-        f"{name} is mostly noise: {said}, below {NOISE:g}; reading noise {found.noise:.3g}; more probe examples "
-        "(lab probe --probe-n) make it better known"
+        f"{name} is mostly noise: {summary}, below {NOISE:g}; reading noise {found.noise:.3g}; use more "
+        "probe examples (lab probe --probe-n)"
     )

@@ -1,4 +1,4 @@
-"""Which rule did a run learn? Its answers out of distribution, against candidate rules and against other runs."""
+"""Which rule did a run learn? Agreement of its answers with candidate rules and with other runs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from genlab.runs.store import Store
 from genlab.tasks import TrainingLaw
 
 _RULE = "rule|"
-"""How the metrics begin that say which share of a run's answers a rule gives."""
+"""Prefix of the metrics that give the fraction of a run's answers that agree with a rule."""
 _CUT = 0.2
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What runs answer on one split.
+    """Answers of runs on one split.
 
     Attributes:
-        runs: a row a run: the share of its answers that each rule gives (columns `rule|NAME`), its `cluster`, and
-            `exact_match` on the split.
-        same: float[run, run], the share of examples on which two runs give the same answer.
-        examples: how many examples that is over.
-        lengths: those of the examples; training lengths count in `runs` as training draws them.
-        laws: of the training lengths of the runs.
+        split: the split.
+        runs: one row per run: the fraction of its answers that agree with each rule (columns `rule|NAME`), its
+            `cluster`, and `exact_match` on the split.
+        same: float[run, run], the fraction of examples on which two runs give the same answer.
+        examples: number of examples compared.
+        lengths: their lengths; in `runs`, training lengths are weighted as training draws them.
+        laws: training length distributions of the runs.
     """
 
     split: str
@@ -39,29 +40,31 @@ class Rules:
     laws: tuple[TrainingLaw, ...]
 
     def by_cluster(self) -> pd.DataFrame:
-        """A row a cluster, the largest first: runs, and the mean of each column over them."""
+        """Return one row per cluster, the largest first: runs, and the mean of each column."""
         means = self.runs.groupby("cluster").mean(numeric_only=True)
         return means.assign(runs=self.runs.groupby("cluster").size()).sort_values("runs", ascending=False)
 
 
 def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float = _CUT) -> Rules:
-    """Agreement with the task's candidate rules, and clusters of runs that answer alike.
+    """Compare the answers of runs with the candidate rules of their task, and cluster runs with similar answers.
 
-    All runs must have been asked the same examples: those that all of them have are used.
+    Only evaluation sets that all runs share are compared.
 
     Args:
-        split: one that tells the rules apart; `matched-unnested` of the task `brackets`, for example.
-        cut: runs join a cluster up to this mean share of different answers.
+        store: the store of the runs.
+        run_ids: runs of one task.
+        split: a split that distinguishes the rules, such as `matched-unnested` of the task `brackets`.
+        cut: maximum mean fraction of different answers within a cluster.
 
     Raises:
-        UserError: no runs, runs of several tasks, or no evaluation of the split that all of them have.
+        UserError: no runs, runs of several tasks, or no evaluation of the split that all runs share.
     """
     if not run_ids:
-        raise UserError("there are no runs to compare: none has ended without diverging")
+        raise UserError("there are no runs to compare: none has completed without diverging")
     specs = [store.spec(run).task for run in run_ids]
     if any(spec != specs[0] for spec in specs):
         names = sorted({f"{spec.name} ({spec.format}, max_len {spec.max_len})" for spec in specs})
-        raise UserError(f"rules are of one task; these runs are of {len(names)}: {', '.join(names)}")
+        raise UserError(f"rules belong to one task; these runs are of {len(names)}: {', '.join(names)}")
     laws = {run: store.law(run) for run in run_ids}
     rows = placed(store.evals(run_ids, answers=True), laws)
     rows = rows[rows["split"] == split]
@@ -71,17 +74,17 @@ def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float =
         raise UserError(f"the {len(run_ids)} runs have no evaluation of split {split!r} in common (splits: {has})")
     same = agreement(answers)
     found = pd.DataFrame({"cluster": clusters(same, cut)}, index=pd.Index(run_ids, name="run_id"))
-    shares = rows[rows["metric"].str.startswith(_RULE) | (rows["metric"] == "exact_match")]
-    n = shares["n"] * weight_lengths(shares, ["run_id", "metric"])["weight"]
-    weighted = shares.assign(hits=shares["value"] * n, n=n).groupby(["run_id", "metric"])[["hits", "n"]].sum()
+    fractions = rows[rows["metric"].str.startswith(_RULE) | (rows["metric"] == "exact_match")]
+    n = fractions["n"] * weight_lengths(fractions, ["run_id", "metric"])["weight"]
+    weighted = fractions.assign(hits=fractions["value"] * n, n=n).groupby(["run_id", "metric"])[["hits", "n"]].sum()
     table = (weighted["hits"] / weighted["n"]).unstack("metric")
-    lengths = tuple(sorted(int(length) for length in shares["length"].unique()))
+    lengths = tuple(sorted(int(length) for length in fractions["length"].unique()))
     about = found.join(table).rename_axis(columns=None)
     return Rules(split, about, same, answers.shape[1], lengths, tuple(laws.values()))
 
 
 def _answers(rows: pd.DataFrame, run_ids: Sequence[str]) -> np.ndarray | None:
-    """uint64[run, example]: a hash of each answer, on the sets that all runs have; None if there are none."""
+    """uint64[run, example]: a hash of each answer, on the sets that all runs share; None if there are none."""
     exact = rows[(rows["metric"] == "exact_match") & rows["answers"].notna()]
     parts = []
     for _, same_set in exact.groupby(["length", "n", "seed"]):
@@ -92,7 +95,7 @@ def _answers(rows: pd.DataFrame, run_ids: Sequence[str]) -> np.ndarray | None:
 
 
 def agreement(answers: np.ndarray) -> np.ndarray:
-    """float[run, run]: the share of examples that two runs answer alike.
+    """Return the fraction of examples on which two runs give the same answer, float[run, run].
 
     >>> agreement(np.array([[1, 2, 3, 4], [1, 2, 0, 0]])).tolist()
     [[1.0, 0.5], [0.5, 1.0]]
@@ -101,7 +104,7 @@ def agreement(answers: np.ndarray) -> np.ndarray:
 
 
 def clusters(same: np.ndarray, cut: float = _CUT) -> np.ndarray:
-    """int[run]: clusters from 0, the largest first, by average linkage of the share of different answers.
+    """Cluster runs by average linkage of the fraction of different answers: int[run], 0 being the largest cluster.
 
     >>> clusters(np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.2], [0.1, 0.2, 1.0]])).tolist()
     [0, 0, 1]
@@ -119,10 +122,10 @@ def clusters(same: np.ndarray, cut: float = _CUT) -> np.ndarray:
 
 
 def in_and_out(store: Store, run_ids: Sequence[str], split: str) -> pd.DataFrame:
-    """Exact match in and out of distribution over training: rows of (run_id, step, inside, outside).
+    """Return ID and OOD accuracy over training: rows of (run_id, step, inside, outside).
 
-    `outside` is the mean over the lengths of `split` that are out of distribution for the run, at the few examples
-    that were looked at while training; those lengths are in `attrs["lengths"]`.
+    `outside` is the mean over the lengths of `split` that are out of distribution for the run, on the few examples
+    evaluated during training; these lengths are in `attrs["lengths"]`.
     """
     trace = placed(store.trace(run_ids), {run: store.law(run) for run in run_ids})
     trace = trace[(trace["metric"] == "exact_match") & (trace["split"] == split) & trace["outside"]]

@@ -1,10 +1,10 @@
-"""How good forecasts are: within settings, never pooled over them.
+"""Scores of forecasts, within settings and never pooled over them.
 
-Ranking is scored by comparing runs of one setting and one fold. A pair of runs is one whose order is known: the
-outcome of the first is larger. For yes/no outcomes the share of pairs in the right order is the AUROC (Mann and
+Ranking is scored by comparing runs of one setting and one fold. A pair of runs is comparable if it is known that the
+outcome of the first is larger. For yes/no outcomes the fraction of pairs in the right order is the AUROC (Mann and
 Whitney 1947); for a furthest length that may be censored it is Harrell's concordance (Harrell et al. 1982). Numbers
-are scored by Spearman's correlation. Pooled over settings, an uninformative forecast can score .18: each fold's own
-outcomes are missing from what its forecast was made from.
+are scored by Spearman's correlation. Pooling over settings is biased: an uninformative forecast can score .18,
+because each fold's own outcomes are missing from the data its forecast was made from.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Block:
     """Test runs that may be compared: those of one setting in one fold.
 
     Attributes:
-        setting: which setting.
-        rows: int[n], their places among the test rows.
+        setting: the setting.
+        rows: int[n], indices of the test rows.
         value: float[n], the outcome.
-        better: bool[n, n], `better[i, j]` where the outcome of i is known to be above that of j; None for numbers.
+        better: bool[n, n], `better[i, j]` if the outcome of i is known to be above that of j; None for numbers.
     """
 
     setting: str
@@ -37,7 +37,7 @@ class Block:
 
 
 def known_order(value: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """bool[n, n]: is the outcome of i known to be above that of j? No where j's is only known to be at least so much.
+    """bool[n, n]: whether the outcome of i is known to be above that of j, which it never is if j is censored.
 
     >>> known_order(np.array([50.0, 20.0, 20.0]), np.array([True, False, True])).astype(int).tolist()
     [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
@@ -48,7 +48,10 @@ def known_order(value: np.ndarray, censored: np.ndarray) -> np.ndarray:
 def blocks_of(
     kind: Kind, value: np.ndarray, censored: np.ndarray, setting: np.ndarray, fold: np.ndarray
 ) -> list[Block]:
-    """The blocks of test rows; those without a pair of known order (or fewer than 3 numbers that differ) left out."""
+    """Return the blocks of test rows.
+
+    Blocks without a comparable pair, or with fewer than 3 distinct numbers, are left out.
+    """
     found: list[Block] = []
     keys = np.array([f"{s}\0{f}" for s, f in zip(setting, fold, strict=True)], dtype=object)
     for key in dict.fromkeys(keys.tolist()):
@@ -61,14 +64,15 @@ def blocks_of(
 
 
 def ranking(block: Block, score: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """AUROC, concordance or Spearman's correlation of a block, and its weight: pairs (or runs).
+    """Return AUROC, concordance or Spearman's correlation of a block, and its weight: pairs (or runs).
 
     Args:
-        score: float[test], what the forecast ranks by.
-        weights: float[draw, test], how often a bootstrap drew each row; default once each.
+        block: the runs to compare.
+        score: float[test], the ranking score of the forecast.
+        weights: float[draw, test], multiplicity of each row in each bootstrap draw; default one each.
 
     Returns:
-        float[draw] each; a draw in which no pair is left has weight 0 and value 0.
+        float[draw] each; a draw without a comparable pair has weight 0 and value 0.
 
     >>> yes = np.array([1.0, 0.0, 1.0, 0.0])
     >>> block = blocks_of("yes/no", yes, np.zeros(4, bool), np.array(["a"] * 4), np.zeros(4))[0]
@@ -86,7 +90,7 @@ def ranking(block: Block, score: np.ndarray, weights: np.ndarray | None = None) 
 
 
 def influence(block: Block, score: np.ndarray) -> np.ndarray:
-    """float[n]: what each run of a block adds to the error of its score, to first order.
+    """Return the first-order contribution of each run of a block to the error of its score, float[n].
 
     The sum of squares estimates the variance of the score (for the AUROC: DeLong et al. 1988).
     """
@@ -119,36 +123,38 @@ def _standard(x: np.ndarray) -> np.ndarray:
     return (x - x.mean()) / spread if spread > 0 else np.zeros(len(x))
 
 
-def mean_scores(kind: Kind, said: np.ndarray, value: np.ndarray, censored: np.ndarray) -> dict[str, float]:
-    """How far forecasts are from outcomes, over all test runs: Brier and log score, or R^2 and mean absolute error.
+def mean_scores(kind: Kind, forecast: np.ndarray, value: np.ndarray, censored: np.ndarray) -> dict[str, float]:
+    """Return errors of forecasts over all test runs: Brier and log score, or R^2 and mean absolute error.
 
-    R^2 is against the mean of the test outcomes, and can be below 0. A furthest length that is censored counts as
-    wrong only where the forecast is below it.
+    R^2 is relative to the mean of the test outcomes, and can be negative. A censored furthest length counts as an
+    error only if the forecast is below it.
     """
     if kind == "yes/no":
-        log = -np.mean(np.where(value == 1, np.log(said), np.log1p(-said)))
-        return {"brier": float(np.mean((said - value) ** 2)), "log": float(log)}
-    error = np.where(censored, np.maximum(value - said, 0), np.abs(said - value))
+        log = -np.mean(np.where(value == 1, np.log(forecast), np.log1p(-forecast)))
+        return {"brier": float(np.mean((forecast - value) ** 2)), "log": float(log)}
+    error = np.where(censored, np.maximum(value - forecast, 0), np.abs(forecast - value))
     spread = float(np.sum((value - value.mean()) ** 2))
     squares = float(np.sum(error**2))
     return {"r2": 1 - squares / spread if spread > 0 else float("nan"), "mae": float(error.mean())}
 
 
-# -- Intervals and tests: runs as the unit inside settings, settings as the unit across them
+# -- Intervals and tests
 
 FEWEST = 6
-"""Settings below which no interval over settings is given: the smallest two-sided p of 5 sign flips is 1/16."""
+"""Minimum number of settings for an interval over settings: with 5, the smallest two-sided sign-flip p is 1/16."""
 _EXACT = 20
-"""Settings below which all sign flips are gone through."""
+"""With fewer settings, all sign flips are enumerated."""
 _FLIPS = 20_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval, or without one where there are too few settings.
+    """An estimate with its 95 % interval, or without one if there are too few settings.
 
     Attributes:
-        how: how the interval was made, or why there is none.
+        value: the estimate.
+        low, high: ends of the interval, or None.
+        how: method of the interval, or why there is none.
     """
 
     value: float
@@ -158,15 +164,16 @@ class Interval:
 
 
 def setting_interval(values: np.ndarray, twins: float = 0.0, groups: int | None = None) -> Interval:
-    """Mean over settings, with Student's t on K - 1 degrees of freedom; none under 6 settings.
+    """Return the mean over settings with Student's t interval on K - 1 degrees of freedom; none under 6 settings.
 
-    Each setting counts once, however many pairs it has: with unequal variances this t interval holds its level
-    (Ibragimov and Mueller 2010).
+    Settings are equally weighted, whatever their number of pairs: the t interval keeps its level with unequal
+    variances (Ibragimov and Mueller 2010).
 
     Args:
         values: float[setting].
-        twins: variance that settings share because their runs share seeds (`twin_variance`).
-        groups: groups of runs that share seeds; with fewer of them than settings they set the degrees of freedom.
+        twins: variance shared between settings because their runs share seeds (`twin_variance`).
+        groups: number of groups of runs that share seeds; if smaller than the number of settings, it determines the
+            degrees of freedom.
     """
     count = len(values)
     mean = float(np.mean(values)) if count else float("nan")
@@ -179,13 +186,13 @@ def setting_interval(values: np.ndarray, twins: float = 0.0, groups: int | None 
 
 
 def twin_variance(influence: np.ndarray, group: np.ndarray) -> float:
-    """What the variance of a mean over settings gains because runs in several settings share seeds.
+    """Return the additional variance of a mean over settings due to seeds that runs of several settings share.
 
-    Settings are then not independent: a seed that does well by chance does so in all of them. This is the two-way
-    clustered variance (Cameron, Gelbach and Miller 2011) less the part that a t interval over settings holds already.
+    Settings are then dependent: a seed that does well by chance does so in all of them. This is the two-way clustered
+    variance (Cameron, Gelbach and Miller 2011) minus the part that a t interval over settings already includes.
 
     Args:
-        influence: float[run], what each run adds to the error of the mean over settings.
+        influence: float[run], contribution of each run to the error of the mean over settings.
         group: int[run], the seeds of each run.
 
     >>> twin_variance(np.array([0.1, -0.2, 0.3]), np.array([0, 1, 2]))
@@ -197,7 +204,7 @@ def twin_variance(influence: np.ndarray, group: np.ndarray) -> float:
 
 
 def sign_flip(values: np.ndarray, rng: np.random.Generator) -> float:
-    """Two-sided p that a mean over settings is 0: its size among all sign flips (20,000 of them from 20 settings on).
+    """Return the two-sided p-value of a zero mean over settings, by sign flips (20,000 random ones from 20 settings).
 
     >>> sign_flip(np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.1]), np.random.default_rng(0))
     0.03125
@@ -211,11 +218,12 @@ def sign_flip(values: np.ndarray, rng: np.random.Generator) -> float:
 
 
 def bootstrap_interval(value: float, draws: np.ndarray, groups: int) -> Interval:
-    """The middle of a statistic over bootstrap draws of runs, widened to 95 % at small samples (Hesterberg 2015).
+    """Return a percentile bootstrap interval over runs, widened to 95 % in small samples (Hesterberg 2015).
 
     Args:
-        draws: the statistic in each draw; NaN where it does not exist.
-        groups: how many units the statistic rests on.
+        value: the estimate.
+        draws: the statistic in each draw; NaN if undefined.
+        groups: effective number of runs.
     """
     kept = draws[~np.isnan(draws)]
     if len(kept) < 100 or groups < 2:
@@ -226,7 +234,7 @@ def bootstrap_interval(value: float, draws: np.ndarray, groups: int) -> Interval
 
 
 def multiplicities(group: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """float[draw, run]: how often each run is in a bootstrap draw; runs that share seeds are drawn together."""
+    """float[draw, run]: multiplicity of each run in each bootstrap draw; twins are drawn together."""
     codes = np.unique(group, return_inverse=True)[1].reshape(-1)
     count = int(codes.max()) + 1
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)
@@ -234,7 +242,7 @@ def multiplicities(group: np.ndarray, draws: int, rng: np.random.Generator) -> n
 
 
 def words(interval: Interval, digits: int = 3) -> str:
-    """`+0.120 (+0.020 to +0.220)`, or the value alone.
+    """Format as `+0.120 (+0.020 to +0.220)`, or the value alone.
 
     >>> words(Interval(0.12, 0.02, 0.22, "")), words(Interval(0.12, None, None, ""))
     ('+0.120 (+0.020 to +0.220)', '+0.120')

@@ -1,4 +1,4 @@
-"""Sealing forecasts before anybody looks, and scoring them after."""
+"""Forecasters, and sealing forecasts before outcomes are seen and scoring them afterwards."""
 
 from __future__ import annotations
 
@@ -26,19 +26,24 @@ from genlab.runs.files import create_json, read_json, read_table, write_table
 from genlab.runs.store import Store, now
 from genlab.tasks import fitted
 
-# -- A forecaster: the runs it learns from and how it is fitted, kept in a store. Fitted anew, it is the same
+# -- Forecasters
 
-_BETWEEN = "|"
+_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
 class Forecaster:
-    """What forecasts new runs.
+    """A forecaster of new runs: training runs and options, stored in a store; refitting reproduces it.
 
     Attributes:
-        hash: of the training table and all options: what a sealed forecast names.
+        name: its name in the store.
+        hash: of the training table and all options; sealed forecasts refer to it.
         table: the training runs.
-        signal: the one that is asked about; forecasts are made with and without it.
+        target: what is forecast.
+        signal: the signal of interest; forecasts are made with and without it.
+        model: the model of `baselines` and `baselines + signal`.
+        fit_only: whether it is only for runs that learned their task.
+        seed: of the trees.
     """
 
     name: str
@@ -51,28 +56,28 @@ class Forecaster:
     seed: int
 
     def forecast(self, new: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
-        """Predictor -> run -> [what it ranks by, what it expects], for runs of which no outcome is looked at.
+        """Return predictor -> run -> [ranking score, expected value] of new runs; their outcomes are not used.
 
         Raises:
-            UserError: a run that was trained on, or a column of the training runs that none of the new runs has.
+            UserError: a run was trained on, or none of the new runs has a column of the training runs.
         """
-        rows, values, fold, predictors = self._with(new)
+        rows, values, fold, predictors = self._combine(new)
         twins, yes_no = twins_of(rows), self.target.kind == "yes/no"
         found: dict[str, dict[str, list[float]]] = {}
         for one in predictors:
-            said = fit(one, matrix(rows, one), values.value, fold.train, fold.test, twins, yes_no, self.seed)
-            pairs = zip(new.index, said.rank.tolist(), said.mean.tolist(), strict=True)
+            fitted_one = fit(one, matrix(rows, one), values.value, fold.train, fold.test, twins, yes_no, self.seed)
+            pairs = zip(new.index, fitted_one.rank.tolist(), fitted_one.mean.tolist(), strict=True)
             found[one.name] = {str(run): [rank, mean] for run, rank, mean in pairs}
         return found
 
     def intervals(self, new: pd.DataFrame) -> dict[str, Any]:
-        """Prediction intervals of the forecasts that stand for all: `of`, and run -> [low, high] (None: no end).
+        """Return prediction intervals of the main predictor: `of`, and run -> [low, high] (None: unbounded).
 
         Empty for yes/no targets, whose forecasts are probabilities. Raises as `forecast`.
         """
         if self.target.kind == "yes/no":
             return {}
-        rows, values, fold, predictors = self._with(new)
+        rows, values, fold, predictors = self._combine(new)
         main = main_predictor([one.name for one in predictors], self.signal)
         one = next(one for one in predictors if one.name == main)
         setting, twins = settings_of(rows), twins_of(rows)
@@ -81,15 +86,15 @@ class Forecaster:
         finite: list[list[float | None]] = [[float(end) if np.isfinite(end) else None for end in p] for p in ends]
         return {"of": main, "runs": dict(zip(map(str, new.index), finite, strict=True))}
 
-    def _with(self, new: pd.DataFrame) -> tuple[pd.DataFrame, Values, Fold, list[Predictor]]:
-        """Training runs and new ones in one table, outcomes of the former, which is which, and the predictors."""
+    def _combine(self, new: pd.DataFrame) -> tuple[pd.DataFrame, Values, Fold, list[Predictor]]:
+        """Combine training and new runs: table, outcomes of the former, fold, and predictors."""
         if both := set(new.index) & set(self.table.index):
             raise UserError(f"forecaster {self.name!r} was trained on {len(both)} of these runs ({min(both)}, ...)")
         for column in columns(self.table, KNOWN_BEFORE):
             if column not in new.columns or new[column].isna().all() > self.table[column].isna().all():
                 raise UserError(
-                    f"forecaster {self.name!r} uses {column[1]!r}, which was measured of none of these runs "
-                    "(lab probe measures signals; what only runs with an outcome have is a leak)"
+                    f"forecaster {self.name!r} uses {column[1]!r}, which was not measured for any of these runs "
+                    "(lab probe measures signals; a column that only evaluated runs have is a leak)"
                 )
         count = len(self.table)
         known = [column for column in self.table.columns if column[0] in (*KNOWN_BEFORE, "seed")]
@@ -103,11 +108,11 @@ class Forecaster:
 
     @property
     def used(self) -> list[list[str]]:
-        """The columns that forecasts are made from, as [role, name]."""
+        """Input columns of the forecasts, as [role, name]."""
         return [list(column) for column in columns(self.table, KNOWN_BEFORE)]
 
     def fits(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The runs that it is for: those that learned their task, unless it was trained on all."""
+        """Return the runs that it is for: those that learned their task, unless it was trained on all."""
         exact = part(table, "metric").get("exact_match")
         return table[fitted(exact)] if self.fit_only and exact is not None else table
 
@@ -122,10 +127,10 @@ def save_forecaster(
     seed: int,
     name: str,
 ) -> Forecaster:
-    """Keep a forecaster under a name: its training runs (with outcomes) and its options.
+    """Store a forecaster: its training runs (with outcomes) and its options.
 
     Raises:
-        UserError: a name that is taken or is none; what `judge` raises for a target, a signal or its runs.
+        UserError: an invalid or existing name, or what `judge` raises for a target, a signal or its runs.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UserError(f"--save {name!r} is not allowed (letters, digits, . _ -)")
@@ -134,7 +139,7 @@ def save_forecaster(
         signal_column(chosen, signal)
     kept = chosen[[column for column in chosen.columns if column[0] not in ("second", "earlier", "seen_at")]]
     flat = kept.copy()
-    flat.columns = [_BETWEEN.join(column) for column in kept.columns]
+    flat.columns = [_SEPARATOR.join(column) for column in kept.columns]
     stored = pa.Table.from_pandas(flat.rename_axis("run_id").reset_index(), preserve_index=False)
     folder = store.path / "forecasters"
     store.ready()
@@ -142,80 +147,80 @@ def save_forecaster(
     about = {"name": name, "at": now(), "target": target.text, "signal": signal, "model": model}
     about |= {"fit_only": fit_only, "seed": seed, "table": file}
     if not create_json(folder / f"{name}.json", about):
-        raise UserError(f"a forecaster {name!r} is there already; it is not overwritten, since locks may name it")
+        raise UserError(f"a forecaster {name!r} exists; it is not overwritten, since locks may refer to it")
     return load_forecaster(store, name)
 
 
 def load_forecaster(store: Store, name: str) -> Forecaster:
-    """A forecaster that `save_forecaster` kept.
+    """Load a stored forecaster.
 
     Raises:
-        UserError: there is none of that name.
-        DamagedFileError: its training table is not as it was written.
+        UserError: there is none with this name.
+        DamagedFileError: the checksum of its training table does not match.
     """
     folder = store.path / "forecasters"
     if not (folder / f"{name}.json").is_file():
         raise unknown("forecaster", name, [path.stem for path in folder.glob("*.json")])
     about: dict[str, Any] = read_json(folder / f"{name}.json")
     flat = read_table(folder / about["table"]).to_pandas().set_index("run_id")
-    roles = dict.fromkeys(str(column).partition(_BETWEEN)[0] for column in flat.columns)
-    parts = {role: flat[[c for c in flat if str(c).startswith(role + _BETWEEN)]] for role in roles}
-    parts = {r: p.rename(columns=lambda c: str(c).partition(_BETWEEN)[2]) for r, p in parts.items()}
-    told = "\n".join(f"{key} {about[key]}" for key in sorted(about) if key not in ("name", "at"))
-    made = hashlib.sha256(told.encode()).hexdigest()
+    roles = dict.fromkeys(str(column).partition(_SEPARATOR)[0] for column in flat.columns)
+    parts = {role: flat[[c for c in flat if str(c).startswith(role + _SEPARATOR)]] for role in roles}
+    parts = {r: p.rename(columns=lambda c: str(c).partition(_SEPARATOR)[2]) for r, p in parts.items()}
+    options_text = "\n".join(f"{key} {about[key]}" for key in sorted(about) if key not in ("name", "at"))
+    made = hashlib.sha256(options_text.encode()).hexdigest()
     options = (about["signal"], about["model"], about["fit_only"], about["seed"])
     return Forecaster(name, made, frame_of(parts), parse_target(about["target"]), *options)
 
 
 _LAW = "training"
-"""How means over training lengths of a shifted split are weighed. Locks without a word of it weigh them alike."""
-_OVERDUE = "its outcomes were seen before it was sealed"
+"""Weighting of training lengths in means over a shifted split. Locks that do not specify it weight them equally."""
+_OVERDUE = "they were evaluated before the forecasts were sealed"
 
 
 def seal_plan(
     ledger: Ledger, table: pd.DataFrame, grid: str, target: Target, by: str, options: dict[str, Any]
 ) -> Entry:
-    """Seal what will be claimed: one signal, one target, one split, before any outcome of it is seen.
+    """Seal a claim: one signal, one target, one split, before any outcome of it is seen.
 
     Raises:
-        UserError: no signal named, or a run of the table that was looked at already.
+        UserError: no signal, or a run of the table was already evaluated.
     """
     if options.get("signal") is None:
-        raise UserError("a plan needs --signal: the one that the claim is about (or --with, to seal forecasts)")
+        raise UserError("a plan needs --signal, the signal of the claim (or --with, to seal forecasts)")
     seen = seen_at(table, target).dropna()
     if len(seen):
         raise UserError(
-            f"target {target.text!r} was seen for {len(seen)} of {len(table)} runs (first at {seen.min()}): what was "
-            "seen cannot be planned unseen; train with --evals id, and evaluate after sealing"
+            f"target {target.text!r} was seen for {len(seen)} of {len(table)} runs (first at {seen.min()}): a plan "
+            "must precede its outcomes; train with --evals id, and evaluate after sealing"
         )
     asked = {"grid": grid, "target": target.text, "by": by, **options}
     return ledger.append("plan", {**asked, "runs": sorted(map(str, table.index))})
 
 
 def lock(ledger: Ledger, table: pd.DataFrame, grid: str, forecaster: Forecaster) -> tuple[Entry, int]:
-    """Forecast all runs that were not looked at yet, and seal that.
+    """Forecast all runs that were not evaluated yet, and seal the forecasts.
 
     Returns:
-        The entry, and how many runs were left out because their outcome had been seen.
+        The entry, and the number of runs left out because their outcome was already seen.
 
     Raises:
-        UserError: nothing is unseen; what `Forecaster.forecast` raises.
+        UserError: no run is unseen; what `Forecaster.forecast` raises.
     """
     able = forecaster.fits(table)
     if able.empty:
-        raise UserError(f"none of {len(table)} runs learned its task: forecaster {forecaster.name!r} is for those")
+        raise UserError(f"none of {len(table)} runs learned its task, as forecaster {forecaster.name!r} requires")
     seen = seen_at(able, forecaster.target)
     unseen = seen.isna().to_numpy()
     new = able[unseen]
     if new.empty:
         raise UserError(
             f"target {forecaster.target.text!r} was seen for all {len(able)} runs (first at {seen.dropna().min()}): "
-            "what was seen cannot be forecast as unseen"
+            "outcomes that were seen cannot be forecast"
         )
     trained = forecaster.table
     named = [frame_of({"setting": part(one, "setting")}) for one in (trained, able)]
     settings = settings_of(pd.concat(named))
-    said, used, signal = forecaster.forecast(new), forecaster.used, forecaster.signal
+    forecasts, used, signal = forecaster.forecast(new), forecaster.used, forecaster.signal
     known = None if signal is None else reliability_of(new, signal, settings[len(trained) :][unseen]).row()
     content = {
         "grid": grid,
@@ -230,33 +235,35 @@ def lock(ledger: Ledger, table: pd.DataFrame, grid: str, forecaster: Forecaster)
         "runs": [str(run) for run in new.index],
         "setting": dict(zip(map(str, new.index), settings[len(trained) :][unseen].tolist(), strict=True)),
         "trained_settings": sorted(set(settings[: len(trained)].tolist())),
-        "forecasts": said,
+        "forecasts": forecasts,
         "intervals": forecaster.intervals(new),
     }
     return ledger.append("forecasts", content), int(seen.notna().sum())
 
 
 def words_of(entry: Entry) -> str:
-    """The target of an entry as a reader is told it."""
+    """Describe the target of an entry."""
     return str(entry.get("target_in_words") or target_in_words(parse_target(entry["target"])))
 
 
 Outcome = dict[str, Any]
-"""What `score_lock` found, as plain data."""
+"""Result of `score_lock`, as plain data."""
 
 
 def score_lock(entry: Entry, table: pd.DataFrame) -> tuple[Outcome, list[Difference]]:
-    """Sealed forecasts against what came out. Settings are the unit where the forecaster was trained on none of them.
+    """Score sealed forecasts. Settings are the unit if the forecaster was trained on none of them.
 
     Args:
-        table: the table of the sealed runs, as it is now.
+        entry: the sealed forecasts.
+        table: the current table of their runs.
 
     Raises:
-        UserError: a run is not evaluated yet (all are scored, or none), or was looked at before the seal.
+        UserError: a run is not evaluated yet (all are scored, or none), or was evaluated before the forecasts were
+            sealed.
     """
     target, runs = parse_target(entry["target"]), entry["runs"]
-    now_seen = seen_at(table, target).reindex(runs)
-    early = [run for run, at in now_seen.items() if at is not None and at == at and at <= entry["at"]]
+    first_seen = seen_at(table, target).reindex(runs)
+    early = [run for run, at in first_seen.items() if at is not None and at == at and at <= entry["at"]]
     if early:
         raise UserError(f"lock {entry['number']}: {len(early)} runs ({early[0]}, ...) cannot be scored: {_OVERDUE}")
     if entry.get("lengths_weighed_by") != _LAW:
@@ -274,7 +281,7 @@ def score_lock(entry: Entry, table: pd.DataFrame) -> tuple[Outcome, list[Differe
         changed = ""
     found = _predictions(entry, target, table.loc[runs])
     new_settings = set(found.settings).isdisjoint(entry["trained_settings"]) and len(found.settings) > 1
-    return _told(entry, found, new_settings, changed)
+    return _summary(entry, found, new_settings, changed)
 
 
 def _predictions(entry: Entry, target: Target, table: pd.DataFrame) -> Predictions:
@@ -282,15 +289,16 @@ def _predictions(entry: Entry, target: Target, table: pd.DataFrame) -> Predictio
     setting = np.array([entry["setting"][run] for run in runs], dtype=object)
     blocks = blocks_of(target.kind, values.value, values.censored, setting, np.zeros(len(runs)))
     rank, mean = (
-        {name: np.array([said[run][i] for run in runs]) for name, said in entry["forecasts"].items()} for i in (0, 1)
+        {name: np.array([of_run[run][i] for run in runs]) for name, of_run in entry["forecasts"].items()}
+        for i in (0, 1)
     )
     about = (np.arange(len(runs)), np.zeros(len(runs)), setting, values.value, values.censored, twins_of(table))
     return Predictions(target.kind, *about, rank, mean, blocks, _intervals(entry))
 
 
 def _intervals(entry: Entry) -> PredictionIntervals | None:
-    """Those that were sealed; none for yes/no targets."""
-    sealed = entry.get("intervals")  # locks made before there were any have none
+    """Sealed intervals; None for yes/no targets."""
+    sealed = entry.get("intervals")  # absent in locks that predate intervals
     if not sealed:
         return None
     ends = np.array([sealed["runs"][run] for run in entry["runs"]], float)
@@ -298,7 +306,7 @@ def _intervals(entry: Entry) -> PredictionIntervals | None:
     return PredictionIntervals(sealed["of"], low, high)
 
 
-def _told(entry: Entry, found: Predictions, across: bool, changed: str) -> tuple[Outcome, list[Difference]]:
+def _summary(entry: Entry, found: Predictions, across: bool, changed: str) -> tuple[Outcome, list[Difference]]:
     signal, rng = entry["signal"], np.random.default_rng(0)
     gaps: list[Difference] = []
     if signal is not None and found.blocks:
@@ -311,14 +319,14 @@ def _told(entry: Entry, found: Predictions, across: bool, changed: str) -> tuple
         }
         for name in found.rank
     }
-    told = {"lock": entry["number"], "target": entry["target"], "target_in_words": words_of(entry)}
-    told |= {"runs": len(found.row), "changed": changed}
-    told |= {"not_scored": [s for s in found.settings if s not in found.scored], "scores": scores}
-    told["outcomes"] = dict(zip(entry["runs"], found.value.tolist(), strict=True))
+    summary = {"lock": entry["number"], "target": entry["target"], "target_in_words": words_of(entry)}
+    summary |= {"runs": len(found.row), "changed": changed}
+    summary |= {"not_scored": [s for s in found.settings if s not in found.scored], "scores": scores}
+    summary["outcomes"] = dict(zip(entry["runs"], found.value.tolist(), strict=True))
     if found.intervals is not None:
-        told["intervals"] = found.intervals.summary(found.value)
-    told["claims"] = [
+        summary["intervals"] = found.intervals.summary(found.value)
+    summary["claims"] = [
         {"of": g.of, "over": g.over, "difference": g.interval.value, "low": g.interval.low, "high": g.interval.high}
         for g in gaps
     ]
-    return told, gaps
+    return summary, gaps

@@ -1,4 +1,4 @@
-"""A judgement on the terminal, and as one JSON document."""
+"""Render an evaluation of forecasts as text and as JSON, with claims no stronger than the evidence."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from genlab.forecast.roles import part
 from genlab.forecast.scores import FEWEST, blocks_of, words
 from genlab.forecast.targets import Kind
 
-# -- What a judgement says, in words that do not say more than it found
+# -- Claims
 
 MEASURE = {"yes/no": "AUROC", "furthest": "concordance", "number": "Spearman's correlation"}
-"""What ranking is scored by, by the kind of the target."""
+"""Ranking score for each kind of target."""
 _NEW = {"random": "new runs", "setting": "unseen settings", "task": "unseen tasks", "length": "larger lengths"}
 _ENOUGH_PAIRS = 100
 
 
 def claim(found: Judgement, gap: Difference) -> str:
-    """One sentence: does the signal add to a baseline, on what, and by how much?"""
+    """Say in one sentence whether the signal adds to a baseline, on what, and by how much."""
     tasks = len(found.predictions.settings) if found.descriptive else None
-    said = sentence(gap, found.predictions.kind, _NEW[found.by], tasks)
+    text = sentence(gap, found.predictions.kind, _NEW[found.by], tasks)
     known = found.reliability.get(found.signal or "")
     if known is None or not known.is_noise:
-        return said
-    return f"{said} (its values here are mostly reading noise: reliability {known.value:.2f})"
+        return text
+    return f"{text} (its values here are mostly reading noise: reliability {known.value:.2f})"
 
 
 def sentence(gap: Difference, kind: Kind, new: str, tasks: int | None = None) -> str:
-    """The sentence of a claim.
+    """Return the sentence of a claim.
 
     Args:
-        new: what the runs are new in, in words.
-        tasks: how many tasks there are, where they are too few for a claim.
+        gap: the gain of the signal over a baseline.
+        kind: of the target.
+        new: in what the test runs are new.
+        tasks: number of tasks, if too few for a claim.
 
     >>> from genlab.forecast.scores import Interval
     >>> gap = Difference("baselines + head", "baselines", Interval(0.12, 0.02, 0.22, "t"), 0.1, {}, None)
@@ -51,19 +53,19 @@ def sentence(gap: Difference, kind: Kind, new: str, tasks: int | None = None) ->
     whom = gap.of.removeprefix("baselines + ")
     low, high = gap.interval.low, gap.interval.high
     if tasks is not None:
-        return f"{whom}: {words(gap.interval)} {measure} over {gap.over}; {tasks} tasks describe, they prove nothing"
+        return f"{whom}: {words(gap.interval)} {measure} over {gap.over}; descriptive only, with {tasks} tasks"
     if low is None or high is None:
-        return f"{whom}: whether it adds to {gap.over} cannot be said ({what}; {gap.interval.how})"
+        return f"{whom}: whether it adds to {gap.over} is inconclusive ({what}; {gap.interval.how})"
     if low > 0:
         return f"{whom} adds {what}"
-    verb = "takes away" if high < 0 else "does not add detectably"
+    verb = "reduces the score" if high < 0 else "adds nothing detectable"
     return f"{whom} {verb}: {what}"
 
 
 def suspects(found: Judgement) -> list[str]:
-    """Signals that rank runs better than the target measured again does, or without a fault: look for a leak.
+    """Return signals that suggest a leak: they rank runs perfectly, or better than repeated measurements do.
 
-    A signal cannot know of a run what a second measurement of the same run does not.
+    A signal cannot know more about a run than a second measurement of the same run.
     """
     table, values = found.population.table, found.population.values
     setting = found.predictions.setting[np.argsort(found.predictions.row, kind="stable")]
@@ -84,26 +86,25 @@ _SHOWN = 12
 
 
 def lines(found: Judgement, sealed: str | None = None) -> list[str]:
-    """A judgement as lines of text.
+    """Render an evaluation as lines of text.
 
     Args:
-        sealed: when the plan of this analysis was sealed, or None: all of it is exploratory.
+        found: the evaluation.
+        sealed: when the plan of this analysis was sealed; None: all of it is exploratory.
     """
-    told = [*_about(found), "", *_scores(found)]
+    output = [*_about(found), "", *_scores(found)]
     if (made := found.predictions.intervals) is not None:
-        told += ["", interval_line(made.summary(found.predictions.value))]
+        output += ["", interval_line(made.summary(found.predictions.value))]
     if found.claims:
-        kind = (
-            f"sealed before looking, {sealed}" if sealed else "exploratory: not sealed before the outcomes were seen"
-        )
-        told += ["", f"what {found.signal} adds ({kind})"]
-        told += [f"  {claim(found, gap)}" for gap in found.claims]
+        kind = f"sealed before evaluation, {sealed}" if sealed else "exploratory: not sealed before evaluation"
+        output += ["", f"what {found.signal} adds ({kind})"]
+        output += [f"  {claim(found, gap)}" for gap in found.claims]
     if found.tried:
-        told += [
+        output += [
             "",
             f"{len(found.tried)} signals tried, exploratory: outcomes permuted within settings",
         ]
-        told += columns_of(
+        output += columns_of(
             ("", "signal", "z", "p alone", f"p of the best of {len(found.tried)}", "reliability"),
             [
                 (
@@ -117,36 +118,36 @@ def lines(found: Judgement, sealed: str | None = None) -> list[str]:
                 for t in _best(found)
             ],
         )
-    return told
+    return output
 
 
 def _about(found: Judgement) -> list[str]:
     runs, scored = found.population, found.predictions.scored
-    left = [f"{runs.unfit} did not fit in distribution"] if runs.unfit else []
+    left = [f"{runs.unfit} did not learn the task"] if runs.unfit else []
     left += [f"{runs.unseen} without an evaluation"] if runs.unseen else []
-    told = [f"{len(runs.table)} of {runs.runs} runs" + (f" ({', '.join(left)})" if left else "")]
-    told.append(f"target: {found.said}; {_spread(found)}")
+    output = [f"{len(runs.table)} of {runs.runs} runs" + (f" ({', '.join(left)})" if left else "")]
+    output.append(f"target: {found.said}; {_spread(found)}")
     new = {"random": "runs", "setting": "a setting", "task": "a task", "length": "larger lengths of other runs"}
-    told.append(f"held out: {new[found.by]}; compared within {len(scored)} settings with a pair of known order")
+    output.append(f"held out: {new[found.by]}; compared within {len(scored)} settings with comparable pairs")
     if not scored:
-        told.append("nothing is scored: no two runs of a setting and fold differ in their outcome")
+        output.append("nothing is scored: no two runs of a setting and fold have different outcomes")
     if found.unscored:
-        told.append(
-            f"not scored, one outcome only: {len(found.unscored)} settings ({'; '.join(found.unscored[:4])}" + ")"
+        output.append(
+            f"not scored (constant outcome): {len(found.unscored)} settings ({'; '.join(found.unscored[:4])}" + ")"
         )
     if runs.missing:
         shown = ", ".join(f"{name} {n}" for name, n in list(runs.missing.items())[:6])
-        told.append(f"missing values, filled inside training folds: {shown}")
+        output.append(f"missing values, imputed inside training folds: {shown}")
     measure = MEASURE[found.predictions.kind]
-    told += [f"ceiling, {name}: {measure} {value:.3f}" for name, value in found.ceiling.items()]
+    output += [f"ceiling, {name}: {measure} {value:.3f}" for name, value in found.ceiling.items()]
     if found.signal is not None:
-        told.append(reliability_words(found.reliability[found.signal], found.signal))
-    told += [f"leak? {name} ranks runs as no honest signal could" for name in suspects(found)]
-    return told
+        output.append(reliability_words(found.reliability[found.signal], found.signal))
+    output += [f"possible leak: {name} ranks runs better than repeated measurements do" for name in suspects(found)]
+    return output
 
 
 def reliability_cell(found: Reliability) -> str:
-    """The reliability of a signal in a table.
+    """Format the reliability of a signal for a table.
 
     >>> kinds = Reliability("halves", 0.171), Reliability("exact"), Reliability("unknown")
     >>> [reliability_cell(one) for one in kinds]
@@ -161,9 +162,9 @@ def _spread(found: Judgement) -> str:
     values = pd.Series(found.population.values.value)
     if found.predictions.kind == "yes/no":
         return f"{int(values.sum())} yes, {int((values == 0).sum())} no"
-    said = f"median {values.median():.3g}, {values.min():.3g} to {values.max():.3g}"
+    text = f"median {values.median():.3g}, {values.min():.3g} to {values.max():.3g}"
     censored = int(found.population.values.censored.sum())
-    return f"{said}; {censored} censored (right as far as was tested)" if censored else said
+    return f"{text}; {censored} censored (correct up to the longest tested length)" if censored else text
 
 
 def _scores(found: Judgement) -> list[str]:
@@ -190,40 +191,40 @@ def _best(found: Judgement) -> list[Any]:
 
 
 def columns_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows of text in columns."""
+    """Align rows of text in columns."""
     every = [tuple(head), *map(tuple, rows)]
     widths = [max(len(row[i]) for row in every) for i in range(len(head))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in every]
 
 
 def learning_lines(curve: pd.DataFrame, measure: str) -> list[str]:
-    """A learning curve as lines: a row a predictor, a column a number of labelled runs."""
+    """Render a learning curve: one row per predictor, one column per number of labeled runs."""
     sizes = list(dict.fromkeys(curve["runs"]))
     rows: list[Sequence[str]] = []
     for name, own in curve.groupby("predictor", sort=False):
         by_size = own.set_index("runs")
         cells = [f"{r['mean']:.3f} ({r['low']:.2f} to {r['high']:.2f})" for _, r in by_size.loc[sizes].iterrows()]
         rows.append((str(name), *cells))
-    head = ["labelled runs", *map(str, sizes)]
-    return [f"{measure} within settings, mean and range over draws that overlap", *columns_of(head, rows)]
+    head = ["labeled runs", *map(str, sizes)]
+    return [f"{measure} within settings, mean and range over overlapping draws", *columns_of(head, rows)]
 
 
 def interval_line(made: dict[str, Any]) -> str:
-    """One line about prediction intervals, from their `summary`.
+    """Describe prediction intervals in one line, from their `summary`.
 
     >>> interval_line({"of": "baselines", "share": 0.9, "inside": 0.88, "no_end": 0, "width": 0.31, "runs": 50})
-    '90 % prediction intervals of baselines hold 0.880 of 50 outcomes; median width 0.31'
+    '90 % prediction intervals of baselines cover 0.880 of 50 outcomes; median width 0.31'
     """
     what = f"{made['share']:.0%} prediction intervals of {made['of']}".replace("%", " %")
     if made["no_end"] == made["runs"]:
-        return f"no {what}: they need {FEWEST_RUNS} training runs, of {FEWEST} settings where settings are new"
-    width = "no end" if made["width"] is None else f"median width {made['width']:.3g}"
-    without = f"; {made['no_end']} without an end" if made["no_end"] else ""
-    return f"{what} hold {made['inside']:.3f} of {made['runs']} outcomes; {width}{without}"
+        return f"no {what}: they require {FEWEST_RUNS} training runs, from {FEWEST} settings if settings are new"
+    width = "unbounded" if made["width"] is None else f"median width {made['width']:.3g}"
+    without = f"; {made['no_end']} unbounded" if made["no_end"] else ""
+    return f"{what} cover {made['inside']:.3f} of {made['runs']} outcomes; {width}{without}"
 
 
 def as_json(found: Judgement, sealed: str | None = None) -> dict[str, Any]:
-    """A judgement as plain data."""
+    """Return an evaluation as plain data."""
     population, made = found.population, found.predictions.intervals
     return {
         "target": found.target.text,

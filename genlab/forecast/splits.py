@@ -1,7 +1,7 @@
-"""Honest splits: what is held out is new in the way that the claim says, and no twin of it is trained on.
+"""Splits without leakage: test runs are new in the sense of the claim, and none of their twins is trained on.
 
-Runs that share an initialisation or an order of the data are twins. A test run's twins, in whatever setting, are
-never in its training set.
+Runs that share an initialization or a data order are twins. Twins of a test run, in whatever setting, are never in
+its training set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Fold:
 
 
 def settings_of(table: pd.DataFrame, factors: Sequence[str] | None = None) -> np.ndarray:
-    """The setting of each run in words, over the settings that vary, or `factors`."""
+    """Return the setting of each run as text, over the settings that vary, or `factors`."""
     names = varying(table, factors)
     found = part(table, "setting")[names] if names else pd.DataFrame(index=table.index)
     words = [[f"{name} {value}" for value in found[name]] for name in names]
@@ -36,15 +36,16 @@ def settings_of(table: pd.DataFrame, factors: Sequence[str] | None = None) -> np
 
 
 def twins_of(table: pd.DataFrame, folds: int = 5) -> np.ndarray:
-    """int[run]: the group of each run; runs of one group share seeds.
+    """Return the twin group of each run, int[run]; runs of one group share seeds.
 
-    Groups hold all runs that are linked by a shared init seed or a shared data seed. Where that leaves fewer groups
-    than `folds` (init and data seeds crossed), runs of one group share both. Without seeds each run is its own.
+    Groups are the connected components of runs that share an init seed or a data seed. If that gives fewer groups
+    than `folds` (init and data seeds are crossed), runs of one group share both. Without seeds each run is its own
+    group.
     """
     seeds = part(table, "seed")
     if not seeds.shape[1]:
         return np.arange(len(table))
-    # A task's seeds say nothing of another task's runs, but nothing is lost by keeping them apart as well.
+    # Equal seeds of different tasks need not be related, but separating such runs does no harm.
     codes = np.stack([pd.factorize(seeds[name])[0] for name in seeds], axis=1)
     linked = _linked(codes)
     if linked.max() + 1 >= folds:
@@ -65,40 +66,42 @@ def _linked(codes: np.ndarray) -> np.ndarray:
 
 
 def random_runs(table: pd.DataFrame, rng: np.random.Generator, folds: int = 5) -> list[Fold]:
-    """Random folds over runs; twins stand in one fold.
+    """Return random folds over runs; twins are in the same fold.
 
     Raises:
-        UserError: fewer than two groups of twins: nothing would be left to train on.
+        UserError: fewer than two groups of twins, which leaves nothing to train on.
     """
     group = twins_of(table, folds)
     part_of = dealt(group, min(folds, len(np.unique(group))), rng)
     if part_of.max() < 1:
-        raise UserError("a random split over runs leaves nothing to train on: all runs share their seeds, or are one")
-    return [Fold(f"fold {i}", *_both(part_of != i, part_of == i)) for i in range(part_of.max() + 1)]
+        raise UserError("a random split over runs leaves nothing to train on: all runs share seeds")
+    return [Fold(f"fold {i}", *_rows(part_of != i, part_of == i)) for i in range(part_of.max() + 1)]
 
 
 def leave_one_out(
     table: pd.DataFrame, held_out: np.ndarray, rng: np.random.Generator, keep_twins: bool = False
 ) -> list[Fold]:
-    """Each setting (or task) of `held_out` once as the test; twins of the test runs are not trained on either.
+    """Return folds that each test one setting (or task); twins of the test runs are not trained on.
 
-    Where settings share seeds, a setting is tested in parts, one a half of the seeds.
+    If settings share seeds, each setting is tested in two parts, one per half of the seeds.
 
     Args:
+        table: a forecast table.
         held_out: the setting of each run.
-        keep_twins: train on twins in other settings too, as is done in print.
+        rng: assigns seeds to parts.
+        keep_twins: also train on twins in other settings, as is common in the literature.
 
     Raises:
-        UserError: one setting only.
+        UserError: there is only one setting.
     """
     names = list(dict.fromkeys(held_out.tolist()))
     if len(names) < 2:
-        raise UserError(f"leaving one setting out leaves nothing to train on: there is one setting ({names[0]})")
+        raise UserError(f"leaving one setting out leaves nothing to train on: there is only one setting ({names[0]})")
     group = twins_of(table, _SEED_FOLDS)
     shared = not keep_twins and any(len(set(held_out[group == g].tolist())) > 1 for g in np.unique(group))
     part_of = dealt(group, min(_SEED_FOLDS, len(np.unique(group))), rng) if shared else np.zeros(len(table), int)
     if shared and part_of.max() < 1:
-        raise UserError("leaving one setting out leaves nothing to train on: all runs share their seeds")
+        raise UserError("leaving one setting out leaves nothing to train on: all runs share seeds")
     return list(_held_out_folds(names, held_out, part_of, shared))
 
 
@@ -109,20 +112,23 @@ def _held_out_folds(names: list[str], held_out: np.ndarray, part_of: np.ndarray,
             test = here & (part_of == i)
             train = ~here & (part_of != i) if shared else ~here
             if test.any():
-                yield Fold(f"{name} / {i}", *_both(train, test))
+                yield Fold(f"{name} / {i}", *_rows(train, test))
 
 
 def small_to_large(
     table: pd.DataFrame, lengths: np.ndarray, longest: int, rng: np.random.Generator, folds: int = 5
 ) -> list[Fold]:
-    """Train on rows of lengths up to `longest`, test on longer ones of other runs.
+    """Return folds that train on lengths up to `longest` and test on longer ones of other runs.
 
     Args:
-        table: a row a (run, length).
+        table: one row per (run, length).
         lengths: the length of each row.
+        longest: longest training length.
+        rng: assigns runs to folds.
+        folds: number of folds.
 
     Raises:
-        UserError: no length on one of the sides, or runs that cannot be split.
+        UserError: all lengths are on one side, or the runs cannot be split.
     """
     small = lengths <= longest
     if small.all() or not small.any():
@@ -131,18 +137,18 @@ def small_to_large(
     group = twins_of(table, folds)
     part_of = dealt(group, min(folds, len(np.unique(group))), rng)
     if part_of.max() < 1:
-        raise UserError("training on small lengths leaves nothing to train on: all runs share their seeds")
-    both = [_both((part_of != i) & small, (part_of == i) & ~small) for i in range(part_of.max() + 1)]
+        raise UserError("training on small lengths leaves nothing to train on: all runs share seeds")
+    both = [_rows((part_of != i) & small, (part_of == i) & ~small) for i in range(part_of.max() + 1)]
     return [Fold(f"fold {i}", train, test) for i, (train, test) in enumerate(both) if len(train) and len(test)]
 
 
 def few_runs(
     table: pd.DataFrame, rng: np.random.Generator, sizes: Sequence[int] = (5, 10, 20, 50, 100), draws: int = 10
 ) -> dict[int, list[Fold]]:
-    """Size -> folds that train on that many runs drawn at random, and test on all others that are no twins of them.
+    """Return, for each size, folds that train on that many random runs and test on all others except their twins.
 
     Raises:
-        UserError: not even the smallest size leaves runs to test.
+        UserError: even the smallest size leaves no runs to test.
     """
     group = twins_of(table)
     found: dict[int, list[Fold]] = {}
@@ -161,7 +167,7 @@ def few_runs(
 
 
 def dealt(group: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """A fold for each row, whole groups at a time, the folds as even as the groups allow."""
+    """Assign rows to folds, whole groups at a time, with folds as equal in size as the groups allow."""
     names, index, sizes = np.unique(group, return_inverse=True, return_counts=True)
     filled, fold = np.zeros(folds), np.zeros(len(names), int)
     for g in sorted(rng.permutation(len(names)), key=lambda g: -sizes[g]):
@@ -170,5 +176,5 @@ def dealt(group: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray
     return fold[index.reshape(-1)]
 
 
-def _both(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rows(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(train), np.flatnonzero(test)

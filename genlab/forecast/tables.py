@@ -1,4 +1,4 @@
-"""The table of a grid: a row a run, with all that a forecast may use, and what it forecasts."""
+"""Build the forecast table of a grid: one row per run, with the inputs and outcomes of forecasts."""
 
 from __future__ import annotations
 
@@ -18,34 +18,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genlab.runs.store import Store
-if TYPE_CHECKING:
-    from genlab.runs.store import Store
 
-
-# -- Rows of signals, as columns of a forecast table
+# -- Signals
 
 SIGNAL_ROLES = ("metric", "confidence", "attention", "signal")
-"""What a row of signals may be for a forecast; `signal` unless it says."""
+"""Allowed roles of a signal; the default is `signal`."""
 _NEEDED = ("run_id", "name", "value")
 _FAMILY_ROLES = {"confidence": "confidence", "sharpness": "attention", "training": "metric", "weights": "metric"}
-"""Families of `genlab.probes` that a head signal has to add to -> their role; all others are signals."""
+"""Families of `genlab.probes` that head signals must improve on -> their role; all others are signals."""
 
 
 def read_at_the_end(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
-    """Rows of the signals that a store holds of the last weights of runs."""
-    from genlab.runs.parts import Signals
-
-    rows = Signals(store.path).frame(run_ids)
+    """Return the stored signals of the final weights of runs."""
+    rows = store.signals.frame(run_ids)
     last = {run: store.entry(run)["step"] for run in run_ids}
     return rows[rows["step"] == rows["run_id"].map(last)]
 
 
 def stored_signals(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
-    """The signals that a store holds of runs, at the ends of their training, as rows for `signal_parts`.
+    """Return the stored signals of the final weights of runs, as rows for `signal_parts`.
 
-    Of a signal read a head only the maximum over heads is taken, as it was stored; its null is left out. Of each
-    signal the values of one version are taken, the newest that any of the runs has: others mean something else, and
-    are missing.
+    Of head signals, only the stored maximum over heads is used, without its null. Of each signal only values of its
+    newest version are used; runs that have only older versions get missing values.
     """
     from genlab.probes.signal import HALVES, all_signals
 
@@ -65,23 +59,23 @@ def stored_signals(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool) -> dict[str, pd.DataFrame]:
-    """Role -> a column a signal, a row a run of `index` (missing where a run was not measured).
+    """Return role -> one column per signal, one row per run of `index` (missing if not measured).
 
-    A signal read a head is given as its largest value over the heads, `max NAME`; a signal read a layer as one column
-    a layer, `NAME layer 0`.
+    A head signal becomes its maximum over heads, `max NAME`; a layer signal one column per layer, `NAME layer 0`.
 
     Args:
-        rows: columns run_id, name, value and, where there are, layer, head, role, admissible, half (`1` or `2`: the
-            value as read on that half of the examples) and exact (it is not read on a sample).
-        inadmissible: also those that say that their inputs went beyond what the run was trained on.
+        rows: columns run_id, name, value and, optionally, layer, head, role, admissible, half (`1` or `2`: measured
+            on that half of the examples) and exact (without sampling noise).
+        index: the runs.
+        inadmissible: include signals whose inputs exceed what the run was trained on.
 
     Raises:
-        UserError: a column that is needed is missing, or a role that there is not.
+        UserError: a required column is missing, or an unknown role.
     """
     if rows is None:
         return {}
     if missing := [name for name in _NEEDED if name not in rows]:
-        raise UserError(f"signals have no column {missing[0]!r}; they need {', '.join(_NEEDED)}")
+        raise UserError(f"signals have no column {missing[0]!r}; required are {', '.join(_NEEDED)}")
     found = rows[rows["run_id"].isin(index)].copy()
     if not inadmissible and "admissible" in found:
         found = found[found["admissible"].astype(bool)]
@@ -102,7 +96,7 @@ def signal_parts(rows: pd.DataFrame | None, index: pd.Index, inadmissible: bool)
 
 
 def _signal_columns(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
-    """A column a signal, a row a run of `index`."""
+    """One column per signal, one row per run of `index`."""
     wide = rows.pivot_table(index="run_id", columns="column", values="value", aggfunc="max", sort=False)
     return wide.reindex(index).rename_axis(columns=None)
 
@@ -117,18 +111,18 @@ def _column_names(rows: pd.DataFrame) -> pd.Series:
     return names
 
 
-# -- What RASP says of a task before any run of it: facts of a forecast table
+# -- RASP facts
 
 _NAMES = ("rasp_expected", "rasp_legal", "rasp_operations", "rasp_depth")
 
 
 def rasp_facts(settings: pd.DataFrame) -> pd.DataFrame:
-    """Facts of the task of each row of `settings` (columns task, format and positions).
+    """Return RASP facts about the task of each row of `settings` (columns task, format and positions).
 
-    Columns: `rasp_expected` (does the rule of `genlab.rasp.prediction` expect generalisation in length with these
-    positions), `rasp_legal` (is the program that decides strictly legal), `rasp_operations`, `rasp_depth`. Each is
-    missing where it is not known: the rule does not judge the positions, the examples have one length, there is no
-    program, or neither a program nor a reason against one is known.
+    Columns: `rasp_expected` (whether the rule of `genlab.rasp.prediction` expects length generalization with these
+    positions), `rasp_legal` (whether the decisive program is strictly legal), `rasp_operations`, `rasp_depth`. A fact
+    is missing where unknown: the rule does not judge the positions, all examples have one length, there is no
+    program, or neither a program nor an argument against one is known.
     """
     keys = list(zip(settings["task"], settings["format"], settings["positions"], strict=True))
     known = {key: _facts(*key) for key in dict.fromkeys(keys)}
@@ -139,19 +133,19 @@ def _facts(task: str, format: str, positions: str) -> tuple[float, ...]:
     from genlab.rasp.prediction import predict_task
 
     try:
-        said = predict_task(task, format)
+        prediction = predict_task(task, format)
     except UserError:
         return (np.nan,) * len(_NAMES)
-    answer = said.expects(positions)
+    answer = prediction.expects(positions)
     expected = np.nan if answer is None else float(answer)
-    if not said.program:
+    if not prediction.program:
         return (expected, np.nan, np.nan, np.nan)
-    return (expected, float(said.rules == "strict"), float(said.length), float(said.depth))
+    return (expected, float(prediction.rules == "strict"), float(prediction.length), float(prediction.depth))
 
 
 _SEEDS = ("init_seed", "data_seed")
 _FOLLOWS = ("d_vocab", "n_ctx", "eval_every")
-"""Fields that follow from others, or do not change what is learned."""
+"""Fields that follow from others, or do not affect what is learned."""
 _PLACE = ["split", "length"]
 
 
@@ -161,19 +155,20 @@ def table(
     signals: pd.DataFrame | None = None,
     inadmissible: bool = False,
 ) -> pd.DataFrame:
-    """A row a run: settings, in-distribution metrics, signals, RASP facts, outcomes, and when those were measured.
+    """Return one row per run: settings, ID metrics, signals, RASP facts, outcomes, and when those were measured.
 
-    Columns are pairs (role, name); `genlab.forecast.roles.ROLES` says what each role is. An outcome is named
-    `METRIC@split=S,length=L`; it is in the role `outcome` (the first evaluation set), `second` (another one) and
-    `earlier` (the last evaluation while training before the end). `seen_at` holds, for each `split=S,length=L`, when
-    it was first looked at, while training included; `weight` how often training draws the length, the likeliest being
-    1, missing where it is no training length: what means over lengths go by.
+    Columns are pairs (role, name); see `genlab.forecast.roles.ROLES`. An outcome is named `METRIC@split=S,length=L`
+    and has the role `outcome` (the first evaluation set), `second` (another one) or `earlier` (the last evaluation
+    during training before the end). `seen_at` holds, for each `split=S,length=L`, when it was first evaluated,
+    including during training; `weight` the relative training frequency of the length (maximum 1; missing for other
+    lengths), which weights means over lengths.
 
     Args:
-        runs: a grid, group, tag or run id, whose runs that diverged are left out; or run ids, all of which are taken.
-        signals: rows of (run_id, name, value) and, where there are, layer, head, role and admissible; by default
-            those that the store holds.
-        inadmissible: also signals whose inputs go beyond what the run was trained on.
+        store: a store or its directory.
+        runs: a grid, group, tag or run id, without its diverged runs; or run ids, all of which are used.
+        signals: rows of (run_id, name, value) and, optionally, layer, head, role and admissible; default: those in
+            the store.
+        inadmissible: include signals whose inputs exceed what the run was trained on.
 
     Raises:
         UserError: no such runs.
@@ -185,13 +180,13 @@ def table(
     ids, diverged = set_aside(kept, kept.find(runs)) if isinstance(runs, str) else (list(runs), [])
     if not ids:
         raise UserError(
-            f"all {len(diverged)} runs of {runs!r} diverged" if diverged else f"{runs!r} has no runs that have ended"
+            f"all {len(diverged)} runs of {runs!r} diverged" if diverged else f"{runs!r} has no completed runs"
         )
     about = kept.runs()
     laws = laws_of(about[about["run_id"].isin(set(ids))], kept.spec)
     about = about.set_index("run_id").loc[ids]
     evals, trace = placed(kept.evals(ids), laws), placed(kept.trace(ids), laws)
-    looked = placed(kept.evaluations.table(ids).to_pandas(), laws)
+    evaluated = placed(kept.evaluations.table(ids).to_pandas(), laws)
     rows = stored_signals(kept, ids) if signals is None else signals
     read = signal_parts(rows, about.index, inadmissible)
     metrics = _metrics(about, evals, kept.history(ids))
@@ -204,31 +199,31 @@ def table(
             **read,
             "fact": rasp_facts(about),
             **_outcomes(about, evals, trace),
-            "seen_at": _seen_at(about, looked, trace),
+            "seen_at": _seen_at(about, evaluated, trace),
             "weight": _weights(pd.concat([evals, trace]), about.index),
         }
     )
 
 
 def place_name(split: str, length: int) -> str:
-    """`split=S,length=L`."""
+    """Return `split=S,length=L`."""
     return f"split={split},length={length}"
 
 
 def outcome_name(metric: str, split: str, length: int) -> str:
-    """`METRIC@split=S,length=L`."""
+    """Return `METRIC@split=S,length=L`."""
     return f"{metric}@{place_name(split, length)}"
 
 
 def _settings(about: pd.DataFrame) -> pd.DataFrame:
     fields = {*ModelConfig.model_fields, *TrainConfig.model_fields, "task", "format", "max_len"}
     fields |= {name for name in about if name.startswith("params.")}
-    # A column that none of the runs has is of other runs of the store.
+    # Columns without values belong to other runs of the store.
     return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]].dropna(axis=1, how="all")
 
 
 def _metrics(about: pd.DataFrame, evals: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
-    """In distribution: mean of each metric over the tested lengths; last loss, and when the run first fitted."""
+    """ID metrics: mean of each metric over tested lengths, final loss, and the first step at which the run fitted."""
     inside = evals[evals["inside"] & ~evals["metric"].str.contains("|", regex=False)]
     means = means_by(inside, ["run_id", "metric"]).unstack("metric").reindex(about.index)
     ordered = history.sort_values(["run_id", "step"])
@@ -256,17 +251,17 @@ def _outcome_columns(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
 
 
 def _weights(rows: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
-    """How often training draws the lengths at which shifted splits were tested."""
+    """Relative training frequency of the lengths at which shifted splits were tested."""
     rows = rows[rows["outside"] & rows["relative"].notna()]
     wide = rows.pivot_table(index="run_id", columns=_PLACE, values="relative", aggfunc="first").sort_index(axis=1)
     wide.columns = [place_name(str(split), int(length)) for split, length in wide.columns]
     return wide.reindex(index)
 
 
-def _seen_at(about: pd.DataFrame, made: pd.DataFrame, trace: pd.DataFrame) -> pd.DataFrame:
-    """When each place out of distribution was first looked at: an evaluation, or a look while training."""
-    looked = trace.assign(at=about["at"].loc[trace["run_id"]].to_numpy())
-    rows = pd.concat([made, looked])
+def _seen_at(about: pd.DataFrame, later: pd.DataFrame, trace: pd.DataFrame) -> pd.DataFrame:
+    """When each OOD split and length was first evaluated, including during training."""
+    evaluated = trace.assign(at=about["at"].loc[trace["run_id"]].to_numpy())
+    rows = pd.concat([later, evaluated])
     rows = rows[rows["outside"]]
     wide = rows.pivot_table(index="run_id", columns=_PLACE, values="at", aggfunc="min").sort_index(axis=1)
     wide.columns = [place_name(str(split), int(length)) for split, length in wide.columns]

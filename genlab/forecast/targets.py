@@ -1,4 +1,4 @@
-"""What is forecast: a target, written as text, and its value for each run of a table."""
+"""Targets of forecasts, written as text, and their value for each run of a table."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Target:
-    """A target.
+    """What is forecast.
 
     Attributes:
-        text: as it was written.
-        metric: the metric, or the name of a column of a user's own table.
-        split: the split, `id` unless given; None: a column of a user's own table.
-        length: one length, or None: the mean over all lengths tested out of distribution, training lengths of a
-            shifted split weighed as training draws them (`genlab.tasks.mean_over_lengths`).
-        least: yes or no: is the value this or more; None: the value itself.
-        furthest: the furthest length up to which exact match is at least this, or None.
+        text: as written by the user.
+        metric: the metric, or the name of a column of a user's table.
+        split: the split, `id` by default; None: a column of a user's table.
+        length: one length, or None: the mean over all lengths tested out of distribution, with training lengths of a
+            shifted split weighted as training draws them (`genlab.tasks.mean_over_lengths`).
+        least: threshold of a yes/no target: is the value at least this? None: the value itself.
+        furthest: threshold on exact match of a furthest-length target, or None.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Target:
 
     @property
     def kind(self) -> Kind:
-        """What kind of value it has."""
+        """Kind of its values."""
         if self.furthest is not None and self.least is None:
             return "furthest"
         return "number" if self.least is None else "yes/no"
@@ -53,11 +53,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Values:
-    """A target's values.
+    """Values of a target.
 
     Attributes:
-        value: float[run]; 0 or 1 for yes/no; NaN where there is no evaluation.
-        censored: bool[run]: the furthest length is this *or more* (right at the longest length that was tested).
+        value: float[run]; 0 or 1 for yes/no; NaN without an evaluation.
+        censored: bool[run]: the furthest length is at least this (correct up to the longest tested length).
     """
 
     value: np.ndarray
@@ -65,12 +65,12 @@ class Values:
 
     @property
     def known(self) -> np.ndarray:
-        """bool[run]: where there is an evaluation."""
+        """bool[run]: whether there is an evaluation."""
         return ~np.isnan(self.value)
 
 
 def parse_target(text: str) -> Target:
-    """A target from text.
+    """Parse a target.
 
     >>> parse_target("exact_match@length=50").length, parse_target("exact_match@split=longer>=0.5").least
     (50, 0.5)
@@ -78,7 +78,7 @@ def parse_target(text: str) -> Target:
     ('furthest', 'yes/no')
 
     Raises:
-        UserError: it is not of one of the forms.
+        UserError: the text does not have one of the allowed forms.
     """
     found = _TEXT.fullmatch(text.strip())
     if not found:
@@ -89,7 +89,7 @@ def parse_target(text: str) -> Target:
     furthest, places = None, found["place"].split(",")
     if name == "furthest":
         if not re.fullmatch(_NUMBER, places[0]):
-            raise UserError(f"target {text!r}: furthest takes the exact match that counts as right: furthest@0.9")
+            raise UserError(f"target {text!r}: furthest takes a threshold on exact match: furthest@0.9")
         furthest, places = float(places[0]), places[1:]
     keys = {key: value for key, _, value in (pair.partition("=") for pair in places)}
     length = keys.pop("length", None)
@@ -101,10 +101,12 @@ def parse_target(text: str) -> Target:
 
 
 def values_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> Values:
-    """The target's value for each run of a table.
+    """Return the value of a target for each run of a table.
 
     Args:
-        role: `outcome`, or `second` and `earlier` for the same target measured again.
+        table: a forecast table.
+        target: what to look up.
+        role: `outcome`, or `second` and `earlier` for repeated measurements of the target.
 
     Raises:
         UserError: the table has no evaluation of it (in the role `outcome`).
@@ -121,7 +123,7 @@ def values_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> Val
     else:
         value = mean_over_lengths(found, _weights(table, target, places))
     if target.least is not None:
-        # A furthest length that is censored below the threshold may be a yes or a no: it is not known.
+        # A furthest length that is censored below the threshold may be a yes or a no: unknown.
         unclear = np.isnan(value) | (censored & (value < target.least))
         value = np.where(unclear, np.nan, value >= target.least)
         censored = np.zeros(len(table), bool)
@@ -129,14 +131,14 @@ def values_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> Val
 
 
 def _weights(table: pd.DataFrame, target: Target, places: Iterable[str]) -> np.ndarray:
-    """float[run, place]: how often training draws the length of each place; NaN where it is no training length."""
+    """float[run, place]: relative training frequency of the length of each column; NaN for other lengths."""
     known = part(table, "weight")
     names = [place.removeprefix(f"{target.metric}@") for place in places]
     return known.reindex(columns=names).to_numpy(float)
 
 
 def target_in_words(target: Target, table: pd.DataFrame | None = None) -> str:
-    """A target as a reader is told it: what is measured, and at which lengths.
+    """Describe a target for a reader: what is measured, and at which lengths.
 
     >>> outcomes = pd.DataFrame({f"exact_match@split=id,length={n}": [0.5] for n in (21, 35, 50)})
     >>> target_in_words(parse_target("exact_match@split=id>=0.5"), pd.concat({"outcome": outcomes}, axis=1))
@@ -155,7 +157,7 @@ def target_in_words(target: Target, table: pd.DataFrame | None = None) -> str:
         settings = part(table, "setting")
         if {"min_len", "train_len"} <= set(settings):
             trained = list(zip(settings["min_len"], settings["train_len"], strict=True))
-        # Where `id` is no training distribution, it was tested at training lengths too.
+        # If `id` is not the training distribution, it was tested at training lengths, too.
         own = [name for name in part(table, "weight") if name.startswith("split=id,")]
         said += " on the task's own split" if own and not shifted else ""
     said += f" on split {target.split}" if shifted else ""
@@ -167,13 +169,13 @@ def target_in_words(target: Target, table: pd.DataFrame | None = None) -> str:
 
 
 def _lengths(table: pd.DataFrame, target: Target) -> list[int]:
-    """The lengths that a target is about: of its outcomes, or of the rows where each is of one length."""
+    """Lengths of a target: those of its outcomes, or of the rows if each row has one length."""
     settings = part(table, "setting")
     return list(places_of(table, target).values()) or (list(settings["length"]) if "length" in settings else [])
 
 
 def places_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> dict[str, int]:
-    """The outcome columns that a target needs -> their lengths, rising."""
+    """Return the outcome columns of a target with their lengths, in increasing order."""
     names = [str(name) for name in part(table, role).columns]
     if target.split is None:
         return {name: 0 for name in names if name == target.metric}
@@ -185,7 +187,7 @@ def places_of(table: pd.DataFrame, target: Target, role: str = "outcome") -> dic
 
 
 def _furthest(exact: np.ndarray, lengths: list[int], least: float) -> tuple[np.ndarray, np.ndarray]:
-    """The last tested length before the first that is wrong; one less than the first, where that is wrong."""
+    """The last tested length before the first failure; one less than the first length if that fails."""
     tested = ~np.isnan(exact)
     steps = np.array(lengths, float)
     wrong = tested & (exact < least)
@@ -201,42 +203,40 @@ def _no_evaluation(table: pd.DataFrame, target: Target) -> UserError:
     names = [str(name) for name in part(table, "outcome").columns]
     wanted = target.text.partition(">=")[0]
     near = nearest(wanted, names)
-    shown = f"; nearest that there is: {near}" if near else ""
+    shown = f"; did you mean {near}?" if near else ""
     if not names:
-        shown = "; there is no evaluation out of distribution yet (lab eval makes them)"
+        shown = "; there is no evaluation out of distribution yet (run lab eval)"
     return UserError(f"target {target.text!r} has no evaluation yet{shown}")
 
 
-# -- A row a (run, length): the table that small lengths are trained on, and larger ones forecast from
+# -- Tables with one row per (run, length)
 
 LENGTH_OUTCOME = "outcome at the length"
-
-
 _OF_PLACES = ("outcome", "second", "earlier", "seen_at", "weight")
 
 
 def by_length(table: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """The table once for each length of the target's metric and split, with the setting `length`.
+    """Repeat the table for each length of the target's metric and split, with the additional setting `length`.
 
-    The outcome is in the column `LENGTH_OUTCOME`; `Target.text` without place then asks for it.
+    The outcome is in the column `LENGTH_OUTCOME`; its target is `at_length(target)`.
 
     Raises:
-        UserError: the target is no metric of a split, or was evaluated at one length only.
+        UserError: the target is not a metric on a split, or was evaluated at one length only.
     """
     if target.split is None or target.furthest is not None:
-        raise UserError(f"target {target.text!r} has no lengths to go from small to large: METRIC@split=S is needed")
+        raise UserError(f"target {target.text!r} has no lengths: a split by length needs METRIC@split=S")
     pattern = re.compile(rf"{re.escape(target.metric)}@split={re.escape(target.split)},length=(\d+)")
     outcomes = part(table, "outcome")
     lengths = sorted((int(m[1]), str(name)) for name in outcomes if (m := pattern.fullmatch(str(name))))
     if len(lengths) < 2:
         raise UserError(
-            f"target {target.text!r} has outcomes at {len(lengths)} lengths; from small to large takes two"
+            f"target {target.text!r} has outcomes at {len(lengths)} lengths; a split by length needs at least two"
         )
-    rows = [_at(table, length, outcomes[name]) for length, name in lengths]
+    rows = [_rows_at(table, length, outcomes[name]) for length, name in lengths]
     return pd.concat(rows)
 
 
-def _at(table: pd.DataFrame, length: int, outcome: pd.Series) -> pd.DataFrame:
+def _rows_at(table: pd.DataFrame, length: int, outcome: pd.Series) -> pd.DataFrame:
     roles = dict.fromkeys(table.columns.get_level_values(0))
     parts = {role: part(table, role) for role in roles if role not in _OF_PLACES}
     parts["setting"] = part(table, "setting").assign(length=length)
@@ -247,5 +247,5 @@ def _at(table: pd.DataFrame, length: int, outcome: pd.Series) -> pd.DataFrame:
 
 
 def at_length(target: Target) -> Target:
-    """The target of such a table."""
+    """Return the corresponding target of a table made by `by_length`."""
     return replace(target, metric=LENGTH_OUTCOME, split=None, length=None)

@@ -99,7 +99,7 @@ def test_what_a_person_reads(lab, population: Path):
     )
     status, out, _ = lab(*words, "--by", "few")
     assert status == 0
-    assert out.startswith("AUROC within settings, mean and range over draws that overlap\nlabelled runs")
+    assert out.startswith("AUROC within settings, mean and range over overlapping draws\nlabeled runs")
 
 
 BAD = [
@@ -109,7 +109,7 @@ BAD = [
     (["--table", "TABLE", "--outcome", "ood", "--signals", "ambi"], "--target is missing"),
     (["--table", "TABLE", "--outcome", "ood", "--signals", "amby", "--target", "ood"], "did you mean 'ambi'?"),
     (["--table", "TABLE", *POPULATION, "--target", "exact@length=x"], "target 'exact@length=x' is not allowed"),
-    (["--table", "TABLE", *POPULATION, "--target", "odd"], "no evaluation yet; nearest that there is: ood"),
+    (["--table", "TABLE", *POPULATION, "--target", "odd"], "no evaluation yet; did you mean ood"),
     (["--table", "TABLE", *POPULATION, "--target", "ood>=5"], "nothing to forecast"),
     (["--table", "TABLE", *POPULATION, "--target", "ood", "--by", "seed"], "unknown split 'seed'"),
     (["--table", "TABLE", *POPULATION, "--target", "ood", "--by", "task"], "unknown setting 'task'"),
@@ -153,7 +153,7 @@ def test_from_a_grid_to_a_sealed_forecast_and_its_score(lab, tmp_path: Path):
     kept = Store(tmp_path / "store")
     ids = kept.find("new")
     evaluate(ids, [genlab.runs.load(ids[0], kept).task.split("id").at((3,), 16)], kept)
-    assert "under seal in lock 1" in lab("forecast", "evaluate", "--grid", "new", *target, "--by", "random")[2]
+    assert "are sealed in lock 1" in lab("forecast", "evaluate", "--grid", "new", *target, "--by", "random")[2]
     status, out, err = lab("forecast", "score")
     assert (status, err) == (0, "")
     assert "lock 1 of" in out

@@ -128,7 +128,7 @@ def test_verdicts(implied, low, high, verdict):
     [
         ({"signal": "bracket_amby"}, "did you mean 'bracket_ambi'"),
         ({"kind": "uniformly"}, "did you mean 'uniform'"),
-        ({"target": "furthest@0.9"}, "measures METRIC@split=S"),
+        ({"target": "furthest@0.9"}, "needs METRIC@split=S"),
     ],
 )
 def test_bad_input(kept, given, said):

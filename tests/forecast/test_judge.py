@@ -46,7 +46,7 @@ def test_a_signal_that_only_encodes_the_setting_adds_nothing():
     alone = next(s for s in found.scores if s.name == "head alone")
     assert alone.across > 0.75
     assert abs(alone.weighted.value - 0.5) < 0.08
-    assert "does not add" in claim(found, found.claims[0])
+    assert "adds nothing detectable" in claim(found, found.claims[0])
 
 
 def test_a_leak_through_the_setting_is_caught_by_leaving_the_setting_out():
@@ -76,18 +76,18 @@ def test_a_setting_of_one_outcome_is_counted_and_not_dropped_in_silence():
     found = judge(table, TARGET, "setting", signal="head")
     assert found.unscored == ["a 0, b 0"]
     assert "a 0, b 0" not in found.scores[0].settings
-    assert any("not scored, one outcome only: 1 settings (a 0, b 0)" in line for line in lines(found))
+    assert any("not scored (constant outcome): 1 settings (a 0, b 0)" in line for line in lines(found))
 
 
 def test_few_settings_give_no_interval_and_few_tasks_a_description():
     table = planted(effect=1.0, settings=4)
     found = judge(table, TARGET, "setting", signal="head")
     assert found.claims[0].interval.low is None
-    assert "cannot be said" in claim(found, found.claims[0])
+    assert "is inconclusive" in claim(found, found.claims[0])
     table[("setting", "task")] = np.where(table["setting"]["a"] == 0, "sort", "copy")
     described = judge(table, TARGET, "task", signal="head")
     assert described.descriptive
-    assert "2 tasks describe, they prove nothing" in claim(described, described.claims[0])
+    assert "descriptive only, with 2 tasks" in claim(described, described.claims[0])
 
 
 def test_only_runs_that_fit_are_asked_unless_told():
@@ -172,9 +172,9 @@ def test_a_learning_curve_rises():
 
 
 BAD = [
-    ({}, "generalise>=0.5", {}, "no evaluation yet; nearest that there is: generalises"),
+    ({}, "generalise>=0.5", {}, "no evaluation yet; did you mean generalises"),
     ({"settings": 1, "runs": 1}, None, {}, "nothing to forecast"),
-    ({"settings": 1}, None, {"by": "setting"}, "there is one setting"),
+    ({"settings": 1}, None, {"by": "setting"}, "there is only one setting"),
     ({}, None, {"signal": "heat"}, "did you mean 'head'?"),
     ({}, None, {"signal": "flat"}, "signal 'flat' is constant"),
     ({}, None, {"by": "sorting"}, "did you mean 'setting'?"),

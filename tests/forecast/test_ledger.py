@@ -104,7 +104,7 @@ def test_what_was_seen_is_not_forecast_as_unseen(store: Store, forecaster: Forec
 def test_a_run_that_was_looked_at_before_the_seal_is_not_scored(store: Store, forecaster: Forecaster):
     before, after = unseen()
     entry, _ = lock(Ledger(store), before, "new", forecaster)
-    with pytest.raises(UserError, match="were seen before it was sealed"):
+    with pytest.raises(UserError, match="were evaluated before the forecasts were sealed"):
         score_lock(entry, after)
 
 
@@ -121,7 +121,7 @@ def test_outcomes_of_sealed_runs_are_not_fed_back_until_they_are_scored(store: S
     ledger = Ledger(store)
     entry, _ = lock(ledger, before, "new", forecaster)
     check_not_fed_back(ledger, seen(), TARGET)
-    with pytest.raises(UserError, match="under seal in lock 1 and not scored yet"):
+    with pytest.raises(UserError, match="are sealed in lock 1 and not scored yet"):
         check_not_fed_back(ledger, after, TARGET)
     ledger.append("score", score_lock(entry, looked(after))[0])
     check_not_fed_back(ledger, after, TARGET)
@@ -191,7 +191,7 @@ def test_what_cannot_be_sealed_is_told(store: Store, forecaster: Forecaster):
         seal_plan(Ledger(store), after, "new", TARGET, "setting", {"signal": "head"})
     with pytest.raises(UserError, match="a plan needs --signal"):
         seal_plan(Ledger(store), before, "new", TARGET, "setting", {"signal": None})
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists; it is not overwritten"):
         save_forecaster(store, seen(), TARGET, "head", "linear", True, 0, "first")
     with pytest.raises(UserError, match="did you mean 'first'"):
         load_forecaster(store, "frist")

@@ -83,7 +83,7 @@ def test_a_forecast_says_when_its_signal_is_noise():
     target = parse_target("generalises>=0.5")
     good, bad = (judge(with_halves(sd), target, "random", signal="head") for sd in (0.5, 8.0))
     assert good.reliability["head"].value > 0.8
-    assert any(line.startswith("head is read with reliability 0.") for line in lines(good))
+    assert any(line.startswith("head is measured with reliability 0.") for line in lines(good))
     assert bad.reliability["head"].value < NOISE
     assert any(line.startswith("head is mostly noise: reliability 0.") for line in lines(bad))
     assert "mostly reading noise" in claim(bad, bad.claims[0])
@@ -106,7 +106,7 @@ def test_halves_are_no_input_of_a_forecast():
     with_them, without = (judge(t, target, "random", signal="head") for t in (table, plain))
     assert [s.weighted.value for s in with_them.scores] == [s.weighted.value for s in without.scores]
     assert reliability_of(plain, "head").kind == "unknown"
-    assert any(line.startswith("how reliably head is read is not known") for line in lines(without))
+    assert any(line.startswith("the reliability of head is unknown") for line in lines(without))
     assert "no reading noise" in reliability_words(with_them.reliability["noise 0"], "noise 0")
 
 

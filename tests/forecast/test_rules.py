@@ -75,5 +75,5 @@ def test_what_cannot_be_told_is_told(store: Store, tmp_path: Path):
     small = {"n_layers": 1, "d_model": 8, "steps": 1, "batch_size": 4, "lengths_per_batch": 2}
     other = genlab.plan("brackets", 8, 8, seeds=[0], max_len=10, **small)
     grid([other], name="other", store=store, workers=1)
-    with pytest.raises(UserError, match="rules are of one task"):
+    with pytest.raises(UserError, match="rules belong to one task"):
         rules_learned(store, [*ids, *store.find("other")], "planted")

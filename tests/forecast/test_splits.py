@@ -108,8 +108,8 @@ def test_folds_follow_the_generator_alone():
     ("split", "said"),
     [
         (lambda t, r: random_runs(crossed(1, 1), r), "nothing to train on"),
-        (lambda t, r: leave_one_out(t, np.array(["a"] * 18), r), "there is one setting"),
-        (lambda t, r: leave_one_out(crossed(3, 1), settings_of(crossed(3, 1)), r), "all runs share their seeds"),
+        (lambda t, r: leave_one_out(t, np.array(["a"] * 18), r), "there is only one setting"),
+        (lambda t, r: leave_one_out(crossed(3, 1), settings_of(crossed(3, 1)), r), "all runs share seeds"),
         (lambda t, r: small_to_large(t, np.arange(18), 18, r), "no lengths on both sides of 18"),
         (lambda t, r: few_runs(t, r, (100,)), "too few for a learning curve"),
         (lambda t, r: settings_of(t, ["layer"]), "did you mean 'layers'?"),

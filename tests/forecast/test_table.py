@@ -132,7 +132,7 @@ BAD = [
     ("t.csv", {"signal": ["head"], "outcome": ["head"]}, "declared twice"),
     ("t.csv", {"outcome": ["ood"]}, "needs columns declared"),
     ("t.csv", {"sign": ["head"], "outcome": ["ood"]}, "did you mean 'signal'?"),
-    ("t.csv", {"signal": ["run_id"], "outcome": ["ood"]}, "'a', which is no number"),
+    ("t.csv", {"signal": ["run_id"], "outcome": ["ood"]}, "'a', which is not a number"),
     ("t.txt", {"signal": ["head"], "outcome": ["ood"]}, ".csv or .parquet"),
     ("gone.csv", {"signal": ["head"], "outcome": ["ood"]}, "is not a file"),
     ("empty.csv", {"signal": ["head"], "outcome": ["ood"]}, "cannot be read"),
@@ -187,7 +187,7 @@ def test_a_target_of_no_form_is_told(text: str):
 
 
 def test_no_evaluation_yet_is_told_with_the_nearest():
-    with pytest.raises(UserError, match="no evaluation yet; nearest that there is: exact_match@split=id,length=50"):
+    with pytest.raises(UserError, match="no evaluation yet; did you mean exact_match@split=id,length=50"):
         values_of(exact([[1.0]], [50]), parse_target("exact_match@split=id,length=500"))
-    with pytest.raises(UserError, match="lab eval makes them"):
+    with pytest.raises(UserError, match="run lab eval"):
         values_of(frame_of({"metric": pd.DataFrame({"loss": [0.1]})}), parse_target("exact_match@length=5"))

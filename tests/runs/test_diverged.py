@@ -147,7 +147,7 @@ def test_lab_train_of_nothing_but_diverged_runs(lab, tmp_path: Path):
     status, _, err = lab("report", "--grid", "last", "-o", str(tmp_path / "r.html"))
     assert (status, err.splitlines()[-1]) == (2, "lab: all 2 runs of 'last' diverged")
     status, _, err = lab("forecast", "rules", "--grid", "last", "--split", "id")
-    assert (status, "none has ended without diverging" in err) == (2, True)
+    assert (status, "none has completed without diverging" in err) == (2, True)
 
 
 def test_signals_are_read_of_the_others_alone(store: Store):
