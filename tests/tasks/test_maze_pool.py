@@ -103,7 +103,7 @@ def test_a_block_of_another_pool_is_not_taken(cache):
 def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GENLAB_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"cannot keep mazes in .*; set GENLAB_CACHE"):
+    with pytest.raises(UserError, match=r"cannot cache mazes in .*; set GENLAB_CACHE"):
         maze_pool.block(recipe(), 0)
 
 
