@@ -102,7 +102,7 @@ class Maze(Task):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             "*": {
-                # A grid of side 3 has only 192 spanning trees, too few to learn from, but 4,096 sets of open passages.
+                # A grid of side 3 has only 192 spanning trees, too few to learn from, but 4,096 passage sets.
                 "params": {"generator": "percolation", "p": 0.6, "train_blocks": 400},
                 "train_len": 3,
                 "min_len": 3,
