@@ -1,4 +1,4 @@
-"""Counting: count from one number to another, the most frequent symbol, the more frequent bit."""
+"""Counting tasks: count up between two numbers, find the most frequent symbol, find the more frequent bit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from genlab.spec import Scalar, Split, build
 from genlab.tasks.base import Task, split_map
 from genlab.tasks.examples import Examples, Floats, Ints, Part, Vocab, assemble
 
-# -- Strings in which one symbol is more frequent than every other, and how often each symbol stands in them
+# -- Strings with a unique most frequent symbol
 
 MOST_LEAD = 5
-"""Leads of this many and more are reported together."""
+"""Leads of this size and above are reported together."""
 
 
 def draw_with_mode(rng: np.random.Generator, split: Split, lengths: Ints, k: int) -> tuple[Ints, Ints]:
-    """Strings over k symbols with one most frequent symbol, int[n, longest], and their counts, int[n, k].
+    """Draw strings over k symbols with a unique most frequent symbol, and count their symbols.
 
-    Drawn again until they have it: independent symbols, given that no two share the largest count. The shift's
-    `favour` is the probability that a place takes the string's favoured symbol (a uniform one) rather than any;
-    `lead`, unless 0, bounds the lead of the most frequent symbol over the next.
+    Symbols are independent, conditioned on a unique largest count (by rejection sampling). In the shift, `favour` is
+    the probability that a position takes the string's favored symbol (a uniform one) rather than a uniform one, and
+    `lead`, unless 0, is the maximum lead of the most frequent symbol over the next.
+
+    Returns:
+        Strings, int[n, longest], and counts, int[n, k].
     """
     favour, most = float(split.shift["favour"]), int(split.shift["lead"])
     strings, counts = _draw(rng, lengths, k, favour)
@@ -56,22 +59,22 @@ def _lead(counts: Ints) -> Ints:
 
 
 def lead(counts: Ints) -> Ints:
-    """By how much the most frequent symbol leads, int[n], at most `MOST_LEAD`."""
+    """Return the lead of the most frequent symbol over the next, capped at `MOST_LEAD`: int[n]."""
     return np.minimum(_lead(counts), MOST_LEAD)
 
 
 def tally(examples: Examples, k: int) -> Ints:
-    """How often each of the task's first k symbols stands in the prompts, int[n, k]."""
+    """Count each of the task's first k symbols in the prompts, int[n, k]."""
     prompt = np.cumsum(examples.tokens == Vocab.sep, axis=1) == 0
     return np.stack([((examples.tokens == Vocab.first + i) & prompt).sum(axis=1) for i in range(k)], axis=1)
 
 
 def mode_chance(length: int, k: int) -> float:
-    """Chance that two strings with one most frequent symbol have the same counts of every symbol.
+    """Return the probability that two strings with a unique most frequent symbol have equal counts of all symbols.
 
-    With C a vector of counts, it is sum P(C)^2 / (sum P(C))^2 over the vectors whose largest count is unique. Each
-    P(C) is a product over symbols (Poisson probabilities, given their total), so both sums are coefficients of a
-    product of polynomials: one for the largest count m, and k - 1 with only the powers below m.
+    It is sum P(C)^2 / (sum P(C))^2 over all count vectors C with a unique largest entry. Each P(C) is a product over
+    symbols (Poisson probabilities, conditioned on their sum), so both sums are coefficients of a product of
+    polynomials: one factor for the largest count m, and k - 1 factors with powers below m only.
 
     >>> round(mode_chance(2, 3), 6)       # aa, bb or cc
     0.333333
@@ -83,7 +86,7 @@ def mode_chance(length: int, k: int) -> float:
 
 
 def _unique_top(weights: Floats, k: int) -> float:
-    """Sum over counts (c_1, ..., c_k) of total `len(weights) - 1` with a unique largest, of product weights[c_i]."""
+    """Sum products of weights[c_i] over counts (c_1, ..., c_k) with sum `len(weights) - 1` and a unique maximum."""
     length = len(weights) - 1
     total = 0.0
     for top in range(1, length + 1):
@@ -102,7 +105,7 @@ _END = Part(Vocab.end, scored=True)
 class Count(Task):
     """Count up from a first number to a last one.
 
-    The first number is uniform among those that leave room, so every number is seen in training at any length.
+    The first number is uniform among those for which the last one exists, so all numbers occur at every length.
 
     >>> from genlab.tasks import make
     >>> task = make("count", max_len=8)
@@ -119,16 +122,16 @@ class Count(Task):
     length_unit = "numbers counted"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "first last > every number from first to last"})
     splits = split_map(
-        Split(name="id", about="any run of numbers", shift={"low": 0.0, "high": 1.0}),
-        Split(name="low", about="within the lower half of the numbers", shift={"low": 0.0, "high": 0.5}),
-        Split(name="high", about="within the upper half of the numbers", shift={"low": 0.5, "high": 1.0}),
+        Split(name="id", about="uniform over all ranges of numbers", shift={"low": 0.0, "high": 1.0}),
+        Split(name="low", about="lower half of the numbers", shift={"low": 0.0, "high": 0.5}),
+        Split(name="high", about="upper half of the numbers", shift={"low": 0.5, "high": 1.0}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"*": {"train_len": 20, "n_layers": 1, "steps": 2000}}
     )
 
     class Params(Task.Params):
-        numbers: int = Field(ge=2, le=100_000, description="numbers there are, from 0 up; twice max_len unless given")
+        numbers: int = Field(ge=2, le=100_000, description="number of numbers, starting at 0; default: twice max_len")
 
     params: Params
 
@@ -140,8 +143,8 @@ class Count(Task):
     def symbols(self) -> tuple[str, ...]:
         if self.params.numbers < self.max_len:
             raise UserError(
-                f"task 'count' cannot count {self.max_len} of {self.params.numbers} numbers: "
-                f"numbers must be at least max_len, nearest {self.max_len}"
+                f"task 'count' cannot count {self.max_len} numbers out of {self.params.numbers}: "
+                f"the parameter numbers must be at least max_len, {self.max_len}"
             )
         return tuple(str(i) for i in range(self.params.numbers))
 
@@ -180,11 +183,11 @@ class Count(Task):
 
 
 class Mode(Task):
-    """The most frequent symbol of a string, where one symbol is more frequent than every other.
+    """Find the most frequent symbol of a string; there are no ties.
 
-    `by-symbol` first writes how often each symbol stands, in alphabetical order. `by-count` writes the same as
-    (count, symbol) by rising count (equal counts by letter), so that the answer stands last: a scratchpad that
-    looks helpful and does harm, since it has to be sorted before anything of it can be written.
+    `by-symbol` first writes the count of each symbol, in alphabetical order. `by-count` writes the same counts as
+    (count, symbol) pairs in ascending order (ties in alphabetical order), so that the answer comes last. This
+    scratchpad looks helpful but hurts, since the counts must be sorted before the first one can be written.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("mode", max_len=8).solve("a b b c >".split()))
@@ -203,21 +206,23 @@ class Mode(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "plain": "symbols > the most frequent one",
-            "by-symbol": "symbols > each symbol with its count, then the most frequent one",
-            "by-count": "symbols > each count with its symbol, by rising count",
+            "by-symbol": "symbols > each symbol with its count, then the most frequent symbol",
+            "by-count": "symbols > each count with its symbol, in ascending order",
         }
     )
     splits = split_map(
-        Split(name="id", about="every symbol alike", shift={"favour": 0.0, "lead": 0}),
-        Split(name="skewed", about="one symbol gets half of the places extra", shift={"favour": 0.5, "lead": 0}),
-        Split(name="close", about="a lead of one or two over the next symbol", shift={"favour": 0.0, "lead": 2}),
+        Split(name="id", about="all symbols are equally likely", shift={"favour": 0.0, "lead": 0}),
+        Split(
+            name="skewed", about="half of the positions are filled with one symbol", shift={"favour": 0.5, "lead": 0}
+        ),
+        Split(name="close", about="the lead over the next symbol is one or two", shift={"favour": 0.0, "lead": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"*": {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 4000}}
     )
 
     class Params(Task.Params):
-        symbols: int = Field(5, ge=2, le=26, description="symbols of the alphabet")
+        symbols: int = Field(5, ge=2, le=26, description="size of the alphabet")
 
     params: Params
 
@@ -279,7 +284,7 @@ class Mode(Task):
 
 
 class Majority(Task):
-    """Which bit stands more often. No string has as many zeros as ones.
+    """Find the more frequent bit; there are no ties.
 
     >>> from genlab.tasks import make
     >>> task = make("majority", max_len=8)
@@ -298,8 +303,8 @@ class Majority(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "bits > the more frequent one"})
     splits = split_map(
         Split(name="id", about="each bit is one with probability 1/2", shift={"favour": 0.0, "lead": 0}),
-        Split(name="skewed", about="one bit gets half of the places extra", shift={"favour": 0.5, "lead": 0}),
-        Split(name="close", about="a lead of one or two", shift={"favour": 0.0, "lead": 2}),
+        Split(name="skewed", about="half of the positions are filled with one bit", shift={"favour": 0.5, "lead": 0}),
+        Split(name="close", about="the lead is one or two", shift={"favour": 0.0, "lead": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"*": {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 3000}}

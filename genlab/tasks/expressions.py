@@ -18,31 +18,33 @@ from genlab.tasks.drawing import present
 from genlab.tasks.examples import Bools, Examples, Floats, Ints, Part, Vocab, assemble
 from genlab.tasks.modular_chain import draw_operands, operand_shares, result_table
 
-# -- Bracketed expressions modulo m: fully bracketed ones, and those of the published grammar, with -d, (d) an
+# -- Sampling and evaluating expressions
 #
-# The published grammar is that of the program of Delétang et al. 2023 (arXiv 2207.02098), whose lengths count tokens.
+# There are fully bracketed expressions, whose length counts numbers, and those of the published grammar, with -d, (d)
+# and (-d), whose length counts tokens. The latter is the grammar of the program of Delétang et al. 2023
+# (arXiv 2207.02098).
 
 BRACKET_SPLITS = (
     Split(name="id", about="operators are applied in random order", shift={"order": "random", "p_zero": "uniform"}),
-    Split(name="left", about="nested to the left, as deep as can be", shift={"order": "left", "p_zero": "uniform"}),
+    Split(name="left", about="nested to the left, as deep as possible", shift={"order": "left", "p_zero": "uniform"}),
     Split(
-        name="right", about="nested to the right, as deep as can be", shift={"order": "right", "p_zero": "uniform"}
+        name="right", about="nested to the right, as deep as possible", shift={"order": "right", "p_zero": "uniform"}
     ),
-    Split(name="shallow", about="neighbours first, as flat as can be", shift={"order": "pairs", "p_zero": "uniform"}),
+    Split(name="shallow", about="nested as flat as possible", shift={"order": "pairs", "p_zero": "uniform"}),
     Split(name="nonzero", about="no number is 0", shift={"order": "random", "p_zero": 0.0}),
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bracketing:
-    """A batch of bracketed expressions, of `lengths` numbers each.
+    """A batch of bracketed expressions.
 
     Attributes:
-        lengths: int[n].
-        signs: the operator after each number, int[n, number], an index into the operators.
-        opens: how many brackets open before each number, int[n, number].
-        closes: how many close after it, int[n, number].
-        values: the value of each expression, int[n].
+        lengths: int[n], count of numbers in each expression.
+        signs: int[n, number], operator after each number, as an index into the operators.
+        opens: int[n, number], count of brackets opened before each number.
+        closes: int[n, number], count of brackets closed after each number.
+        values: int[n], value of each expression.
     """
 
     lengths: Ints
@@ -52,7 +54,10 @@ class Bracketing:
     values: Ints
 
     def part(self, numbers: Ints, first: int) -> Part:
-        """The expressions around the ids of their numbers; `(`, `)` and the operators have ids from `first` on."""
+        """Return the expressions as a part, given the ids of their numbers.
+
+        `(`, `)` and the operators have consecutive ids starting at `first`.
+        """
         place = np.arange(numbers.shape[1])
         counts = [self.opens, place < self.lengths[:, None], self.closes, place + 1 < self.lengths[:, None]]
         units = np.broadcast_arrays(first, numbers, first + 1, first + 2 + self.signs)
@@ -71,7 +76,7 @@ def draw_bracketing(
 ) -> Bracketing:
     """Draw operators and the order in which they are applied, and apply them.
 
-    Each operator in turn takes the values that stand to its left and right and puts one in their place.
+    Each operator in turn replaces the values to its left and right by one value.
     """
     n, longest = numbers.shape
     signs = rng.integers(0, len(operators), (n, longest))
@@ -88,17 +93,17 @@ def draw_bracketing(
 
 @cache
 def _table(modulus: int, operators: str) -> Ints:
-    """The value of `a operator b`, int[operator, a, b]; after the operators comes the end, where a stays."""
+    """Return the value of `a operator b`, int[operator, a, b]; the last operator is the end, which keeps a."""
     return np.concatenate([result_table(modulus, operators), [np.indices((modulus, modulus))[0]]])
 
 
 def _priority(rng: np.random.Generator, order: str, gaps: Bools) -> Floats:
-    """A number for each gap between two numbers, bool[n, gap]; the operator of the least one is applied first."""
+    """Return a rank for each gap between two numbers, [n, gap]; operators are applied in ascending order of rank."""
     if order == "random":
         return rng.random(gaps.shape)
-    place = np.arange(1, gaps.shape[1] + 1)
-    # Pairs, then pairs of pairs, and so on: by the largest power of 2 that divides the place of the gap.
-    by_order = {"left": place, "right": -place, "pairs": place & -place}
+    index = np.arange(1, gaps.shape[1] + 1)
+    # Pairs, then pairs of pairs, and so on: by the largest power of 2 that divides the index of the gap.
+    by_order = {"left": index, "right": -index, "pairs": index & -index}
     return np.broadcast_to(by_order[order].astype(np.float64), gaps.shape)
 
 
@@ -106,13 +111,13 @@ def _apply(order: Ints, applied: Ints, numbers: Ints, table: Ints) -> tuple[Ints
     """Apply the operators of each row in `order`, int[n, gap].
 
     Returns:
-        The first and the last number under each operator, as indices into `numbers.ravel()`, int[gap, n], and the
+        The first and the last operand of each operator, as indices into `numbers.ravel()`, int[gap, n], and the
         value of each row, int[n].
     """
     n, longest = numbers.shape
     modulus, flat = table.shape[1], table.ravel()
     value, cell = numbers.ravel().copy(), np.arange(numbers.size)
-    start, end = cell.copy(), cell.copy()  # of the block that a number ends, and of the block that it starts
+    start, end = cell.copy(), cell.copy()  # of the block ending, and of the block starting, at a number
     rows = np.arange(n) * longest
     gaps = (order + rows[:, None]).T.copy()
     signs = (np.take_along_axis(applied, order, axis=1) * modulus).T.copy()
@@ -126,13 +131,13 @@ def _apply(order: Ints, applied: Ints, numbers: Ints, table: Ints) -> tuple[Ints
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Expressions:
-    """A batch of expressions of the published grammar, of `lengths` tokens each.
+    """A batch of expressions in the published grammar.
 
     Attributes:
-        tokens: int[n, token]: numbers as they are, then `(`, `)` and the signs, counted on from the modulus;
-            undefined beyond a row's length.
-        numbers: where numbers stand, bool[n, token].
-        values: the value of each expression, int[n].
+        tokens: int[n, token], numbers as themselves, then `(`, `)` and the signs, numbered from the modulus on;
+            undefined beyond the length of a row.
+        numbers: bool[n, token], whether the token is a number.
+        values: int[n], value of each expression.
     """
 
     tokens: Ints
@@ -143,11 +148,11 @@ class Expressions:
 def draw_published(
     rng: np.random.Generator, split: Split, lengths: Ints, modulus: int, operators: str
 ) -> Expressions:
-    """Draw expressions of so many tokens, as the published program does: d, -d, (d), (-d), or (left operator right).
+    """Draw expressions with a given number of tokens like the published program: d, -d, (d), (-d) or (left operator
+    right).
 
-    Of the tokens that brackets and an operator leave, the left side gets as many as the split's order says; on `id`
-    any number from 1 to all but one, each as likely. All expressions of a batch that are nested equally deep are
-    drawn together.
+    The order of the split determines how the tokens other than brackets and operator are divided between the two
+    sides; on `id`, the size of the left side is uniform. All subexpressions at the same depth are drawn together.
     """
     n, width = len(lengths), int(lengths.max())
     opening, closing, minus = modulus, modulus + 1, modulus + 2 + signs_of(operators).index("-")
@@ -177,18 +182,18 @@ def draw_published(
 
 
 def _left_size(rng: np.random.Generator, order: str, size: Ints) -> Ints:
-    """How many tokens the left side of `(left operator right)` gets, given that of the whole."""
+    """Draw the number of tokens on the left side of `(left operator right)`, given the total."""
     return rng.integers(1, size - 3) if order == "random" else _LEFT_SIZE[order](size)
 
 
 _LEFT_SIZE: Mapping[str, Callable[[Ints], Ints]] = MappingProxyType(
     {"left": lambda size: size - 4, "right": np.ones_like, "pairs": lambda size: (size - 2) // 2}
 )
-"""Nested to the left, to the right, or as flat as can be."""
+"""Size of the left side for nesting to the left, to the right, or as flat as possible."""
 
 
 def signs_of(operators: str) -> str:
-    """The signs that the published grammar writes: the operators, and the minus of `-d`.
+    """Return the signs in the published grammar: the operators, and the minus sign of `-d`.
 
     >>> signs_of("+-*"), signs_of("+*")
     ('+-*', '+*-')
@@ -198,9 +203,9 @@ def signs_of(operators: str) -> str:
 
 @cache
 def published_counts(order: str, length: int) -> tuple[float, float, float]:
-    """Numbers, minuses of `-d` and pairs of brackets that an expression of so many tokens has, on average.
+    """Return the expected count of numbers, unary minus signs and bracket pairs in an expression of a given size.
 
-    What is left of its tokens are operators.
+    The remaining tokens are operators.
 
     >>> published_counts("left", 9), published_counts("left", 10)          # ((d+d)+d) and ((-d+d)+d)
     ((3.0, 0.0, 2.0), (3.0, 1.0, 2.0))
@@ -214,15 +219,15 @@ def published_counts(order: str, length: int) -> tuple[float, float, float]:
 
 
 def bracket_value(tokens: Sequence[str]) -> int:
-    """The value of an expression of numbers, -d, (expression) and (left operator right), without a modulus.
+    """Evaluate an expression of numbers, -d, (expression) and (left operator right), without a modulus.
 
     >>> bracket_value("( 3 - ( 2 * 4 ) )".split()), bracket_value("( - 3 - - 4 )".split())
     (-5, 1)
 
     Raises:
-        UserError: this is no such expression.
+        UserError: If the tokens do not form such an expression.
     """
-    rest: list[str | int] = list(tokens)  # what was a bracket is a number of Python's
+    rest: list[str | int] = list(tokens)  # evaluated brackets become Python ints
     while ")" in rest:
         close = rest.index(")")
         open_ = max((i for i, token in enumerate(rest[:close]) if token == "("), default=-1)
@@ -231,13 +236,13 @@ def bracket_value(tokens: Sequence[str]) -> int:
             raise _unreadable(tokens)
         rest[open_ : close + 1] = [value]
     value = _flat_value(rest)
-    if value is None or len(rest) > 2:  # an operator stands in brackets
+    if value is None or len(rest) > 2:  # an operator needs brackets
         raise _unreadable(tokens)
     return value
 
 
 def _flat_value(tokens: Sequence[str | int]) -> int | None:
-    """The value of d, -d, or one operator between two of these; None for anything else."""
+    """Return the value of d, -d, or one operator between two of these; None for anything else."""
     terms: list[int] = []
     signs: list[str] = []
     at = 0
@@ -261,21 +266,21 @@ def _flat_value(tokens: Sequence[str | int]) -> int | None:
 
 def _unreadable(tokens: Sequence[str]) -> UserError:
     return UserError(
-        f"{' '.join(tokens)!r} is no bracketed expression: allowed are numbers d, -d, (d), (-d) and "
+        f"{' '.join(tokens)!r} is not a bracketed expression: allowed are numbers d, -d, (d), (-d) and "
         "(left operator right), with spaces between tokens"
     )
 
 
 class ModularBrackets(Task):
-    """The value modulo m of a bracketed expression.
+    """Evaluate a bracketed expression modulo m.
 
-    In `plain` it is fully bracketed and a length counts its numbers. `published` has the grammar of the authors'
-    program, d, -d, (d), (-d) or (left operator right), and a length counts its tokens; by how many of these go to
-    the left side of an expression its shape follows. Numbers and operators are drawn alike in both.
+    In `plain`, expressions are fully bracketed, and length counts numbers. `published` uses the grammar of the
+    authors' program: d, -d, (d), (-d) or (left operator right). There, length counts tokens, and the shape follows
+    from how tokens are divided between left and right sides. Both draw numbers and operators in the same way.
 
-    On `id` the operators are applied in random order: the outermost one is equally likely to be any, and so on
-    within. Depth then grows with the logarithm of the length; the splits `left` and `right` nest as deep as can be.
-    Beside exact match the results are given by depth, the most brackets that are open at once.
+    On `id`, operators are applied in random order: the outermost operator is uniform, and so on recursively. Depth
+    then grows with the logarithm of length; the splits `left` and `right` nest as deep as possible. Results are also
+    broken down by depth, the maximum number of open brackets.
 
     >>> from genlab.tasks import make
     >>> make("modular-brackets", 8).solve("( ( 3 + 4 ) * 2 ) >".split())                     # 14 = 4 modulo 5
@@ -288,14 +293,14 @@ class ModularBrackets(Task):
 
     name = "modular-brackets"
     family = "modular arithmetic"
-    asks = "what is a bracketed expression modulo m?"
+    asks = "what is the value of a bracketed expression modulo m?"
     source = "Delétang et al. 2023, Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098"
     length_unit = "numbers (published: tokens)"
     language_class = "context-free"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "plain": "a fully bracketed expression > value",
-            "published": "an expression with -d, (d) and (-d) too > value; a length counts tokens",
+            "published": "like plain, but also with -d, (d) and (-d); length counts tokens",
         }
     )
     splits = split_map(*BRACKET_SPLITS)
@@ -307,17 +312,17 @@ class ModularBrackets(Task):
     )
 
     class Params(Task.Params):
-        """The numbers and the operators."""
+        """The modulus and the operators."""
 
         modulus: int = Field(5, ge=2, le=200, description="numbers are 0 to modulus - 1")
-        operators: str = Field("+-*", description="signs that occur, of + - and *")
+        operators: str = Field("+-*", description="operators to use, out of + - and *")
 
     params: Params
 
     def symbols(self) -> tuple[str, ...]:
         given = self.params.operators
         if not given or len(set(given)) < len(given) or not set(given) <= set("+-*"):
-            raise UserError(f"operators {given!r}: allowed are some of '+-*', each once")
+            raise UserError(f"operators {given!r} is not allowed: use a selection of '+-*', each at most once")
         signs = signs_of(given) if self._published else given
         return (*map(str, range(self.params.modulus)), "(", ")", *signs)
 
@@ -328,7 +333,7 @@ class ModularBrackets(Task):
     def width(self, length: int) -> int:
         if self._published:
             return length + 3
-        # length numbers, length - 1 operators, as many pairs of brackets; then `>`, the answer, `<end>`
+        # `length` numbers, length - 1 operators and as many pairs of brackets, then `>`, the answer, `<end>`
         return 4 * length
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
@@ -353,21 +358,21 @@ class ModularBrackets(Task):
         return float(np.sum(self._value_shares[length] ** 2))
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        """The most frequent value (0, where there are products)."""
+        """Return the accuracy of always giving the most frequent value (0, if there are products)."""
         most = float(self._value_shares[length].max())
         return {"most frequent answer": most} if most > self.chance(length) + 1e-12 else {}
 
     @cached_property
     def _value_shares(self) -> Floats:
-        """Distribution of the value on `id`, float[length, value]: the outermost operator splits evenly."""
+        """Return the distribution of the value on `id`, float[length, value]."""
         modulus, operators = self.params.modulus, self.params.operators
         results = result_table(modulus, operators).reshape(len(operators), -1)
         shares = np.zeros((self.max_len + 1, modulus))
-        # Up to so many tokens or numbers there is one number; an operator takes `taken` tokens beside its two sides.
+        # Up to this length, there is a single number. An operator takes `taken` tokens in addition to its two sides.
         longest, taken = (4, 3) if self._published else (1, 0)
         shares[1 : longest + 1] = 1 / modulus
         for length in range(longest + 1, self.max_len + 1):
-            # Probability of the values left and right of the outermost operator, over all its places.
+            # Joint distribution of the values on both sides of the outermost operator, averaged over its positions.
             sides = length - taken
             both = shares[1:sides].T @ shares[sides - 1 : 0 : -1] / (sides - 1)
             for result in results:

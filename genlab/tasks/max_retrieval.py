@@ -1,4 +1,4 @@
-"""Max retrieval: of which class is the item of largest priority?"""
+"""Max retrieval: what is the class of the item with the largest priority?"""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 _ITEM = "*"
 _CLOSE = 0.99
-"""Real-valued runner-up of the split `near-tie`, as a share of the largest priority."""
+"""Real-valued runner-up in the split `near-tie`, as a fraction of the largest priority."""
 
 
 class MaxRetrieval(Task):
-    """Items, each a priority and a class; the answer is the class of the item whose priority is largest.
+    """Return the class of the item with the largest priority; each item has a priority and a class.
 
-    Attention has to give one item nearly all of its weight among ever more items: the task shows how softmax
-    spreads out with length. `tokens` writes each item as two tokens, for a decoder; priorities run from 0 up and
-    the largest stands alone. `values` is the task of the paper: `Examples.values` holds, at each item, a priority
-    from U(0, 1) and the class as a one-hot vector, and at `>` a random number that stands for the query; a set
-    model reads it, which gives its one answer there, so that no end token follows. The tokens only mark the places:
-    `solve` cannot read the items, `solve_example` does.
+    Attention must put nearly all of its weight on one item among more and more items, so the task shows how softmax
+    disperses with length. `tokens` writes each item as two tokens, for a decoder; priorities are integers from 0, and
+    the largest is unique. `values` is the task of the paper: for each item, `Examples.values` holds a priority from
+    U(0, 1) and the class as a one-hot vector, and at `>` a random number that represents the query. It is read by a
+    set model, which gives a single answer, so there is no end token. The tokens only mark positions: `solve` cannot
+    read the items, but `solve_example` can.
 
-    The most common class is a shortcut that is right more often than chance (`baseline`).
+    Answering with the most common class beats chance (`baseline`).
 
     >>> from genlab.tasks import make
     >>> make("max-retrieval", max_len=8).solve("3 a 60 c 17 a >".split())        # 60 is the largest
@@ -42,20 +42,22 @@ class MaxRetrieval(Task):
 
     name = "max-retrieval"
     family = "retrieval"
-    asks = "of which class is the item of largest priority?"
+    asks = "what is the class of the item with the largest priority?"
     source = "Velickovic et al. 2024, Softmax is not enough (for sharp size generalisation), arXiv 2410.01104"
     length_unit = "items"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "tokens": "priority and class of each item > class of the largest",
-            "values": "real-valued items (a priority and a one-hot class) > class of the largest",
+            "tokens": "priority and class of each item > class of the item with the largest",
+            "values": "real-valued items (a priority and a one-hot class) > class of the item with the largest",
         }
     )
     splits = split_map(
-        Split(name="id", about="priorities uniform, classes uniform", shift={}),
-        Split(name="low", about="all priorities in the lower half of their range", shift={"range": 0.5}),
-        Split(name="near-tie", about="another item comes right behind the largest", shift={"runner_up": True}),
-        Split(name="decoys", about="all other items are of one wrong class", shift={"one_wrong_class": True}),
+        Split(name="id", about="uniform priorities and classes", shift={}),
+        Split(name="low", about="all priorities are in the lower half of their range", shift={"range": 0.5}),
+        Split(
+            name="near-tie", about="the second-largest priority is close to the largest", shift={"runner_up": True}
+        ),
+        Split(name="decoys", about="all other items have the same wrong class", shift={"one_wrong_class": True}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
@@ -73,10 +75,12 @@ class MaxRetrieval(Task):
     )
 
     class Params(Task.Params):
-        """How fine the priorities are, and how many classes there are."""
+        """The number of priorities and of classes."""
 
         classes: int = Field(10, ge=2, le=26, description="different classes")
-        priorities: int = Field(0, ge=0, le=100_000, description="priorities of tokens; 0: 2 max_len, at least 64")
+        priorities: int = Field(
+            0, ge=0, le=100_000, description="number of priorities in format 'tokens'; 0: 2 max_len, at least 64"
+        )
 
     params: Params
 
@@ -84,7 +88,7 @@ class MaxRetrieval(Task):
     def resolve(cls, format: str, max_len: int, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         values = super().resolve(format, max_len, params)
         if format == "values" and values["priorities"]:
-            raise UserError("priorities belong to format 'tokens'; those of format 'values' are real numbers")
+            raise UserError("priorities is an option of format 'tokens'; in format 'values' they are real numbers")
         if format == "tokens" and not values["priorities"]:
             values["priorities"] = max(64, 2 * max_len)
         return values
@@ -95,8 +99,8 @@ class MaxRetrieval(Task):
             return (*classes, _ITEM)
         if self.params.priorities < max(8, self.max_len):
             raise UserError(
-                f"priorities {self.params.priorities} are too few for the largest of {self.max_len} items to stand "
-                f"alone often: at least {max(8, self.max_len)}"
+                f"priorities {self.params.priorities} is too small for the largest of {self.max_len} items to be "
+                f"unique often: it must be at least {max(8, self.max_len)}"
             )
         return (*classes, *map(str, range(self.params.priorities)))
 
@@ -105,7 +109,7 @@ class MaxRetrieval(Task):
         return 1 + self.params.classes if self.format == "values" else 0
 
     def width(self, length: int) -> int:
-        # the items, `>`, the class; format `tokens` ends with `<end>`
+        # the items, `>`, the class and, in format `tokens`, `<end>`
         return 2 * length + 3 if self.format == "tokens" else length + 2
 
     def min_len(self, split: Split) -> int:
@@ -131,7 +135,7 @@ class MaxRetrieval(Task):
         return self._written(rng, priorities, classes, classes[rows, best], lengths)
 
     def _priorities(self, rng: np.random.Generator, split: Split, lengths: Ints) -> NDArray[Any]:
-        """Priorities, [n, items]: integers or float32; -1 beyond the length."""
+        """Draw priorities, [n, items]: integers or float32, -1 beyond the length."""
         shape, share = (len(lengths), int(lengths.max())), float(split.shift.get("range", 1.0))
         if self.format == "tokens":
             drawn = rng.integers(0, int(self.params.priorities * share), size=shape)
@@ -190,7 +194,7 @@ class MaxRetrieval(Task):
         if self.format == "values":
             return {_ITEM: length / (length + 1), ">": 1 / (length + 1)}
         top = int(self.params.priorities * float(split.shift.get("range", 1.0)))
-        # The largest is m with probability in proportion to m^(length - 1); the others are uniform below it.
+        # The largest is m with probability proportional to m^(length - 1); the others are uniform below it.
         largest = (np.arange(top) / top) ** (length - 1)
         largest /= largest.sum()
         below = np.append(np.cumsum((largest[1:] / np.arange(1, top))[::-1])[::-1], 0.0)
@@ -204,5 +208,5 @@ class MaxRetrieval(Task):
 
 
 def _tied(priorities: NDArray[Any]) -> Bools:
-    """Whether the largest priority stands more than once, bool[n]."""
+    """Whether the largest priority occurs more than once, bool[n]."""
     return (priorities == priorities.max(axis=1, keepdims=True)).sum(axis=1) > 1

@@ -1,7 +1,7 @@
-"""Drawing mazes with maze-dataset: walls from its generators, end points and shortest paths of our own.
+"""Generating mazes: walls from maze-dataset, our own end points and shortest paths, and pools on disk.
 
-The library draws from global random state and seeds it on import: both are undone around every call. It draws
-serially, since its parallel generation gives all workers one seed.
+The library uses the global random state and seeds it on import, so the state is restored after every call. Mazes are
+generated serially, since the library's parallel generation gives all workers the same seed.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from genlab.global_random import kept_global_random
 from genlab.spec import Frozen, canonical_json
 from genlab.tasks.examples import Bools, Ints
 
-# -- Square grids with passages between cells, many at once: open sides, distances, shortest paths
+# -- Batches of square grids: passages, distances, shortest paths
 #
-# A cell is `row * side + column`. A grid is the passages that are open, bool[n, passage], in the order of `passages`:
-# first those between a cell and the next one of its row, then those to the cell below.
+# A cell is `row * side + column`. A grid is a mask of open passages, bool[n, passage], in the order of `passages`:
+# first those between a cell and the next one in its row, then those to the cell below.
 
 Cells = NDArray[np.int16]
 
 
 @cache
 def passages(side: int) -> Ints:
-    """The two cells of every place where a passage can be, int[passage, 2], the lower cell first.
+    """Return the two cells that each potential passage connects, int[passage, 2], smaller index first.
 
     >>> passages(2).tolist()
     [[0, 1], [2, 3], [0, 2], [1, 3]]
@@ -51,7 +51,7 @@ def passages(side: int) -> Ints:
 
 
 def open_sides(is_open: Bools, side: int) -> Bools:
-    """Whether one can go up, left, right, down from each cell, bool[n, cell, 4] (neighbours in reading order)."""
+    """Whether the passages up, left, right and down from each cell are open, bool[n, cell, 4]."""
     n = len(is_open)
     along, down = np.split(is_open, 2, axis=1)
     sides = np.zeros((n, side, side, 4), bool)
@@ -61,7 +61,7 @@ def open_sides(is_open: Bools, side: int) -> Bools:
 
 
 def distances(sides: Bools, start: Ints, side: int) -> Cells:
-    """Steps from one cell of each grid to all of its cells, int16[n, cell]; -1 where no way leads."""
+    """Return the distance from one cell of each grid to all cells, int16[n, cell]; -1 if unreachable."""
     n, cells, _ = sides.shape
     steps = np.full((n, cells), -1, np.int16)
     reached = np.zeros((n, cells), bool)
@@ -80,10 +80,10 @@ def distances(sides: Bools, start: Ints, side: int) -> Cells:
 
 
 def shortest_paths(sides: Bools, to_target: Cells, origin: Ints, side: int) -> Cells:
-    """The shortest path from `origin` in each grid, int16[n, step], -1 behind its end.
+    """Return the shortest path from `origin` in each grid, int16[n, step], padded with -1.
 
-    `to_target` is the distance of each cell to the target. Of several shortest paths it is the one that at every
-    step goes to the first cell in reading order.
+    `to_target` is the distance of each cell to the target. Among several shortest paths, the one returned goes to the
+    first cell in reading order at every step.
     """
     rows, cell = np.arange(len(origin)), origin.copy()
     last = int(to_target[rows, origin].max())
@@ -101,9 +101,9 @@ def shortest_paths(sides: Bools, to_target: Cells, origin: Ints, side: int) -> C
 
 
 def shared_answers(is_open: Bools, path: Cells, side: int, as_moves: bool) -> float:
-    """How often the path of one grid is a shortest path of another one, over all pairs of them.
+    """Return the probability that the path of one grid is a shortest path of another, over all pairs.
 
-    `as_moves` compares the steps taken, wherever they start.
+    `as_moves` compares moves, whatever the starting cell.
     """
     cells = np.where(path < 0, 0, path).astype(np.int64)
     rows, counts = np.arange(len(path)), (path >= 0).sum(axis=1)
@@ -114,7 +114,7 @@ def shared_answers(is_open: Bools, path: Cells, side: int, as_moves: bool) -> fl
     sides, moves = open_sides(is_open, side), np.diff(cells, axis=1)
     hits = 0
     for members in (np.flatnonzero(group.ravel() == g) for g in range(group.max() + 1)):
-        # One grid a row, one path a column: as long as the shortest and as far, so right if all its steps are open.
+        # Grids are rows, paths are columns. A path of minimal length is correct if all its steps are open.
         at = np.repeat(origin[members][:, None], len(members), axis=1)
         right = np.ones(at.shape, bool)
         for step in range(int(counts[members[0]]) - 1):
@@ -126,9 +126,9 @@ def shared_answers(is_open: Bools, path: Cells, side: int, as_moves: bool) -> fl
 
 
 _MOST_DRAWN = 30
-"""Mazes drawn for each one wanted, before a recipe is given up that keeps too few of them."""
+"""Maximum number of mazes generated per accepted maze before a recipe fails."""
 _TRIES = 20
-"""Pairs of end points tried in a maze before it is drawn again."""
+"""Pairs of end points to try in a maze before it is rejected."""
 
 Generator = Literal[
     "dfs", "wilson", "percolation", "dfs-percolation", "kruskal", "prim", "recursive-division"
@@ -136,7 +136,7 @@ Generator = Literal[
 
 
 class Recipe(Frozen):
-    """All that decides which mazes a pool holds."""
+    """Everything that determines the mazes in a pool."""
 
     side: int = Field(ge=2)
     generator: Generator = "dfs"
@@ -152,23 +152,23 @@ class Recipe(Frozen):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mazes:
-    """Mazes of one side.
+    """A batch of mazes with the same side.
 
     Attributes:
         is_open: bool[n, passage], see `maze_grid.passages`.
-        path: int16[n, step], the cells of the shortest path from origin to target, -1 behind its end.
+        path: int16[n, step], cells of the shortest path from origin to target, padded with -1.
     """
 
     is_open: Bools
     path: Cells
 
     def take(self, rows: Ints) -> Mazes:
-        """The mazes at these rows."""
+        """Return the mazes at `rows`."""
         return Mazes(self.is_open[rows], self.path[rows])
 
 
 def stacked(parts: Sequence[Mazes]) -> Mazes:
-    """Mazes of one side together, their paths as wide as the longest needs."""
+    """Concatenate mazes with the same side, padding their paths to a common width."""
     if len(parts) == 1:
         return parts[0]
     longest = max(mazes.path.shape[1] for mazes in parts)
@@ -177,7 +177,7 @@ def stacked(parts: Sequence[Mazes]) -> Mazes:
 
 
 def library_version() -> str:
-    """The version of maze-dataset that is installed (the library itself is not imported)."""
+    """Return the installed version of maze-dataset, without importing it."""
     try:
         return version("maze-dataset")
     except PackageNotFoundError:
@@ -185,16 +185,16 @@ def library_version() -> str:
 
 
 def draw_mazes(recipe: Recipe, n: int, seed: list[int]) -> Mazes:
-    """n mazes of a recipe, a pure function of its arguments and the library's version.
+    """Generate n mazes of a recipe, as a pure function of the arguments and the library's version.
 
-    A maze without end points as the recipe asks (in percolation the start may be walled in) is drawn again.
+    Mazes without suitable end points are rejected (in percolation, the start may be walled in).
 
     Raises:
-        UserError: too few mazes have such end points, or the library is not installed in the recipe's version.
+        UserError: If too few mazes have suitable end points, or the installed version of the library differs.
     """
     if (installed := library_version()) != recipe.library:
         raise UserError(
-            f"these mazes are those of maze-dataset {recipe.library}, {installed} is installed and may draw others: "
+            f"these mazes need maze-dataset {recipe.library}, but {installed} is installed and may generate others: "
             f"pip install maze-dataset=={recipe.library}"
         )
     rng = np.random.default_rng(seed)
@@ -203,9 +203,9 @@ def draw_mazes(recipe: Recipe, n: int, seed: list[int]) -> Mazes:
     while n_kept < n:
         if drawn >= _MOST_DRAWN * n:
             raise UserError(
-                f"only {n_kept} of {drawn} mazes drawn have end points as asked for: side {recipe.side}, generator "
-                f"{recipe.generator!r}, p {recipe.p}, ends {recipe.ends!r}, path {recipe.path!r}; ask for less, or "
-                "for more open mazes"
+                f"only {n_kept} of {drawn} generated mazes have suitable end points: side {recipe.side}, generator "
+                f"{recipe.generator!r}, p {recipe.p}, ends {recipe.ends!r}, path {recipe.path!r}; relax these "
+                "constraints or use more open mazes"
             )
         more = max(n - n_kept, 8)
         walls, component = _from_library(recipe, more, int(rng.integers(2**32)))
@@ -217,7 +217,7 @@ def draw_mazes(recipe: Recipe, n: int, seed: list[int]) -> Mazes:
 
 
 def _with_ends(rng: np.random.Generator, recipe: Recipe, is_open: Bools, component: Bools) -> Mazes:
-    """The mazes in which an origin and a target as the recipe asks were found, with the path between them."""
+    """Return the mazes that have a suitable origin and target, with the path between them."""
     side, sides = recipe.side, open_sides(is_open, recipe.side)
     from_cells, to_cells = component.copy(), component.copy()
     if recipe.ends == "dead-ends":
@@ -244,7 +244,7 @@ def _with_ends(rng: np.random.Generator, recipe: Recipe, is_open: Bools, compone
 
 
 def _two_cells(rng: np.random.Generator, from_cells: Bools, to_cells: Bools) -> tuple[Ints, Ints, Bools]:
-    """Different cells, each uniform among those allowed, and whether there are such."""
+    """Draw two distinct cells, uniform among those allowed, and return whether there are any."""
     rows = np.arange(len(from_cells))
     origin = np.where(from_cells, rng.random(from_cells.shape), -1.0).argmax(axis=1)
     others = to_cells.copy()
@@ -254,9 +254,9 @@ def _two_cells(rng: np.random.Generator, from_cells: Bools, to_cells: Bools) -> 
 
 
 def _is_held_out(is_open: Bools, origin: Ints, target: Ints) -> Bools:
-    """Whether a maze belongs to the tests, bool[n]: one in four, by a hash of its passages and end points.
+    """Whether a maze is reserved for testing, bool[n]: one in four, by a hash of its passages and end points.
 
-    So no maze of any test was ever trained on, whatever pools were drawn.
+    No test maze is therefore ever trained on, whatever pools are used.
     """
     with np.errstate(over="ignore"):
         words = np.cumprod(np.full(is_open.shape[1] + 2, 0x9E3779B97F4A7C15, np.uint64))
@@ -267,7 +267,7 @@ def _is_held_out(is_open: Bools, origin: Ints, target: Ints) -> Bools:
 
 
 def _from_library(recipe: Recipe, n: int, seed: int) -> tuple[Bools, Bools]:
-    """Passages, bool[n, passage], and the cells that end points may be among, bool[n, cell]."""
+    """Generate passages, bool[n, passage], and the cells allowed as end points, bool[n, cell]."""
     with _seeded(seed):
         from maze_dataset.generation.generators import GENERATORS_MAP
 
@@ -293,9 +293,11 @@ def _options(recipe: Recipe) -> dict[str, Any]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Global random state from `seed` inside, and as it was outside: the library draws from it, and seeds it."""
+    """Seed the global random state, which the library uses, and restore it on exit."""
     with kept_global_random(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a tokenizer's missing extra; `prim` being a variant of dfs
+        warnings.simplefilter(
+            "ignore"
+        )  # about a missing extra of a tokenizer, and about `prim` being a variant of dfs
         import maze_dataset  # noqa: F401  # seeds global state when it is first imported
 
         random.seed(seed)
@@ -303,34 +305,34 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-# -- Pools of mazes: drawn once with maze-dataset, kept on disk in blocks, read from there ever after
+# -- Pools of mazes, cached on disk
 #
-# A block holds 256 mazes and is a pure function of its recipe and its number, so that it does not matter who draws it
-# or when; it is drawn when it is first asked for. The cache is `GENLAB_CACHE`, or the folder `cache` of the store
+# A block has 256 mazes and is a pure function of its recipe and its number, so it does not matter which process
+# generates it. It is generated on first use. The cache is `GENLAB_CACHE`, or the folder `cache` in the store
 # (`GENLAB_STORE`, or `runs`); `use_cache` sets it from Python.
 
 BLOCK = 256
-"""Mazes a block."""
+"""Mazes per block."""
 _VERSION = 1
-"""Rises when the same recipe gives other mazes, or the file format changes."""
+"""Incremented when a recipe gives different mazes or the file format changes."""
 
 
 def use_cache(folder: Path) -> None:
-    """Keep pools in this folder from now on, in this process and in those that it starts."""
+    """Set the folder for cached pools, for this process and its child processes."""
     os.environ["GENLAB_CACHE"] = str(folder.absolute())
 
 
 def cache_folder() -> Path:
-    """Where pools are kept."""
+    """Return the folder for cached pools."""
     return Path(os.environ.get("GENLAB_CACHE") or Path(os.environ.get("GENLAB_STORE") or "runs", "cache"))
 
 
 def block(recipe: Recipe, number: int) -> Mazes:
-    """One block of a pool: from the cache, or drawn and put there.
+    """Return one block of a pool from the cache, generating it if necessary.
 
     Raises:
-        UserError: the recipe gives too few mazes, or the library is not installed in the recipe's version.
-        DamagedFileError: the cached file is not as it was written.
+        UserError: If the recipe gives too few mazes, or the installed version of the library differs.
+        DamagedFileError: If the cached file is corrupt.
     """
     name = hashlib.sha256(canonical_json(recipe).encode()).hexdigest()[:12]
     file = cache_folder() / f"mazes-v{_VERSION}" / f"{recipe.generator}-{recipe.side}-{name}" / f"{number:04d}.npz"
@@ -342,7 +344,7 @@ def block(recipe: Recipe, number: int) -> Mazes:
     return mazes
 
 
-# -- on disk -----------------------------------------------------------------------------------------------------
+# -- Files
 
 
 def _checksum(mazes: Mazes, recipe: Recipe, number: int) -> str:
@@ -353,7 +355,7 @@ def _checksum(mazes: Mazes, recipe: Recipe, number: int) -> str:
 
 
 def _write(file: Path, mazes: Mazes, recipe: Recipe, number: int) -> None:
-    """Write a block under another name first, so that a reader sees all of it or none."""
+    """Write a block to a temporary file and rename it, so that readers never see part of it."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
@@ -361,12 +363,12 @@ def _write(file: Path, mazes: Mazes, recipe: Recipe, number: int) -> None:
         os.replace(part.name, file)
     except OSError as error:
         raise UserError(
-            f"cannot keep mazes in {str(cache_folder())!r} ({error.strerror}); set GENLAB_CACHE"
+            f"cannot cache mazes in {str(cache_folder())!r} ({error.strerror}); set GENLAB_CACHE"
         ) from error
 
 
 def _read(file: Path, recipe: Recipe, number: int) -> Mazes:
-    damaged = DamagedFileError(f"{str(file)!r} does not hold the mazes written to it; delete it and they are redrawn")
+    damaged = DamagedFileError(f"{str(file)!r} is corrupt; delete it and its mazes are regenerated")
     try:
         with np.load(file, allow_pickle=False) as arrays:
             mazes, checksum = Mazes(arrays["is_open"], arrays["path"]), str(arrays["checksum"])

@@ -1,4 +1,4 @@
-"""Mazes as text: reading prompts and paths, and solving by a plain search. No arrays here."""
+"""Mazes as text: parsing prompts and paths, and solving by breadth-first search. Does not use arrays."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 Cell = tuple[int, int]
-"""Row and column, from the upper left."""
+"""Row and column, from the top left."""
 
 MOVES: dict[str, Cell] = {"NORTH": (-1, 0), "WEST": (0, -1), "EAST": (0, 1), "SOUTH": (1, 0)}
-"""Steps by name, in the reading order of the cells that they lead to."""
+"""Steps by name, in reading order of their destinations."""
 
 _CELL = r"\((\d+),(\d+)\)"
 
 
 @dataclass(frozen=True, slots=True)
 class Puzzle:
-    """A maze with two marked cells: `doors` are the pairs of cells with an open passage, both ways round."""
+    """A maze with origin and target; `doors` holds all pairs of cells with an open passage, in both orders."""
 
     doors: frozenset[tuple[Cell, Cell]]
     origin: Cell
@@ -27,7 +27,7 @@ class Puzzle:
 
 
 def read_puzzle(prompt: Sequence[str]) -> Puzzle:
-    """The maze of a prompt, in any format.
+    """Parse the maze in a prompt, in any format.
 
     >>> text = "<ADJLIST_START> (0,1) <--> (0,0) ; <ADJLIST_END> <ORIGIN_START> (0,0) <ORIGIN_END>"
     >>> puzzle = read_puzzle(f"{text} <TARGET_START> (0,1) <TARGET_END> <PATH_START>".split())
@@ -45,7 +45,7 @@ def read_puzzle(prompt: Sequence[str]) -> Puzzle:
 
 
 def read_path(origin: Cell, answer: Sequence[str]) -> list[Cell] | None:
-    """The cells that an answer visits, or None where it is no path in any format.
+    """Return the cells that an answer visits, or None if it is not a path in any format.
 
     >>> read_path((0, 0), ["SOUTH", "EAST"]) == read_path((0, 0), ["(0,0)", "(1,0)", "(1,1)"])
     True
@@ -62,12 +62,12 @@ def read_path(origin: Cell, answer: Sequence[str]) -> list[Cell] | None:
 
 
 def is_walk(puzzle: Puzzle, path: Sequence[Cell]) -> bool:
-    """Whether there is a step, and every step goes through an open passage."""
+    """Whether there is at least one step, and every step goes through an open passage."""
     return len(path) > 1 and all(step in puzzle.doors for step in pairwise(path))
 
 
 def shortest_path(puzzle: Puzzle) -> list[Cell]:
-    """The shortest path; of several, the one that goes to the first cell in reading order at every step."""
+    """Return the shortest path; among several, the one that goes to the first cell in reading order at every step."""
     beside: dict[Cell, list[Cell]] = {}
     for cell, other in sorted(puzzle.doors):
         beside.setdefault(cell, []).append(other)
@@ -86,7 +86,7 @@ def shortest_path(puzzle: Puzzle) -> list[Cell]:
 
 
 def spelled(cell: Cell, format: str) -> tuple[str, ...]:
-    """A cell as tokens: one, or five in format `coordinates`.
+    """Write a cell as tokens: one, or five in format `coordinates`.
 
     >>> spelled((0, 12), "coordinates")
     ('(', '0', ',', '12', ')')
@@ -96,7 +96,7 @@ def spelled(cell: Cell, format: str) -> tuple[str, ...]:
 
 
 def write_path(path: Sequence[Cell], format: str) -> tuple[str, ...]:
-    """A path as the answer of a format."""
+    """Write a path as an answer in a format."""
     if format != "directions":
         return tuple(token for cell in path for token in spelled(cell, format))
     name = {move: word for word, move in MOVES.items()}

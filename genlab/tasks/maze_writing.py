@@ -1,4 +1,4 @@
-"""Mazes as batches of tokens, in the text of maze-dataset's tokenizers (`<end>` for `<PATH_END>`)."""
+"""Mazes as batches of tokens, in the syntax of maze-dataset's tokenizers (`<end>` for `<PATH_END>`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATH, _DOOR, _STOP = "<PATH_START>", "<-->", ";"
 
 
 def tokens_of(format: str, max_side: int) -> tuple[str, ...]:
-    """The symbols of a format, for grids of up to `max_side`."""
+    """Return the symbols of a format, for grids of up to `max_side`."""
     numbers = range(max_side)
     if format == "coordinates":
         return (*_MARKS, _PATH, _DOOR, _STOP, "(", ",", ")", *map(str, numbers))
@@ -22,9 +22,9 @@ def tokens_of(format: str, max_side: int) -> tuple[str, ...]:
 
 
 def width(format: str, side: int) -> int:
-    """Most tokens of a maze.
+    """Return the maximum number of tokens in a maze.
 
-    The open grid has them: closing a passage takes more out of the list than the way round adds to a path.
+    The grid without walls reaches it: closing a passage shortens the list by more than the detour lengthens the path.
     """
     cell = 5 if format == "coordinates" else 1
     path = 2 * side - 2 if format == "directions" else (2 * side - 1) * cell
@@ -32,7 +32,7 @@ def width(format: str, side: int) -> int:
 
 
 def write(rng: np.random.Generator, mazes: Mazes, spelling: Spelling) -> Examples:
-    """Mazes of one side as examples: passages in random order, each from a random one of its two cells."""
+    """Write mazes of one side as examples, with passages in random order and each passage in a random direction."""
     vocab, path = spelling.vocab, mazes.path.astype(np.int64)
     target = path[np.arange(len(path)), (path >= 0).sum(axis=1) - 1]
     mark = {name: Part(vocab.id(name)) for name in (*_MARKS, _PATH)}
@@ -51,7 +51,7 @@ def write(rng: np.random.Generator, mazes: Mazes, spelling: Spelling) -> Example
 
 def _passages(rng: np.random.Generator, is_open: Bools, spelling: Spelling) -> Part:
     counts = is_open.sum(axis=1)
-    # Sorting random keys shuffles; those of closed passages are larger than all others and are cut off.
+    # Shuffle by sorting random keys; closed passages have larger keys than all others and are cut off.
     keys = np.where(is_open, rng.random(is_open.shape, np.float32), 2)
     chosen = keys.argsort(axis=1)[:, : counts.max()]
     turned = rng.integers(0, 2, chosen.shape)
@@ -71,7 +71,7 @@ def _passages(rng: np.random.Generator, is_open: Bools, spelling: Spelling) -> P
 
 
 class Spelling:
-    """Token ids of cells and paths of one side."""
+    """Token ids of the cells and paths of grids of one side."""
 
     def __init__(self, vocab: Vocab, format: str, side: int):
         self.vocab, self.format, self.side = vocab, format, side
@@ -80,11 +80,11 @@ class Spelling:
         self._moves = vocab.encode(list(MOVES)) if format == "directions" else None
 
     def ids(self, cells: Ints) -> Ints:
-        """The tokens of cells, int[..., 1 or 5]."""
+        """Return the tokens of cells, int[..., 1 or 5]."""
         return self._table[cells]
 
     def answer(self, path: Ints) -> Part:
-        """The scored part of paths, int[n, step] of cells with -1 behind their ends."""
+        """Return the scored part for paths, int[n, step] of cells, padded with -1."""
         if self._moves is not None:
             which = np.searchsorted([-self.side, -1, 1, self.side], np.diff(path, axis=1)).clip(0, 3)
             return Part(self._moves[which], scored=True, keep=path[:, 1:] >= 0)
@@ -94,7 +94,7 @@ class Spelling:
 
 
 def joined(drawn: list[tuple[Ints, Examples]], lengths: Ints) -> Examples:
-    """Batches of several sides as one: each at its rows, pads on the right."""
+    """Merge batches of several sides, each at its own rows, padding on the right."""
     whole = np.full((len(lengths), 1 + max(x.tokens.shape[1] for _, x in drawn)), Vocab.pad, np.int64)
     scored = np.zeros((len(whole), whole.shape[1] - 1), bool)
     for rows, examples in drawn:

@@ -1,4 +1,4 @@
-"""Mazes: find the shortest path, given the list of open passages."""
+"""Mazes: find the shortest path, given a list of open passages."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from genlab.tasks.maze_writing import Spelling, joined, tokens_of, width, write
 
 
 class Maze(Task):
-    """A maze on a square grid: its passages in random order, an origin, a target; write the shortest path.
+    """Write the shortest path in a maze on a square grid, given its passages in random order, an origin and a target.
 
-    Walls come from the generators of maze-dataset and the text is that of its tokenizers, with `<end>` for
-    `<PATH_END>`: `cells` is its AOTP with one token a cell, `coordinates` the same with five (`( 0 , 1 )`), and
-    `directions` names the steps of the path in place of its cells. Passages stand in a new order every time a maze
-    is drawn. Where loops leave several shortest paths the answer is the one that goes to the first cell in reading
-    order at every step; `accepts` takes them all, and `judges` scores what a model writes freely.
+    Walls come from the generators of maze-dataset, and the syntax is that of its tokenizers, with `<end>` for
+    `<PATH_END>`: `cells` is its AOTP with one token per cell, `coordinates` uses five (`( 0 , 1 )`), and `directions`
+    writes the steps of the path rather than its cells. Passages are shuffled every time a maze is sampled. If there
+    are several shortest paths, the answer is the one that goes to the first cell in reading order at every step;
+    `accepts` accepts all of them, and `judges` scores freely generated answers.
 
-    Mazes are drawn from pools on disk (`maze_pool`): those of training and those of all tests never share one,
-    since a hash of walls and end points says which of the two a maze is for.
+    Mazes come from pools on disk (`maze_making`). Training and tests never share a maze, since a hash of walls and
+    end points assigns each maze to one of the two.
 
     >>> from genlab.tasks import make
     >>> task = make("maze", max_len=2)
@@ -47,44 +47,62 @@ class Maze(Task):
 
     name = "maze"
     family = "mazes"
-    asks = "which way leads from the origin to the target?"
+    asks = "what is the shortest path from the origin to the target?"
     source = (
         "Ivanitskiy et al. 2023, A configurable library for generating and manipulating maze datasets, "
         "arXiv 2309.10498; Spies et al. 2024, Transformers use causal world models in maze-solving tasks, "
         "arXiv 2412.11867"
     )
-    length_unit = "cells a side"
+    length_unit = "cells per side"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "cells": "passages, origin, target | cells of the path (a token a cell)",
-            "coordinates": "passages, origin, target | cells of the path (five tokens a cell)",
-            "directions": "passages, origin, target | NORTH, WEST, EAST, SOUTH",
+            "cells": "passages, origin, target | cells of the path (one token per cell)",
+            "coordinates": "passages, origin, target | cells of the path (five tokens per cell)",
+            "directions": "passages, origin, target | steps of the path (NORTH, WEST, EAST, SOUTH)",
         }
     )
     splits = split_map(
-        Split(name="id", about="mazes of the training generator, held out", shift={}),
-        Split(name="train", about="mazes of the training generator, to train on", shift={"pool": "train"}),
+        Split(name="id", about="held-out mazes from the training generator", shift={}),
+        Split(name="train", about="training mazes", shift={"pool": "train"}),
         Split(name="dfs", about="depth-first search: long corridors", shift={"generator": "dfs"}),
         Split(name="wilson", about="uniform spanning trees", shift={"generator": "wilson"}),
-        Split(name="kruskal", about="edges joined in random order", shift={"generator": "kruskal"}),
-        Split(name="prim", about="branchy: depth-first search that goes on anywhere", shift={"generator": "prim"}),
-        Split(name="recursive-division", about="long walls with a gap", shift={"generator": "recursive-division"}),
-        Split(name="percolation", about="each passage open: 0.6", shift={"generator": "percolation", "p": 0.6}),
-        Split(name="some-loops", about="dfs, then 0.1 open", shift={"generator": "dfs-percolation", "p": 0.1}),
-        Split(name="many-loops", about="dfs, then 0.5 open", shift={"generator": "dfs-percolation", "p": 0.5}),
-        Split(name="hallway", about="one corridor, no forks", shift={"generator": "dfs", "forks": False}),
-        Split(name="half", about="dfs, half of the cells reached", shift={"generator": "dfs", "cells": 0.5}),
-        Split(name="dead-ends", about="from a dead end to another one", shift={"ends": "dead-ends"}),
+        Split(
+            name="kruskal", about="randomized Kruskal: edges added in random order", shift={"generator": "kruskal"}
+        ),
+        Split(
+            name="prim", about="branchy: depth-first search that continues from any cell", shift={"generator": "prim"}
+        ),
+        Split(
+            name="recursive-division", about="long walls with one gap each", shift={"generator": "recursive-division"}
+        ),
+        Split(
+            name="percolation",
+            about="each passage is open with probability 0.6",
+            shift={"generator": "percolation", "p": 0.6},
+        ),
+        Split(
+            name="some-loops",
+            about="dfs, then more passages opened with probability 0.1",
+            shift={"generator": "dfs-percolation", "p": 0.1},
+        ),
+        Split(
+            name="many-loops",
+            about="dfs, then more passages opened with probability 0.5",
+            shift={"generator": "dfs-percolation", "p": 0.5},
+        ),
+        Split(name="hallway", about="a single corridor without forks", shift={"generator": "dfs", "forks": False}),
+        Split(name="half", about="dfs that reaches half of the cells", shift={"generator": "dfs", "cells": 0.5}),
+        Split(name="dead-ends", about="from one dead end to another", shift={"ends": "dead-ends"}),
         Split(name="corners", about="from corner to corner", shift={"ends": "corners"}),
-        Split(name="near", about="paths of at most one side", shift={"path": "short"}),
-        Split(name="far", about="paths of at least two sides", shift={"path": "long"}),
+        Split(name="near", about="paths no longer than one side", shift={"path": "short"}),
+        Split(name="far", about="paths at least as long as two sides", shift={"path": "long"}),
     )
     train_split = "train"
     shown_length = 5
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             "*": {
-                # A grid of side 3 has 192 spanning trees, too few to learn from, and 4,096 sets of open passages.
+                # A grid of side 3 has only 192 spanning trees, too few to learn from, but 4,096 passage sets.
                 "params": {"generator": "percolation", "p": 0.6, "train_blocks": 400},
                 "train_len": 3,
                 "min_len": 3,
@@ -100,15 +118,15 @@ class Maze(Task):
     )
 
     class Params(Task.Params):
-        """Which mazes are trained on, and how many."""
+        """The generator and the size of the pools of mazes."""
 
         generator: Generator = Field("dfs", description="generator of the training mazes")
-        p: float = Field(0.0, ge=0, le=1, description="share of open passages, for the two percolations alone")
-        forks: bool = Field(True, description="False: corridors without forks (dfs and prim)")
-        train_blocks: int = Field(80, ge=1, description="training mazes a side, in blocks of 256")
-        test_blocks: int = Field(8, ge=1, description="test mazes a side and split, in blocks of 256")
+        p: float = Field(0.0, ge=0, le=1, description="fraction of open passages (percolation only)")
+        forks: bool = Field(True, description="allow forks; False: corridors (dfs and prim only)")
+        train_blocks: int = Field(80, ge=1, description="training mazes per side, in blocks of 256")
+        test_blocks: int = Field(8, ge=1, description="test mazes per side and split, in blocks of 256")
         pool_seed: int = Field(0, ge=0, description="seed of the pools")
-        library: str = Field("", description="version of maze-dataset (filled in)")
+        library: str = Field("", description="version of maze-dataset (set automatically)")
 
     params: Params
 
@@ -117,9 +135,9 @@ class Maze(Task):
         values = super().resolve(format, max_len, params)
         percolation = "percolation" in str(values["generator"])
         if values["p"] and not percolation:
-            raise UserError(f"p is for percolation and dfs-percolation; the generator is {values['generator']!r}")
+            raise UserError(f"p needs generator percolation or dfs-percolation, not {values['generator']!r}")
         if not values["forks"] and values["generator"] not in ("dfs", "prim"):
-            raise UserError(f"forks can be left out of dfs and prim alone; the generator is {values['generator']!r}")
+            raise UserError(f"forks=false needs generator dfs or prim, not {values['generator']!r}")
         if percolation and "p" not in params:
             values["p"] = 0.4  # the default of maze-dataset
         return values | {"library": values["library"] or library_version()}
@@ -132,17 +150,17 @@ class Maze(Task):
 
     def symbols(self) -> tuple[str, ...]:
         if self.max_len < 2:
-            raise UserError("a maze of side 1 has no way to find: max_len must be at least 2")
+            raise UserError("a maze of side 1 has no path: max_len must be at least 2")
         return tokens_of(self.format, self.max_len)
 
     def width(self, length: int) -> int:
         return width(self.format, length)
 
     def min_len(self, split: Split) -> int:
-        # With end points so constrained, few mazes of side 2 are left, perhaps none of them for the tests.
+        # With such constraints, few mazes of side 2 remain, possibly none of them for testing.
         return 3 if "ends" in split.shift or "path" in split.shift else 2
 
-    # -- drawing ---------------------------------------------------------------------------------------------------
+    # -- Sampling
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
         drawn: list[tuple[Ints, Examples]] = []
@@ -153,7 +171,7 @@ class Maze(Task):
         return drawn[0][1] if len(drawn) == 1 else joined(drawn, lengths)
 
     def recipe(self, split: Split, side: int) -> Recipe:
-        """The recipe of the pool that a split draws from at a side."""
+        """Return the recipe of the pool that a split uses for grids of a side."""
         shift = {key: value for key, value in split.shift.items() if key != "pool"}
         if "generator" not in shift:
             shift |= {"generator": self.params.generator, "p": self.params.p, "forks": self.params.forks}
@@ -161,7 +179,7 @@ class Maze(Task):
         return Recipe.model_validate(shift | fixed | {"held_out": split.shift.get("pool") != "train"})
 
     def _mazes(self, rng: np.random.Generator, split: Split, side: int, n: int) -> Mazes:
-        """n mazes from random blocks of the pool; none twice, unless more are asked for than the pool holds."""
+        """Draw n mazes from random blocks of the pool, without repeats unless n exceeds the size of the pool."""
         recipe = self.recipe(split, side)
         blocks = self.params.test_blocks if recipe.held_out else self.params.train_blocks
         order = np.resize(rng.permutation(blocks), -(-n // BLOCK))
@@ -178,7 +196,7 @@ class Maze(Task):
             self._blocks[recipe, number] = block(recipe, number)
         return self._blocks[recipe, number]
 
-    # -- answers ---------------------------------------------------------------------------------------------------
+    # -- Answers
 
     def solve(self, prompt: Sequence[str]) -> tuple[str, ...]:
         return write_path(shortest_path(read_puzzle(prompt)), self.format)
@@ -191,8 +209,8 @@ class Maze(Task):
         return {
             "valid": "every step goes through an open passage",
             "target": "the last cell is the target",
-            "solved": "a valid way from the origin to the target",
-            "shortest": "solved, and no shorter way is there",
+            "solved": "a valid path from the origin to the target",
+            "shortest": "solved, and no path is shorter",
         }
 
     def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
@@ -215,7 +233,7 @@ class Maze(Task):
             raise UserError(f"cannot write the figure {str(file)!r} ({error.strerror})") from error
 
     def chance(self, length: int) -> float:
-        """Measured over all pairs of mazes of the pool of `id`: there is no formula."""
+        """Return the fraction of pairs of mazes in the pool of `id` whose answers are interchangeable."""
         if length not in self._chances:
             recipe = self.recipe(self.split("id"), length)
             mazes = [self._block(recipe, number) for number in range(self.params.test_blocks)]
@@ -224,7 +242,7 @@ class Maze(Task):
         return self._chances[length]
 
     def factors(self, examples: Examples) -> dict[str, Ints]:
-        """The cells of the path, in whole sides of the grid."""
+        """Return the length of the path, in whole multiples of the side."""
         cell = 5 if self.format == "coordinates" else 1
         cells = (examples.scored.sum(axis=1) - 1) // cell + (self.format == "directions")
         return {"path_in_sides": cells // examples.lengths}

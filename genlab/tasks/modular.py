@@ -1,4 +1,4 @@
-"""One operation modulo p on pairs of numbers: all pairs exist, some are trained, the rest are held out."""
+"""Modular arithmetic: one operation on pairs of numbers, with some pairs held out from training."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _SIGNS = {"a+b": "+", "a-b": "-", "a*b": "*", "a/b": "/"}
 
 
 class Modular(Task):
-    """A binary operation modulo p, the task of grokking: the pairs (a, b) are a finite set, divided once.
+    """Compute a binary operation modulo p, the task of grokking, on a finite set of pairs (a, b), divided once.
 
-    The parameter `op` is one of `a+b`, `a-b`, `a*b`, `a/b` (b is not 0, p is prime), `a^2+b^2`, `a^3+ab`, or
-    `table`, where `table` holds the results: rows (a) apart by `;`, entries (b) by spaces. `train_fraction` of the
-    pairs, chosen by `division_seed`, is for training; `id` draws from the others. All examples have the one length 1.
-    Each draw of n examples holds every pair of its split equally often, as far as n allows: `--pool` of as many
-    examples as there are training pairs is the full set, and an evaluation of that many is exhaustive.
+    The parameter `op` is one of `a+b`, `a-b`, `a*b`, `a/b` (b is not 0, p is prime), `a^2+b^2`, `a^3+ab` or `table`.
+    In the last case, the parameter `table` holds the results, with rows (a) separated by `;` and entries (b) by
+    spaces. A fraction `train_fraction` of the pairs, chosen with `division_seed`, is used for training; `id` draws
+    from the others. All examples have length 1. A draw of n examples contains all pairs of its split equally often,
+    as far as n allows: a `--pool` as large as the number of training pairs is the full training set, and an
+    evaluation of that size is exhaustive.
 
     >>> from genlab.tasks import make
     >>> make("modular", max_len=1, params={"p": 7, "op": "a/b"}).solve("3 / 5 >".split())     # 5 * 2 = 10 = 3
@@ -36,17 +37,25 @@ class Modular(Task):
 
     name = "modular"
     family = "modular arithmetic"
-    asks = "what is a op b modulo p, for pairs never seen?"
+    asks = "what is a op b modulo p, for unseen pairs?"
     source = "Power et al. 2022, Grokking, arXiv 2201.02177 (plain); Nanda et al. 2023, arXiv 2301.05217 (bare)"
     length_unit = "pairs"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"plain": "a, a sign for the operation, b > result", "bare": "a b > result"}
+        {"plain": "a, the operator, b > result", "bare": "a b > result"}
     )
     splits = split_map(
         Split(name="id", about="pairs held out from training", shift={"pairs": "held-out"}),
         Split(name="train", about="the training pairs", shift={"pairs": "train"}),
-        Split(name="mirror-trained", about="held out, but (b, a) is trained", shift={"pairs": "mirror-trained"}),
-        Split(name="mirror-held-out", about="held out, and (b, a) too", shift={"pairs": "mirror-held-out"}),
+        Split(
+            name="mirror-trained",
+            about="held-out pairs (a, b) with (b, a) in training",
+            shift={"pairs": "mirror-trained"},
+        ),
+        Split(
+            name="mirror-held-out",
+            about="held-out pairs (a, b) with (b, a) held out too",
+            shift={"pairs": "mirror-held-out"},
+        ),
     )
     train_split = "train"
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
@@ -65,15 +74,15 @@ class Modular(Task):
     )
 
     class Params(Task.Params):
-        """What is computed, and which of the pairs are for training."""
+        """The operation and the division into training and held-out pairs."""
 
         p: int = Field(97, ge=2, le=1000, description="the modulus: numbers are 0 to p - 1")
         op: Literal["a+b", "a-b", "a*b", "a/b", "a^2+b^2", "a^3+ab", "table"] = Field(
             "a+b", description="the operation"
         )
-        table: str = Field("", description="results for op 'table': rows apart by ';', entries by spaces")
-        train_fraction: float = Field(0.5, gt=0, lt=1, description="share of the pairs that training draws from")
-        division_seed: int = Field(0, ge=0, description="decides which pairs those are")
+        table: str = Field("", description="results for op 'table': rows separated by ';', entries by spaces")
+        train_fraction: float = Field(0.5, gt=0, lt=1, description="fraction of pairs used for training")
+        division_seed: int = Field(0, ge=0, description="seed of the division into training and held-out pairs")
 
     params: Params
 
@@ -90,14 +99,14 @@ class Modular(Task):
         left, right = np.divmod(np.arange(table.size), self.params.p)
         exists = right > 0 if self.params.op == "a/b" else np.ones(table.size, bool)
         self.left, self.right, self.results = left[exists], right[exists], table.ravel()[exists]
-        """The numbers a, b and a op b of every pair, int[pair]."""
+        """a, b and a op b of every pair, int[pair]."""
         self.is_train = divided(len(self.results), self.params.train_fraction, self.params.division_seed)
-        """Which pairs are for training, bool[pair]."""
+        """Whether each pair is used for training, bool[pair]."""
         self._pairs = self._kinds()
         self._examples = self._written()
 
     def _results(self) -> Ints:
-        """Results of all pairs, int[a, b]; those of a division by 0 are never read."""
+        """Return the results of all pairs, int[a, b]; those of a division by 0 are never used."""
         p, op = self.params.p, self.params.op
         if (op == "table") != bool(self.params.table):
             given = f"table {self.params.table[:20]!r}" if self.params.table else "no table"
@@ -108,12 +117,12 @@ class Modular(Task):
         if op == "a/b":
             check_prime(p, "op 'a/b'")
             return a * np.array([pow(d, p - 2, p) for d in range(p)]) % p
-        # Reduced before the last product, so that no intermediate number leaves 64 bits.
+        # Reduce before the last product, so that intermediate numbers fit into 64 bits.
         powers = {"a+b": a + b, "a-b": a - b, "a*b": a * b, "a^2+b^2": a * a + b * b, "a^3+ab": (a * a + b) % p * a}
         return powers[op] % p
 
     def _kinds(self) -> dict[str, Ints]:
-        """The pairs of each kind that splits name."""
+        """Return a mask of the pairs of each kind used in splits."""
         held_out, mirrored = ~self.is_train, self._trained_results()[self.right, self.left] >= 0
         kinds = {
             "train": self.is_train,
@@ -124,13 +133,13 @@ class Modular(Task):
         return {kind: np.flatnonzero(among) for kind, among in kinds.items()}
 
     def _trained_results(self) -> Ints:
-        """Results of the training pairs, -1 elsewhere, int[a, b]."""
+        """Return the results of training pairs, int[a, b]; -1 elsewhere."""
         results = np.full((self.params.p, self.params.p), -1)
         results[self.left[self.is_train], self.right[self.is_train]] = self.results[self.is_train]
         return results
 
     def _written(self) -> Examples:
-        """Every pair as an example, in the order of `left`."""
+        """All pairs as examples, in the order of `left`."""
         zero = Vocab.first
         a, b = Part(zero + self.left[:, None]), Part(zero + self.right[:, None])
         prompt = [a, Part(zero + self.params.p), b] if self.format == "plain" else [a, b]
@@ -150,10 +159,10 @@ class Modular(Task):
         return 1
 
     def pairs(self, split: str | Split) -> Ints:
-        """The pairs of a split, as indices into `left`, `right` and `results`.
+        """Return the pairs of a split, as indices into `left`, `right` and `results`.
 
         Raises:
-            UserError: this division has no such pair.
+            UserError: If there are none.
         """
         kind = str(self.split(split).shift["pairs"])
         if not len(self._pairs[kind]):
@@ -179,7 +188,7 @@ class Modular(Task):
         return float(np.sum(self._answer_shares() ** 2))
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        """The most frequent answer; and the answer of (b, a) where that pair is trained."""
+        """Return the accuracy of the most frequent answer, and of the answer of (b, a) if that pair is trained."""
         held_out = self.pairs("id")
         of_mirror = self._trained_results()[self.right, self.left]
         scores = {
@@ -200,16 +209,16 @@ class Modular(Task):
 
 
 def divided(count: int, train_fraction: float, seed: int) -> Bools:
-    """Which of `count` pairs are for training: a random choice of that share of them, bool[count].
+    """Choose a random fraction of `count` pairs for training, bool[count].
 
     Raises:
-        UserError: the share leaves no pair for training, or none held out.
+        UserError: If there would be no training pair or no held-out pair.
     """
     train = round(train_fraction * count)
     if not 0 < train < count:
         raise UserError(
             f"train_fraction {train_fraction} of {count} pairs is {train} pairs: allowed are 1 to {count - 1}, "
-            "for some must be trained and some held out"
+            "so that there are both training and held-out pairs"
         )
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng(seed).permutation(count)[:train]] = True
@@ -217,7 +226,7 @@ def divided(count: int, train_fraction: float, seed: int) -> Bools:
 
 
 def equally_often(rng: np.random.Generator, items: int, n: int) -> Ints:
-    """n of `range(items)` in random order, each equally often as far as n allows, int[n].
+    """Draw n elements of `range(items)` in random order, each equally often as far as n allows: int[n].
 
     >>> sorted(np.bincount(equally_often(np.random.default_rng(0), items=3, n=7)).tolist())
     [2, 2, 3]
@@ -230,7 +239,7 @@ def equally_often(rng: np.random.Generator, items: int, n: int) -> Ints:
 
 
 def is_prime(n: int) -> bool:
-    """Whether n has no divisor but 1 and itself.
+    """Whether n is prime.
 
     >>> [n for n in range(12) if is_prime(n)]
     [2, 3, 5, 7, 11]
@@ -239,7 +248,7 @@ def is_prime(n: int) -> bool:
 
 
 def check_prime(p: int, what: str) -> None:
-    """Raise `UserError` where p is not prime: `what` divides modulo p."""
+    """Raise `UserError` if p is not prime; `what` names what needs it."""
     if not is_prime(p):
         near = next(m for apart in range(p) for m in (p - apart, p + apart) if is_prime(m))
         raise UserError(f"{what} needs a prime p, not {p}; nearest prime: {near}")
@@ -249,8 +258,8 @@ def _parsed(text: str, p: int) -> Ints:
     rows = [row.split() for row in text.split(";")]
     if len(rows) != p or any(len(row) != p for row in rows):
         raise UserError(
-            f"table has rows of {sorted({len(r) for r in rows})} entries in {len(rows)} rows; p {p} asks for {p}"
+            f"table has rows of {sorted({len(r) for r in rows})} entries in {len(rows)} rows; p {p} needs {p} of each"
         )
     if any(not entry.isdigit() or int(entry) >= p for row in rows for entry in row):
-        raise UserError(f"table has entries that are no number from 0 to {p - 1}")
+        raise UserError(f"table has entries that are not numbers from 0 to {p - 1}")
     return np.array(rows, dtype=np.int64)

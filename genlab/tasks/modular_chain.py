@@ -1,4 +1,4 @@
-"""A chain of sums, differences and products modulo m, of any length, without brackets."""
+"""Chains of sums, differences and products modulo m, of any length, without brackets."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from genlab.tasks.base import Task, split_map
 from genlab.tasks.examples import Bools, Examples, Floats, Ints, Part, Vocab, assemble
 
 OPERAND_SPLITS = (
-    Split(name="id", about="operands and operators are uniform", shift={"p_zero": "uniform"}),
+    Split(name="id", about="uniform operands and operators", shift={"p_zero": "uniform"}),
     Split(name="nonzero", about="no operand is 0", shift={"p_zero": 0.0}),
     Split(name="zeros", about="half of the operands are 0", shift={"p_zero": 0.5}),
 )
 
 
 class ModularChain(Task):
-    """The value modulo m of numbers joined by operators; a length counts the numbers.
+    """Evaluate numbers joined by operators modulo m. Length is the number of numbers.
 
-    `sum` has `+` alone. `left-to-right` applies each operator to the result so far, whatever it is; `running` also
-    writes that result after every number. In `precedence` products come before sums and differences.
+    `sum` only uses `+`. `left-to-right` applies each operator to the result so far, ignoring precedence; `running`
+    also writes that result after every number. In `precedence`, products come before sums and differences.
 
     >>> from genlab.tasks import make
     >>> make("modular-chain", 8).solve("3 + 4 + 4 >".split())                                # 11 = 1 modulo 5
@@ -41,15 +41,15 @@ class ModularChain(Task):
 
     name = "modular-chain"
     family = "modular arithmetic"
-    asks = "what is a chain of +, - and * modulo m?"
+    asks = "what is the value of a chain of +, - and * modulo m?"
     source = "Delétang et al. 2023, Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098 (precedence)"
     length_unit = "numbers"
     language_class = "regular"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "sum": "numbers joined by + > value",
-            "left-to-right": "numbers joined by operators > value, each operator applied as it comes",
-            "running": "the same > the result so far after every number",
+            "left-to-right": "numbers joined by operators > value, evaluated from left to right",
+            "running": "numbers joined by operators > the result so far after every number",
             "precedence": "numbers joined by operators > value, products first",
         }
     )
@@ -63,10 +63,10 @@ class ModularChain(Task):
     )
 
     class Params(Task.Params):
-        """The numbers and the operators."""
+        """The modulus and the operators."""
 
         modulus: int = Field(5, ge=2, le=200, description="numbers are 0 to modulus - 1")
-        operators: str = Field("+-*", description="signs that occur, of + - and *; format 'sum' has + alone")
+        operators: str = Field("+-*", description="operators to use, out of + - and *; only + in format 'sum'")
 
     params: Params
 
@@ -78,11 +78,13 @@ class ModularChain(Task):
     def symbols(self) -> tuple[str, ...]:
         given, allowed = self.params.operators, "+" if self.format == "sum" else "+-*"
         if not given or len(set(given)) < len(given) or not set(given) <= set(allowed):
-            raise UserError(f"operators {given!r}: format {self.format!r} allows some of {allowed!r}, each once")
+            raise UserError(
+                f"operators {given!r} is not allowed: format {self.format!r} uses a selection of {allowed!r}"
+            )
         return (*map(str, range(self.params.modulus)), *given)
 
     def width(self, length: int) -> int:
-        # 2 length - 1 of the prompt, `>`, the answer, `<end>`
+        # 2 length - 1 tokens of the prompt, `>`, the answer, `<end>`
         return 3 * length + 1 if self.format == "running" else 2 * length + 2
 
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
@@ -91,7 +93,7 @@ class ModularChain(Task):
         keep = None if inside.all() else inside
         numbers = draw_operands(rng, split, (n, longest), modulus)
         signs = rng.integers(0, len(self.params.operators), (n, longest))
-        # The sign before the first number is not written.
+        # The operator before the first number is not written.
         written = np.stack([Vocab.first + modulus + signs, Vocab.first + numbers], axis=2).reshape(n, -1)[:, 1:]
         prompt = Part(written, keep=None if keep is None else np.repeat(keep, 2, axis=1)[:, 1:])
         values = Vocab.first + self._values(numbers, signs, inside)
@@ -99,14 +101,14 @@ class ModularChain(Task):
         return assemble([prompt, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
 
     def _values(self, numbers: Ints, signs: Ints, inside: Bools) -> Ints:
-        """The value of the chain up to each number (beyond the last one: its value), int[n, number]."""
+        """Return the value of the chain up to each number, int[n, number]; the final value beyond the last one."""
         start = len(self.params.operators)
         follow = np.where(inside, signs, start + 1)
         follow[:, 0] = start
         values = _scan(self._table, follow, numbers)
         if self.format != "precedence":
             return values
-        # What was followed is the product so far; it counts where a sum or difference, or the end, comes after it.
+        # `values` holds the current product; it is added up if a sum, a difference or the end follows.
         product_goes_on = np.array([sign == "*" for sign in self.params.operators])[signs] & inside
         ends = inside.copy()
         ends[:, :-1] &= ~product_goes_on[:, 1:]
@@ -114,10 +116,10 @@ class ModularChain(Task):
 
     @cached_property
     def _table(self) -> Ints:
-        """The value after an operator and a number, int[operator, number, before].
+        """Return the value after an operator and a number, int[operator, number, before].
 
-        After the operators come the start (before counts as 0) and the end (the value stays). Where products come
-        first the value is the product so far, which a sum or difference starts anew.
+        The operators are followed by the start (`before` counts as 0) and the end (the value is unchanged). If
+        products come first, the value is the product so far, and a sum or difference starts a new one.
         """
         modulus, operators = self.params.modulus, self.params.operators
         number, before = np.indices((modulus, modulus))
@@ -144,27 +146,27 @@ class ModularChain(Task):
         modulus = self.params.modulus
         if self.format != "running":
             return float(np.sum(self._value_shares(length) ** 2))
-        # Two answers agree if they go the same way at every step.
+        # Two answers are equal if they agree at every step.
         together, both = np.full(modulus, modulus**-2.0), self._steps() ** 2
         for _ in range(length - 1):
             together = together @ both
         return float(together.sum())
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        """The most frequent value (0, where there are products)."""
+        """Return the accuracy of always giving the most frequent value (0, if there are products)."""
         if self.format == "running":
             return {}
         most = float(self._value_shares(length).max())
         return {"most frequent answer": most} if most > self.chance(length) + 1e-12 else {}
 
     def _steps(self) -> Floats:
-        """Probability of each value after an operator and a number, given the value before: [before, after]."""
+        """Return the transition probabilities of the value for a random operator and number: [before, after]."""
         tables = result_table(self.params.modulus, self.params.operators)
         after = tables[..., None] == np.arange(self.params.modulus)  # [operator, before, number, after]
         return after.mean(axis=(0, 2))
 
     def _value_shares(self, length: int) -> Floats:
-        """Distribution of the value on `id`."""
+        """Return the distribution of the value on `id`."""
         modulus, operators = self.params.modulus, self.params.operators
         if self.format == "precedence":
             return _precedence_shares(length, modulus, operators)
@@ -187,7 +189,7 @@ class ModularChain(Task):
 
 
 def draw_operands(rng: np.random.Generator, split: Split, shape: tuple[int, int], modulus: int) -> Ints:
-    """Numbers below the modulus as the split asks, int[shape]."""
+    """Draw numbers below the modulus as the split specifies, int[shape]."""
     p_zero = split.shift["p_zero"]
     if p_zero == "uniform":
         return rng.integers(0, modulus, shape)
@@ -195,14 +197,14 @@ def draw_operands(rng: np.random.Generator, split: Split, shape: tuple[int, int]
 
 
 def operand_shares(split: Split, count: float, modulus: int) -> dict[str, float]:
-    """How many of `count` drawn numbers are each number, on average."""
+    """Return the expected count of each number among `count` drawn numbers."""
     p_zero = split.shift["p_zero"]
     zero = 1 / modulus if p_zero == "uniform" else float(p_zero)
     return {str(i): count * ((1 - zero) / (modulus - 1) if i else zero) for i in range(modulus)}
 
 
 def result_table(modulus: int, operators: str) -> Ints:
-    """The value of `a operator b`, int[operator, a, b].
+    """Return the value of `a operator b`, int[operator, a, b].
 
     >>> result_table(3, "+*")[:, 2].tolist()
     [[2, 0, 1], [0, 2, 1]]
@@ -219,15 +221,17 @@ def _scan(table: Ints, operators: Ints, numbers: Ints) -> Ints:
     flat, values = table.ravel(), np.empty_like(rows)
     value: Ints | int = 0
     for i, row in enumerate(rows):
-        value = flat.take(row + value, out=values[i], mode="clip")  # no index is clipped: unchecked ones are faster
+        value = flat.take(
+            row + value, out=values[i], mode="clip"
+        )  # indices are in range; mode="clip" skips the check
     return values.T
 
 
 def _precedence_shares(length: int, modulus: int, operators: str) -> Floats:
-    """Distribution of the value where products come first.
+    """Return the distribution of the value if products come first.
 
-    Followed number by number: the joint distribution of the sum of the products that have ended and the product
-    that has not. A sum or difference ends the product and starts a uniform one; a product goes on.
+    Tracks, number by number, the joint distribution of the sum of finished products and the unfinished product. A sum
+    or difference finishes the product and starts a uniform one; a product continues it.
     """
     times = result_table(modulus, "*")[0][..., None] == np.arange(modulus)
     on = times.mean(axis=1)  # probability of [product, product after another number]
@@ -241,5 +245,5 @@ def _precedence_shares(length: int, modulus: int, operators: str) -> Floats:
 
 
 def _summed(classes: Ints, weights: Floats) -> Floats:
-    """The total weight of each class."""
+    """Sum the weights of each class."""
     return np.bincount(classes, weights.ravel()).astype(np.float64)

@@ -15,11 +15,11 @@ from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 
 class Parity(Task):
-    """The parity of a string of bits: 1 where the number of ones is odd.
+    """Compute the parity of a string of bits: 1 if the number of ones is odd.
 
-    `plain` asks for the answer at once. `running` writes the parity so far beside the index hint of every bit.
-    `scratchpad` visits only the ones: `+` (even) first, then the hint of each one and the sign after it. Hints are
-    a random contiguous window of a hint vocabulary that covers `max_len`, so that every hint is trained.
+    `plain` asks for the answer directly. `running` writes the index hint of every bit and the parity so far.
+    `scratchpad` only visits the ones: it starts with `+` (even), then writes the hint of each one and the sign after
+    it. Hints are a random contiguous window of a hint vocabulary that covers `max_len`, so that all are trained.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("parity", max_len=8).solve("0 1 1 1 >".split()))     # 3 ones, odd
@@ -41,19 +41,19 @@ class Parity(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "plain": "bits > parity",
-            "running": "hinted bits > the parity so far at every hint",
-            "scratchpad": "hinted bits > + then hint and sign at each one",
+            "running": "bits with hints > each hint and the parity so far",
+            "scratchpad": "bits with hints > +, then hint and sign of each one",
         }
     )
     splits = split_map(
         Split(name="id", about="each bit is one with probability 1/2", shift={"p_one": 0.5}),
-        Split(name="sparse", about="few ones: probability 0.1", shift={"p_one": 0.1}),
-        Split(name="dense", about="many ones: probability 0.9", shift={"p_one": 0.9}),
+        Split(name="sparse", about="each bit is one with probability 0.1", shift={"p_one": 0.1}),
+        Split(name="dense", about="each bit is one with probability 0.9", shift={"p_one": 0.9}),
         Split(name="uniform-count", about="the number of ones is uniform", shift={"p_one": "uniform"}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            # Fits its own lengths, as learned positions and one length a batch do not (decisions 0006 and 0141).
+            # Fits the training lengths, unlike learned positions or one length per batch (decisions 0006 and 0141).
             "plain": {
                 "train_len": 20,
                 "n_layers": 3,
@@ -64,7 +64,7 @@ class Parity(Task):
                 "warmup": 100,
                 "steps": 8000,
             },
-            # Large initial weights, as for recall: each hint is looked up where it stood (decision 0141).
+            # Large initial weights, as in recall: each hint has to be looked up in the prompt (decision 0141).
             "running": {
                 "train_len": 20,
                 "n_layers": 2,
@@ -100,7 +100,7 @@ class Parity(Task):
         inside = np.arange(longest) < lengths[:, None]
         p_one = split.shift["p_one"]
         chance_of_one = rng.random((n, 1)) if p_one == "uniform" else float(p_one)
-        # A uniform bias makes the count of ones uniform on 0..length (a beta-binomial with both parameters 1).
+        # A uniform bias makes the count of ones uniform on 0..length (beta-binomial with both parameters 1).
         bits = (rng.random((n, longest)) < chance_of_one) & inside
         odd = np.logical_xor.accumulate(bits, axis=1).astype(np.int64)
         keep = None if inside.all() else inside
@@ -164,10 +164,10 @@ _END = Part(Vocab.end, scored=True)
 
 
 def _scratchpad_chance(length: int, windows: int) -> float:
-    """Chance that two answers of the sparse scratchpad agree.
+    """Return the probability that two answers of the sparse scratchpad are equal.
 
-    An answer is the set of absolute hints that stand at ones. Two windows d apart share o = max(0, length - d)
-    hints; the sets agree where these o bits do and all other 2 (length - o) bits are zeros.
+    An answer is the set of absolute hints of ones. Two windows at distance d share o = max(0, length - d) hints; the
+    sets are equal if these o bits agree and all other 2 (length - o) bits are zeros.
     """
     apart = np.arange(windows)
     pairs = np.where(apart == 0, windows, 2 * (windows - apart)) / windows**2

@@ -1,4 +1,4 @@
-"""Question formation: which auxiliary moves to the front, the main one or the first one?"""
+"""Question formation: does the main or the first auxiliary move to the front?"""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _WORDS = _QUEST + 1
 
 
 class QuestionFormation(Task):
-    """Repeat a sentence (`decl`) or make it a question (`quest`).
+    """Repeat a sentence (`decl`) or turn it into a question (`quest`).
 
-    English moves the auxiliary of the main verb to the front (MOVE-MAIN). In training no sentence to be made a
-    question has a relative clause on its subject, so that its main auxiliary is also the first one, and MOVE-FIRST
-    is right too; sentences with such a clause are there to be repeated only. In `relative-subject` all of them are
-    made questions, and the two auxiliaries differ.
+    English moves the auxiliary of the main verb to the front (MOVE-MAIN). In training, sentences to be turned into
+    questions never have a relative clause on the subject, so that the main auxiliary is also the first one and
+    MOVE-FIRST is correct too; sentences with such a clause only have to be repeated. In `relative-subject`, all of
+    them are turned into questions, and the two auxiliaries differ.
 
     >>> from genlab.tasks import make
     >>> task = make("question-formation", max_len=16)
@@ -40,28 +40,32 @@ class QuestionFormation(Task):
 
     name = "question-formation"
     family = "hierarchy"
-    asks = "make a sentence a question"
+    asks = "turn a sentence into a question"
     source = "McCoy, Frank and Linzen 2020, Does syntax need to grow on trees?, arXiv 2001.03632"
     length_unit = "words"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"plain": "sentence . decl or quest > sentence . or question ?"}
+        {"plain": "sentence . decl or quest > the sentence . or its question ?"}
     )
     splits = split_map(
-        Split(name="id", about="questions of subjects without a relative clause", shift={"subject": "training"}),
-        Split(name="questions", about="the questions of `id` alone", shift={"subject": "training", "quest": True}),
+        Split(
+            name="id",
+            about="statements, and questions whose subject has no relative clause",
+            shift={"subject": "training"},
+        ),
+        Split(name="questions", about="only the questions of `id`", shift={"subject": "training", "quest": True}),
         Split(
             name="relative-subject",
-            about="questions of subjects with a relative clause; its auxiliary differs from the main one",
+            about="questions whose subject has a relative clause with an auxiliary other than the main one",
             shift={"subject": "relative", "auxiliaries": "differ"},
         ),
         Split(
             name="same-auxiliaries",
-            about="the same with two equal auxiliaries: the rules differ in which one is left out",
+            about="like relative-subject, with two equal auxiliaries: the rules differ in which one is deleted",
             shift={"subject": "relative", "auxiliaries": "same"},
         ),
         Split(
             name="deeper",
-            about="a relative clause within the relative clause of the subject",
+            about="questions with a relative clause inside the relative clause of the subject",
             shift={"subject": "nested", "auxiliaries": "differ"},
         ),
     )
@@ -145,7 +149,7 @@ class QuestionFormation(Task):
 
     @property
     def judges(self) -> Mapping[str, str]:
-        return {"main_auxiliary": "the first word alone: of a question, the auxiliary"}
+        return {"main_auxiliary": "the first word only, which is the auxiliary in a question"}
 
     def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
         return {"main_auxiliary": tuple(answer[:1]) == self.solve(prompt)[:1]}
@@ -175,14 +179,14 @@ _PARSER = Parser(_GRAMMAR)
 _VERB = np.array([t.verb for t in _GRAMMAR.templates])
 _FIRST = np.array([t.places(AUX)[0] for t in _GRAMMAR.templates])
 _FIRST_NOUN = _GRAMMAR.nouns[np.arange(len(_FIRST)), _FIRST]
-"""The place of the main auxiliary, of the first one, and of the noun of the first one, for each template."""
+"""Positions of the main auxiliary, the first auxiliary and the latter's noun, for each template."""
 _SUBJECT = 1
-"""The place of the subject's noun."""
+"""Position of the subject's noun."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Law:
-    """How a split chooses templates, and how likely each is to be made a question."""
+    """The templates of a split, and the probability that each is turned into a question."""
 
     choice: Choice
     quest: Floats
@@ -198,21 +202,21 @@ def _law_of(subject: Scalar, auxiliaries: Scalar | None, quest: Scalar | None) -
     weights = np.array([t.weight for t in _GRAMMAR.templates])
     if subject == "training":
         asked = np.where(kinds == "relative", 0.0, 1.0 if quest else 0.5)
-        # Half of all sentences are to be questions; those of a relative clause on the subject are left out.
+        # Half of all sentences become questions, except those with a relative clause on the subject.
         kept = np.where(kinds == "relative", 0.0 if quest else 0.5, 1.0) * (kinds != "nested")
     else:
         asked = np.ones(len(kinds))
-        # Two auxiliaries are the same if both have "n't" or none has, and their nouns have one number.
+        # Two auxiliaries are equal if both or neither have "n't" and their nouns agree in number.
         same = np.where(_FIRST_NOUN == _SUBJECT, 1 / 2, 1 / 4)
         kept = np.where(auxiliaries == "same", same, 1 - same) * (kinds == subject)
     return _Law(Choice(_GRAMMAR.templates, weights * kept), asked)
 
 
 def _relate(rng: np.random.Generator, sentences: Sentences, differ: bool) -> None:
-    """Make the first auxiliary of each sentence differ from the main one, or make it the same; in place."""
+    """Make the first auxiliary of each sentence differ from the main one, or equal to it, in place."""
     rows, template = np.arange(len(sentences.template)), sentences.template
     noun = _FIRST_NOUN[template]
-    # The first bit turns the number round, the second "n't"; an auxiliary of the subject has the subject's number.
+    # The first bit flips the number, the second "n't"; an auxiliary of the subject agrees with the subject.
     change = np.where(noun == _SUBJECT, 2, rng.integers(1, 4, len(rows))) if differ else np.zeros(len(rows), np.int64)
     sentences.plural[rows, noun] = sentences.plural[rows, _SUBJECT] ^ (change & 1)
     sentences.words[rows, _FIRST[template]] = sentences.words[rows, _VERB[template]] ^ (change >> 1)

@@ -1,4 +1,4 @@
-"""Recall: what stood beside this key? Among many pairs, or beside one key in a long text."""
+"""Recall: the value that belongs to a key, among many pairs or after one key in a long text."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ASK = "?"
 
 
 class AssociativeRecall(Task):
-    """Pairs of a key and a value, then keys again: say their values.
+    """Given pairs of a key and a value, return the values of queried keys.
 
-    All keys of an example differ. `in-place` asks as many times as there are pairs, each time for any of them, and
-    the value comes right behind the key; training takes the loss at every one, the score is that of the last (there
-    is no end token). `one-query` asks once, at the end of the prompt, `every-query` for all keys in a new order. A
-    number of the prompt is a shortcut to a single answer (`baseline`: the most common one).
+    The keys of an example are distinct. `in-place` has as many queries as pairs, each for a random key, and the value
+    directly follows the key. The loss includes every value, and the last one is scored (there is no end token).
+    `one-query` asks once, at the end of the prompt; `every-query` asks for all keys in a new order. A shortcut for a
+    single answer is to give some value from the prompt (`baseline`: the most common one).
 
     >>> from genlab.tasks import make
     >>> " ".join(make("associative-recall", max_len=8).solve("a 3 c 7 b 1 ? b 1 a 3 c".split()))
@@ -44,16 +44,24 @@ class AssociativeRecall(Task):
     length_unit = "pairs"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "in-place": "pairs ? keys, each with its value behind it; the last value is the answer",
+            "in-place": "pairs ? keys, each followed by its value; the last value is the answer",
             "one-query": "pairs ? a key > its value",
             "every-query": "pairs ? all keys in a new order > their values",
         }
     )
     splits = split_map(
-        Split(name="id", about="keys and values uniform, asked in random order", shift={}),
-        Split(name="in-order", about="asked as shown; one-query: the first pair", shift={"order": "shown"}),
-        Split(name="backwards", about="asked last pair first", shift={"order": "backwards"}),
-        Split(name="skewed-keys", about="key i of weight 1/(i + 2.7)", shift={"keys": "skewed"}),
+        Split(name="id", about="uniform keys and values, queried in random order", shift={}),
+        Split(
+            name="in-order",
+            about="queried in the order of the pairs (one-query: the first pair)",
+            shift={"order": "shown"},
+        ),
+        Split(
+            name="backwards",
+            about="queried in reverse order (one-query: the last pair)",
+            shift={"order": "backwards"},
+        ),
+        Split(name="skewed-keys", about="key i has weight 1/(i + 2.7)", shift={"keys": "skewed"}),
         Split(name="few-values", about="only two different values", shift={"values": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
@@ -64,7 +72,7 @@ class AssociativeRecall(Task):
                 "min_len": 4,
                 "n_layers": 2,
                 "positions": "hard-alibi",
-                # Large initial weights: a value can be matched by the key before it from the start (decision 0141).
+                # With large initial weights, values are matched by the preceding key from the start (decision 0141).
                 "init_std": 0.15,
                 "scale_residual_init": False,
                 "batch_size": 512,
@@ -72,7 +80,7 @@ class AssociativeRecall(Task):
                 "warmup": 50,
                 "steps": 3000,
             },
-            # The paper's way of asking shows more in an example, and is learned at the task's own sizes.
+            # The paper's format has more queries per example and is learned at the default sizes of the task.
             "in-place": {"params": {}, "train_len": 8, "min_len": 1, "batch_size": 128, "steps": 5000},
             "every-query": {"positions": "rotary", "batch_size": 256, "steps": 8000},
         }
@@ -81,7 +89,7 @@ class AssociativeRecall(Task):
     class Params(Task.Params):
         """Sizes of the two alphabets."""
 
-        keys: int = Field(0, ge=0, le=100_000, description="different keys; 0: max_len, at least 26")
+        keys: int = Field(0, ge=0, le=100_000, description="number of keys; 0: max_len, at least 26")
         values: int = Field(10, ge=2, le=100_000, description="different values")
 
     params: Params
@@ -96,7 +104,7 @@ class AssociativeRecall(Task):
         return (*map(str, range(self.params.values)), _ASK, *hint_names(self.params.keys))
 
     def width(self, length: int) -> int:
-        # pairs, `?`, keys and their values; then `>` and `<end>`, which `in-place` does without
+        # pairs, `?`, keys and their values, then `>` and `<end>` (except in `in-place`)
         return 2 * length + 1 + 2 * self._queries(length) + (0 if self.format == "in-place" else 2)
 
     def _queries(self, length: int) -> int:
@@ -130,7 +138,7 @@ class AssociativeRecall(Task):
         return assemble(parts, lengths)
 
     def _order(self, rng: np.random.Generator, split: Split, lengths: Ints, longest: int) -> Ints:
-        """The pairs in the order of the queries, int[n, pairs]."""
+        """Return the pairs in the order of the queries, int[n, pairs]."""
         place = np.arange(longest)
         match split.shift.get("order", "any"):
             case "shown":
@@ -172,11 +180,11 @@ class AssociativeRecall(Task):
 
 
 class Needle(Task):
-    """A long text of numbers with one key in it: say the number right after that key.
+    """Return the number right after a key that is hidden in a long text of numbers.
 
-    Numbers stand everywhere, so that only the place tells the answer. The key is asked for at the end, which the
-    training texts do not need, since they hold no other: `distractors` hides three more keys, and only a model that
-    looks for the key it is asked for is right there (`rules` tells the two apart).
+    The text consists of numbers, so only its position identifies the answer. The key is named at the end, although
+    training texts contain no other key. `distractors` hides three more keys, so that only a model that looks for the
+    queried key is correct (`rules` tells the two apart).
 
     >>> from genlab.tasks import make
     >>> make("needle", max_len=8).solve("4 0 c 7 9 ? c >".split())
@@ -187,21 +195,21 @@ class Needle(Task):
 
     name = "needle"
     family = "retrieval"
-    asks = "which number stands after the key?"
+    asks = "which number follows the key?"
     source = (
         "Hsieh et al. 2024, RULER: What's the real context size of your long-context language models?, "
         "arXiv 2404.06654"
     )
-    length_unit = "tokens of the text"
+    length_unit = "tokens of text"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"text": "numbers with a key among them ? the key > value"}
+        {"text": "numbers with a key among them ? the key > the number after it"}
     )
     splits = split_map(
-        Split(name="id", about="one key, anywhere", shift={}),
+        Split(name="id", about="one key at a random position", shift={}),
         Split(name="start", about="the key comes first", shift={"depth": 0.0}),
-        Split(name="middle", about="the key stands in the middle", shift={"depth": 0.5}),
+        Split(name="middle", about="the key is in the middle", shift={"depth": 0.5}),
         Split(name="end", about="the key and its number come last", shift={"depth": 1.0}),
-        Split(name="distractors", about="three other keys besides", shift={"keys": 4}),
+        Split(name="distractors", about="three other keys in the text", shift={"keys": 4}),
         Split(name="few-numbers", about="only two different numbers", shift={"numbers": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
@@ -286,13 +294,13 @@ class Needle(Task):
 
 
 def _each_value(examples: Examples) -> Examples:
-    """Trained at every value behind the `?`, scored at the last one; see the format `in-place`."""
-    first = 2 * examples.lengths[:, None] + 1  # where the target is the first value that is asked for
+    """Train on every value after `?` and score the last one, as in the format `in-place`."""
+    first = 2 * examples.lengths[:, None] + 1  # position whose target is the first queried value
     place = np.arange(examples.tokens.shape[1])
     trained = (place >= first) & ((place - first) % 2 == 0) & (place < 2 * first - 1)
     return replace(examples, trained=trained, scored=trained & (place == 2 * first - 3))
 
 
 def _unless_all(keep: Bools) -> Bools | None:
-    """None where all cells are kept, which saves closing up."""
+    """Return None if everything is kept, which is faster to assemble."""
     return None if keep.all() else keep

@@ -1,4 +1,4 @@
-"""Repeats: a pattern comes back somewhere in a random text; go on with it."""
+"""Repeats: continue a pattern that occurs for the second time in a random text."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from genlab.tasks.drawing import Weighted, apart, zipf
 from genlab.tasks.examples import Bools, Examples, Floats, Ints, Vocab
 
 _SEEN = 4
-"""Tokens of the last copy that belong to the prompt."""
+"""Number of tokens of the last copy that belong to the prompt."""
 
 
 class Repeats(Task):
-    """Random text in which one pattern stands twice: from the fifth token of the second copy on, each is known.
+    """Continue the second copy of a pattern in a random text, from its fifth token on.
 
-    The text is drawn token by token from a fixed law; the pattern is drawn from it too and pasted at random places
-    at least one token apart. Nothing marks where a copy starts or ends: a model has to look for what followed the
-    last few tokens earlier on, which is what an induction head does. There is no `>` and no end token. The prompt
-    is all before the first scored token, and `solve` goes on with the pattern for as long as the prompt supports
-    it, so that the answer of an example is the beginning of what `solve` says.
+    The tokens of text and pattern are drawn independently from a fixed distribution. The copies of the pattern are
+    pasted at random positions at least one token apart. Nothing marks where a copy starts or ends: a model has to
+    find what followed the last few tokens earlier in the text, which is what an induction head does. There is no `>`
+    and no end token. The prompt is everything before the first scored token. `solve` continues the pattern for as
+    long as the prompt supports it, so the answer of an example is a prefix of that of `solve`.
 
-    A length counts the tokens of the pattern, since that is what the paper shifts: it trains on 10 to 19 and tests
-    on 25, always in 64 tokens of text (`n_tokens`). Longer text is a split of its own (`long-text`).
+    Length is the number of tokens of the pattern, as in the paper, which trains on 10 to 19 and tests on 25, always
+    in 64 tokens of text (`n_tokens`). Longer texts are a separate split (`long-text`).
 
-    Two differences to the published task, whose error counts the token after the copy too, so that even a perfect
-    copier errs on 0.086 of the tokens (0.047 with the shifted patterns): here only the copy is scored and the floor
-    is zero. And a text in which the last four tokens of the prompt stand elsewhere by chance (about one in 10,000)
-    is drawn again, since its answer would be open.
+    There are two differences from the published task. Its error includes the token after the copy, so that even
+    perfect copying has an error of 0.086 (0.047 with the shifted patterns); here only the copy is scored, and the
+    minimum is zero. And a text in which the last four tokens of the prompt also occur elsewhere by chance (about one
+    in 10,000) is redrawn, since its answer would be ambiguous.
 
     >>> from genlab.tasks import make
     >>> task = make("repeats", max_len=19)
@@ -47,20 +47,22 @@ class Repeats(Task):
 
     name = "repeats"
     family = "retrieval"
-    asks = "how does the pattern go on that has begun again?"
+    asks = "how does the repeated pattern continue?"
     source = "Song et al. 2024, Out-of-distribution generalization via composition, arXiv 2408.09503"
     length_unit = "tokens of the pattern"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"text": "random tokens with the pattern in them | the rest of its last copy"}
     )
     splits = split_map(
-        Split(name="id", about="tokens by a Zipf law, two copies anywhere", shift={}),
+        Split(name="id", about="Zipf-distributed tokens, two copies at random positions", shift={}),
         Split(name="uniform", about="all tokens equally likely", shift={"law": "uniform"}),
-        Split(name="flipped", about="the rare tokens are the common ones", shift={"law": "flipped"}),
-        Split(name="three-copies", about="the pattern stands three times; the last is scored", shift={"copies": 3}),
+        Split(name="flipped", about="Zipf-distributed tokens with reversed ranks", shift={"law": "flipped"}),
+        Split(name="three-copies", about="three copies of the pattern; the last one is scored", shift={"copies": 3}),
         Split(name="near", about="shortest period: the copies are one token apart", shift={"period": "shortest"}),
-        Split(name="far", about="longest period: the copies stand at both ends", shift={"period": "longest"}),
-        Split(name="long-text", about="twice as much text, with periods never trained", shift={"texts": 2}),
+        Split(
+            name="far", about="longest period: the copies are at both ends of the text", shift={"period": "longest"}
+        ),
+        Split(name="long-text", about="twice as much text, with periods longer than in training", shift={"texts": 2}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
@@ -80,10 +82,10 @@ class Repeats(Task):
     )
 
     class Params(Task.Params):
-        """What the text is made of."""
+        """The alphabet and the length of the text."""
 
-        symbols: int = Field(64, ge=8, le=100_000, description="different tokens of the text")
-        n_tokens: int = Field(64, ge=11, le=100_000, description="tokens of the text")
+        symbols: int = Field(64, ge=8, le=100_000, description="size of the alphabet")
+        n_tokens: int = Field(64, ge=11, le=100_000, description="length of the text in tokens")
 
     params: Params
 
@@ -91,7 +93,7 @@ class Repeats(Task):
         if 2 * self.max_len + 1 > self.params.n_tokens:
             raise UserError(
                 f"two copies of {self.max_len} tokens, one apart, do not fit into n_tokens {self.params.n_tokens}: "
-                f"max_len may be at most {(self.params.n_tokens - 1) // 2}, or n_tokens larger"
+                f"max_len may be at most {(self.params.n_tokens - 1) // 2}, or increase n_tokens"
             )
         return tuple(str(i) for i in range(self.params.symbols))
 
@@ -116,7 +118,7 @@ class Repeats(Task):
         return Examples(Vocab.first + text[:, :-1], Vocab.first + text[:, 1:], scored, lengths)
 
     def _texts(self, rng: np.random.Generator, split: Split, lengths: Ints) -> tuple[Ints, Ints]:
-        """Texts, int[n, pos], of token numbers from 0, and where their copies start, int[n, copies]."""
+        """Draw texts, int[n, pos], of token numbers from 0, and the starts of their copies, int[n, copies]."""
         size = self.params.n_tokens * int(split.shift.get("texts", 1))
         starts = _starts(rng, split, lengths, np.full(len(lengths), size))
         text = self._laws[str(split.shift.get("law", "zipf"))](rng, (len(lengths), size))
@@ -141,7 +143,7 @@ class Repeats(Task):
         begun = text[-_SEEN:]
         for start in range(len(text) - _SEEN - 1, -1, -1):
             if text[start : start + _SEEN] == begun:
-                # The copies do not overlap: the answer ends before the copy that has begun.
+                # Copies do not overlap: the answer ends before the unfinished copy.
                 return tuple(text[start + _SEEN : len(text) - _SEEN])
         return ()
 
@@ -164,7 +166,7 @@ class Repeats(Task):
 
 
 def _starts(rng: np.random.Generator, split: Split, lengths: Ints, room: Ints) -> Ints:
-    """Where the copies start, int[n, copies], rising."""
+    """Draw the starts of the copies in ascending order, int[n, copies]."""
     period = split.shift.get("period", "any")
     if period == "any":
         return apart(rng, room, lengths, int(split.shift.get("copies", 2)), gap=1)
@@ -175,7 +177,7 @@ def _starts(rng: np.random.Generator, split: Split, lengths: Ints, room: Ints) -
 
 
 def _ambiguous(text: Ints, starts: Ints) -> Bools:
-    """Whether the tokens that end the prompt stand before it in other places than in the copies, bool[n]."""
+    """Whether the last tokens of the prompt occur earlier, other than in the copies: bool[n]."""
     rows = np.arange(len(text))
     place = np.arange(text.shape[1] - _SEEN + 1)
     same = place <= starts[:, -1:]

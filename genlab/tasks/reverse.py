@@ -1,4 +1,4 @@
-"""Reverse: the string from its last symbol to its first."""
+"""Reversal of a string."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from genlab.tasks.examples import Examples, Floats, Ints
 
 
 class Reverse(Task):
-    """A string, from its last symbol to its first.
+    """Reverse a string.
 
-    `repeats` draws each symbol on its own from a small alphabet, so that what stands before a symbol does not say
-    where it is. In `unique` no symbol stands twice, and each can be found by its neighbour.
+    `repeats` draws independent symbols from a small alphabet, so that the preceding symbols do not identify a
+    position. In `unique`, symbols are distinct, and each can be found by its neighbor.
 
     >>> from genlab.tasks import make
     >>> " ".join(make("reverse", max_len=8).solve("a a b >".split()))
@@ -32,15 +32,15 @@ class Reverse(Task):
 
     name = "reverse"
     family = "RASP-L"
-    asks = "write the string backwards"
+    asks = "reverse the string"
     source = "Delétang et al. 2022, Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098"
     length_unit = "symbols"
     language_class = "context-free"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"repeats": "symbols > the same backwards", "unique": "symbols, no two alike > the same backwards"}
+        {"repeats": "symbols > the symbols reversed", "unique": "distinct symbols > the symbols reversed"}
     )
     splits = split_map(
-        Split(name="id", about="every symbol alike", shift={"exponent": 0.0, "sorted": False}),
+        Split(name="id", about="all symbols are equally likely", shift={"exponent": 0.0, "sorted": False}),
         Split(name="zipf", about="symbol i has weight 1 / i", shift={"exponent": 1.0, "sorted": False}),
         Split(name="sorted", about="symbols in alphabetical order", shift={"exponent": 0.0, "sorted": True}),
     )
@@ -59,9 +59,7 @@ class Reverse(Task):
     )
 
     class Params(Task.Params):
-        symbols: int = Field(
-            ge=2, le=100_000, description="how many there are; unless given, 2, or max_len if unique"
-        )
+        symbols: int = Field(ge=2, le=100_000, description="number of symbols; default: 2, or max_len if unique")
 
     params: Params
 
@@ -73,8 +71,8 @@ class Reverse(Task):
     def symbols(self) -> tuple[str, ...]:
         if self.format == "unique" and self.params.symbols < self.max_len:
             raise UserError(
-                f"task 'reverse' cannot make {self.max_len} different symbols from an alphabet of "
-                f"{self.params.symbols}: symbols must be at least max_len, nearest {self.max_len}"
+                f"task 'reverse' cannot draw {self.max_len} distinct symbols from an alphabet of "
+                f"{self.params.symbols}: the parameter symbols must be at least max_len, {self.max_len}"
             )
         return hint_names(self.params.symbols)
 
@@ -102,7 +100,7 @@ class Reverse(Task):
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
         if split.shift["exponent"] and self.format == "unique":
-            return {}  # no simple formula: a likely symbol is used up
+            return {}  # no simple formula: symbols are drawn without replacement
         weights = np.arange(1, self.params.symbols + 1, dtype=float) ** -float(split.shift["exponent"])
         counts = dict(zip(self.symbols(), length * weights / weights.sum(), strict=True))
         return {token: float(count) / (length + 1) for token, count in {**counts, ">": 1.0}.items()}

@@ -1,10 +1,10 @@
-"""A small English: sentences whose nouns have prepositional phrases and relative clauses.
+"""A fragment of English: sentences whose nouns have prepositional phrases and relative clauses.
 
-The grammar is that of McCoy, Frank and Linzen (2020), with words of our own. A subject stands before a verb that
-has an object or none; subject and object are plain ("the otter") or have a prepositional phrase ("the otter near my
+The grammar is that of McCoy, Frank and Linzen (2020), with our own vocabulary. A sentence is a subject, a verb and
+possibly an object. Subject and object are plain ("the otter") or have a prepositional phrase ("the otter near my
 yak") or one of three relative clauses ("the otter that does sing", "... that does amuse my yak", "... that my yak
-does amuse"). There is no recursion, so that the sentences are a few dozen templates to be filled with words. In
-templates with a `nested` subject its relative clause has a relative clause.
+does amuse"). There is no recursion, so all sentences come from a few dozen templates that are filled with words. In
+templates with a `nested` subject, its relative clause contains another relative clause.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from genlab.tasks.examples import Bools, Floats, Ints
 
 DET, NOUN, PREP, REL, AUX, VI, VT = range(7)
-"""Kinds of words; VI and VT are verbs without and with an object."""
+"""Word classes; VI and VT are intransitive and transitive verbs."""
 
 _ONE_FORM: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {
@@ -46,21 +46,21 @@ _VERBS: Mapping[int, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""Base form -> past form of each verb."""
+"""Maps the base form of each verb to its past form."""
 
 Slots = tuple[tuple[int, int], ...]
-"""The kind of each word, and the place of the noun whose number it takes (any, if it has no number)."""
+"""The class of each word, and the position of the noun that it agrees with (arbitrary if it does not inflect)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The frame of a sentence.
+    """The structure of a sentence.
 
     Attributes:
         slots: its words.
-        verb: place of the main verb, or of its auxiliary; the subject is all that stands before it.
-        subject: plain, prepositional, relative, or nested.
-        weight: how likely the grammar makes it.
+        verb: position of the main verb or its auxiliary; everything before it is the subject.
+        subject: plain, prepositional, relative or nested.
+        weight: its probability under the grammar.
     """
 
     slots: Slots
@@ -69,7 +69,7 @@ class Template:
     weight: float
 
     def places(self, kind: int) -> list[int]:
-        """Where the words of a kind stand."""
+        """Return the positions of the words of a class."""
         return [place for place, (its, _) in enumerate(self.slots) if its == kind]
 
 
@@ -85,7 +85,7 @@ def _verb(kind: int, noun: int, auxiliaries: bool) -> Slots:
 
 
 def _relatives(inner: Slots, auxiliaries: bool) -> tuple[Slots, ...]:
-    """A noun with each kind of relative clause, in which `inner` is the other noun phrase."""
+    """Return a noun with each kind of relative clause, in which `inner` is the other noun phrase."""
     head = (*_PLAIN, (REL, 0))
     its_own = _after(head, inner)
     return (
@@ -118,8 +118,8 @@ class Sentences:
 
     Attributes:
         template: int[n].
-        words: int[n, width], which word of its kind stands in each place.
-        plural: int[n, width], 1 where the noun in that place is plural (anything where there is no noun).
+        words: int[n, width], index of each word within its class.
+        plural: int[n, width], 1 if the noun at that position is plural (arbitrary if it is not a noun).
     """
 
     template: Ints
@@ -128,36 +128,36 @@ class Sentences:
 
 
 class Choice:
-    """Templates to choose from by length, those of one length in proportion to `weights`."""
+    """A sampler of templates by length; templates of one length are drawn in proportion to `weights`."""
 
     def __init__(self, templates: Sequence[Template], weights: Floats):
         self._lengths = np.array([len(t.slots) for t in templates])
         self._weights = weights
-        self._order = np.lexsort((weights == 0, self._lengths))  # by length, those never chosen last
+        self._order = np.lexsort((weights == 0, self._lengths))  # by length, templates of weight 0 last
         self._upper = np.cumsum(weights[self._order])
         lengths = np.where(weights > 0, self._lengths, -1)[self._order]
         self.weights = {int(n): float(weights[self._lengths == n].sum()) for n in np.unique(lengths[lengths > 0])}
-        """How likely each length that has a template is, on the scale of the weights."""
+        """Return the total weight of each length that has templates."""
         self._range = np.zeros((int(lengths.max()) + 1, 2), np.int64)
         for length in self.weights:
             self._range[length] = np.flatnonzero(lengths == length)[[0, -1]]
 
     def __call__(self, rng: np.random.Generator, lengths: Ints) -> Ints:
-        """The number of a template of each length: int[n]."""
+        """Draw a template of each length: int[n]."""
         first, last = self._range[lengths].T
         low = np.where(first > 0, self._upper[first - 1], 0.0)
         at = low + rng.random(len(lengths)) * (self._upper[last] - low)
-        # Rounding must not lead beyond the templates of this length.
+        # Rounding must not select a template of another length.
         return self._order[np.clip(np.searchsorted(self._upper, at, side="right"), first, last)]
 
     def shares(self, length: int) -> Floats:
-        """How likely each template is at a length."""
+        """Return the probability of each template at a length."""
         weights = np.where(self._lengths == length, self._weights, 0.0)
         return weights / weights.sum()
 
 
 class Grammar:
-    """Templates and words, with auxiliaries ("does sing") or without ("sings", "sang")."""
+    """Templates and vocabulary, with auxiliaries ("does sing") or without ("sings", "sang")."""
 
     def __init__(self, auxiliaries: bool):
         self.templates = tuple(_templates(auxiliaries))
@@ -168,9 +168,9 @@ class Grammar:
         one_form = {kind: tuple((word,) for word in _ONE_FORM[kind]) for kind in _ONE_FORM}
         forms = {**one_form, NOUN: nouns, **({AUX: _AUXILIARIES} if auxiliaries else {}), **verbs}
         self.forms: Mapping[int, tuple[tuple[str, ...], ...]] = MappingProxyType(forms)
-        """The forms of every word of each kind."""
+        """The forms of each word in each class."""
         self.words = tuple(form for words in forms.values() for word in words for form in word)
-        """All forms of all words; ids count through them."""
+        """All forms of all words, in the order of their ids."""
         self.kinds = self._table([[kind for kind, _ in t.slots] for t in self.templates], fill=DET)
         self.nouns = self._table([[noun for _, noun in t.slots] for t in self.templates], fill=0)
         first = {kind: self.words.index(forms[kind][0][0]) for kind in forms}
@@ -186,15 +186,15 @@ class Grammar:
         return np.array([values.get(kind, 0) for kind in range(7)])[self.kinds]
 
     def draw(self, rng: np.random.Generator, template: Ints, width: int) -> Sentences:
-        """Fill templates with words: each word of its kind, each noun singular or plural, equally likely."""
+        """Fill templates with uniform words of each class; nouns are singular or plural with equal probability."""
         shape = (len(template), width)
         words = (rng.random(shape) * self._n_words[template, :width]).astype(np.int64)
         return Sentences(template, words, rng.integers(0, 2, shape))
 
     def ids(self, sentences: Sentences, past: Bools | bool = False) -> Ints:
-        """The ids of the words, int[n, width], from 0: verbs and auxiliaries with the number of their nouns.
+        """Return the ids of the words, int[n, width], from 0; verbs and auxiliaries agree with their nouns.
 
-        Where verbs have a past form, the rows of `past` take it, and the others the present.
+        If verbs have a past form, rows in `past` use it, and the others use the present.
         """
         template, width = sentences.template, sentences.words.shape[1]
         rows = np.arange(len(template))[:, None]
@@ -204,7 +204,7 @@ class Grammar:
         return self._first_id[template, :width] + sentences.words * forms + present
 
     def word_counts(self, template: int, past: bool = False) -> dict[str, float]:
-        """How often each form is expected in a sentence of a template, numbers alike."""
+        """Return the expected count of each form in a sentence of a template."""
         counts: dict[str, float] = {}
         for kind, _ in self.templates[template].slots:
             for forms in self.forms[kind]:
@@ -214,7 +214,7 @@ class Grammar:
         return counts
 
     def same_words(self, template: int) -> float:
-        """How likely two sentences of a template are the same."""
+        """Return the probability that two sentences of a template are equal."""
         kinds = [kind for kind, _ in self.templates[template].slots]
         return 0.5 ** kinds.count(NOUN) / prod(len(self.forms[kind]) for kind in kinds)
 
@@ -223,17 +223,17 @@ def _forms(base: str, past: str, auxiliaries: bool) -> tuple[str, ...]:
     return (base,) if auxiliaries else (past, base + "s", base)
 
 
-# -- Read a sentence of the small English: where its main verb is, and which noun is the subject of each verb
+# -- Parser
 
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """What a reader understands of a sentence.
+    """The parse of a sentence.
 
     Attributes:
-        verb: place of the main verb, or of its auxiliary.
-        subjects: place of each verb (or of its auxiliary) -> place of its subject's noun, from left to right.
-        nouns: the places of all nouns.
+        verb: position of the main verb or its auxiliary.
+        subjects: maps the position of each verb (or its auxiliary) to that of its subject's noun, from left to right.
+        nouns: positions of all nouns.
     """
 
     verb: int
@@ -242,7 +242,7 @@ class Parse:
 
 
 class Parser:
-    """Recursive descent through the grammar, one method a phrase; each returns the place after its phrase.
+    """Recursive descent parser with one method per phrase; each returns the position after its phrase.
 
     >>> Parser(Grammar(auxiliaries=True)).read("the otter that my yaks do amuse does sing".split())
     Parse(verb=7, subjects={5: 4, 7: 1}, nouns=(1, 4))
@@ -253,12 +253,12 @@ class Parser:
         self._kinds, self._auxiliaries = kinds, AUX in grammar.forms
 
     def read(self, words: Sequence[str]) -> Parse:
-        """Raises `ValueError` where the words are no sentence."""
+        """Raises `ValueError` if the words do not form a sentence."""
         subjects: dict[int, int] = {}
         verb = self._noun_phrase(words, 0, subjects)
         end = self._verb_phrase(words, verb, 1, subjects)
         if end != len(words):
-            raise ValueError(f"no sentence: {' '.join(words)}")
+            raise ValueError(f"not a sentence: {' '.join(words)}")
         nouns = tuple(place for place, word in enumerate(words) if self._kinds[word] == NOUN)
         return Parse(verb, subjects, nouns)
 

@@ -1,4 +1,4 @@
-"""Sort: distinct numbers in rising order."""
+"""Sorting distinct numbers in ascending order."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from genlab.tasks.drawing import arrangements, check_enough, window_shares
 from genlab.tasks.examples import Bools, Examples, Ints, Part, Vocab, assemble
 
 _SLACK = 1.5
-"""Values in a narrow window, for each item."""
+"""Width of a narrow window of values, per item."""
 
 
 class Sort(Task):
-    """Distinct numbers, written again in rising order.
+    """Sort distinct numbers in ascending order.
 
-    Each number is one token, drawn from twice as many as the longest example has items: with hardly more numbers
-    than items, counting up from the smallest would do (`baseline` says how often it does).
+    Each number is one token, drawn from twice as many as the longest example has items. With few more numbers than
+    items, counting up from the smallest would suffice (`baseline` gives the accuracy of counting).
 
     >>> from genlab.tasks import make
     >>> " ".join(make("sort", max_len=8).solve("7 3 10 5 >".split()))      # by value, not by first digit
@@ -34,18 +34,20 @@ class Sort(Task):
 
     name = "sort"
     family = "RASP-L"
-    asks = "what are these numbers in rising order?"
+    asks = "sort numbers in ascending order"
     source = "Zhou et al. 2023, What Algorithms can Transformers Learn?, arXiv 2310.16028"
     length_unit = "items"
-    formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "distinct numbers > the same, rising"})
+    formats: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"plain": "distinct numbers > the numbers in ascending order"}
+    )
     splits = split_map(
-        Split(name="id", about="any distinct values, any order", shift={"values": "all", "order": "any"}),
+        Split(name="id", about="uniform distinct values in random order", shift={"values": "all", "order": "any"}),
         Split(name="low", about="values from the lower half", shift={"values": "low", "order": "any"}),
         Split(name="high", about="values from the upper half", shift={"values": "high", "order": "any"}),
         Split(name="window", about="values from a random narrow window", shift={"values": "window", "order": "any"}),
         Split(
             name="nearly-sorted",
-            about="no item more than 2 places from its own",
+            about="no item is more than 2 positions from its sorted position",
             shift={"values": "all", "order": "nearly sorted"},
         ),
         Split(name="reversed", about="falling order", shift={"values": "all", "order": "falling"}),
@@ -55,7 +57,9 @@ class Sort(Task):
     )
 
     class Params(Task.Params):
-        symbols: int = Field(0, ge=0, le=100_000, description="values that items are drawn from; 0: twice max_len")
+        symbols: int = Field(
+            0, ge=0, le=100_000, description="number of values that items are drawn from; 0: twice max_len"
+        )
 
     params: Params
 
@@ -90,7 +94,7 @@ class Sort(Task):
         return assemble([question, Part(Vocab.sep), answer, Part(Vocab.end, scored=True)], lengths)
 
     def _values(self, rng: np.random.Generator, split: Split, lengths: Ints) -> tuple[Ints, Ints]:
-        """The values that each example draws from: the smallest of them, and how many."""
+        """Return the smallest value and the number of values that each example draws from."""
         values, which = self.params.symbols, split.shift["values"]
         if which == "window":
             count = np.ceil(_SLACK * lengths).astype(np.int64)
@@ -107,7 +111,7 @@ class Sort(Task):
         return 1 / comb(self.params.symbols, length)
 
     def baseline(self, length: int) -> Mapping[str, float]:
-        """`counting`: write the smallest item, then count up; right where the items are consecutive."""
+        """Return the accuracy of `counting`: writing the smallest item, then counting up."""
         return {"counting": (self.params.symbols - length + 1) / comb(self.params.symbols, length)}
 
     def token_shares(self, split: Split, length: int) -> Mapping[str, float]:
@@ -124,9 +128,9 @@ class Sort(Task):
 
 
 def _reorder(rng: np.random.Generator, order: str, rising: Ints, inside: Bools) -> Ints:
-    """Sorted items in another order; cells outside stay on the right."""
+    """Shuffle sorted items locally; entries beyond each length stay on the right."""
     place = np.arange(rising.shape[1], dtype=np.float64)
-    # Noise below 3 lets an item be passed by the next two at most.
+    # With noise below 3, at most the next two items can overtake an item.
     keys = -place if order == "falling" else place + rng.uniform(0, 3, rising.shape)
     keys = np.where(inside, keys, np.inf)
     return np.take_along_axis(rising, np.argsort(keys, axis=1), axis=1)

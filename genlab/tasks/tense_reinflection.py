@@ -1,4 +1,4 @@
-"""Tense reinflection: which noun does the verb agree with, its subject or the nearest one?"""
+"""Tense reinflection: does the verb agree with its subject or with the nearest noun?"""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _WORDS = _PRESENT + 1
 
 
 class TenseReinflection(Task):
-    """Repeat a sentence in the past tense (`PAST`) or put it into the present (`PRESENT`).
+    """Repeat a sentence in the past tense (`PAST`) or put it into the present tense (`PRESENT`).
 
-    In the present, English verbs agree with their subjects (AGREE-SUBJECT). In training, wherever a sentence is put
-    into the present, the noun that stands nearest before the main verb has the number of the subject, so that
-    AGREE-RECENT is right too; sentences in which it has not are there to be repeated only. In `attractor` all of
-    them are put into the present.
+    In the present tense, English verbs agree with their subjects (AGREE-SUBJECT). In training, whenever a sentence is
+    put into the present, the last noun before the main verb has the same number as the subject, so that AGREE-RECENT
+    is correct too; sentences with a different number only have to be repeated. In `attractor`, all of them are put
+    into the present.
 
     >>> from genlab.tasks import make
     >>> task = make("tense-reinflection", max_len=13)
@@ -47,18 +47,20 @@ class TenseReinflection(Task):
         {"plain": "sentence . PAST or PRESENT > the sentence in that tense ."}
     )
     splits = split_map(
-        Split(name="id", about="in the present the nearest noun is like the subject", shift={"subject": "training"}),
         Split(
-            name="present", about="the present tense of `id` alone", shift={"subject": "training", "present": True}
+            name="id",
+            about="in the present tense, the nearest noun and the subject agree",
+            shift={"subject": "training"},
         ),
+        Split(name="present", about="only the present tense of `id`", shift={"subject": "training", "present": True}),
         Split(
             name="attractor",
-            about="present tense; the noun nearest to the verb has the other number",
+            about="present tense; the nearest noun and the subject differ in number",
             shift={"subject": "attractor"},
         ),
         Split(
             name="deeper",
-            about="the same with a relative clause within the relative clause of the subject",
+            about="like attractor, with a relative clause inside the relative clause of the subject",
             shift={"subject": "nested"},
         ),
     )
@@ -118,7 +120,7 @@ class TenseReinflection(Task):
         return self._present(prompt, _PARSER.read(prompt[:-3]).subjects)
 
     def _present(self, prompt: Sequence[str], subjects: Mapping[int, int]) -> tuple[str, ...]:
-        """The sentence with each verb in the present, in the number of the noun it is given."""
+        """Return the sentence in the present tense, each verb agreeing with a given noun."""
         words = list(prompt[:-2])
         for verb, noun in subjects.items():
             singular = any(words[noun] == one for one, _ in _GRAMMAR.forms[NOUN])
@@ -136,7 +138,7 @@ class TenseReinflection(Task):
 
     @property
     def judges(self) -> Mapping[str, str]:
-        return {"main_verb": "the main verb alone"}
+        return {"main_verb": "the main verb only"}
 
     def judge(self, prompt: Sequence[str], answer: Sequence[str]) -> dict[str, bool]:
         verb = _PARSER.read(prompt[:-3]).verb
@@ -144,7 +146,7 @@ class TenseReinflection(Task):
 
     def chance(self, length: int) -> float:
         law = _law(self.splits["id"])
-        # Two numbers of a sentence in the present are one if it has an attractor.
+        # In the present tense, the subject and a later noun agree in number, which leaves one choice fewer.
         agree = law.present**2 * np.where(_ATTRACTED, 2, 1) + (1 - law.present) ** 2
         both = law.choice.shares(length) ** 2 * agree
         return sum(float(both[t]) * _GRAMMAR.same_words(t) for t in np.flatnonzero(both).tolist())
@@ -167,15 +169,15 @@ class TenseReinflection(Task):
 _GRAMMAR = Grammar(auxiliaries=False)
 _PARSER = Parser(_GRAMMAR)
 _SUBJECT = 1
-"""The place of the subject's noun."""
+"""Position of the subject's noun."""
 _NEAREST = np.array([max(n for n in t.places(NOUN) if n < t.verb) for t in _GRAMMAR.templates])
-"""The place of the noun nearest before the main verb, for each template."""
+"""Position of the last noun before the main verb, for each template."""
 _ATTRACTED = _NEAREST != _SUBJECT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Law:
-    """How a split chooses templates, and how likely each is to be put into the present."""
+    """The templates of a split, and the probability that each is put into the present tense."""
 
     choice: Choice
     present: Floats
@@ -192,7 +194,7 @@ def _law_of(subject: Scalar, present: bool) -> _Law:
     if subject != "training":
         chosen = (kinds == "nested") if subject == "nested" else (kinds != "nested") & _ATTRACTED
         return _Law(Choice(_GRAMMAR.templates, weights * chosen), np.ones(len(weights)))
-    # Half of all sentences are for the present; of those with an attractor, one in two has the wrong number.
+    # Half of all sentences are in the present tense, minus those with an attractor of the wrong number (one in two).
     in_present, in_past = np.where(_ATTRACTED, 1 / 4, 1 / 2), 0.0 if present else 1 / 2
     kept = (in_present + in_past) * (kinds != "nested")
     return _Law(Choice(_GRAMMAR.templates, weights * kept), in_present / (in_present + in_past))

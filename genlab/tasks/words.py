@@ -1,7 +1,7 @@
-"""Words of opening and closing brackets: nested ones and others, each drawn exactly uniformly.
+"""Exactly uniform sampling of bracket strings, nested and otherwise.
 
-A word is a row of booleans, True where a bracket opens. Rows of different lengths share an array; what stands
-beyond a row's own length is not part of it.
+A word is a row of booleans, True for an opening bracket. Rows of different lengths share an array; entries beyond the
+length of a row are arbitrary.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _N = TypeVar("_N", bound=np.generic)
 
 
 def small_ints(largest: int) -> type[np.signedinteger]:
-    """The smallest type of two bytes or four that holds numbers up to `largest`: large batches fit caches better."""
+    """Return the smaller of int16 and int32 that holds `largest`; small types use caches better."""
     return np.int16 if largest <= np.iinfo(np.int16).max else np.int32
 
 
 def running(op: np.ufunc, x: NDArray[_N]) -> NDArray[_N]:
-    """`op` over all rows so far, in each row, in place: what `op.accumulate` does one column at a time, slowly.
+    """Accumulate `op` over rows, in place. Faster than `op.accumulate`, which works column by column.
 
     >>> running(np.add, np.array([[1, 0], [1, 5], [1, 0]])).tolist()
     [[1, 0], [2, 5], [3, 5]]
@@ -35,7 +35,7 @@ def running(op: np.ufunc, x: NDArray[_N]) -> NDArray[_N]:
 
 
 def arranged(rng: np.random.Generator, cells: Ints, ones: Ints) -> Bools:
-    """Rows with `ones` True among their first `cells`, every arrangement equally likely: bool[n, max(cells)].
+    """Draw rows with `ones` True entries among the first `cells`, uniformly: bool[n, max(cells)].
 
     >>> arranged(np.random.default_rng(0), cells=np.array([4, 2]), ones=np.array([1, 2])).sum(axis=1)
     array([1, 2])
@@ -43,7 +43,7 @@ def arranged(rng: np.random.Generator, cells: Ints, ones: Ints) -> Bools:
     width = int(cells.max()) + 1
     place = np.arange(width)
     bits = width.bit_length()
-    # Random keys that differ (the place is their last bits): the smallest `ones` keys say where the ones are.
+    # Distinct random keys (the last bits are the position); the ones are at the smallest `ones` keys.
     keys = rng.integers(0, 2 ** (62 - bits), (len(cells), width))
     keys <<= bits
     keys |= place
@@ -53,10 +53,10 @@ def arranged(rng: np.random.Generator, cells: Ints, ones: Ints) -> Bools:
 
 
 def nested(rng: np.random.Generator, lengths: Ints) -> Bools:
-    """Nested words of even lengths, each equally likely: bool[n, max(lengths)].
+    """Draw uniform nested words of even lengths: bool[n, max(lengths)].
 
-    By the cycle lemma: of the rotations of a word with one closing bracket too many exactly one is a nested word
-    and then that bracket; it starts after the first of the places where the word is lowest.
+    Uses the cycle lemma: exactly one rotation of a word with one extra closing bracket is a nested word followed by a
+    closing bracket. It starts after the first position at which the depth is minimal.
     """
     loop = arranged(rng, lengths + 1, lengths // 2)
     place = np.arange(loop.shape[1])
@@ -69,7 +69,7 @@ def nested(rng: np.random.Generator, lengths: Ints) -> Bools:
 
 
 def wrapped(rng: np.random.Generator, lengths: Ints, pairs: int) -> Bools:
-    """Nested words, each equally likely, within `pairs` more pairs of brackets: bool[n, max(lengths)]."""
+    """Draw uniform nested words inside `pairs` more pairs of brackets: bool[n, max(lengths)]."""
     if not pairs:
         return nested(rng, lengths)
     inner = nested(rng, lengths - 2 * pairs) & (
@@ -79,23 +79,23 @@ def wrapped(rng: np.random.Generator, lengths: Ints, pairs: int) -> Bools:
 
 
 def independent(rng: np.random.Generator, lengths: Ints) -> Bools:
-    """Words whose brackets open or close with probability 1/2 each: bool[n, max(lengths)]."""
+    """Draw words of independent brackets, each opening with probability 1/2: bool[n, max(lengths)]."""
     return rng.integers(0, 2, (len(lengths), int(lengths.max())), dtype=np.int8) == 1
 
 
 def equal_counts(opens: Bools, lengths: Ints) -> Bools:
-    """Whether as many brackets open as close: bool[n]."""
+    """Whether words have as many opening as closing brackets: bool[n]."""
     inside = np.arange(opens.shape[1]) < lengths[:, None]
     return 2 * np.count_nonzero(opens & inside, axis=1) == lengths
 
 
 def unequal(rng: np.random.Generator, lengths: Ints) -> Bools:
-    """Words of independent brackets, given that their counts differ: bool[n, max(lengths)]."""
+    """Draw words of independent brackets, conditioned on unequal counts: bool[n, max(lengths)]."""
     return redrawn(lambda lengths: independent(rng, lengths), equal_counts, lengths)
 
 
 def heights(opens: Bools) -> Ints:
-    """Brackets still open after each place, negative where too many closed: int[n, width].
+    """Return the depth after each position, negative after too many closing brackets: int[n, width].
 
     >>> heights(np.array([[True, False, False, True]])).tolist()
     [[1, 0, -1, 0]]
@@ -105,7 +105,7 @@ def heights(opens: Bools) -> Ints:
 
 
 def is_nested(opens: Bools, lengths: Ints) -> Bools:
-    """Whether each row never closes what is not open and ends with nothing open: bool[n]."""
+    """Whether words are nested: bool[n]."""
     height = heights(opens)
     inside = np.arange(opens.shape[1]) < lengths[:, None]
     last = np.take_along_axis(height, lengths[:, None] - 1, axis=1)[:, 0]
@@ -113,20 +113,20 @@ def is_nested(opens: Bools, lengths: Ints) -> Bools:
 
 
 def partners(opens: Bools, lengths: Ints) -> Ints:
-    """The places of nested words in pairs, an opening bracket and then its closing one: int[n, width].
+    """Return the positions of matching brackets in nested words, as pairs of opening and closing: int[n, width].
 
     >>> partners(np.array([[True, True, False, False]]), np.array([4]))
     array([[0, 3, 1, 2]])
     """
     level = heights(opens) + ~opens
     level[np.arange(opens.shape[1]) >= lengths[:, None]] = np.iinfo(level.dtype).max
-    return np.argsort(level, axis=1, kind="stable")  # on one level brackets open and close by turns
+    return np.argsort(level, axis=1, kind="stable")  # at each level, opening and closing brackets alternate
 
 
 def different(draw: Callable[[Ints], Bools], length: int, count: int) -> Bools:
-    """The first `count` different words among those that `draw` gives at this length: bool[count, length].
+    """Return the first `count` distinct words that `draw` gives at this length: bool[count, length].
 
-    Where all words are equally likely, each set of them is.
+    If all words are equally likely, so are all sets of words.
     """
     found = np.empty((0, length), bool)
     while len(found) < count:
@@ -140,7 +140,7 @@ def different(draw: Callable[[Ints], Bools], length: int, count: int) -> Bools:
 def redrawn(
     draw: Callable[[Ints], np.ndarray], refused: Callable[[np.ndarray, Ints], Bools], lengths: Ints
 ) -> np.ndarray:
-    """Rows of `draw(lengths)`, drawn again until none is refused: the law of `draw`, given that."""
+    """Rejection sampling: return `draw(lengths)`, redrawing rows until none is refused."""
     rows = draw(lengths)
     while len(again := np.flatnonzero(refused(rows, lengths))):
         fresh = draw(lengths[again])

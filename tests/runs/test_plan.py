@@ -150,7 +150,7 @@ def test_parameters_that_a_task_sets_together_are_dropped_together():
         made = genlab.plan("maze", params=given)
         assert made.task.spec.params["generator"] == given["generator"]
         assert "param" not in made.picked
-    with pytest.raises(UserError, match="p is for percolation and dfs-percolation; the generator is 'dfs'"):
+    with pytest.raises(UserError, match="p needs generator percolation or dfs-percolation, not 'dfs'"):
         genlab.plan("maze", params={"p": 0.3})
 
 

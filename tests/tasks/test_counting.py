@@ -134,7 +134,9 @@ def test_the_final_answer_is_judged_alone():
 
 
 def test_too_few_numbers_is_one_clear_line():
-    with pytest.raises(UserError, match="cannot count 8 of 5 numbers: numbers must be at least max_len, nearest 8"):
+    with pytest.raises(
+        UserError, match="cannot count 8 numbers out of 5: the parameter numbers must be at least max_len, 8"
+    ):
         make("count", 8, params={"numbers": 5})
     with pytest.raises(UserError, match="allowed are 1 to 4 numbers counted"):
         make("count", 8, params={"numbers": 8}).sample(np.random.default_rng(0), "low", [5])

@@ -86,7 +86,7 @@ def outcome(file, content, wanted) -> str:
     try:
         return "right" if same(maze_pool.block(wanted, 0), mazes) else "wrong"
     except DamagedFileError as error:
-        return "refused" if "delete it and they are redrawn" in str(error) else "wrong"
+        return "refused" if "delete it and its mazes are regenerated" in str(error) else "wrong"
     finally:
         file.write_bytes(whole)
 
@@ -103,7 +103,7 @@ def test_a_block_of_another_pool_is_not_taken(cache):
 def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GENLAB_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"cannot keep mazes in .*; set GENLAB_CACHE"):
+    with pytest.raises(UserError, match=r"cannot cache mazes in .*; set GENLAB_CACHE"):
         maze_pool.block(recipe(), 0)
 
 
@@ -122,14 +122,14 @@ def test_mazes_of_another_version_are_read_but_not_drawn(cache, monkeypatch):
     drawn = maze_pool.block(wanted, 0)
     monkeypatch.setattr(maze_making, "version", lambda name: "9.9")
     assert same(maze_pool.block(wanted, 0), drawn)
-    with pytest.raises(UserError, match=r"those of maze-dataset .*, 9\.9 is installed"):
+    with pytest.raises(UserError, match=r"need maze-dataset .*, but 9\.9 is installed"):
         maze_pool.block(wanted, 1)
 
 
 def test_walled_in_starts_are_drawn_again_and_counted(cache):
     mazes = draw_mazes(recipe(generator="percolation", p=0.1), 20, [0])
     assert (mazes.path[:, 1] >= 0).all()
-    with pytest.raises(UserError, match=r"only 0 of \d+ mazes drawn have end points .* p 0\.0"):
+    with pytest.raises(UserError, match=r"only 0 of \d+ generated mazes have suitable end points.* p 0\.0"):
         draw_mazes(recipe(generator="percolation", p=0.0), 20, [0])
 
 

@@ -322,8 +322,8 @@ def test_chance_is_the_share_of_answers_that_are_right_elsewhere(format):
     ("max_len", "params", "message"),
     [
         (1, {}, "max_len must be at least 2"),
-        (4, {"p": 0.3}, "p is for percolation and dfs-percolation; the generator is 'dfs'"),
-        (4, {"generator": "wilson", "forks": False}, "forks can be left out of dfs and prim alone"),
+        (4, {"p": 0.3}, "p needs generator percolation or dfs-percolation, not 'dfs'"),
+        (4, {"generator": "wilson", "forks": False}, "forks=false needs generator dfs or prim"),
         (4, {"generator": "dijkstra"}, "'dijkstra'.*allowed: dfs, dfs-percolation"),
     ],
 )

@@ -129,5 +129,5 @@ def test_brackets_around_and_zero_added_change_nothing(seed, length):
 
 @pytest.mark.parametrize("operators", ["", "+/", "**"])
 def test_operators_are_checked(operators):
-    with pytest.raises(UserError, match="allowed are some of"):
+    with pytest.raises(UserError, match="use a selection of"):
         make("modular-brackets", 9, params={"operators": operators})

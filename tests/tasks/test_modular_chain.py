@@ -122,8 +122,12 @@ def test_result_table_by_hand():
 @pytest.mark.parametrize(
     ("format", "params", "says"),
     [
-        ("sum", {"operators": "+*"}, "format 'sum' allows some of '\\+'"),
-        ("precedence", {"operators": "+/"}, r"operators '\+/': format 'precedence' allows some of"),
+        ("sum", {"operators": "+*"}, "format 'sum' uses a selection of '\\+'"),
+        (
+            "precedence",
+            {"operators": "+/"},
+            r"operators '\+/' is not allowed: format 'precedence' uses a selection of",
+        ),
         ("precedence", {"operators": "++"}, "each once"),
         ("precedence", {"operators": ""}, "each once"),
         ("sum", {"modulus": 1}, "modulus: 1 is not allowed"),

@@ -81,7 +81,7 @@ def test_any_expression_of_the_twin_is_read_as_python_reads_it(seed, length):
     "text", ["", "( 3", "3 )", "3 + 4", "( 3 + )", "( )", "( 1 + 2 + 3 )", "- ( 3 )", "( 3 / 4 )", "x", "- - 3"]
 )
 def test_what_the_grammar_has_not_is_refused_in_one_line(text):
-    with pytest.raises(UserError, match="is no bracketed expression") as error:
+    with pytest.raises(UserError, match="is not a bracketed expression") as error:
         make("modular-brackets", 9, "published").solve([*text.split(), ">"])
     assert "\n" not in str(error.value)
 

@@ -96,9 +96,9 @@ def test_the_largest_priority_follows_the_law_of_uniform_items_without_ties():
 
 def test_priorities_have_to_fit_the_items():
     assert make("max-retrieval", 100).params.priorities == 200
-    with pytest.raises(UserError, match="priorities 50 are too few for the largest of 100 items"):
+    with pytest.raises(UserError, match="priorities 50 is too small for the largest of 100 items"):
         make("max-retrieval", 100, params={"priorities": 50})
-    with pytest.raises(UserError, match="belong to format 'tokens'"):
+    with pytest.raises(UserError, match="an option of format 'tokens'"):
         make("max-retrieval", 100, "values", {"priorities": 500})
 
 

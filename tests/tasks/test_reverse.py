@@ -72,5 +72,5 @@ def test_chance():
 
 
 def test_too_small_an_alphabet_is_one_clear_line():
-    with pytest.raises(UserError, match="cannot make 8 different symbols from an alphabet of 5"):
+    with pytest.raises(UserError, match="cannot draw 8 distinct symbols from an alphabet of 5"):
         make("reverse", 8, "unique", {"symbols": 5})
