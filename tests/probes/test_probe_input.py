@@ -134,7 +134,13 @@ def test_signals_of_other_lengths_are_not_admissible():
 
 
 SLOW = pytest.mark.slow  # every signal that these tasks have, one of the others has
-TASKS = ["brackets", "question-formation", "modular", *(pytest.param(task, marks=SLOW) for task in ("sort", "repeats"))]
+TASKS = [
+    "brackets",
+    "question-formation",
+    "modular",
+    pytest.param("sort", marks=SLOW),
+    pytest.param("repeats", marks=SLOW),
+]
 
 
 @pytest.mark.parametrize("task", TASKS)
