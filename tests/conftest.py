@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 _scratch = Path(tempfile.mkdtemp(prefix="genlab-tests-"))
 atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
@@ -19,8 +19,17 @@ for _variable in ("HOME", "TMPDIR", "MPLCONFIGDIR", "GENLAB_CACHE"):
     os.environ[_variable] = str(_scratch / _variable.lower())
 tempfile.tempdir = None  # or the folder that was found first stays
 
-# Before anything imports these rooms: every array in and out of them is checked against its signature.
+# Before anything imports these rooms: every array in and out of them is checked against its signature, in their own
+# tests and in those of probes, which call them in unusual ways. Elsewhere the same calls would be checked again, and
+# checks are half of what training a tiny model costs.
 install_import_hook(["genlab.models", "genlab.training"], "beartype.beartype")
+_CHECKED = tuple(Path(__file__).parent / room for room in ("models", "training", "probes", "cuda"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the fixtures of a test, so that they are as it is."""
+    config.update("jaxtyping_disable", not any(item.path.is_relative_to(room) for room in _CHECKED))
 
 
 @pytest.fixture(autouse=True)

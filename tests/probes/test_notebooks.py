@@ -29,13 +29,12 @@ def test_there_are_four():
     assert {path.stem for path in BOOKS} == names
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem != "softmax_dispersion"))
-        for path in BOOKS
-    ],
-)
+def params() -> list[Any]:
+    """One of them by default."""
+    return [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem != "softmax_dispersion")) for p in BOOKS]
+
+
+@pytest.mark.parametrize("path", params())
 def test_it_executes(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("GENLAB_SMALL", "1")
     notebook = nbformat.read(path, as_version=4)

@@ -53,16 +53,3 @@ def times_committed(store: Path) -> Counter[str]:
     """run_id -> in how many commit records it stands."""
     records = [json.loads(path.read_text()) for path in (store / "commits").glob("*.json")]
     return Counter(run["run_id"] for record in records for run in record["runs"])
-
-
-def children(pid: int) -> list[int]:
-    """Processes that a process has started and that live."""
-    found: list[int] = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except (OSError, ValueError):
-            continue
-        if int(parent) == pid and state != "Z":
-            found.append(int(stat.parent.name))
-    return found

@@ -116,7 +116,7 @@ def test_worker_processes_raise_run_out_of_memory_and_are_killed(
     assert "raise ArithmeticError" in traces[raised]
     assert traces[killed] == ""
     plugin.with_name("mended").touch()
-    grid(made, store=tmp_path / "s", workers=2)
+    grid(made, store=tmp_path / "s", workers=1)
     assert set(times_committed(store.path).values()) == {1}
     assert read_failures(store.path) == []
 

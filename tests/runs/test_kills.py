@@ -7,13 +7,16 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from small_grids import children, small_grid, start, times_committed
+from small_grids import small_grid, start, times_committed
 
+from genlab.runs import grid, read_grid
+from genlab.runs.devices import cores
 from genlab.runs.leases import active
 from genlab.runs.maintain import check_store
 from genlab.runs.store import Store
@@ -22,35 +25,46 @@ TWO = ("--workers", "2")
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
 
 
-def finish(file: Path, store: Path, seconds: float) -> None:
+def finish(file: Path, store: Path) -> None:
+    """Here, with as many threads as a worker has: their sums are added in the same order."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(max(1, cores() // 2))
+        grid(read_grid(file), store=store, workers=1)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def finish_by_command(file: Path, store: Path, seconds: float) -> None:
     process = start("grid", file, "--store", store, *TWO)
     _, said = process.communicate(timeout=seconds)
     assert process.returncode == 0, said
 
 
-def disturb(file: Path, store: Path, kills: int, seed: int, seconds: float) -> int:
-    """Run a grid, killing the driver or a worker at random moments; how many of the kills met a stack being done.
+def disturb(file: Path, store: Path, victims: Sequence[str], seed: int, seconds: float) -> int:
+    """Run a grid, killing the driver or a worker that has a stack at random moments; how many met a stack being done.
 
     On a fast machine the grid may end before all kills are done.
     """
-    rng, while_training, done = random.Random(seed), 0, 0
+    rng, while_training, left = random.Random(seed), 0, list(victims)
     deadline = time.monotonic() + seconds
     process = None
-    while done < kills and time.monotonic() < deadline:
+    while left and time.monotonic() < deadline:
         if process is None or process.poll() is not None:
             if process is not None and process.returncode >= 0:
                 break
             process = start("grid", file, "--store", store, *TWO, "--checkpoint-minutes", "0.005")
         wait_for_work(store, process)
-        time.sleep(rng.uniform(0.0, 1.0))
-        workers = children(process.pid)
-        trains = bool(active(store / "leases"))
+        time.sleep(rng.uniform(0.0, 0.5))
+        at_work = [told["pid"] for told in active(store / "leases").values()]
+        if left[0] == "worker" and not at_work:
+            continue
         try:
-            os.kill(rng.choice(workers) if workers and rng.random() < 0.5 else process.pid, signal.SIGKILL)
+            os.kill(rng.choice(at_work) if left[0] == "worker" else process.pid, signal.SIGKILL)
         except ProcessLookupError:  # it had ended in the meantime: no kill
             continue
-        done += 1
-        while_training += trains
+        del left[0]
+        while_training += bool(at_work)
         time.sleep(0.05)
     if process and process.poll() is None:
         process.kill()
@@ -85,10 +99,10 @@ def assert_undisturbed(file_store: Path, other: Path) -> None:
 
 
 def test_a_killed_worker_and_a_killed_driver_change_nothing(tmp_path: Path):
-    file, _ = small_grid(tmp_path, steps=400, seeds=2, more='keep_steps = "20:400:60"\n')
-    assert disturb(file, tmp_path / "disturbed", kills=3, seed=1, seconds=300) >= 1
-    finish(file, tmp_path / "disturbed", 300)
-    finish(file, tmp_path / "calm", 300)
+    file, _ = small_grid(tmp_path, steps=200, seeds=1, more='keep_steps = "20:200:60"\n')
+    assert disturb(file, tmp_path / "disturbed", ["worker", "driver"], seed=1, seconds=300) >= 1
+    finish(file, tmp_path / "disturbed")
+    finish(file, tmp_path / "calm")
     assert_undisturbed(tmp_path / "disturbed", tmp_path / "calm")
 
 
@@ -96,7 +110,8 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(tmp_path: Path):
 def test_twenty_kills_over_24_runs_change_nothing(tmp_path: Path):
     file = tmp_path / "smoke.toml"
     file.write_text(SMOKE.read_text().replace("steps = 400", "steps = 1500").replace("until = 0.999\n", ""))
-    assert disturb(file, tmp_path / "disturbed", kills=20, seed=2, seconds=1800) >= 10
-    finish(file, tmp_path / "disturbed", 1800)
-    finish(file, tmp_path / "calm", 1800)
+    victims = random.Random(2).choices(["worker", "driver"], k=20)
+    assert disturb(file, tmp_path / "disturbed", victims, seed=2, seconds=1800) >= 10
+    finish_by_command(file, tmp_path / "disturbed", 1800)
+    finish_by_command(file, tmp_path / "calm", 1800)
     assert_undisturbed(tmp_path / "disturbed", tmp_path / "calm")
