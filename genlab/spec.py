@@ -134,11 +134,14 @@ def stored_spec(values: Mapping[str, Any]) -> RunSpec:
     return RunSpec.model_validate(values, context={"stored": True})
 
 
-def _or_registered(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    stored = isinstance(info.context, Mapping) and "stored" in info.context
-    if isinstance(value, str) and (stored or value in _registered[str(info.field_name)]):
-        return value
-    return check(value)
+def _or_registered(option: str) -> WrapValidator:
+    """Let an option take a registered value too."""
+
+    def check(value: Any, built_in: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        stored = isinstance(info.context, Mapping) and "stored" in info.context
+        return value if isinstance(value, str) and (stored or value in _registered[option]) else built_in(value)
+
+    return WrapValidator(check)
 
 
 # -- What decides the examples of a task, and the ways of drawing them
@@ -235,7 +238,7 @@ class ModelConfig(Frozen):
     tie_word_embeddings: bool = Field(False, description="unembed with the embedding matrix")
     positions: Annotated[
         Literal["learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"],
-        WrapValidator(_or_registered),
+        _or_registered("positions"),
         PlainSerializer(str),
     ] = Field("learned", description="position encoding (abacus, coupled: of ids that the task gives)")
     random_positions: int = Field(
@@ -251,7 +254,7 @@ class ModelConfig(Frozen):
         Literal[
             "softmax", "adaptive", "scalable", "entmax15", "scalable-entmax", "sigmoid", "stick-breaking", "selective"
         ],
-        WrapValidator(_or_registered),
+        _or_registered("attn_weights"),
         PlainSerializer(str),
     ] = Field("softmax", description="what turns attention scores into weights (one of them)")
     attn_temperature: float = Field(1.0, gt=0, description="attention scores are divided by it")
