@@ -135,11 +135,14 @@ def stored_spec(values: Mapping[str, Any]) -> RunSpec:
     return RunSpec.model_validate(values, context={"stored": True})
 
 
-def _or_registered(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    stored = isinstance(info.context, Mapping) and "stored" in info.context
-    if isinstance(value, str) and (stored or value in _registered[str(info.field_name)]):
-        return value
-    return check(value)
+def _or_registered(option: str) -> WrapValidator:
+    """Let an option take a registered value too."""
+
+    def check(value: Any, built_in: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        stored = isinstance(info.context, Mapping) and "stored" in info.context
+        return value if isinstance(value, str) and (stored or value in _registered[option]) else built_in(value)
+
+    return WrapValidator(check)
 
 
 # -- Tasks and splits
@@ -236,7 +239,7 @@ class ModelConfig(Frozen):
     tie_word_embeddings: bool = Field(False, description="use the embedding matrix for the unembedding")
     positions: Annotated[
         Literal["learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"],
-        WrapValidator(_or_registered),
+        _or_registered("positions"),
         PlainSerializer(str),
     ] = Field("learned", description="position encoding (abacus, coupled: from position ids given by the task)")
     random_positions: int = Field(
@@ -252,7 +255,7 @@ class ModelConfig(Frozen):
         Literal[
             "softmax", "adaptive", "scalable", "entmax15", "scalable-entmax", "sigmoid", "stick-breaking", "selective"
         ],
-        WrapValidator(_or_registered),
+        _or_registered("attn_weights"),
         PlainSerializer(str),
     ] = Field("softmax", description="function that turns attention scores into weights")
     attn_temperature: float = Field(1.0, gt=0, description="divide attention scores by this")

@@ -10,6 +10,7 @@ from genlab.errors import UserError
 from genlab.forecast.predictors import estimator
 from genlab.models import Positions, attention_weights, initial, model_of, position_encoding
 from genlab.rasp.prediction import predict_task
+from genlab.runs.gridfile import parse_grid
 from genlab.spec import register_value, stored_spec
 from genlab.tasks import make
 
@@ -32,6 +33,15 @@ def test_a_stored_run_is_read_without_the_file_of_its_name_and_its_model_says_wh
 def test_a_new_run_takes_only_names_that_are_known(field: str):
     with pytest.raises(UserError, match="of-a-file"):
         genlab.plan("sort", train_len=4, **{field: "of-a-file"})
+
+
+def test_a_grid_file_takes_only_names_that_are_known():
+    grid = (
+        '[base]\ntask = "sort"\ntrain_len = 4\ntest_len = 4\n[sweep]\npositions = ["{}"]\n[seeds]\ntogether = "0:1"\n'
+    )
+    assert parse_grid(grid.format("rotary"), "names").plans[0].specs[0].model.positions == "rotary"
+    with pytest.raises(UserError, match=r"positions: 'rotry' is not allowed.*'rotary'"):
+        parse_grid(grid.format("rotry"), "names")
 
 
 def test_built_in_names_are_taken():
