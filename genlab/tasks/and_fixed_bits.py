@@ -64,7 +64,7 @@ class AndFixedBits(Task):
         if self.max_len <= self.params.fixed:
             least = self.params.fixed + 1
             raise UserError(
-                f"{self.max_len} bits leave none free beside {self.params.fixed} fixed ones (at least {least})"
+                f"{self.max_len} bits leave no free bits with {self.params.fixed} fixed ones (at least {least})"
             )
         return ("0", "1")
 

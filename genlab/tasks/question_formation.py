@@ -203,13 +203,13 @@ def _law_of(subject: Scalar, auxiliaries: Scalar | None, quest: Scalar | None) -
     if subject == "training":
         asked = np.where(kinds == "relative", 0.0, 1.0 if quest else 0.5)
         # Half of all sentences become questions, except those with a relative clause on the subject.
-        kept = np.where(kinds == "relative", 0.0 if quest else 0.5, 1.0) * (kinds != "nested")
+        selected = np.where(kinds == "relative", 0.0 if quest else 0.5, 1.0) * (kinds != "nested")
     else:
         asked = np.ones(len(kinds))
         # Two auxiliaries are equal if both or neither have "n't" and their nouns agree in number.
         same = np.where(_FIRST_NOUN == _SUBJECT, 1 / 2, 1 / 4)
-        kept = np.where(auxiliaries == "same", same, 1 - same) * (kinds == subject)
-    return _Law(Choice(_GRAMMAR.templates, weights * kept), asked)
+        selected = np.where(auxiliaries == "same", same, 1 - same) * (kinds == subject)
+    return _Law(Choice(_GRAMMAR.templates, weights * selected), asked)
 
 
 def _relate(rng: np.random.Generator, sentences: Sentences, differ: bool) -> None:

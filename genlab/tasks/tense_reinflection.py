@@ -196,5 +196,5 @@ def _law_of(subject: Scalar, present: bool) -> _Law:
         return _Law(Choice(_GRAMMAR.templates, weights * chosen), np.ones(len(weights)))
     # Half of all sentences are in the present tense, minus those with an attractor of the wrong number (one in two).
     in_present, in_past = np.where(_ATTRACTED, 1 / 4, 1 / 2), 0.0 if present else 1 / 2
-    kept = (in_present + in_past) * (kinds != "nested")
-    return _Law(Choice(_GRAMMAR.templates, weights * kept), in_present / (in_present + in_past))
+    selected = (in_present + in_past) * (kinds != "nested")
+    return _Law(Choice(_GRAMMAR.templates, weights * selected), in_present / (in_present + in_past))

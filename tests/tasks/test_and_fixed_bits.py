@@ -57,7 +57,7 @@ def test_the_two_rules_fit_training_alike_and_part_on_fixed_zero():
 
 
 def test_a_string_needs_a_free_bit():
-    with pytest.raises(UserError, match=r"5 bits leave none free beside 5 fixed ones \(at least 6\)"):
+    with pytest.raises(UserError, match=r"5 bits leave no free bits with 5 fixed ones \(at least 6\)"):
         make("and-fixed-bits", 5)
     with pytest.raises(UserError, match="allowed are 6 to 20"):
         strings("id", [5])
