@@ -1,0 +1,239 @@
+"""What the `lab rasp` commands show: lists of programs, answers, traces, checks, predictions, generated pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from genlab.errors import UserError
+from genlab.rasp.own_files import FileReport
+from genlab.rasp.prediction import Prediction, predict_all
+from genlab.rasp.programs.registry import OPEN
+from genlab.rasp.reports import ListRow, WrongRow, list_programs, list_wrong, run_program, trace_program
+from genlab.rasp.sealing import Outcome, changed_since, misses, score, sealed
+from genlab.report.output import print_lines
+from genlab.tasks import Task
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+@dataclass(frozen=True)
+class ProgramList:
+    """The lab's programs; `without`: tasks and formats that have none."""
+
+    rows: list[ListRow]
+    without: list[tuple[str, str]]
+
+    def as_json(self) -> dict[str, Any]:
+        """A row per program, and the formats without one."""
+        return {"programs": [asdict(row) for row in self.rows], "without_program": self.without}
+
+    def print(self, console: Console) -> None:
+        """A table, then the formats without a program."""
+        table = [("task", "format", "program", "legal", "ops", "depth", "heads", "right to")]
+        for r in self.rows:
+            right = "-" if r.right_up_to is None else str(r.right_up_to)
+            table.append((r.task, r.format, r.program, r.legal, str(r.operations), str(r.depth), str(r.heads), right))
+        names = ", ".join(f"{task} ({format})" for task, format in self.without)
+        last = f"no program: {names}; see lab rasp predict for the reasons"
+        print_lines(console, [*_columns(table), last])
+
+
+def program_list(lengths: Sequence[int] = (), n: int = 100) -> ProgramList:
+    """Examine every program, and check it on n inputs at each of `lengths`."""
+    return ProgramList(list_programs(lengths, n), sorted(OPEN))
+
+
+@dataclass(frozen=True)
+class WrongProgramList:
+    """Shortcuts and failed attempts, each with where it fails."""
+
+    rows: list[WrongRow]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """A row per program."""
+        return [asdict(row) for row in self.rows]
+
+    def print(self, console: Console) -> None:
+        """A table."""
+        head = ("task", "format", "program", "what", "ops", "wrong on")
+        rows = [(r.task, r.format, r.program, r.what, str(r.operations), r.fails) for r in self.rows]
+        print_lines(console, _columns([head, *rows]))
+
+
+def wrong_program_list() -> WrongProgramList:
+    """All programs that are known to be wrong."""
+    return WrongProgramList(list_wrong())
+
+
+@dataclass(frozen=True)
+class ProgramAnswer:
+    """What the best program for a task writes after a prompt."""
+
+    prompt: str
+    answer: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Prompt and answer."""
+        return {"prompt": self.prompt, "answer": " ".join(self.answer)}
+
+    def print(self, console: Console) -> None:
+        """The answer."""
+        print_lines(console, [" ".join(self.answer)])
+
+
+def program_answer(task: Task, prompt: str) -> ProgramAnswer:
+    """Run the best program for a task, decoded token by token."""
+    return ProgramAnswer(prompt, list(run_program(task, prompt)))
+
+
+@dataclass(frozen=True)
+class ProgramTrace:
+    """The intermediate sequences of a run on one prompt, as a table."""
+
+    table: str
+
+    def as_json(self) -> list[str]:
+        """A line per operation."""
+        return self.table.splitlines()
+
+    def print(self, console: Console) -> None:
+        """The table."""
+        print_lines(console, self.table.splitlines())
+
+
+def program_trace(task: Task, prompt: str) -> ProgramTrace:
+    """Trace the best program for a task on a prompt."""
+    return ProgramTrace(trace_program(task, prompt))
+
+
+@dataclass(frozen=True)
+class ProgramCheck:
+    """A user's program, examined and checked."""
+
+    report: FileReport
+
+    def as_json(self) -> dict[str, Any]:
+        """Size, verdicts by rule set, exact match by length."""
+        examination, sizes = self.report.examination, self.report.examination.complexity
+        return {
+            "operations": sizes.length,
+            "depth": sizes.depth,
+            "heads": sizes.width,
+            "verdicts": {
+                rules: {"legal": verdict.legal, "faults": [str(fault) for fault in verdict.faults]}
+                for rules, verdict in examination.verdicts.items()
+            },
+            "grows_with_length": examination.growth,
+            "exact_match": {str(one.length): one.right / one.n for one in self.report.scores},
+            "missing_lengths": list(self.report.missing),
+        }
+
+    def print(self, console: Console) -> None:
+        """All of it in lines."""
+        print_lines(console, self.report.lines)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the rule predicts for every task and format, beside what was sealed.
+
+    Attributes:
+        rows: the predictions; reasons: whether they are printed with their reasons.
+        sealed: date and hash of the sealed document; changed: tasks and formats predicted otherwise since.
+        right, wrong: how many outcomes, known when it was sealed, the rule gets so; misses: the wrong ones.
+    """
+
+    rows: list[Prediction]
+    reasons: bool
+    sealed: dict[str, str]
+    changed: list[tuple[str, str]]
+    right: int
+    wrong: int
+    misses: list[Outcome]
+
+    def as_json(self) -> dict[str, Any]:
+        """The predictions, and how they fared."""
+        scores = {"right": self.right, "wrong": self.wrong, "misses": [str(outcome) for outcome in self.misses]}
+        return {
+            "predictions": [row.row() for row in self.rows],
+            "sealed": self.sealed,
+            "changed": self.changed,
+            "retrodictions": scores,
+        }
+
+    def print(self, console: Console) -> None:
+        """A line per task and format, then the score."""
+        lines: list[str] = []
+        for row in self.rows:
+            encodings = f" with positions {', '.join(row.encodings)}" if row.encodings else ""
+            unknown = f"; unknown with {', '.join(row.unknown)}" if row.unknown and row.encodings else ""
+            lines.append(f"{row.task} ({row.format}): {row.verdict}{encodings}{unknown}")
+            lines += [f"    {row.reason}"] if self.reasons else []
+        lines.append(f"sealed on {self.sealed['date']}, SHA-256 {self.sealed['hash']}")
+        lines += [f"changed since: {task} ({format})" for task, format in self.changed]
+        lines.append(f"retrodictions (outcome known when sealed): {self.right} right, {self.wrong} wrong")
+        print_lines(console, [*lines, *(f"wrong: {outcome}" for outcome in self.misses)])
+
+
+def predictions(reasons: bool = True) -> Predictions:
+    """Apply the rule to every task and format, and compare it with what is known."""
+    rows, document = predict_all(), sealed()
+    scores = score(rows)
+    about = {name: document[name] for name in ("date", "hash")}
+    changed = list(changed_since(document, rows))
+    return Predictions(rows, reasons, about, changed, scores["right"], scores["wrong"], misses(rows))
+
+
+@dataclass(frozen=True)
+class GeneratedPairs:
+    """Pairs of tasks that were written to a file: task, rule that it breaks (''), operations, expectation."""
+
+    file: Path
+    rows: list[tuple[str, str, int, bool]]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """A row per task."""
+        return [dict(zip(("task", "breaks", "operations", "expected"), row, strict=True)) for row in self.rows]
+
+    def print(self, console: Console) -> None:
+        """A table."""
+        rows = [
+            (task, f"breaks {rule}" if rule else "legal", str(size), "yes" if expected else "no")
+            for task, rule, size, expected in self.rows
+        ]
+        print_lines(console, _columns([("task", "rule", "operations", "expected"), *rows]))
+
+
+def generate_pairs(file: Path, pairs: int, seed: int, date: str) -> GeneratedPairs:
+    """Draw pairs of tasks whose programs differ in one legality rule, and write them as a plugin.
+
+    Raises:
+        UserError: the file exists, its folder does not, or a number is out of range.
+    """
+    from genlab.rasp.generating import draw_pairs
+    from genlab.rasp.plugin import pair_predictions, plugin_text
+
+    if file.exists():
+        raise UserError(f"--out {str(file)!r} already exists; predictions are not overwritten")
+    if not file.parent.is_dir():
+        raise UserError(f"--out {str(file)!r}: folder {str(file.parent)!r} does not exist")
+    if pairs < 1 or seed < 0:
+        raise UserError(f"--pairs {pairs} --seed {seed}: --pairs must be at least 1, and --seed at least 0")
+    drawn = draw_pairs(pairs, np.random.default_rng(seed), prefix=f"rasp-{seed}")
+    command = f"lab rasp generate --pairs {pairs} --seed {seed}"
+    file.write_text(plugin_text(drawn, sealed()["hash"], date, command), "utf-8")
+    rows = [
+        (one.task, rule, one.length, one.expected)
+        for pair, *predicted in pair_predictions(drawn)
+        for one, rule in zip(predicted, ("", pair.rule), strict=True)
+    ]
+    return GeneratedPairs(file, rows)
