@@ -133,7 +133,7 @@ def test_token_shares_are_those_of_the_prompts():
         ({"table": "0 1;1 0"}, "no other op takes one"),
         ({"op": "table", "table": "0 1;1"}, "rows of"),
         ({"op": "table", "table": "0 1;1 0;0 0", "p": 2}, "in 3 rows"),
-        ({"op": "table", "table": "0 1;1 2"}, "no number from 0 to 1"),
+        ({"op": "table", "table": "0 1;1 2"}, "not numbers from 0 to 1"),
         ({"p": 3, "train_fraction": 0.01}, "allowed are 1 to 8"),
         ({"modulus": 5}, "unknown option 'modulus'"),
     ],

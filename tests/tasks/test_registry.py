@@ -79,7 +79,7 @@ def test_faulty_plugins_are_refused_with_their_own_error(plugin, tmp_path):
         load_plugin(tmp_path / "absent.py")
     with pytest.raises(UserError, match="is not a Python file"):
         load_plugin(plugin(PLUGIN, "twin.txt"))
-    with pytest.raises(UserError, match="a task named 'parity' is there already"):
+    with pytest.raises(UserError, match="a task named 'parity' already exists"):
         load_plugin(plugin(PLUGIN.replace('"twin"', '"parity"'), "parity_again.py"))
     assert plugins() == []
 
@@ -89,5 +89,5 @@ def test_a_name_is_taken_once():
         name = "other"
 
     assert register(Other) is register(Other)
-    with pytest.raises(UserError, match="'other' is there already"):
+    with pytest.raises(UserError, match="'other' already exists"):
         register(type("Another", (Other,), {}))
