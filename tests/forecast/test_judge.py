@@ -150,7 +150,12 @@ def test_numbers_and_furthest_lengths_are_forecast_too():
 
 
 def test_every_predictor_is_fitted_and_a_seed_gives_the_same_again(monkeypatch: pytest.MonkeyPatch):
+    import genlab.forecast.judge as judging
+
     monkeypatch.undo()
+    folds = judging.random_runs
+    monkeypatch.setattr(judging, "random_runs", lambda table, rng, _: folds(table, rng, 3))
+    monkeypatch.setattr("genlab.forecast.predictors._INNER_FOLDS", 2)
     table = planted(effect=3.0, settings=1, runs=30)
     one, two = (judge(table, TARGET, "random", signal="head", seed=3) for _ in range(2))
     assert {s.name for s in one.scores} == {

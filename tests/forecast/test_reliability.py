@@ -79,6 +79,16 @@ def _no_trees(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(judging, "make_predictors", quick)
 
 
+@pytest.fixture
+def few_predictors(monkeypatch: pytest.MonkeyPatch):
+    """What a claim is about."""
+    import genlab.forecast.judge as judging
+
+    made, wanted = judging.make_predictors, ("baselines", "head alone", "baselines + head")
+    monkeypatch.setattr(judging, "make_predictors", lambda *a: [p for p in made(*a) if p.name in wanted])
+
+
+@pytest.mark.usefixtures("few_predictors")
 def test_a_forecast_says_when_its_signal_is_noise():
     target = parse_target("generalises>=0.5")
     good, bad = (judge(with_halves(sd), target, "random", signal="head") for sd in (0.5, 8.0))
@@ -110,6 +120,7 @@ def test_halves_are_no_input_of_a_forecast():
     assert "no reading noise" in reliability_words(with_them.reliability["noise 0"], "noise 0")
 
 
+@pytest.mark.usefixtures("few_predictors")
 def test_small_to_large_counts_each_run_once():
     table = with_halves(1.0)
     for n in (10, 20, 30):
