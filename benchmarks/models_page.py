@@ -24,15 +24,15 @@ LEARNED = 0.9
 """Exact match at the training length from which the page says that a task was learned."""
 
 ENCODINGS = {
-    "learned": "a vector a position, examples at random offsets; none beyond the context | 2310.16028",
+    "learned": "one vector per position, examples at random offsets; none beyond the context | 2310.16028",
     "none": "order from the causal mask alone, at any length | 2203.16634",
     "sinusoidal": "fixed waves, at any position; the model has not seen far ones | Vaswani et al. 2017",
     "rotary": "q and k turned by the position: scores of the distance, at any distance | 2104.09864",
-    "alibi": "a penalty linear in the distance, which goes on growing | 2108.12409",
+    "alibi": "a penalty linear in the distance, which keeps growing | 2108.12409",
     "hard-alibi": "half of the heads see the last 1, 2, ... tokens, the others all and no positions | 2402.01032",
-    "t5": "a trained number a bucket of distances; from 128 on all are one bucket | 1910.10683",
+    "t5": "a trained number per bucket of distances; from 128 on all are one bucket | 1910.10683",
     "fire": "an MLP of log distance / log position, which stays between 0 and 1 | 2310.04418",
-    "learned, random": "ordered random positions below 256: each is trained | 2305.16843",
+    "learned, random": "sorted random positions below 256: each is trained | 2305.16843",
     "rotary, random": "the same under rotary positions | 2305.16843",
     "abacus": "place values, given by the task, at random offsets | 2405.17399",
     "coupled": "one id for tokens that belong together, given by the task, at random offsets | 2405.20671",
@@ -40,12 +40,12 @@ ENCODINGS = {
 NORMALISERS = {
     "softmax": "rows sum to 1; flattens as keys grow in number | Vaswani et al. 2017",
     "softmax, temperature 0.5": "scores divided by 0.5, in training too |",
-    "adaptive": "softmax sharper by a polynomial of the row's entropy, at inference alone | 2410.01104",
-    "scalable": "softmax of s log(n) times the scores, s trained a head | 2501.19399",
+    "adaptive": "softmax sharpened by a polynomial of the row's entropy, at inference only | 2410.01104",
+    "scalable": "softmax of s log(n) times the scores, s trained per head | 2501.19399",
     "entmax15": "low scores weigh exactly 0 | 1905.05702",
-    "scalable-entmax": "entmax-1.5 of (delta + beta log(n)^gamma) times the scores, all trained a head | 2506.16640",
+    "scalable-entmax": "entmax-1.5 of (delta + beta log(n)^gamma) times the scores, all trained per head | 2506.16640",
     "sigmoid": "each key by itself, scores less log n; rows sum freely | 2409.04431",
-    "stick-breaking": "the nearest keys take their share first, the query takes none | 2410.17980",
+    "stick-breaking": "the nearest keys take their fraction first, the query takes none | 2410.17980",
     "selective": "a token may tell later ones to look away from a key | 2410.02703",
 }
 GROUPS = {"positions": ENCODINGS, "weights": NORMALISERS}
@@ -53,19 +53,19 @@ GROUPS = {"positions": ENCODINGS, "weights": NORMALISERS}
 HEAD = f"""# Positions and attention weights beyond the training lengths
 
 Exact match of small transformers trained on lengths 1 to {TRAINED["sort"]}, of addition 1 to {TRAINED["addition"]},
-at 1, 1.5, 2 and 3 times that: every position encoding under softmax, and every way of making attention weights under
-learned positions (not the product). Written by `python benchmarks/models.py` from the grid file
+at 1, 1.5, 2 and 3 times that: every position encoding under softmax, and every normalizer of attention under
+learned positions (not all combinations). Written by `python benchmarks/models.py` from the grid file
 `recipes/models.toml`, which has every option; do not edit.
 
 **Budget of a run, `small`**: 2 layers, d_model 64, 4 heads, batches of 64; 800 steps for sort, 1500 for copy, 2500
 for addition; lr 0.002 with a cosine: 20 to 80 processor-seconds. Published comparisons spend a hundred times that. A
-model that is not near 1 at the training length has not learned its task here, and says nothing about what it would do
-beyond. Each number is one seed, 256 examples; all seeds that are trained are shown, and `-` is one that is not.
+model that is not near 1 at the training length has not learned its task here, so its results beyond it say
+nothing. Each number is one seed, 256 examples; all trained seeds are shown, and `-` is one that was not trained.
 """
 
 AFTER = """
 Published rankings flip between variants of one task, so no table here should be read alone; and three seeds of a
-small budget tell apart only what is far apart.
+small budget separate only large differences.
 """
 
 
