@@ -31,7 +31,7 @@ Written by `python benchmarks/learnability.py --table` from the rows of `tasks-l
   parentheses.
 - **in distribution**, **at twice the length**: exact match of the last weights, 512 examples per length, median
   (lowest to highest); for a run that was stopped, its last check only. The second is also blank where the task
-  has no such length. Runs stop as soon as they fit, so it shows what little training gives, not the best that is possible.
+  has no such length. Runs stop as soon as they fit, so it shows what little training gives, not the best possible.
 - **not measured**: nothing is claimed for the configuration here.
 """
 
