@@ -21,16 +21,17 @@ HEAD = """# Tasks
 What a small transformer learns within minutes on a CPU, task by task. `lab tasks` lists formats, splits and papers.
 Written by `python benchmarks/learnability.py --table` from the rows of `tasks-learnability.csv`; do not edit.
 
-- **configuration**: the task's `defaults`, which `lab train --task NAME` uses for options you leave out. Options not
-  listed have the lab's defaults: 2 layers, d_model 64, 4 heads, learned positions, batches of 64, lr 0.001 with a cosine.
+- **configuration**: the task's `defaults`, which `lab train --task NAME` uses for options you leave out. Options
+  not listed have the lab's defaults: 2 layers, d_model 64, 4 heads, learned positions, batches of 64, lr 0.001,
+  cosine schedule.
 - **reached**: seeds whose exact match in distribution (up to 8 training lengths, 64 examples at each, every 100
   steps) reached 0.99 and was still there at the next check, out of all seeds trained; a run ended there.
 - **steps**, **minutes** to that check: medians. Minutes are processor minutes of one core, checks included, since
   other work ran on the machine (2 cores of an x86-64 server). Where no run reached 0.99: those of the whole run, in
   parentheses.
-- **in distribution**, **at twice the length**: exact match of the last weights, 512 examples per length, median (lowest
-  to highest); for a run that was stopped, its last check only. The second is also blank where the task has no such
-  length. Runs stop as soon as they fit, so it shows what little training gives, not the best that is possible.
+- **in distribution**, **at twice the length**: exact match of the last weights, 512 examples per length, median
+  (lowest to highest); for a run that was stopped, its last check only. The second is also blank where the task
+  has no such length. Runs stop as soon as they fit, so it shows what little training gives, not the best possible.
 - **not measured**: nothing is claimed for the configuration here.
 """
 

@@ -43,7 +43,7 @@ NORMALISERS = {
     "adaptive": "softmax sharpened by a polynomial of the row's entropy, at inference only | 2410.01104",
     "scalable": "softmax of s log(n) times the scores, s trained per head | 2501.19399",
     "entmax15": "low scores weigh exactly 0 | 1905.05702",
-    "scalable-entmax": "entmax-1.5 of (delta + beta log(n)^gamma) times the scores, all trained per head | 2506.16640",
+    "scalable-entmax": "entmax-1.5 of (delta + beta log(n)^gamma) times the scores, trained per head | 2506.16640",
     "sigmoid": "each key by itself, scores less log n; rows sum freely | 2409.04431",
     "stick-breaking": "the nearest keys take their fraction first, the query takes none | 2410.17980",
     "selective": "a token may tell later ones to look away from a key | 2410.02703",
