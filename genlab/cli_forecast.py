@@ -9,7 +9,7 @@ import typer
 
 from genlab.errors import UserError
 from genlab.help import Command, Group
-from genlab.options import AsJson, StoreOption, examples, note
+from genlab.options import AsJson, Plugin, StoreOption, examples, note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +110,7 @@ def evaluate(
     signals: Annotated[str | None, _columns("--signals", "signals")] = None,
     outcome: Annotated[str | None, _columns("--outcome", "outcomes")] = None,
     store: StoreOption = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast outcomes that are known as if they were not, and score that as a sceptic would."""
@@ -153,6 +154,7 @@ def fit(
     inadmissible: Inadmissible = False,
     seed: Seed = 0,
     store: StoreOption = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit a forecaster to runs whose outcomes are known, and save it under a name."""
@@ -185,6 +187,7 @@ def seal(
     inadmissible: Inadmissible = False,
     seed: Seed = 0,
     store: StoreOption = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Seal forecasts of runs, or the plan of an analysis, before the outcomes are seen."""
@@ -205,6 +208,7 @@ def seal(
 def score(
     which: Annotated[str | None, typer.Argument(help="a lock (default: all of them)")] = None,
     store: StoreOption = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare sealed forecasts with what came out, save the score, and show the history."""
@@ -230,6 +234,7 @@ def causal(
     inadmissible: Inadmissible = False,
     seed: Seed = 0,
     store: StoreOption = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Ablate the head that a signal reads, in each run, and measure the target again."""
@@ -262,6 +267,7 @@ def rules(
         ),
     ] = 0.2,
     store: StoreOption = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Find which rule each run learned: clusters of runs that answer alike, and the answers that each rule gives."""

@@ -39,6 +39,7 @@ def list_(
     lengths: Annotated[str | None, typer.Option("--lengths", help="lengths to check (default: 1:21)")] = None,
     n: Annotated[int | None, typer.Option("-n", help="inputs per length (default: 100)")] = None,
     wrong: Annotated[bool, typer.Option("--wrong", help="list shortcuts and failed attempts instead")] = False,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """List programs with legality (or the rules broken), operations, depth, heads, and the longest correct length."""
@@ -64,6 +65,7 @@ def run(
     format: Format = None,
     max_len: MaxLen = 100,
     param: Params = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt with the best program for the task, decoded token by token."""
@@ -83,6 +85,7 @@ def trace(
     format: Format = None,
     max_len: MaxLen = 100,
     param: Params = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the intermediate sequences of a run, one row per operation and one column per position."""
@@ -124,6 +127,7 @@ def check(
 @rasp_app.command(cls=Command, epilog=examples("lab rasp predict", "lab rasp predict --no-reasons --json"))
 def predict(
     reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="print the reason for each")] = True,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict, for each task and format, whether length generalization is expected, and why."""

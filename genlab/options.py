@@ -62,7 +62,7 @@ Plugin = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin",
-        help="a Python file that registers tasks or signals",
+        help="a Python file that registers tasks, signals, encodings, normalizers, programs or predictors",
         callback=_load_plugins,
         is_eager=True,
         rich_help_panel=TASK,

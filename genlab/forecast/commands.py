@@ -262,7 +262,7 @@ class ScoredLock:
         head = ("predictor", f"{MEASURE[kind]} within settings", *names[1:])
         found += columns_of(head, [(n, *(_number(one[k]) for k in names)) for n, one in score["scores"].items()])
         found += [interval_line(score["intervals"])] if "intervals" in score else []
-        return found + [f"  {sentence(gap, kind, 'runs sealed before looking')}" for gap in self.gaps]
+        return found + [f"  {sentence(gap, kind, 'runs sealed before evaluation')}" for gap in self.gaps]
 
 
 @dataclass(frozen=True)

@@ -296,7 +296,7 @@ def _calibration(found: Judgement) -> str:
         x = [float(said[b].mean()) for b in bins]
         y = [float(found.predictions.value[b].mean()) for b in bins]
         series += [Series(name, x, y, -1 - i, kind) for kind in ("median", "point")]
-    return chart("calibration", "forecast", "share of yes", series, UNIT)
+    return chart("calibration", "forecast", "fraction of yes", series, UNIT)
 
 
 def each_run(data: ReportData) -> str:
@@ -336,7 +336,7 @@ def _forecasts(found: Judgement, main: str) -> dict[str, tuple[str, ...]]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else ("-" if np.isnan(value) else "no end")
+    return f"{value:.3f}" if np.isfinite(value) else ("-" if np.isnan(value) else "unbounded")
 
 
 # -- What the report of a grid is made of: read from the store once, and nothing from anywhere else

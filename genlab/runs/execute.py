@@ -88,6 +88,7 @@ class InProcess:
         return not self._ended
 
     def start(self, job: Job) -> None:
+        """Do the job now; it has ended when this returns."""
         self._ended.append(Ended(job, **attempt(self._store, job, self._device, self._report)))
 
     def events(self, seconds: float) -> Iterable[Ended]:

@@ -99,7 +99,7 @@ def test_every_run_has_a_row_with_its_forecast_and_interval(text: str):
     )
     assert '<th scope="col">forecast (baselines + induction_prefix.max)</th>' in text
     assert "no 90 % prediction intervals of baselines + induction_prefix.max" in text
-    assert text.count("<td>no end</td>") == 2 * 16
+    assert text.count("<td>unbounded</td>") == 2 * 16
 
 
 def test_over_training_each_run_is_a_path_that_ends_in_its_point(text: str):
