@@ -51,7 +51,7 @@ BAD = [
     ([*TRAIN, "--dtype", "tf32", "--device", "cpu"], "requires a CUDA device"),
     ([*TRAIN, "--param", "base"], "not NAME=VALUE"),
     ([*TRAIN, "--plugin", "gone.py"], "plugin 'gone.py' is not a file"),
-    (["eval", "last", "--lengths", "5"], "no last group yet"),
+    (["eval", "last", "--lengths", "5"], "has no groups yet"),
     (["eval", "abc", "--lengths", "5"], "no run or group 'abc'"),
     (["runs", "--task", "srt"], "did you mean 'sort'?"),
     (["show", "parity", "--length", "-3"], "length -3 on split 'id': its shortest has 1 bits"),

@@ -12,7 +12,6 @@ from genlab.models import Positions, attention_weights, initial, model_of, posit
 from genlab.rasp.prediction import predict_task
 from genlab.runs.gridfile import parse_grid
 from genlab.spec import register_value, stored_spec
-from genlab.tasks import make
 
 
 def stored_with(**model: object) -> dict[str, object]:
@@ -57,5 +56,5 @@ def test_built_in_names_are_taken():
 
 
 def test_the_rasp_rule_does_not_judge_an_encoding_that_it_does_not_know():
-    assert predict_task("majority", "plain", make).expects("of-a-file") is None
-    assert predict_task("majority", "plain", make).expects("rotary") is True
+    assert predict_task("majority", "plain").expects("of-a-file") is None
+    assert predict_task("majority", "plain").expects("rotary") is True

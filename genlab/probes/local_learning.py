@@ -87,11 +87,11 @@ class OneRun(nn.Module):
     def __init__(self, stack: Transformer, run: int):
         super().__init__()
         self.flat = nn.Parameter(stack.flat[run : run + 1].detach().clone())
-        self.cfg = stack.cfg
+        self.shape = stack.cfg  # not `cfg`, by which devinterp tells a TransformerLens model
 
     def forward(self, tokens: Tensor, offsets: Tensor | None) -> Tensor:
         """Logits `[1, batch, pos, d_vocab]`."""
-        model = Transformer(self.cfg, self.flat)
+        model = Transformer(self.shape, self.flat)
         return model(tokens[None], None if offsets is None else offsets[None])
 
 

@@ -142,7 +142,7 @@ def test_a_judgement_tells_them_for_numbers_and_leaves_probabilities_alone():
     table = planted(np.random.default_rng(0), 1, 60)
     number = judge(table, parse_target("score"), "random", signal="head")
     shown = "\n".join(lines(number))
-    assert "90 % prediction intervals of baselines + head hold 0." in shown
+    assert "90 % prediction intervals of baselines + head cover 0." in shown
     told = as_json(number)["intervals"]
     assert 0.75 < told["inside"] <= 1
     yes_no = judge(table, parse_target("score>=1"), "random", signal="head")

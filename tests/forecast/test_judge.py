@@ -66,7 +66,7 @@ def test_a_leak_from_the_outcome_is_pointed_at():
     table[("signal", "head")] = table["outcome"]["generalises"]
     found = judge(table, TARGET, "random", signal="head")
     assert suspects(found) == ["head"]
-    assert any(line.startswith("leak? head") for line in lines(found))
+    assert any(line.startswith("possible leak: head") for line in lines(found))
 
 
 def test_a_setting_of_one_outcome_is_counted_and_not_dropped_in_silence():
@@ -183,7 +183,7 @@ BAD = [
     ({}, None, {"signal": "heat"}, "did you mean 'head'?"),
     ({}, None, {"signal": "flat"}, "signal 'flat' is constant"),
     ({}, None, {"by": "sorting"}, "did you mean 'setting'?"),
-    ({}, None, {"by": "length"}, "METRIC@split=S is needed"),
+    ({}, None, {"by": "length"}, "needs METRIC@split=S"),
     ({}, None, {"factors": ["aa"]}, "unknown setting 'aa'"),
     ({}, None, {"model": "trees"}, "unknown model 'trees'"),
 ]

@@ -140,7 +140,7 @@ def test_a_signal_made_from_the_outcome_cannot_be_had_before_it(store: Store):
     forecaster = save_forecaster(store, leaking, TARGET, "leak", "linear", True, 0, "leaking")
     before, _ = unseen()
     before[("signal", "leak")] = before["outcome"][OUTCOME]
-    with pytest.raises(UserError, match="uses 'leak', which was measured of none of these runs"):
+    with pytest.raises(UserError, match="uses 'leak', which was not measured for any of these runs"):
         lock(Ledger(store), before, "new", forecaster)
 
 
@@ -154,10 +154,10 @@ def test_an_entry_that_is_changed_or_taken_out_is_noticed(store: Store, forecast
     entry = json.loads(text)
     entry["forecasts"]["baselines"]["new00"][1] = 0.99
     first.write_text(json.dumps(entry))
-    with pytest.raises(DamagedFileError, match="changed since it was sealed"):
+    with pytest.raises(DamagedFileError, match="changed after it was sealed"):
         ledger.entries()
     first.unlink()
-    with pytest.raises(DamagedFileError, match="missing or changed"):
+    with pytest.raises(DamagedFileError, match="missing or was changed"):
         ledger.entries()
     first.write_text(text)
     assert len(ledger.entries()) == 2

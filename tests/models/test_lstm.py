@@ -83,5 +83,5 @@ def test_it_has_the_size_of_the_transformer_in_its_place(sizes: tuple[int, int, 
 
 def test_what_an_lstm_has_not_is_refused() -> None:
     for field, value in (("positions", "rotary"), ("attn_weights", "sigmoid"), ("loops", 2), ("n_layers", 0)):
-        with pytest.raises(ValueError, match=r"lstm (has|needs)"):
+        with pytest.raises(ValueError, match=r"LSTM (requires|needs)"):
             ModelConfig(**{**CFG.model_dump(), field: value})

@@ -210,7 +210,7 @@ BAD = [
         ["probe", "few", "--step", "7"],
         "has no checkpoint at step 7; available, nearest first: 6 (final), 4, 2, 0 (initial)",
     ),
-    (["probe", "few", "--step", "-2"], "--step '-2' names nothing"),
+    (["probe", "few", "--step", "-2"], "--step '-2' is not a valid range"),
     (["probe", "few", "--step", "last"], "--step: 'last' is not an integer"),
     (["probe", "few", "--step", "all", "--figure", "x.png"], "--figure draws one step"),
     (["probe", "few", "--probe-n", "63"], "--probe-n 63 is not allowed (allowed: even numbers from 16"),

@@ -181,7 +181,7 @@ def test_positions_that_are_given_are_given(positions: dict[str, object]):
     given = probe_input([spec], Transformer(spec.model, initial(spec.model, [0])))
     reading = read(given, chosen(["previous_token", "loss", "random_induction_mul"]))
     assert set(reading.rows) == {"previous_token", "loss"}
-    assert "task's own or random" in reading.skipped["random_induction_mul"]
+    assert "random or given by the task" in reading.skipped["random_induction_mul"]
 
 
 def test_blocks_that_are_applied_twice_are_two_layers():

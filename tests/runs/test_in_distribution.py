@@ -208,7 +208,7 @@ def test_until_goes_by_what_its_spec_says(tmp_path: Path):
         assert state.history[-1]["exact_match"] == pytest.approx(expected, abs=1e-12)
         if not weights:
             assert state.history[-1]["exact_match"] == expected  # bit for bit: it decides where the run ends
-    with pytest.raises(genlab.errors.UserError, match="give until"):
+    with pytest.raises(genlab.errors.UserError, match="has no effect without until"):
         plan("brackets", 16, 16, **SMALL, lengths_per_batch=1, until_weights="law")
 
 

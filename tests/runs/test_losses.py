@@ -448,7 +448,7 @@ def test_files_that_records_name_come_back_from_aside(store: Store):
     (store.path / "lost" / "weights").mkdir(parents=True)
     (store.path / "weights" / name).rename(store.path / "lost" / "weights" / name)
     assert "missing" in check_store(store)[0][store.path / "weights" / name]
-    assert "back in its place" in run_lab("store", "repair", "--store", store.path)
+    assert "put back" in run_lab("store", "repair", "--store", store.path)
     assert check_store(Store(store.path)) == ({}, {})
 
 

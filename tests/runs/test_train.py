@@ -97,7 +97,7 @@ def test_ctrl_c_of_the_command_keeps_what_was_reached(tmp_path: Path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "what was reached is kept" in said
+    assert "progress is saved" in said
     assert len(list((store / "checkpoints").glob("*.safetensors"))) == 2
 
 

@@ -230,10 +230,10 @@ def test_chance_is_the_collision_of_two_answers():
     ("params", "says"),
     [
         ({"p": 27}, "needs a prime p, not 27; nearest prime: 29"),
-        ({"p": 5, "tasks": 6}, "by fours, not 6; nearest: 8"),
+        ({"p": 5, "tasks": 6}, "a multiple of 4 tasks, not 6; nearest: 8"),
         ({"p": 5, "tasks": 24}, "could only fit .* not 24"),
         ({"p": 5, "tasks": 25, "task_rule": "random"}, "allowed are 1 to 24"),
-        ({"p": 5, "tasks": 8, "train_fraction": 0.01}, "some must be trained"),
+        ({"p": 5, "tasks": 8, "train_fraction": 0.01}, "allowed are 1 to 24"),
     ],
 )
 def test_faults_are_named(params, says):

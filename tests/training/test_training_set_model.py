@@ -60,7 +60,7 @@ def test_plans_know_the_model_from_the_task():
     [
         ({"n_layers": 3}, "which has n_layers 1.*conflicts: n_layers"),
         ({"positions": "rotary"}, "conflicts: positions"),
-        ({"loss": "all"}, "loss 'all' is not allowed here"),
+        ({"loss": "all"}, "loss 'all' is not allowed: a set model gives one answer"),
         ({"d_values": 4}, "unknown option 'd_values'"),
     ],
 )
