@@ -79,7 +79,8 @@ class ModularChain(Task):
         given, allowed = self.params.operators, "+" if self.format == "sum" else "+-*"
         if not given or len(set(given)) < len(given) or not set(given) <= set(allowed):
             raise UserError(
-                f"operators {given!r} is not allowed: format {self.format!r} uses a selection of {allowed!r}, each once"
+                f"operators {given!r} is not allowed: format {self.format!r} uses a selection of {allowed!r}, "
+                "each once"
             )
         return (*map(str, range(self.params.modulus)), *given)
 
