@@ -89,7 +89,9 @@ def tree() -> str:
     lines = ["```text", "genlab/"]
     for name in rooms():
         folder, file = PACKAGE / name, PACKAGE / f"{name}.py"
-        lines += _folder(folder, 1) if folder.is_dir() else [_entry(1, file.name, first_line(file))]
+        lines += (
+            _folder(folder, 1) if (folder / "__init__.py").is_file() else [_entry(1, file.name, first_line(file))]
+        )
     return "\n".join([*lines, "```"])
 
 
