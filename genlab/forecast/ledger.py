@@ -80,7 +80,7 @@ def check_not_fed_back(ledger: Ledger, table: pd.DataFrame, target: Target) -> N
         if held := known & set(entry["runs"]):
             raise UserError(
                 f"{len(held)} runs ({min(held)}, ...) are sealed in lock {entry['number']} and not scored yet: "
-                "their outcomes must not be used before that (run lab score)"
+                "their outcomes must not be used before that (run lab forecast score)"
             )
 
 
