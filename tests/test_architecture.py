@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1] / "genlab"
 
 ROOMS = (
     "errors",
+    "text",
     "global_random",
     "spec",
     "tasks",

@@ -22,12 +22,13 @@ from genlab.forecast.rules import Rules as LearnedRules
 from genlab.forecast.rules import rules_learned
 from genlab.forecast.sealing import Forecaster, load_forecaster, lock, save_forecaster, score_lock, words_of
 from genlab.forecast.sealing import seal_plan as seal
-from genlab.forecast.show import MEASURE, as_json, columns_of, interval_line, learning_lines, lines, sentence
+from genlab.forecast.show import MEASURE, as_json, interval_line, learning_lines, lines, sentence
 from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import Kind, parse_target
 from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.store import Store
 from genlab.tasks import place_in_words
+from genlab.text import columns_of
 
 
 class Answer(ABC):

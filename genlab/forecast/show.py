@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from genlab.forecast.reliability import Reliability, reliability_words
 from genlab.forecast.roles import part
 from genlab.forecast.scores import FEWEST, blocks_of, words
 from genlab.forecast.targets import Kind
+from genlab.text import columns_of
 
 # -- Claims
 
@@ -188,13 +189,6 @@ def _scores(found: Judgement) -> list[str]:
 
 def _best(found: Judgement) -> list[Any]:
     return sorted(found.tried, key=lambda t: (t.p_all, -abs(t.z)))[:_SHOWN]
-
-
-def columns_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Align rows of text in columns."""
-    every = [tuple(head), *map(tuple, rows)]
-    widths = [max(len(row[i]) for row in every) for i in range(len(head))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in every]
 
 
 def learning_lines(curve: pd.DataFrame, measure: str) -> list[str]:

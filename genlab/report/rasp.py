@@ -18,11 +18,7 @@ from genlab.rasp.reports import ListRow, WrongRow, list_programs, list_wrong, ru
 from genlab.rasp.sealing import Outcome, changed_since, misses, score, sealed
 from genlab.report.output import print_lines
 from genlab.tasks import Task
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+from genlab.text import columns_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class ProgramList:
             table.append((r.task, r.format, r.program, r.legal, str(r.operations), str(r.depth), str(r.heads), right))
         names = ", ".join(f"{task} ({format})" for task, format in self.without)
         last = f"no program: {names}; see lab rasp predict for the reasons"
-        print_lines(console, [*_columns(table), last])
+        print_lines(console, [*columns_of(table[0], table[1:]), last])
 
 
 def program_list(lengths: Sequence[int] = (), n: int = 100) -> ProgramList:
@@ -66,7 +62,7 @@ class WrongProgramList:
         """A table."""
         head = ("task", "format", "program", "what", "ops", "wrong on")
         rows = [(r.task, r.format, r.program, r.what, str(r.operations), r.fails) for r in self.rows]
-        print_lines(console, _columns([head, *rows]))
+        print_lines(console, columns_of(head, rows))
 
 
 def wrong_program_list() -> WrongProgramList:
@@ -210,7 +206,7 @@ class GeneratedPairs:
             (task, f"breaks {rule}" if rule else "legal", str(size), "yes" if expected else "no")
             for task, rule, size, expected in self.rows
         ]
-        print_lines(console, _columns([("task", "rule", "operations", "expected"), *rows]))
+        print_lines(console, columns_of(("task", "rule", "operations", "expected"), rows))
 
 
 def generate_pairs(file: Path, pairs: int, seed: int, date: str) -> GeneratedPairs:
