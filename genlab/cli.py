@@ -35,6 +35,7 @@ from genlab.options import (
     with_spec_flags,
 )
 from genlab.runs.gridfile import parse_range
+from genlab.runs.recipes import RECIPES
 
 app = typer.Typer(
     cls=Group,
@@ -157,6 +158,18 @@ def train(
             rich_help_panel=TASK,
         ),
     ] = None,
+    start_token: Annotated[
+        bool | None,
+        typer.Option(
+            "--start-token/--no-start-token",
+            help="put a start token before every example (default: if the task can have one)",
+            rich_help_panel=TASK,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option("--recipe", help=f"training recipe: {', '.join(RECIPES)}", rich_help_panel=TRAINING),
+    ] = "lab",
     seeds: Annotated[
         str, typer.Option("--seeds", help="0:4 is 0, 1, 2, 3; one run per seed", rich_help_panel=TRAINING)
     ] = "0:4",
@@ -206,6 +219,8 @@ def train(
         format=format,
         max_len=max_len,
         params=parse_params(param or []),
+        start_token=start_token,
+        recipe=recipe,
         seeds=parse_range(seeds, "--seeds"),
         evals=Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed, saved),
         **spec_values(options),

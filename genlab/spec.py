@@ -156,6 +156,9 @@ class TaskSpec(Frozen):
     format: str = Field(description="how examples are written, e.g. with a scratchpad")
     max_len: int = Field(ge=1, description="longest length that the vocabulary and context must support")
     params: dict[str, Scalar] = Field(default_factory=dict[str, Scalar])
+    start_token: bool = Field(
+        False, description="put a start token before every example", json_schema_extra={"later": True}
+    )
 
 
 class Split(Frozen):
@@ -265,9 +268,7 @@ class ModelConfig(Frozen):
     )
     loops: int = Field(1, ge=1, description="number of times the blocks are applied, with shared weights")
     loop_growth: float = Field(0.0, ge=0, description="additional loops per unit of example length")
-    init_std: float = Field(
-        0.0, ge=0, description="standard deviation of the initial weights; 0: 0.4 / sqrt(d_model)"
-    )
+    init_std: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
     scale_residual_init: bool = Field(
         True, description="divide initial W_O and W_out by sqrt(2 * n_layers), as in GPT-2"
     )
@@ -323,8 +324,6 @@ class ModelConfig(Frozen):
                         f"nearest valid d_model: {max(1, round(width / heads)) * heads} (or set d_head)"
                     )
                 values["d_head"] = width // heads
-            if not values.get("init_std"):
-                values["init_std"] = round(0.4 / width**0.5, 6)
             if values.get("attn_only"):
                 values["d_mlp"] = 0
             elif not values.get("d_mlp"):
@@ -385,8 +384,8 @@ class TrainConfig(Frozen):
     lengths_per_batch: int = Field(
         0,
         ge=0,
-        description="lengths drawn per batch; 0: 4. With a pool: 1 (the default) batches equal lengths, the batch "
-        "size mixes lengths freely",
+        description="lengths drawn per batch; 0: one per example. With a pool: one per example mixes lengths freely, "
+        "1 batches equal lengths",
     )
     pool: int = Field(
         0, ge=0, description="size of a fixed pool to train on, in shuffled epochs; 0: fresh examples every step"
@@ -404,9 +403,11 @@ class TrainConfig(Frozen):
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's betas")
     eps: float = Field(1e-8, gt=0, description="Adam's epsilon")
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning-rate schedule after warm-up")
-    final_lr: float = Field(0.0, ge=0, le=1, description="final learning rate of the cosine, as a fraction of lr")
-    grad_clip: float = Field(1.0, ge=0, description="maximum gradient norm of each run; 0: no clipping")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="learning-rate schedule after warm-up"
+    )
+    final_lr: float = Field(0.0, ge=0, le=1, description="final learning rate of the decay, as a fraction of lr")
+    grad_clip: float = Field(0.0, ge=0, description="maximum gradient norm of each run; 0: no clipping")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on embeddings, attention weights and sublayers")
     label_noise: float = Field(0.0, ge=0, le=1, description="fraction of training targets replaced by another target")
     mix: float = Field(
@@ -448,7 +449,7 @@ class TrainConfig(Frozen):
         values: dict[str, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
         batch = values.get("batch_size", 64)
         if not values.get("lengths_per_batch") and isinstance(batch, int):
-            values["lengths_per_batch"] = 1 if values.get("pool") else max(1, min(4, batch))
+            values["lengths_per_batch"] = batch
         return values
 
     @model_validator(mode="after")

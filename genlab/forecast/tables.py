@@ -216,7 +216,7 @@ def outcome_name(metric: str, split: str, length: int) -> str:
 
 
 def _settings(about: pd.DataFrame) -> pd.DataFrame:
-    fields = {*ModelConfig.model_fields, *TrainConfig.model_fields, "task", "format", "max_len"}
+    fields = {*ModelConfig.model_fields, *TrainConfig.model_fields, "task", "format", "max_len", "start_token"}
     fields |= {name for name in about if name.startswith("params.")}
     # Columns without values belong to other runs of the store.
     return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]].dropna(axis=1, how="all")

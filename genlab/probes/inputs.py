@@ -221,6 +221,16 @@ class ProbeInput:
         history = tuple(self.history[row] for row in rows.tolist()) if self.history else ()
         return ProbeInput(self.model.of_runs(rows), self.batches, self.vocab, self.spec, initial, history)
 
+    @property
+    def start(self) -> int:
+        """The number of start tokens before each example, 0 or 1."""
+        return int(self.spec is not None and self.spec.task.start_token)
+
+    @property
+    def own_vocab(self) -> tuple[str, ...]:
+        """The vocabulary without the start token: that of the task."""
+        return self.vocab[: len(self.vocab) - self.start]
+
     def task(self) -> tuple[str, str, Mapping[str, Any]]:
         """Name, format and parameters of the task. Raises `NotApplicable` for an external model."""
         if self.spec is None:

@@ -216,7 +216,7 @@ def describe(spec: RunSpec, seeds: int) -> str:
     task, model, train = spec.task, spec.model, spec.train
     return (
         f"task {task.name} ({task.format}), training lengths {train.min_len} to {train.train_len}, "
-        f"max_len {task.max_len}\n"
+        f"max_len {task.max_len}{', with a start token' if task.start_token else ''}\n"
         f"{seeds} runs: {_shape(model)}; {train.steps} steps of {train.batch_size}, lr {train.lr:g}"
     )
 

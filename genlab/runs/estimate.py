@@ -147,7 +147,7 @@ def _shape(specs: list[RunSpec], store: Store, device: torch.device, asked: int)
     widest = max(specs, key=lambda spec: spec.train.train_len)
     train = widest.train
     steps = sum(max(s.train.steps for s in left[i : i + size]) for i in range(0, len(left), size))
-    width = make(specs[0].task).width(train.train_len)
+    width = make(specs[0].task).reach(train.train_len)
     return {
         "runs": len(specs),
         "stack": size,
@@ -176,7 +176,7 @@ def memory_bytes(spec: RunSpec, size: int) -> int:
     numbers) and the attention weights.
     """
     model, train = spec.model, spec.train
-    width = make(spec.task).width(train.train_len)
+    width = make(spec.task).reach(train.train_len)
     a_token = 8 * model.d_model + 2 * model.d_mlp + model.n_heads * width
     kept = train.batch_size * width * (model.n_layers * a_token + model.d_vocab)
     number = 8 if train.dtype == "float64" else 4

@@ -1,13 +1,24 @@
 """Grid files: many runs as one TOML file, with all errors reported before anything starts.
 
-    [base]                       shared by all configurations: options of `lab train`, with underscores task = "sort"
-    train_len = 10 test_len = 20 [sweep]                      every combination weight_decay = [0.0, 0.01] n_layers =
-    [1, 2] [zip]                        element by element: the first with the first; [[zip]] for several such lists
-    lr = [1e-3, 3e-4] steps = [1000, 3000] [seeds]                      or above all tables: seeds = "0:10" init =
-    "0:10"                init and data seeds separately: every pair; `together = "0:10"` changes both data = [0, 1]
-    [[exclude]]                  configurations left out, by their values n_layers = 2 weight_decay = 0.0 [evals]
-    test_len, splits, n, seed, keep_steps; not part of a run n = 256 keep_steps = "100:1000:100"  training steps with
-    checkpoints; or a list of them
+    [base]                       # shared by all configurations: options of `lab train`, with underscores
+    task = "sort"
+    train_len = 10
+    test_len = 20
+    [sweep]                      # every combination
+    weight_decay = [0.0, 0.01]
+    n_layers = [1, 2]
+    [zip]                        # element by element: the first with the first; [[zip]] for several such lists
+    lr = [1e-3, 3e-4]
+    steps = [1000, 3000]
+    [seeds]                      # or above all tables: seeds = "0:10"
+    init = "0:10"                # init and data seeds separately: every pair; `together = "0:10"` changes both
+    data = [0, 1]
+    [[exclude]]                  # configurations left out, by their values
+    n_layers = 2
+    weight_decay = 0.0
+    [evals]                      # test_len, splits, n, seed, keep_steps; not part of a run
+    n = 256
+    keep_steps = "100:1000:100"  # training steps with checkpoints; or a list of them
 
 A parameter of the task is `params.NAME`, in any of the tables.
 """
@@ -122,7 +133,16 @@ Settings = dict[str, Any]
 """Option -> value; a parameter of the task is `params.NAME`."""
 
 _OPTIONS = {n: f for c in (ModelConfig, TrainConfig) for n, f in c.model_fields.items() if n not in DERIVED}
-_OWN: dict[str, type] = {"task": str, "format": str, "train_len": int, "test_len": int, "max_len": int}
+_OWN: dict[str, type] = {
+    "task": str,
+    "format": str,
+    "train_len": int,
+    "test_len": int,
+    "max_len": int,
+    "start_token": bool,
+    "recipe": str,
+}
+_KINDS: dict[type, str] = {str: "a string", int: "an integer", bool: "true or false"}
 
 
 def flat(table: Mapping[str, Any]) -> Settings:
@@ -155,7 +175,7 @@ def wrong_value(key: str, value: object) -> str:
     if key.startswith("params."):
         why = "" if isinstance(value, bool | int | float | str) else "a number, a string, true or false"
     elif key in _OWN:
-        why = "" if type(value) is _OWN[key] else "a string" if _OWN[key] is str else "an integer"
+        why = "" if type(value) is _OWN[key] else _KINDS[_OWN[key]]
     else:
         why = _rejection(key, value)
     return f"{key}: {value!r} is not allowed ({why})" if why else ""

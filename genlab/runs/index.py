@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from genlab.errors import DamagedFileError
 from genlab.runs.files import FileId, create_json, read_json, read_table, remove_if_same, write_json, write_table
-from genlab.spec import ModelConfig, TrainConfig
+from genlab.spec import ModelConfig, TaskSpec, TrainConfig
 
 Entry = dict[str, Any]
 """A committed run: run_id, stack, status, step, at, history, weights, kept (checkpoint step, as text -> its weights
@@ -254,7 +254,7 @@ def _as_table(entries: list[Entry]) -> pa.Table:
 
 def _with_defaults(frame: pd.DataFrame) -> pd.DataFrame:
     """Fill in fields that are newer than a record with their defaults, which is what such a record means."""
-    for cls in (ModelConfig, TrainConfig):
+    for cls in (TaskSpec, ModelConfig, TrainConfig):
         for name in sorted(cls.later):
             default = cls.model_fields[name].default
             if name not in frame:

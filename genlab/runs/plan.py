@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from genlab.errors import UserError, nearest, unknown
+from genlab.runs.recipes import recipe_options
 from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
 from genlab.tasks import Task, in_distribution, make, spread, task_class, training_law
 from genlab.tasks import spec as task_spec
@@ -27,6 +28,9 @@ _FLOPS, _OVERHEAD = 50e9, 2.5e-3
 
 _SIZES = {*ModelConfig.model_fields, "batch_size", "lengths_per_batch", "min_len"}
 """Options that determine the cost of a step."""
+
+_WARMUP = 100
+"""Steps of warm-up if the number is not given, or a tenth of all steps if that is less."""
 
 _PICKED = ("steps", "n_layers", "d_model", "positions", "lr")
 """Options always listed as picked; of the others, those set by the defaults of the task."""
@@ -115,6 +119,8 @@ def plan(
     format: str | None = None,
     max_len: int | None = None,
     params: Mapping[str, Scalar] | None = None,
+    start_token: bool | None = None,
+    recipe: str = "lab",
     seeds: Sequence[int | tuple[int, int]] = (0,),
     evals: Evals | None = None,
     **options: Any,
@@ -130,9 +136,11 @@ def plan(
         format: format of the task (default: its first).
         max_len: longest length that vocabulary and context support.
         params: parameters of the task.
+        start_token: whether a start token is put before every example (default: if the task can have one).
+        recipe: name of a training recipe (`genlab.runs.recipes`), which goes before the defaults of the task.
         seeds: one run each; a pair is (init seed, data seed), a number is both.
         evals: what to evaluate; by default ID accuracy, and split `id` up to `test_len`.
-        options: fields of `ModelConfig` and `TrainConfig`; the defaults of the task fill in the rest.
+        options: fields of `ModelConfig` and `TrainConfig`; the recipe and the task's defaults fill in the rest.
 
     Returns:
         The runs and what to evaluate.
@@ -153,15 +161,20 @@ def plan(
         own_params = {}
     test_len = train_len if test_len is None else test_len
     _check_lengths(train_len, test_len, max_len)
+    by_recipe = recipe_options(recipe)
+    led = by_recipe.pop("start_token", None) if start_token is None else start_token
     made = make(task_spec(task, max_len or test_len, format, {**own_params, **(params or {})}))
+    if led or (led is None and made.leads and made.may_lead()):
+        made = make(made.spec.model_copy(update={"start_token": True}))
     given = {name: value for name, value in options.items() if value is not None}
     model_fields, train_fields = set(ModelConfig.model_fields), set(TrainConfig.model_fields)
     for name in given:
         if name not in model_fields | train_fields or name in DERIVED:
             near = nearest(name, (model_fields | train_fields) - set(DERIVED))
             raise UserError(f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
-    if given.get("pool"):  # a pool determines the order of lengths
-        defaults = {k: v for k, v in defaults.items() if k not in ("lengths_per_batch", "curriculum")}
+    defaults |= by_recipe
+    if given.get("pool", defaults.get("pool")):  # a pool determines the order of lengths
+        defaults = {k: v for k, v in defaults.items() if k != "curriculum"}
     if given.get("architecture") == "lstm":  # the defaults of tasks are for transformers
         defaults = {k: v for k, v in defaults.items() if k not in LSTM_FIXED}
     planned = ModelConfig.planned() | TrainConfig.planned()
@@ -186,8 +199,11 @@ def plan(
     if model.given_positions:
         made.check_ids(model.given_positions)
     own = train_len == defaults.get("train_len") and not params and not _SIZES & set(given)
-    if "steps" not in given and not own:  # the default configuration of a task is known to be affordable
+    # The default configuration of a task is known to be affordable, and a recipe is kept whole.
+    if "steps" not in {*given, *by_recipe} and not own:
         train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})
+    if "warmup" not in values:
+        train = build(TrainConfig, {**train.model_dump(), "warmup": min(_WARMUP, train.steps // 10)})
     base = RunSpec(task=made.spec, model=model, train=train)
     wanted_evals = evals or Evals(test_len=test_len)
     eval_splits(made, train, wanted_evals)  # report a wrong split before training
@@ -225,9 +241,8 @@ def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
     """Steps that fit the budget on one core: the default number, or fewer (in hundreds) if steps are expensive."""
     weights = model.n_layers * model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
     weights += model.d_model * model.d_vocab
-    # A batch is as wide as the longest of its k lengths: k / (k + 1) of the range, on average.
-    fraction = train.lengths_per_batch / (train.lengths_per_batch + 1)
-    tokens = train.batch_size * task.width(train.min_len + round(fraction * (train.train_len - train.min_len)))
+    lengths, weights = task.length_law(train.train_split, train.min_len, train.train_len)
+    tokens = train.batch_size * float(weights @ [task.reach(int(length)) for length in lengths])
     seconds = _OVERHEAD + 6 * weights * tokens / _FLOPS
     affordable = int(_BUDGET / seconds) // 100 * 100
     return min(train.steps, max(200, affordable))

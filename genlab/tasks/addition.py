@@ -134,7 +134,6 @@ class Addition(Task):
                 "positions": "rotary",
                 "batch_size": 128,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 6000,
             },
             "forward": {"train_len": 2, "steps": 5000},

@@ -18,7 +18,7 @@ import numpy as np
 
 from genlab.errors import UserError, unknown
 from genlab.spec import Frozen, Scalar, Split, TaskSpec, build
-from genlab.tasks.examples import Examples, Floats, Ints, Vocab
+from genlab.tasks.examples import START, Examples, Floats, Ints, Vocab
 
 
 def hint_names(count: int) -> tuple[str, ...]:
@@ -76,6 +76,9 @@ class Task(ABC):
     needs_gpu: ClassVar[bool] = False
     """Whether three reasonable configurations failed to learn it in ten minutes on two cores (see docs/tasks.md)."""
 
+    leads: ClassVar[bool] = True
+    """Whether new runs put a start token before each example by default (`TaskSpec.start_token`)."""
+
     id_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of position ids (values of `ModelConfig.positions`) that the task provides through `placed`."""
 
@@ -100,20 +103,44 @@ class Task(ABC):
         self.format = spec.format
         self.max_len = spec.max_len
         self.params = build(self.Params, spec.params)
-        self.vocab = Vocab(self.symbols())
+        symbols = tuple(self.symbols())
+        if spec.start_token and not self.may_lead(symbols):
+            why = f"its examples have {START!r} already" if START in symbols else "its items are not tokens"
+            raise UserError(f"start_token is not possible for task {self.name!r}, format {self.format!r}: {why}")
+        self.vocab = Vocab([*symbols, *[START] * spec.start_token])  # last, so that all other ids stay what they are
+
+    @final
+    def may_lead(self, symbols: Sequence[str] | None = None) -> bool:
+        """Whether examples can have a start token: they are tokens, and have none of their own."""
+        return not self.d_values and START not in (self.symbols() if symbols is None else symbols)
+
+    @final
+    def lead(self, examples: Examples) -> Examples:
+        """Return examples with the start token before each of them, if the spec has one."""
+        return examples.led_by(self.vocab.id(START)) if self.spec.start_token else examples
+
+    @final
+    def bare(self, examples: Examples) -> Examples:
+        """Return examples without the start token, as `draw` gives them."""
+        return examples.columns(None, 1) if self.spec.start_token else examples
 
     @final
     def read(self, examples: Examples, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return prompt and answer of one example as token strings, without the end token."""
-        prompt = examples.tokens[row, : examples.prompt_len(row)]
+        """Return prompt and answer of one example as token strings, without start and end token."""
+        prompt = examples.tokens[row, int(self.spec.start_token) : examples.prompt_len(row)]
         answer = examples.targets[row, examples.scored[row]]
         return self.vocab.decode(prompt), self.vocab.decode(answer[answer != Vocab.end])
 
     @property
     @final
     def n_ctx(self) -> int:
-        """Context length that a model needs: the longest input at `max_len` (the last token is never an input)."""
-        return self.width(self.max_len) - 1
+        """Context length that a model needs: the longest input at `max_len`."""
+        return self.reach(self.max_len)
+
+    @final
+    def reach(self, length: int) -> int:
+        """Return the maximum number of input positions at a length; the last token is never an input."""
+        return self.width(length) - 1 + self.spec.start_token
 
     @final
     def split(self, split: str | Split) -> Split:
@@ -137,7 +164,20 @@ class Task(ABC):
         if requested.ndim != 1 or not len(requested):
             raise UserError("lengths must be a sequence of at least one length")
         self.check_lengths(chosen, requested)
-        return self.draw(rng, chosen, requested)
+        return self.lead(self.draw(rng, chosen, requested))
+
+    @final
+    def sample_pool(
+        self,
+        shared: np.random.Generator,
+        own: np.random.Generator,
+        split: str | Split,
+        low: int,
+        high: int,
+        size: int,
+    ) -> Examples:
+        """Draw a fixed pool of training examples of lengths `low` to `high`, sorted by length (see `draw_pool`)."""
+        return self.lead(self.draw_pool(shared, own, self.split(split), low, high, size))
 
     def check_pool(self, split: str | Split, low: int, high: int, size: int) -> None:
         """Raise `UserError` if `draw_pool` cannot draw a pool of this size from lengths `low` to `high`."""
@@ -148,18 +188,18 @@ class Task(ABC):
         self,
         shared: np.random.Generator,
         own: np.random.Generator,
-        split: str | Split,
+        split: Split,
         low: int,
         high: int,
         size: int,
     ) -> Examples:
-        """Draw a fixed pool of training examples of lengths `low` to `high`, sorted by length.
+        """Draw a pool for `sample_pool`, without start tokens.
 
         Lengths are drawn from `shared`, so that the pools of several seeds have the same shape; contents are drawn
         from `own`. Examples may repeat, unless a task overrides this.
         """
         lengths, weights = self.length_law(split, low, high)
-        return self.sample(own, split, np.sort(shared.choice(lengths, size=size, p=weights)))
+        return self.draw(own, split, np.sort(shared.choice(lengths, size=size, p=weights)))
 
     @final
     def placed(self, examples: Examples, kind: str, width: int | None = None) -> Examples:
@@ -169,8 +209,10 @@ class Task(ABC):
             UserError: If the task does not provide such ids.
         """
         self.check_ids(kind)
-        reach = width or examples.tokens.shape[1]
-        return replace(examples, position_ids=self.position_ids(kind, examples, reach))
+        start = int(self.spec.start_token)  # it has no id
+        reach = (width or examples.tokens.shape[1]) - start
+        ids = np.pad(self.position_ids(kind, self.bare(examples), reach), ((0, 0), (start, 0)))
+        return replace(examples, position_ids=ids)
 
     def check_ids(self, kind: str) -> None:
         """Raise `UserError` if the task provides no position ids of a kind; this may depend on the format."""
@@ -234,7 +276,7 @@ class Task(ABC):
 
     @abstractmethod
     def width(self, length: int) -> int:
-        """Return the maximum number of tokens in `prompt answer <end>` at a length; it sizes the context."""
+        """Return the maximum number of tokens in `prompt answer <end>` at a length, without a start token."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, split: Split, lengths: Ints) -> Examples:
@@ -329,7 +371,7 @@ class Task(ABC):
         return {}
 
     def factors(self, examples: Examples) -> dict[str, Ints]:
-        """Return properties of examples to break results down by (such as carry-chain length), as int[n] by name."""
+        """Return properties of `bare` examples to break results down by (carry-chain length), int[n] by name."""
         del examples
         return {}
 

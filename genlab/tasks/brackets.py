@@ -238,7 +238,7 @@ class Brackets(Task):
         ),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 40, "min_len": 2, "n_layers": 2, "n_heads": 2, "lengths_per_batch": 16, "steps": 3000}}
+        {"*": {"train_len": 40, "min_len": 2, "n_layers": 2, "n_heads": 2, "steps": 3000}}
     )
 
     class Params(Task.Params):
@@ -300,13 +300,13 @@ class Brackets(Task):
         self,
         shared: np.random.Generator,
         own: np.random.Generator,
-        split: str | Split,
+        split: Split,
         low: int,
         high: int,
         size: int,
     ) -> Examples:
         """Draw a pool; on `id` it has no duplicates, half are nested, and lengths are as in the published pool."""
-        if not self.split(split).shift.get("pool"):
+        if not split.shift.get("pool"):
             return super().draw_pool(shared, own, split, low, high, size)
         longest, shortest = self._ends(split, low, high)
         return self._written(*pool_words(own, size, longest, self.params.redraw, shortest))

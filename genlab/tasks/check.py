@@ -25,7 +25,7 @@ from genlab.tasks.check_chances import (
     splits_of,
     states_chance_correctly,
 )
-from genlab.tasks.examples import Examples, Vocab
+from genlab.tasks.examples import START, Examples, Ints, Vocab
 
 # -- Metadata, form of examples, and invalid requests
 
@@ -291,6 +291,36 @@ def _id_faults(task: Task, kind: str, split: str) -> Iterator[str]:
         yield "ids change with the answer"
 
 
+# -- Start tokens
+
+
+def takes_a_start_token(task: Task) -> Iterator[str]:
+    """With a start token, examples are the same ones behind it: prompts, answers, factors and ids do not change."""
+    if not task.may_lead():
+        return
+    led = type(task)(task.spec.model_copy(update={"start_token": True}))
+    if led.vocab.tokens != (*task.vocab.tokens, START) or led.n_ctx != task.n_ctx + 1:
+        yield "the start token is not the last of the vocabulary, with one more position for it"
+    for split in splits_of(task):
+        x, y = (draw(one, split, cycle(task, split, 60)) for one in (task, led))
+        if not (batches_equal(led.bare(y), x) and (y.tokens[:, 0] == led.vocab.id(START)).all()):
+            yield f"split {split!r}: the examples are not those without a start token, behind one"
+        if any(led.read(y, row) != task.read(x, row) for row in range(len(x))):
+            yield f"split {split!r}: prompts or answers change"
+        for kind in task.id_kinds:
+            ids = _ids(task, x, kind)
+            if ids is not None and not np.array_equal(_ids(led, y, kind), np.pad(ids, ((0, 0), (1, 0)))):
+                yield f"split {split!r}, ids {kind!r}: they change"
+
+
+def _ids(task: Task, examples: Examples, kind: str) -> Ints | None:
+    """Return the position ids of examples, or None if the format has none."""
+    try:
+        return task.placed(examples, kind).position_ids
+    except UserError:
+        return None
+
+
 # -- The contract
 
 CLAUSES: tuple[Callable[[Task], Iterator[str]], ...] = (
@@ -310,6 +340,7 @@ CLAUSES: tuple[Callable[[Task], Iterator[str]], ...] = (
     mixes_lengths_without_bias,
     states_chance_correctly,
     separates_training_from_test,
+    takes_a_start_token,
 )
 """The contract. Each clause yields one line per violation; its docstring states what a task must fulfill."""
 
@@ -335,7 +366,8 @@ def check_task(task: Task) -> None:
     Raises:
         ContractError: If any clause is violated; it lists all violations.
     """
-    violations = [f"{clause.__name__}: {violation}" for clause in CLAUSES for violation in _violations(clause, task)]
+    bare = type(task)(task.spec.model_copy(update={"start_token": False}))
+    violations = [f"{clause.__name__}: {violation}" for clause in CLAUSES for violation in _violations(clause, bare)]
     if violations:
         raise ContractError(task, violations)
 

@@ -65,9 +65,7 @@ class StackManipulation(Task):
                 "train_len": 6,
                 "n_layers": 2,
                 "positions": "rotary",
-                "lengths_per_batch": 6,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 6000,
             }
         }
@@ -163,7 +161,6 @@ class SolveEquation(Task):
                 "d_model": 128,
                 "positions": "rotary",
                 "batch_size": 128,
-                "warmup": 100,
                 "lr": 0.001,
                 "steps": 14000,
             },

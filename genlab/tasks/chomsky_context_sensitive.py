@@ -63,9 +63,7 @@ class BinaryMultiplication(Task):
                 "train_len": 6,
                 "n_layers": 2,
                 "positions": "rotary",
-                "lengths_per_batch": 5,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 6000,
             }
         }
@@ -143,7 +141,7 @@ class SquareRoot(Task):
         Split(name="small", about="the first half of the bits are zeros", shift={"numbers": "small"}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 8, "n_layers": 2, "lr": 0.002, "warmup": 100, "steps": 4000}}
+        {"*": {"train_len": 8, "n_layers": 2, "lr": 0.002, "steps": 4000}}
     )
 
     def symbols(self) -> tuple[str, ...]:
@@ -262,9 +260,7 @@ class OddsFirst(Task):
                 "train_len": 8,
                 "n_layers": 2,
                 "positions": "rotary",
-                "lengths_per_batch": 8,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 6000,
             }
         }

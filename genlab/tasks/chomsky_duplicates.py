@@ -43,9 +43,7 @@ class DuplicateString(Task):
                 "train_len": 8,
                 "n_layers": 2,
                 "positions": "rotary",
-                "lengths_per_batch": 8,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 6000,
             }
         }
@@ -102,9 +100,7 @@ class MissingDuplicate(Task):
                 "train_len": 5,
                 "n_layers": 2,
                 "positions": "rotary",
-                "lengths_per_batch": 8,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 6000,
             }
         }
@@ -179,9 +175,7 @@ class InterlockedPairing(Task):
                 "train_len": 10,
                 "n_layers": 2,
                 "positions": "rotary",
-                "lengths_per_batch": 8,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 4000,
             }
         }

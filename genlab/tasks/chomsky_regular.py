@@ -41,7 +41,7 @@ class EvenPairs(Task):
     formats: ClassVar[Mapping[str, str]] = MappingProxyType({"plain": "a word > even or odd"})
     splits = split_map(*WORD_SPLITS)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 10, "n_layers": 2, "positions": "none", "lr": 0.002, "warmup": 100, "steps": 5000}}
+        {"*": {"train_len": 10, "n_layers": 2, "positions": "none", "lr": 0.002, "steps": 5000}}
     )
 
     def symbols(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class CycleNavigation(Task):
         Split(name="still", about="eight steps in ten stay", shift={"stay": 0.8, "forward": 0.1}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 6, "n_layers": 2, "positions": "none", "lr": 0.002, "warmup": 100, "steps": 6000}}
+        {"*": {"train_len": 6, "n_layers": 2, "positions": "none", "lr": 0.002, "steps": 6000}}
     )
 
     class Params(Task.Params):

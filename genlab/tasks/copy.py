@@ -71,8 +71,6 @@ class Copy(Task):
                 "n_layers": 2,
                 "steps": 3400,
                 "positions": "rotary",
-                "warmup": 100,
-                "lengths_per_batch": 8,
             }
         }
     )

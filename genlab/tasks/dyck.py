@@ -74,7 +74,6 @@ class Dyck(Task):
                 "train_len": 20,
                 "min_len": 2,
                 "n_layers": 2,
-                "lengths_per_batch": 8,
                 "positions": "none",
                 "steps": 4000,
             }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genlab.errors import unknown
 
-PAD, END, SEP = "<pad>", "<end>", ">"
+PAD, END, SEP, START = "<pad>", "<end>", ">", "<start>"
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -84,10 +84,21 @@ class Examples:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
 
-    def columns(self, width: int) -> Examples:
-        """Return the batch truncated to the first `width` positions."""
+    def columns(self, end: int | None, start: int = 0) -> Examples:
+        """Return the positions from `start` to `end` (not included) of every example."""
         columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lengths"}
-        return replace(self, **{name: a[:, :width] for name, a in columns.items() if a is not None})
+        return replace(self, **{name: a[:, start:end] for name, a in columns.items() if a is not None})
+
+    def led_by(self, start: int) -> Examples:
+        """Return the examples with a token before each of them, which is neither scored nor trained."""
+
+        def led(name: str, array: NDArray[Any]) -> NDArray[Any]:
+            first = {"tokens": np.full((len(self), 1), start), "targets": self.tokens[:, :1]}
+            column = first.get(name, np.zeros((len(self), 1, *array.shape[2:]), array.dtype))
+            return np.concatenate([column, array], axis=1)
+
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lengths"}
+        return replace(self, **{name: led(name, a) for name, a in columns.items() if a is not None})
 
     @property
     def inputs(self) -> Ints | NDArray[np.float32]:

@@ -306,7 +306,7 @@ class ModularBrackets(Task):
     splits = split_map(*BRACKET_SPLITS)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            "*": {"train_len": 3, "n_layers": 2, "positions": "rotary", "lr": 0.002, "warmup": 100, "steps": 15000},
+            "*": {"train_len": 3, "n_layers": 2, "positions": "rotary", "lr": 0.002, "steps": 15000},
             "published": {"train_len": 9},
         }
     )

@@ -63,7 +63,7 @@ class MaxRetrieval(Task):
         {
             "tokens": {
                 **{"train_len": 6, "n_layers": 2, "positions": "rotary", "curriculum": 0.5},
-                **{"lr": 0.002, "warmup": 100, "steps": 6000},
+                **{"lr": 0.002, "steps": 6000},
             },
             # The published model: 5 to 16 items, width 128, one head, AdamW.
             "values": {

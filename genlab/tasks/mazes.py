@@ -48,6 +48,7 @@ class Maze(Task):
     name = "maze"
     family = "mazes"
     asks = "what is the shortest path from the origin to the target?"
+    leads = False  # as published
     source = (
         "Ivanitskiy et al. 2023, A configurable library for generating and manipulating maze datasets, "
         "arXiv 2309.10498; Spies et al. 2024, Transformers use causal world models in maze-solving tasks, "
@@ -110,7 +111,6 @@ class Maze(Task):
                 "d_model": 64,
                 "positions": "rotary",
                 "lr": 0.002,
-                "warmup": 100,
                 "weight_decay": 0.1,
                 "steps": 7000,
             }

@@ -38,6 +38,7 @@ class Modular(Task):
     name = "modular"
     family = "modular arithmetic"
     asks = "what is a op b modulo p, for unseen pairs?"
+    leads = False  # as published
     source = "Power et al. 2022, Grokking, arXiv 2201.02177 (plain); Nanda et al. 2023, arXiv 2301.05217 (bare)"
     length_unit = "pairs"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(

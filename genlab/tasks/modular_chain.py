@@ -56,7 +56,7 @@ class ModularChain(Task):
     splits = split_map(*OPERAND_SPLITS)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
-            "*": {"train_len": 4, "n_layers": 2, "lr": 0.002, "warmup": 100, "steps": 6000},
+            "*": {"train_len": 4, "n_layers": 2, "lr": 0.002, "steps": 6000},
             "sum": {"positions": "none"},
             "running": {"train_len": 10, "positions": "rotary", "steps": 4000},
         }

@@ -185,6 +185,7 @@ class ModularIcl(Task):
     name = "modular-icl"
     family = "modular arithmetic"
     asks = "what is a x + b y modulo p, given triples x y z of the same a and b?"
+    leads = False  # as published
     source = "He et al. 2024, Learning to grok, arXiv 2406.02550"
     length_unit = "shots"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -206,7 +207,6 @@ class ModularIcl(Task):
                 "d_model": 128,
                 "positions": "rotary",
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 3000,
             }
         }

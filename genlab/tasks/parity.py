@@ -61,7 +61,6 @@ class Parity(Task):
                 "curriculum": 0.7,
                 "batch_size": 128,
                 "lr": 0.001,
-                "warmup": 100,
                 "steps": 8000,
             },
             # Large initial weights, as in recall: each hint has to be looked up in the prompt (decision 0141).
@@ -72,7 +71,6 @@ class Parity(Task):
                 "init_std": 0.15,
                 "scale_residual_init": False,
                 "lr": 0.003,
-                "warmup": 100,
                 "steps": 3000,
             },
             "scratchpad": {
@@ -80,7 +78,6 @@ class Parity(Task):
                 "n_layers": 2,
                 "positions": "rotary",
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 5000,
             },
         }

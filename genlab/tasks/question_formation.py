@@ -75,10 +75,8 @@ class QuestionFormation(Task):
                 "train_len": 12,
                 "min_len": 4,
                 "n_layers": 2,
-                "lengths_per_batch": 8,
                 "positions": "rotary",
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 4000,
             }
         }

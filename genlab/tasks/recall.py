@@ -219,7 +219,6 @@ class Needle(Task):
                 "n_layers": 2,
                 "positions": "rotary",
                 "lr": 0.002,
-                "warmup": 100,
                 "curriculum": 0.5,
                 "steps": 5000,
             }

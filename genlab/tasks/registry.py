@@ -92,7 +92,13 @@ def task_class(name: str) -> type[Task]:
     raise unknown("task", name, names())
 
 
-def spec(name: str, max_len: int, format: str | None = None, params: Mapping[str, Scalar] | None = None) -> TaskSpec:
+def spec(
+    name: str,
+    max_len: int,
+    format: str | None = None,
+    params: Mapping[str, Scalar] | None = None,
+    start_token: bool = False,
+) -> TaskSpec:
     """Return the full spec of a task, with the default format and all parameters filled in.
 
     Raises:
@@ -105,7 +111,9 @@ def spec(name: str, max_len: int, format: str | None = None, params: Mapping[str
     if not 1 <= max_len <= _LONGEST:
         raise UserError(f"max_len {max_len} is not allowed: it must be between 1 and {_LONGEST:,}")
     resolved = cls.resolve(chosen, max_len, params or {})
-    return TaskSpec(name=name, version=cls.version, format=chosen, max_len=max_len, params=resolved)
+    return TaskSpec(
+        name=name, version=cls.version, format=chosen, max_len=max_len, params=resolved, start_token=start_token
+    )
 
 
 def make(
@@ -113,6 +121,7 @@ def make(
     max_len: int | None = None,
     format: str | None = None,
     params: Mapping[str, Scalar] | None = None,
+    start_token: bool = False,
 ) -> Task:
     """Build a task from its spec, or from its name and `max_len`.
 
@@ -123,7 +132,7 @@ def make(
         return task_class(task.name)(task)
     if max_len is None:
         raise UserError(f"task {task!r} needs max_len, the longest length to support")
-    resolved = spec(task, max_len, format, params)
+    resolved = spec(task, max_len, format, params, start_token)
     return task_class(task)(resolved)
 
 

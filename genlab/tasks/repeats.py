@@ -48,6 +48,7 @@ class Repeats(Task):
     name = "repeats"
     family = "retrieval"
     asks = "how does the repeated pattern continue?"
+    leads = False  # as published
     source = "Song et al. 2024, Out-of-distribution generalization via composition, arXiv 2408.09503"
     length_unit = "tokens of the pattern"
     formats: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -74,7 +75,6 @@ class Repeats(Task):
                 "positions": "rotary",
                 "batch_size": 128,
                 "lr": 0.003,
-                "warmup": 100,
                 "steps": 9000,
                 "params": {"symbols": 32, "n_tokens": 32},
             }

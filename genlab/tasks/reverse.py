@@ -50,9 +50,7 @@ class Reverse(Task):
                 "train_len": 8,
                 "n_layers": 2,
                 "positions": "rotary",
-                "lengths_per_batch": 8,
                 "lr": 0.002,
-                "warmup": 100,
                 "steps": 6000,
             }
         }

@@ -53,7 +53,7 @@ class Sort(Task):
         Split(name="reversed", about="falling order", shift={"values": "all", "order": "falling"}),
     )
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"*": {"train_len": 20, "n_layers": 2, "steps": 2500, "lr": 0.002, "warmup": 100, "lengths_per_batch": 2}}
+        {"*": {"train_len": 20, "n_layers": 2, "steps": 2500, "lr": 0.002}}
     )
 
     class Params(Task.Params):

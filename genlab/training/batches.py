@@ -26,12 +26,12 @@ from genlab.tasks.examples import Ints, Vocab
 #
 # Most models get the position of an example's first token (an offset, for learned positions). Where positions are
 # random or given by the task, they get that of every token. The positions of an example depend on its length, its
-# row, # a seed and the configuration, and never on the answer, the other examples of the batch, or the padding.
+# row, a seed and the configuration, and never on the answer, the other examples of the batch, or the padding.
 
 
 def widths(task: Task, lengths: Ints) -> Ints:
     """Maximum number of input positions for each of these lengths, int[n]."""
-    return _by_length(lengths, lambda length: task.width(length) - 1)
+    return _by_length(lengths, lambda length: task.reach(length))
 
 
 def widest(task: Task, lengths: Ints) -> int:
@@ -173,7 +173,7 @@ class Stream:
         """The fixed pool, by increasing length: lengths are shared by all seeds, contents depend on data_seed."""
         train = self.train
         shared, own = np.random.default_rng([_LENGTHS, train.pool]), np.random.default_rng([_POOL, train.data_seed])
-        return self.task.draw_pool(shared, own, train.train_split, train.min_len, train.train_len, train.pool)
+        return self.task.sample_pool(shared, own, train.train_split, train.min_len, train.train_len, train.pool)
 
     def _pool_rows(self, step: int) -> Ints:
         """The pool rows of a step's batch; every epoch visits each example once.

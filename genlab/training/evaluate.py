@@ -139,8 +139,6 @@ def rules_followed(task: Task, prompts: Sequence[Text], answers: Sequence[Sequen
     """
     predicted = [task.rules(prompt) for prompt in prompts]
     names = dict.fromkeys(name for rules in predicted for name in rules)
-    said = [task.rules(prompt) for prompt in prompts]
-    names = dict.fromkeys(name for rules in said for name in rules)
     if not names:
         return {}
     given = [[tuple(answer) for answer in of_run] for of_run in answers]
@@ -207,7 +205,7 @@ def evaluate(
         scores = _teacher_forced(model, examples, offsets, tap)
         metrics = {name: (values.mean(axis=1), split.n) for name, values in scores.per_example().items()}
         correct = scores.wrong == 0
-        metrics |= _metrics_by_factor(correct, task.factors(examples))
+        metrics |= _metrics_by_factor(correct, task.factors(task.bare(examples)))
         if judge and not isinstance(model, SetModel) and is_read(task, examples):
             metrics |= _decoded_metrics(model, task, examples, offsets)
         results.append(LengthResult(length, metrics, correct, scores.answers))

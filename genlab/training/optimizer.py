@@ -14,13 +14,14 @@ from genlab.spec import ModelConfig, TrainConfig
 
 
 def learning_rate(train: TrainConfig, step: int) -> float:
-    """The learning rate at a step (from 0): linear warmup, then constant or cosine decay to `final_lr * lr`."""
+    """The learning rate at a step (from 0): linear warmup, then constant, or decay to `final_lr * lr`."""
     if step < train.warmup:
         return train.lr * (step + 1) / train.warmup
     if train.schedule == "constant":
         return train.lr
     progress = (step - train.warmup) / max(1, train.steps - train.warmup)
-    return train.lr * (train.final_lr + (1 - train.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
+    left = 1 - progress if train.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    return train.lr * (train.final_lr + (1 - train.final_lr) * left)
 
 
 class Adam:

@@ -38,14 +38,18 @@ def main_auxiliary_of(words: Sequence[str]) -> str:
     return words[_parser().read(words).verb]
 
 
-def auxiliaries(batch: Batch, vocab: tuple[str, ...]) -> list[tuple[int, int, list[int]]]:
-    """For each sentence, positions: main auxiliary, the one in the subject's relative clause (or -1), all of them."""
+def auxiliaries(batch: Batch, vocab: tuple[str, ...], start: int = 0) -> list[tuple[int, int, list[int]]]:
+    """For each sentence, positions: main auxiliary, the one in the subject's relative clause (or -1), all of them.
+
+    A sentence begins at position `start`.
+    """
     rows: list[tuple[int, int, list[int]]] = []
     for row in batch.tokens.tolist():
-        words = [vocab[i] for i in row[: row.index(Vocab.sep) - 2]]  # without `. decl` or `. quest`
+        words = [vocab[i] for i in row[start : row.index(Vocab.sep) - 2]]  # without `. decl` or `. quest`
         parse = _parser().read(words)
-        inside = [position for position in parse.subjects if position < parse.verb]
-        rows.append((parse.verb, inside[0] if inside else -1, list(parse.subjects)))
+        inside = [start + position for position in parse.subjects if position < parse.verb]
+        every = [start + position for position in parse.subjects]
+        rows.append((start + parse.verb, inside[0] if inside else -1, every))
     return rows
 
 
@@ -54,7 +58,9 @@ def fraction_largest(given: ProbeInput, which: int) -> Tensor:
     name, _, _ = given.task()
     if name != "question-formation":
         raise NotApplicable(f"only sentences of question-formation have auxiliaries, not those of {name}")
-    parsed = given.once("auxiliaries", lambda: [auxiliaries(batch, given.vocab) for batch in given.batches])
+    parsed = given.once(
+        "auxiliaries", lambda: [auxiliaries(batch, given.vocab, given.start) for batch in given.batches]
+    )
     of_batch = {id(batch): rows for batch, rows in zip(given.batches, parsed, strict=True)}
 
     def of(seen: Seen, layer: int) -> tuple[Tensor, float]:

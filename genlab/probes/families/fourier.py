@@ -94,8 +94,14 @@ def fourier_key_frequencies(given: ProbeInput) -> Tensor:
 
 def numbers_of(given: ProbeInput, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """a and b of each example."""
+    first, second = _number_columns(given)
+    return tokens[:, first] - Vocab.first, tokens[:, second] - Vocab.first
+
+
+def _number_columns(given: ProbeInput) -> tuple[int, int]:
+    """The positions of a and b in a prompt."""
     _, form, _ = given.task()
-    return tokens[:, 0] - Vocab.first, tokens[:, 2 if form == "plain" else 1] - Vocab.first
+    return given.start, given.start + (2 if form == "plain" else 1)
 
 
 def basis(total: Tensor, p: int, keys: Tensor) -> Tensor:
@@ -165,10 +171,10 @@ def restricted_loss(given: ProbeInput) -> Tensor:
     import torch
 
     p, _ = modulus(given)
-    _, form, _ = given.task()
     tokens = given.batches[0].tokens[:1].expand(p * p, -1).clone()
     number = torch.arange(p, device=tokens.device) + Vocab.first
-    tokens[:, 0], tokens[:, 2 if form == "plain" else 1] = number.repeat_interleave(p), number.repeat(p)
+    first, second = _number_columns(given)
+    tokens[:, first], tokens[:, second] = number.repeat_interleave(p), number.repeat(p)
     offsets = given.batches[0].offsets
     offsets = None if offsets is None else offsets[:1].expand(len(tokens), *offsets.shape[1:])
     return loss_with(given, tokens, offsets, keep=True)

@@ -142,7 +142,9 @@ def room_for(given: ProbeInput, copies: int) -> tuple[int, int]:
     """The number of tokens that fit when repeated that often (at most `_PERIOD`), and the number of symbols."""
     if getattr(given.cfg, "needs_ids", False):
         raise NotApplicable("its positions are random or given by the task, which random text does not have")
-    return min(_PERIOD, (given.cfg.n_ctx or _PERIOD * copies) // copies), given.cfg.d_vocab - Vocab.first
+    return min(
+        _PERIOD, (given.cfg.n_ctx or _PERIOD * copies) // copies
+    ), given.cfg.d_vocab - Vocab.first - given.start
 
 
 def repeats_of(given: ProbeInput, once: np.ndarray, copies: int) -> Seen:

@@ -57,8 +57,10 @@ def probe_data(
     states, labels, held_out = [], [], []
     for seen in given.seen:
         tokens = seen.batch.tokens.cpu().numpy()
+        known = latents(task, form, tokens[:, given.start :], given.own_vocab)
         states.append(seen.residual(layer).flatten(1, 2).cpu().numpy())
-        labels.append({n: v.ravel() for n, v in latents(task, form, tokens, given.vocab).items()})
+        start = ((0, 0), (given.start, 0))
+        labels.append({name: np.pad(of, start, constant_values=-1).ravel() for name, of in known.items()})
         half = np.arange(len(tokens)) >= len(tokens) // 2
         held_out.append(np.repeat(half, tokens.shape[1]))
     joined = {name: np.concatenate([of[name] for of in labels]) for name in labels[0]}

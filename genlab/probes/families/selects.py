@@ -48,10 +48,10 @@ def traced_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
         program = bind(best(name, form).program, params)
     except UserError as why:
         raise NotApplicable(str(why)) from None
-    values = token_map(given.vocab, name, form)
+    values = token_map(given.own_vocab, name, form)
     traced: dict[str, list[np.ndarray]] = {}
     for batch in given.batches:
-        graph = trace(program, values.encode(batch.tokens.cpu().numpy()), keep=True)
+        graph = trace(program, values.encode(batch.tokens[:, given.start :].cpu().numpy()), keep=True)
         nodes = [node for node in graph.live if node.op == "select"]
         for i, node in enumerate(nodes):
             k, q = (graph.values[parent.id] for parent in node.inputs)
@@ -59,7 +59,8 @@ def traced_masks(given: ProbeInput) -> dict[str, list[np.ndarray]]:
             mask = selection(k, q, node.func, bool(node.params[0]))
             mask &= np.tril(np.ones(mask.shape[-1], bool))
             partly = mask.any(-1) & (mask.sum(-1) < np.arange(1, mask.shape[-1] + 1))
-            mask &= (partly & batch.real.cpu().numpy())[..., None]
+            mask &= (partly & batch.real[:, given.start :].cpu().numpy())[..., None]
+            mask = np.pad(mask, ((0, 0), (given.start, 0), (given.start, 0)))  # the program does not see the start
             label = node.label.removeprefix("select ")
             traced.setdefault(f"{i + 1}-{node.place.via or label}", []).append(mask)
     distinct: dict[bytes, str] = {}
