@@ -308,8 +308,8 @@ def takes_a_start_token(task: Task) -> Iterator[str]:
         if any(led.read(y, row) != task.read(x, row) for row in range(len(x))):
             yield f"split {split!r}: prompts or answers change"
         for kind in task.id_kinds:
-            ids = _ids(task, x, kind)
-            if ids is not None and not np.array_equal(_ids(led, y, kind), np.pad(ids, ((0, 0), (1, 0)))):
+            ids, behind = _ids(task, x, kind), _ids(led, y, kind)
+            if ids is not None and (behind is None or not np.array_equal(behind, np.pad(ids, ((0, 0), (1, 0))))):
                 yield f"split {split!r}, ids {kind!r}: they change"
 
 
