@@ -241,8 +241,8 @@ def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
     """Steps that fit the budget on one core: the default number, or fewer (in hundreds) if steps are expensive."""
     weights = model.n_layers * model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
     weights += model.d_model * model.d_vocab
-    lengths, weights = task.length_law(train.train_split, train.min_len, train.train_len)
-    tokens = train.batch_size * float(weights @ [task.reach(int(length)) for length in lengths])
+    lengths, shares = task.length_law(train.train_split, train.min_len, train.train_len)
+    tokens = train.batch_size * float(shares @ [task.reach(int(length)) for length in lengths])
     seconds = _OVERHEAD + 6 * weights * tokens / _FLOPS
     affordable = int(_BUDGET / seconds) // 100 * 100
     return min(train.steps, max(200, affordable))

@@ -7,6 +7,8 @@ import pytest
 import genlab
 from genlab.errors import UserError
 from genlab.runs.plan import Evals, default_lengths, defaults_of, eval_splits
+from genlab.runs.recipes import RECIPES
+from genlab.spec import canonical_json
 from genlab.tasks import make, names, task_class
 
 
@@ -158,3 +160,42 @@ def test_a_training_length_below_the_tasks_own_shortest_is_the_only_one():
     assert defaults_of("modular-icl")["min_len"] > 5
     (spec,) = genlab.plan("modular-icl", 5).specs
     assert (spec.train.min_len, spec.train.train_len) == (5, 5)
+
+
+def test_new_runs_lead_by_a_start_token_where_a_task_can_have_one() -> None:
+    led, bare = (genlab.plan("copy", 5, 10, start_token=given).specs[0] for given in (None, False))
+    assert (led.task.start_token, bare.task.start_token) == (True, False)
+    assert (led.model.d_vocab, led.model.n_ctx) == (bare.model.d_vocab + 1, bare.model.n_ctx + 1)
+    assert make(led.task).vocab.tokens[-1] == "<start>"
+    assert "start_token" not in canonical_json(bare.task)  # so that ids from before there was a choice stay
+    for task in ("brackets", "modular", "maze"):  # they have a start of their own, or are published without one
+        assert not genlab.plan(task, 3 if task == "maze" else 1 if task == "modular" else 10).specs[0].task.start_token
+    with pytest.raises(UserError, match="its examples have '<start>' already"):
+        genlab.plan("brackets", 10, start_token=True)
+    with pytest.raises(UserError, match="its items are not tokens"):
+        genlab.plan("max-retrieval", 10, format="values", start_token=True)
+
+
+def test_what_new_runs_do_by_default_is_what_learned_best() -> None:
+    spec = genlab.plan("count", 10, 20, steps=3000).specs[0]
+    train = spec.train
+    assert (train.grad_clip, spec.model.init_std, train.lengths_per_batch, train.warmup) == (0.0, 0.02, 64, 100)
+    assert genlab.plan("count", 10, 20, steps=40).specs[0].train.warmup == 4  # never more than a tenth
+    assert genlab.plan("count", 10, 20, steps=40, warmup=0).specs[0].train.warmup == 0
+
+
+def test_a_recipe_goes_before_the_task_and_after_the_user() -> None:
+    spec = genlab.plan("copy", 10, 20, recipe="huang", steps=50).specs[0]
+    assert (spec.train.schedule, spec.train.grad_clip, spec.train.lr, spec.train.steps) == ("linear", 1.0, 1e-3, 50)
+    assert (spec.model.tie_word_embeddings, spec.model.positions, spec.task.start_token) == (True, "learned", True)
+    assert genlab.plan("copy", 10, 20, recipe="huang").specs[0].train.steps == 30_000  # whole, whatever it costs
+    assert genlab.plan("copy", 10, 20, recipe="lab") == genlab.plan("copy", 10, 20)
+    with pytest.raises(UserError, match="unknown recipe 'huan'; did you mean 'huang'"):
+        genlab.plan("copy", 10, 20, recipe="huan")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_can_be_planned(name: str) -> None:
+    assert genlab.plan("sort", 10, 20, recipe=name).specs[0].train.lengths_per_batch == (
+        RECIPES[name].options.get("batch_size", 64)
+    )

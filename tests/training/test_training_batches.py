@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from genlab.training import Stream
 from genlab.training.batches import batch_lengths, eval_offsets, stack_examples
 
 
-def stream(task: Task, **train: object) -> Stream:
-    spec = run(task, model={"offsets": "random"}, **train)
+def stream(task: Task, **train: Any) -> Stream:
+    spec = run(task, **{**train, "model": {"offsets": "random", **train.get("model", {})}})
     return Stream(task, spec.train, spec.model)
 
 
@@ -116,7 +117,7 @@ def test_each_pass_over_a_pool_of_brackets_shows_each_string_once() -> None:
 
 
 def test_a_pool_batches_alike_lengths_and_pays_no_pads() -> None:
-    made = stream(parity(max_len=30), pool=64, train_len=30, batch_size=4)
+    made = stream(parity(max_len=30), pool=64, train_len=30, batch_size=4, lengths_per_batch=1)
     assert (np.diff(made.pool.lengths) >= 0).all()
     for step in range(16):
         batch = made.batch(step)
@@ -238,3 +239,18 @@ def test_real_valued_items_are_padded_like_tokens() -> None:
 def test_a_length_that_the_task_cannot_make_is_refused_before_training() -> None:
     with pytest.raises(UserError, match="cannot make length 9"):
         stream(first(max_len=8), train_len=9)
+
+
+@pytest.mark.parametrize("pool", [0, 24])
+def test_a_start_token_stands_before_the_same_examples(pool: int) -> None:
+    bare = parity("running", max_len=20)
+    led = make(bare.spec.model_copy(update={"start_token": True}))
+    options = {"pool": pool, "train_len": 12, "batch_size": 8, "model": {"positions": "learned"}}
+    one, other = (stream(task, **options) for task in (bare, led))
+    for step in range(4):
+        with_start = other.batch(step)
+        assert (with_start.tokens[:, 0] == len(led.vocab) - 1).all()
+        assert not with_start.scored[:, 0].any()
+        assert same_examples(led.bare(with_start), one.batch(step))
+        ends = other.offsets(step, with_start) + (with_start.targets != Vocab.pad).sum(axis=1)
+        assert ends.max() <= led.n_ctx

@@ -116,6 +116,11 @@ def test_learning_rate_falls_on_a_cosine() -> None:
     assert learning_rate(train, 6) == pytest.approx(1.0)
 
 
+def test_learning_rate_falls_on_a_line() -> None:
+    assert rates(steps=4, schedule="linear") == [2.0, 1.5, 1.0, 0.5]
+    assert rates(steps=6, warmup=2, final_lr=0.5, schedule="linear") == [1.0, 2.0, 2.0, 1.75, 1.5, 1.25]
+
+
 def test_learning_rate_when_warm_up_is_all_there_is() -> None:
     assert rates(steps=2, warmup=4) == [0.5, 1.0]
     assert rates(steps=2, warmup=2) == [1.0, 2.0]
