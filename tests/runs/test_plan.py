@@ -169,7 +169,9 @@ def test_new_runs_lead_by_a_start_token_where_a_task_can_have_one() -> None:
     assert make(led.task).vocab.tokens[-1] == "<start>"
     assert "start_token" not in canonical_json(bare.task)  # so that ids from before there was a choice stay
     for task in ("brackets", "modular", "maze"):  # they have a start of their own, or are published without one
-        assert not genlab.plan(task, 3 if task == "maze" else 1 if task == "modular" else 10).specs[0].task.start_token
+        assert (
+            not genlab.plan(task, 3 if task == "maze" else 1 if task == "modular" else 10).specs[0].task.start_token
+        )
     with pytest.raises(UserError, match="its examples have '<start>' already"):
         genlab.plan("brackets", 10, start_token=True)
     with pytest.raises(UserError, match="its items are not tokens"):

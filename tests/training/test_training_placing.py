@@ -107,7 +107,7 @@ def test_positions_are_those_of_the_seed_whatever_the_batch_is_padded_to() -> No
 def test_what_a_model_writes_is_right_in_a_teacher_forced_pass_too(options: dict[str, Any]) -> None:
     """Two models read what they wrote themselves, in the place of the true answer: every token of it is right."""
     task = make("copy", max_len=6)
-    cfg = shape(task, **options)
+    cfg = shape(task, init_std=0.1, **options)
     stack = model_of(cfg, initial(cfg, [3, 4]).double())
     batch = batch_of(task, [3] * 8)
     offsets = torch.from_numpy(positions_of(task, batch, [5], cfg)).expand(2, 8, -1)
