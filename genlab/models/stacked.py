@@ -29,34 +29,58 @@ _Model = TypeVar("_Model", bound="FlatModel")  # not `Self`, which the type chec
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Indices of the tokens of a batch that are not padding; only attention needs the `[batch, pos]` layout.
+    """Indices of the tokens of a batch that are not padding; only attention needs examples as rows.
+
+    For attention, examples that follow each other form groups, each padded to its own widest. The groups' positions,
+    one group after the other, are called cells.
 
     Attributes:
         places: int[run, token], flat indices into batch * pos; runs with fewer tokens repeat one.
-        rows: int[run, batch * pos], the packed token at each position; arbitrary at padding.
-        batch: number of examples per run.
+        cells: int[run, token], the cell of each token.
+        tokens: int[run, cell], the token in each cell; arbitrary at padding.
+        starts: int[batch], the cell in which each example begins.
+        groups: (number of examples, width) of each group.
     """
 
     places: Int[Tensor, "run token"]
-    rows: Int[Tensor, "run position"]
-    batch: int
+    cells: Int[Tensor, "run token"]
+    tokens: Int[Tensor, "run cell"]
+    starts: Int[Tensor, " batch"]
+    groups: tuple[tuple[int, int], ...]
 
-    def pack(self, x: Float[Tensor, "run batch pos width"]) -> Float[Tensor, "run 1 token width"]:
+    def pack(self, x: Float[Tensor, "run cell width"]) -> Float[Tensor, "run 1 token width"]:
         """Only the tokens, as one batch per run."""
-        return gather_rows(x, self._across_runs(self.places, self.rows.shape[1]))
+        return gather_rows(x[:, None], _across_runs(self.cells, self.tokens.shape[1]))
 
-    def unpack(self, x: Float[Tensor, "run 1 token width"]) -> Float[Tensor, "run batch pos width"]:
-        """Back to `[run, batch, pos, width]`; values at padding are arbitrary."""
-        rows = gather_rows(x, self._across_runs(self.rows, self.places.shape[1]))
-        return rows.view(len(rows), self.batch, -1, rows.shape[-1])
+    def unpack(self, x: Float[Tensor, "run 1 token width"]) -> list[Float[Tensor, "run batch pos width"]]:
+        """Each group as `[run, batch, pos, width]`; values at padding are arbitrary."""
+        cells = gather_rows(x, _across_runs(self.tokens, self.places.shape[1])).squeeze(1)
+        parts = cells.split([count * width for count, width in self.groups], dim=1)
+        return [part.unflatten(1, (count, width)) for part, (count, width) in zip(parts, self.groups, strict=True)]
 
-    def packed(self, at: Int[Tensor, "run place"]) -> Int[Tensor, "run place"]:
-        """Convert flat indices into batch * pos to rows of the packed tokens of all runs."""
-        return self._across_runs(self.rows.gather(1, at), self.places.shape[1])
+    def of_group(self, ids: Tensor) -> list[Tensor]:
+        """Positions, int[pos] or int[run, batch, pos], for each group."""
+        if ids.ndim == 1:
+            return [ids[:width] for _, width in self.groups]
+        parts = ids.split([count for count, _ in self.groups], dim=-2)
+        return [part[..., :width] for part, (_, width) in zip(parts, self.groups, strict=True)]
 
-    @staticmethod
-    def _across_runs(index: Tensor, each: int) -> Tensor:
-        return index + each * torch.arange(len(index), device=index.device)[:, None]
+    def token_of(self, at: Int[Tensor, "run place"], width: int) -> Int[Tensor, "run place"]:
+        """Convert flat indices into batch * pos (`width` positions) to rows of the tokens of all runs."""
+        cell = self.starts[at // width] + at % width
+        return _across_runs(self.tokens.gather(1, cell), self.places.shape[1])
+
+    def cell_of(self, at: Int[Tensor, "run place"], width: int, since: int) -> Int[Tensor, "run place"]:
+        """Convert flat indices into batch * pos to rows of the cells of all runs, where `since` positions of every
+        example are left out."""
+        example = at // width
+        cell = self.starts[example] + at % width - since * (example + 1)
+        return _across_runs(cell, self.tokens.shape[1] - since * len(self.starts))
+
+
+def _across_runs(index: Tensor, each: int) -> Tensor:
+    """Indices into one run as indices into all runs, each of which has `each` rows."""
+    return index + each * torch.arange(len(index), device=index.device)[:, None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,9 @@ class Transformer(StackedModel):
             z, x = gather_rows(z, keep), gather_rows(x[..., since:, :], keep)
         else:
             assert call.at is not None
-            z, x = gather_rows(z, keep), gather_rows(x, call.packing.packed(call.at))
+            width = ids.shape[-1]
+            z = gather_rows(z[:, None], call.packing.cell_of(call.at, width, since))
+            x = gather_rows(x, call.packing.token_of(call.at, width))
         out = hook(f"{name}.hook_attn_out", self._linear(f"{name}.attn", "O", z))
         x = x + apply_dropout(out, call.drop)
         if not self.cfg.attn_only:
@@ -181,11 +183,20 @@ class Transformer(StackedModel):
     def _attend(
         self, name: str, loop: int, x: Tensor, ids: Tensor, tap: Tap | None, call: Call, since: int
     ) -> Tensor:
-        """z of all heads, concatenated, for the queries from `since` on: `[run, batch, pos, head * d_head]`."""
+        """z of all heads, concatenated, for the queries from `since` on: `[run, batch, pos, head * d_head]`.
+
+        Of a packed batch, `[run, cell, head * d_head]` (see `Packing`).
+        """
+        qkv = self._linear(f"{name}.attn", "QKV", x)
+        if call.packing is None:
+            return self._mix(name, loop, qkv, ids, tap, call, since)
+        groups = zip(call.packing.unpack(qkv), call.packing.of_group(ids), strict=True)
+        parts = [self._mix(name, loop, part, own, tap, call, since).flatten(1, 2) for part, own in groups]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _mix(self, name: str, loop: int, qkv: Tensor, ids: Tensor, tap: Tap | None, call: Call, since: int) -> Tensor:
+        """z of all heads, given their queries, keys and values, `[run, batch, pos, 3 * head * d_head]`."""
         cfg, prefix, hook = self.cfg, f"{name}.attn", tap or identity
-        qkv = self._linear(prefix, "QKV", x)
-        if call.packing is not None:
-            qkv = call.packing.unpack(qkv)
         qkv = qkv.unflatten(-1, (3, cfg.n_heads, cfg.d_head))  # [R, B, T, 3, H, K]
         q, k, v = qkv.unbind(-3)
         q, k, v = (hook(f"{prefix}.hook_{n}", y).transpose(-3, -2) for n, y in zip("qkv", (q, k, v), strict=True))

@@ -21,7 +21,7 @@ import numpy as np
 
 from genlab.spec import RunSpec
 from genlab.tasks import Task, load_plugin, make, plugins
-from genlab.training.batches import Arrays, Stream, arrange, pack_tokens, stack_examples, widest
+from genlab.training.batches import Arrays, Stream, arrange, pack_tokens, shortest_first, stack_examples, widest
 
 _TIMED = 4
 """Batches made and timed in this process before workers are started."""
@@ -108,10 +108,13 @@ class Batches:
 
 
 def _batch(task: Task, streams: Sequence[Stream], step: int, grain: int) -> Arrays:
-    batches = [stream.batch(step) for stream in streams]
-    offsets = _stacked([s.offsets(step, b) for s, b in zip(streams, batches, strict=True)])
-    room = max(widest(task, batch.lengths) for batch in batches)
     train = streams[0].train
+    pairs = [(batch, stream.offsets(step, batch)) for stream in streams for batch in [stream.batch(step)]]
+    may_pack = not train.dropout and grain == 1  # dropout masks and captured graphs need the unpacked shape
+    if may_pack:
+        pairs = [shortest_first(*pair) for pair in pairs]
+    batches, offsets = [batch for batch, _ in pairs], _stacked([own for _, own in pairs])
+    room = max(widest(task, batch.lengths) for batch in batches)
     # Dropout masks have the shape of the batch, which must therefore not depend on the other runs' examples.
     width = room if train.dropout else 0
     if grain > 1:
@@ -119,8 +122,7 @@ def _batch(task: Task, streams: Sequence[Stream], step: int, grain: int) -> Arra
         width = min(room, -(-longest // grain) * grain)
     stacked = stack_examples(batches, width)
     arrays = arrange(stacked, offsets, train.loss, grain)
-    # Dropout masks and captured graphs need the unpacked shape.
-    return arrays if train.dropout or grain > 1 else arrays | pack_tokens(stacked, streams[0].model)
+    return arrays | pack_tokens(stacked, streams[0].model) if may_pack else arrays
 
 
 def _stacked(offsets: list[np.ndarray]) -> np.ndarray:

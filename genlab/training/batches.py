@@ -340,6 +340,14 @@ def arrange(batch: Examples, offsets: np.ndarray, loss: str, grain: int = 1) -> 
 
 _PACK_BELOW = 0.87
 """Batches whose fraction of real tokens is below this are packed, which is faster then (benchmarks/packing.py)."""
+_GROUPS, _GROUP_ABOVE = 3, 100_000
+"""Attention reads a packed batch in so many groups, where it would have more query-key pairs than this otherwise."""
+
+
+def shortest_first(batch: Examples, offsets: np.ndarray) -> tuple[Examples, np.ndarray]:
+    """The examples and their positions in the order of their number of tokens, so that groups need little padding."""
+    order = np.argsort((batch.targets != Vocab.pad).sum(axis=1), kind="stable")
+    return batch[order], offsets[order]
 
 
 def pack_tokens(batch: Examples, cfg: ModelConfig | None) -> Arrays:
@@ -357,7 +365,20 @@ def pack_tokens(batch: Examples, cfg: ModelConfig | None) -> Arrays:
         return {}
     places = np.tile(real.argmax(axis=1)[:, None], int(counts.max()))
     places[np.arange(places.shape[1]) < counts[:, None]] = np.nonzero(real)[1]
-    return {"packed_places": places, "packed_rows": np.maximum(real.cumsum(axis=1) - 1, 0)}
+    groups = np.array_split(np.arange(rows), _GROUPS if rows * width**2 > _GROUP_ABOVE else 1)
+    shapes = np.array([[len(group), lens[:, group].max()] for group in groups])
+    reach = np.repeat(shapes[:, 1], shapes[:, 0])  # the padded width of each example
+    starts = np.cumsum(reach) - reach
+    example, position = places // width, places % width
+    inside = np.arange(width) < reach[:, None]
+    tokens = np.maximum(real.cumsum(axis=1) - 1, 0)[:, inside.ravel()]
+    return {
+        "packed_places": places,
+        "packed_cells": starts[example] + position,
+        "packed_tokens": tokens,
+        "packed_starts": np.tile(starts, (runs, 1)),
+        "packed_groups": np.tile(shapes, (runs, 1, 1)),
+    }
 
 
 def to_device(arrays: Arrays, like: Tensor) -> Places:
@@ -372,5 +393,7 @@ def to_device(arrays: Arrays, like: Tensor) -> Places:
     whole = {name: copy(name) for name in ("inputs", "offsets", "lengths", "at", "targets")}
     packing = None
     if "packed_places" in arrays:
-        packing = Packing(copy("packed_places"), copy("packed_rows"), whole["lengths"].shape[1])
+        fields_of = [copy(f"packed_{name}") for name in ("places", "cells", "tokens")]
+        groups = tuple((int(count), int(width)) for count, width in arrays["packed_groups"][0])
+        packing = Packing(*fields_of, copy("packed_starts")[0], groups)
     return Places(**whole, weights=copy("weights").to(like.dtype), since=int(arrays["since"]), packing=packing)

@@ -337,13 +337,15 @@ def test_a_select_does_not_see_the_start_token():
     from genlab.probes.families.selects import select_masks
 
     led, bare = (untrained(spec_of("sort", 6, start_token=start), runs=1) for start in (True, False))
-    assert led.vocab == (*bare.vocab, "<start>") and led.own_vocab == bare.vocab
+    assert led.vocab == (*bare.vocab, "<start>")
+    assert led.own_vocab == bare.vocab
     ours, theirs = select_masks(led), select_masks(bare)
     assert ours.keys() == theirs.keys()
     for name, masks in ours.items():
         for mask, other in zip(masks, theirs[name], strict=True):
             assert np.array_equal(mask[:, 1:, 1:], other)
-            assert not mask[:, 0].any() and not mask[:, :, 0].any()
+            assert not mask[:, 0].any()
+            assert not mask[:, :, 0].any()
 
 
 def test_a_task_without_a_program_says_so():

@@ -17,7 +17,8 @@ from genlab.models import Transformer
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, make
 from genlab.training import Stream, fresh
-from genlab.training.batches import Places, arrange, pack_tokens, stack_examples, to_device
+from genlab.training import batches as batches_module
+from genlab.training.batches import Places, arrange, pack_tokens, shortest_first, stack_examples, to_device
 from genlab.training.loop import dropout, losses_and_gradients, precision
 
 CPU = torch.device("cpu")
@@ -209,10 +210,15 @@ PACKED = [
 ]
 
 
+@pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("loss", ["scored", "all"])
 @pytest.mark.parametrize("options", PACKED, ids=lambda o: "-".join(map(str, o.values())) or "plain")
-def test_a_packed_batch_gives_the_loss_and_gradients_of_the_padded_one(options: dict[str, Any], loss: str) -> None:
-    """Of two runs whose examples differ in width, at offsets of their own."""
+def test_a_packed_batch_gives_the_loss_and_gradients_of_the_padded_one(
+    options: dict[str, Any], loss: str, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two runs whose examples differ in width, at offsets of their own, with attention in one or three groups."""
+    monkeypatch.setattr(batches_module, "_GROUP_ABOVE", 0)
+    monkeypatch.setattr(batches_module, "_GROUPS", groups)
     task = make("copy", 12, format="unique") if options.get("positions") == "coupled" else first(12)
     shape = {"n_layers": 2, "offsets": "random", **options}
     specs = runs(task, [0, 1], model=shape, batch_size=12, lengths_per_batch=12, train_len=10)
@@ -220,10 +226,12 @@ def test_a_packed_batch_gives_the_loss_and_gradients_of_the_padded_one(options: 
     streams = [Stream(task, spec.train, spec.model) for spec in specs]
     batches = [stream.batch(0) for stream in streams]
     own = [stream.offsets(0, batch) for stream, batch in zip(streams, batches, strict=True)]
+    batches, own = zip(*(shortest_first(*pair) for pair in zip(batches, own, strict=True)), strict=True)
     reach = max(a.shape[-1] for a in own)
     offsets = np.stack([a if a.ndim == 1 else np.pad(a, ((0, 0), (0, reach - a.shape[1])), mode="edge") for a in own])
-    stacked = stack_examples(batches)
+    stacked = stack_examples(list(batches))
     arrays, fields = arrange(stacked, offsets, loss), pack_tokens(stacked, specs[0].model)
+    assert fields["packed_groups"].shape[1] == groups
     assert 0 < fields["packed_places"].shape[1] < 0.87 * 12 * stacked.tokens.shape[-1]
     (losses, gradients), (wanted, padded) = (
         losses_and_gradients(model, to_device(each, model.flat)) for each in (arrays | fields, arrays)
