@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from genlab import __version__, cli_forecast, cli_grid, cli_rasp
+from genlab import __version__, cli_forecast, cli_grid, cli_rasp, cli_reproduce
 from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.help import Command, Group
 from genlab.options import (
@@ -269,6 +269,14 @@ def evaluate(
             rich_help_panel=EVALUATION,
         ),
     ] = "",
+    attn_weights: Annotated[
+        str,
+        typer.Option(
+            "--attn-weights",
+            help="evaluate with these attention weights, such as adaptive (default: as in training)",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = "",
     store: StoreOption = None,
     device: Device = "auto",
     figure: Annotated[
@@ -305,6 +313,7 @@ def evaluate(
             n=eval_n,
             seed=eval_seed,
             offsets=offsets,
+            attn_weights=attn_weights,
             device=device,
             figure=figure,
             report=display,
@@ -479,6 +488,7 @@ def report(
 
 
 cli_grid.add_to(app)
+cli_reproduce.add_to(app)
 app.add_typer(cli_forecast.forecast_app, name="forecast")
 app.add_typer(cli_rasp.rasp_app, name="rasp")
 

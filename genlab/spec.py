@@ -175,8 +175,11 @@ class Split(Frozen):
     offsets: Literal["", "random", "zero", "batch"] = Field(
         default="", description="position of the examples in the context; empty: as in training (ModelConfig.offsets)"
     )
+    attn_weights: str = Field(
+        default="", description="attention weights of the model during the evaluation; empty: as in training"
+    )
 
-    def at(self, lengths: tuple[int, ...], n: int, seed: int = 0, offsets: str = "") -> Split:
+    def at(self, lengths: tuple[int, ...], n: int, seed: int = 0, offsets: str = "", attn_weights: str = "") -> Split:
         """Return this split as an evaluation set: `n` examples at each of `lengths`, drawn with `seed`.
 
         Raises:
@@ -185,7 +188,8 @@ class Split(Frozen):
         laws = get_args(Split.model_fields["offsets"].annotation)
         if offsets not in laws:
             raise unknown("offsets", offsets, laws[1:])
-        return self.model_copy(update={"lengths": tuple(lengths), "n": n, "seed": seed, "offsets": offsets})
+        placed = {"offsets": offsets, "attn_weights": attn_weights}
+        return self.model_copy(update={"lengths": tuple(lengths), "n": n, "seed": seed, **placed})
 
 
 # -- Models

@@ -23,12 +23,14 @@ ROOMS = (
     "runs",
     "probes",
     "forecast",
+    "claims",
     "report",
     "help",
     "options",
     "cli_rasp",
     "cli_forecast",
     "cli_grid",
+    "cli_reproduce",
     "cli",
 )
 """Lowest first."""

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from genlab.models.kinds import Model, count, initial, model_of, shapes, views
+from genlab.models.kinds import Model, count, initial, model_of, shapes, views, with_attention
 from genlab.models.lstm import LSTM
 from genlab.models.normalisers import Rows, attention_weights
 from genlab.models.parameters import Weight, Weights
@@ -39,6 +39,7 @@ __all__ = [
     "shapes",
     "to_bridge",
     "views",
+    "with_attention",
 ]
 
 _LENS = ("as_hooked", "to_bridge", "from_bridge")

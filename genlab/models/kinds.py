@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genlab.errors import UserError, unknown
 from genlab.models import parameters
 from genlab.models.lstm import LSTM
+from genlab.models.normalisers import LEARNT, NORMALISERS
 from genlab.models.parameters import Weights
 from genlab.models.set_model import SetModel
 from genlab.models.transformer import Transformer
-from genlab.spec import ModelConfig
+from genlab.spec import ModelConfig, build
 
 Model = Transformer | LSTM | SetModel
 
@@ -33,6 +35,28 @@ def model_class(cfg: ModelConfig) -> type[Model]:
 def model_of(cfg: ModelConfig, flat: Float[Tensor, "run params"]) -> Model:
     """A stack of models with the given configuration and weights, float[run, params]."""
     return model_class(cfg)(cfg, flat)
+
+
+def with_attention(cfg: ModelConfig, name: str) -> ModelConfig:
+    """A configuration with other attention weights for evaluation, on the same parameters ('': its own).
+
+    Raises:
+        UserError: an unknown name, a model without attention, or attention weights with trained parameters.
+    """
+    if not name or name == cfg.attn_weights:
+        return cfg
+    if name not in NORMALISERS:
+        raise unknown("attn_weights", name, NORMALISERS)
+    if cfg.architecture == "lstm":
+        raise UserError(f"attn_weights {name!r} is not possible: an LSTM has no attention")
+    trained = [one for one in (cfg.attn_weights, name) if LEARNT.get(one)]
+    if trained:
+        allowed = ", ".join(sorted(one for one in NORMALISERS if not LEARNT.get(one)))
+        raise UserError(
+            f"attn_weights {trained[0]!r} has trained parameters, so it cannot be exchanged after training; "
+            f"allowed for runs without them: {allowed}"
+        )
+    return build(ModelConfig, {**cfg.model_dump(), "attn_weights": name, "adaptive_training": False})
 
 
 def weights(cfg: ModelConfig) -> Weights:

@@ -261,6 +261,7 @@ def evaluate_at(
     n: int = 512,
     seed: int = 0,
     offsets: str = "",
+    attn_weights: str = "",
     device: str = "auto",
     figure: Path | None = None,
     report: Report = lambda _progress: True,
@@ -270,20 +271,23 @@ def evaluate_at(
     Args:
         n: examples per length; seed: that they are drawn by.
         offsets: where examples are placed in the context ('': as in training).
+        attn_weights: attention weights in place of those of the runs ('': as in training).
         figure: where to draw exact match by length.
 
     Raises:
         UserError: a split or a length that a run's task cannot make; nothing is evaluated then.
         Interrupted: Ctrl-C; what was evaluated is kept.
     """
-    wanted = [make(store.spec(runs[0]).task).split(name).at(lengths, n, seed, offsets) for name in splits]
+    wanted = [
+        make(store.spec(runs[0]).task).split(name).at(lengths, n, seed, offsets, attn_weights) for name in splits
+    ]
     evaluate(runs, wanted, store, device, report)
     by_configuration: dict[str, list[str]] = {}
     for run in runs:
         by_configuration.setdefault(store.spec(run).configuration.run_id, []).append(run)
     outcomes: list[Outcome] = []
     for ids in by_configuration.values():
-        evals = store.evals(ids, offsets=offsets)
+        evals = store.evals(ids, offsets=offsets, attn_weights=attn_weights)
         evals = evals[evals["split"].isin(splits) & evals["length"].isin(lengths) & (evals["seed"] == seed)]
         outcomes.append(outcome(store, ids, evals))
         if figure:

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from genlab.errors import FailedRuns, Interrupted, UserError, unknown
-from genlab.models import Model, model_of
+from genlab.models import Model, model_of, with_attention
 from genlab.runs.devices import check_dtype, cores, pick_device
 from genlab.runs.estimate import measured_size
 from genlab.runs.execute import Executor, InProcess, Processes, drive, interruptible
@@ -344,7 +344,7 @@ def evaluate(
     """Evaluate committed runs, of any configurations, on `splits` (with lengths, n and seed), and store the results.
 
     Raises:
-        UserError: a task has no such split or length; nothing is evaluated then.
+        UserError: a task has no such split or length, or a model no such attention weights. Nothing is evaluated.
         Interrupted: Ctrl-C; completed evaluations are stored.
     """
     for run in runs:
@@ -352,13 +352,14 @@ def evaluate(
         task = make(spec.task)
         for split in splits:
             task.check_lengths(split.name, split.lengths)
+            with_attention(spec.model, split.attn_weights)
     by_configuration: dict[str, list[str]] = {}
     for run in runs:
         by_configuration.setdefault(store.spec(run).configuration.run_id, []).append(run)
     with interruptible() as stop:
         for ids in by_configuration.values():
             task = make(store.spec(ids[0]).task)
-            own = [task.split(s.name).at(s.lengths, s.n, s.seed, s.offsets) for s in splits]
+            own = [task.split(s.name).at(s.lengths, s.n, s.seed, s.offsets, s.attn_weights) for s in splits]
             for run in ids:
                 done = evaluate_runs(
                     store, [run], own, pick_device(device), lambda p: report(p) and not stop.is_set()

@@ -94,15 +94,28 @@ class Toml:
             path = path[:-1]
         return self._lines[path] if path else 1
 
+    def part(self, table: str) -> Toml:
+        """Return one of its tables as a document of its own, with the lines of this one.
 
-def read_toml(path: Path) -> Toml:
+        >>> Toml("[grid.base]\\ntask = 'sort'", "x.toml").part("grid").line("base", "task")
+        2
+        """
+        found = object.__new__(Toml)
+        values = self.values.get(table)
+        found.values = values if isinstance(values, dict) else {}
+        found.name, found.text = self.name, self.text
+        found._lines = {path[1:]: line for path, line in self._lines.items() if path[0] == table and path[1:]}
+        return found
+
+
+def read_toml(path: Path, what: str = "grid file") -> Toml:
     """Read a TOML file. Raises `UserError` if it is missing or not TOML."""
     try:
         return Toml(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
-        raise UserError(f"grid file {str(path)!r} cannot be read: {error.strerror}") from None
+        raise UserError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"grid file {str(path)!r} is not UTF-8 text") from None
+        raise UserError(f"{what} {str(path)!r} is not UTF-8 text") from None
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
@@ -287,13 +300,34 @@ def parse_grid(text: str, name: str) -> Grid:
     return _Reader(Toml(text, name)).grid(name)
 
 
+def raise_all(toml: Toml, errors: Sequence[tuple[int, str]]) -> None:
+    """Raise one `UserError` that lists all errors of a file, by line; nothing if there are none."""
+    if errors:
+        lines = [f"  line {line}: {text}" for line, text in sorted(set(errors))]
+        count = f"{len(lines)} error{'s' if len(lines) > 1 else ''}"
+        raise UserError("\n".join([f"{toml.name} has {count}, nothing was started", *lines]))
+
+
+def grid_in(toml: Toml, name: str) -> tuple[Grid | None, list[tuple[int, str]]]:
+    """Read a grid that is part of another file (`Toml.part`): the grid if it has no errors, and (line, error)."""
+    reader = _Reader(toml)
+    grid = reader.read(name)
+    return (None if reader.errors else grid), reader.errors
+
+
 class _Reader:
     def __init__(self, toml: Toml):
         self._toml = toml
-        self._errors: list[tuple[int, str]] = []
+        self.errors: list[tuple[int, str]] = []
 
     def grid(self, stem: str) -> Grid:
         """Read the whole file and report all errors, sorted by line."""
+        found = self.read(stem)
+        raise_all(self._toml, self.errors)
+        return found
+
+    def read(self, stem: str) -> Grid:
+        """Read the whole file; errors are collected in `errors`."""
         self._check_keys(self._toml.values, _TABLES)
         name = self._toml.values.get("name", stem)
         if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or name == "last":
@@ -302,18 +336,14 @@ class _Reader:
         lists = [self._sweep(), *self._zips()]
         pairs, evals, excluded = self._seeds(), self._evals(), self._exclusions()
         for key in ("task", "train_len"):
-            if not self._errors and all(key not in cell for cell in (base, *itertools.chain(*lists))):
+            if not self.errors and all(key not in cell for cell in (base, *itertools.chain(*lists))):
                 self._error(f"{key} is missing: set it in [base] or sweep it", "base")
         cells = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*lists)]
         plans = self._plans(base, self._remaining(cells, excluded), pairs, evals)
-        if self._errors:
-            lines = [f"  line {line}: {text}" for line, text in sorted(set(self._errors))]
-            count = f"{len(lines)} error{'s' if len(lines) > 1 else ''}"
-            raise UserError("\n".join([f"{self._toml.name} has {count}, nothing was started", *lines]))
         return Grid(name, plans, self._toml.text)
 
     def _error(self, text: str, *path: str) -> None:
-        self._errors.append((self._toml.line(*path), text))
+        self.errors.append((self._toml.line(*path), text))
 
     def _check_keys(self, table: Mapping[str, Any], allowed: Sequence[str], *place: str) -> None:
         for key in table:

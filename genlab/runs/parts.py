@@ -27,17 +27,18 @@ _SCHEMA = pa.schema(
         ("n", pa.int64()),
         ("seed", pa.int64()),
         ("offsets", pa.string()),
+        ("attn_weights", pa.string()),
         ("at", pa.string()),
         ("correct", pa.binary()),
         ("answers", pa.binary()),
     ]
 )
 EVAL_COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
-"""Columns of evaluations: those of `EvalRow`, the evaluation seed, the position offsets if they differ from training
-(`Split.offsets`), the time of the evaluation, and, in `exact_match` rows, one bit per example (`correct`, packed) and
-a 64-bit hash of each answer (`answers`)."""
+"""Columns of evaluations: those of `EvalRow`, the evaluation seed, the position offsets and the attention weights if
+they differ from training (`Split.offsets`, `Split.attn_weights`), the time of the evaluation, and, in `exact_match`
+rows, one bit per example (`correct`, packed) and a 64-bit hash of each answer (`answers`)."""
 _NUMBERS, _BLOBS = list(EVAL_COLUMNS[:-2]), list(EVAL_COLUMNS[-2:])
-_KEYS = ["run_id", "step", "split", "length", "metric", "n", "seed", "offsets"]
+_KEYS = ["run_id", "step", "split", "length", "metric", "n", "seed", "offsets", "attn_weights"]
 
 _SIGNAL_SCHEMA = pa.schema(
     [
@@ -194,7 +195,7 @@ class Evaluations(Parts):
     """The numbers of a store's evaluations (`evals`), cached, and the answers of compacted ones (`answers`)."""
 
     def __init__(self, store: Path):
-        super().__init__(store / "evals", _columns_of(_SCHEMA, _NUMBERS), _KEYS, {"offsets": ""})
+        super().__init__(store / "evals", _columns_of(_SCHEMA, _NUMBERS), _KEYS, {"offsets": "", "attn_weights": ""})
         schema = _columns_of(_SCHEMA, [*_KEYS, "at", *_BLOBS])
         self._answers = Parts(store / "answers", schema, _KEYS, {**self.later, **dict.fromkeys(_BLOBS)})
         self._cached: set[str] = set()
@@ -216,6 +217,7 @@ class Evaluations(Parts):
         answers: bool = False,
         metric: str | None = None,
         offsets: str | None = "",
+        attn_weights: str | None = "",
     ) -> pd.DataFrame:
         """Sorted evaluations, the latest of each.
 
@@ -224,11 +226,13 @@ class Evaluations(Parts):
             answers: include the columns `correct` and `answers`.
             metric: only this metric.
             offsets: only evaluations at these position offsets (`Split.offsets`); '': as in training, None: all.
+            attn_weights: only evaluations with these attention weights (`Split.attn_weights`); likewise.
         """
         wanted = None if run_ids is None else list(run_ids)
         table = self.table(wanted, metric)
-        if offsets is not None:
-            table = table.filter(pc.equal(table["offsets"], offsets))
+        for column, value in (("offsets", offsets), ("attn_weights", attn_weights)):
+            if value is not None:
+                table = table.filter(pc.equal(table[column], value))
         compacted = len(self._cached) == 1 and next(iter(self._cached)).startswith(_COMPACT)
         frame = table.to_pandas() if compacted else self._latest(table)
         if not answers:

@@ -344,6 +344,7 @@ class Store:
         answers: bool = False,
         metric: str | None = None,
         offsets: str | None = "",
+        attn_weights: str | None = "",
     ) -> pd.DataFrame:
         """Return all evaluations of runs (all runs by default), one row per number.
 
@@ -352,8 +353,9 @@ class Store:
             answers: include the columns `correct` and `answers`.
             metric: only this metric.
             offsets: only evaluations at these position offsets (`Split.offsets`); '': as in training, None: all.
+            attn_weights: only evaluations with these attention weights (`Split.attn_weights`); likewise.
         """
-        return self.evaluations.frame(run_ids, answers, metric, offsets)
+        return self.evaluations.frame(run_ids, answers, metric, offsets, attn_weights)
 
     # -- Checkpoints
 

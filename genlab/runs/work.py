@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from genlab.errors import UserError
-from genlab.models import Model, count, model_of
+from genlab.models import Model, count, model_of, with_attention
 from genlab.runs.devices import cores, environment
 from genlab.runs.files import StoreWriteError, create_json, read_json, write_json
 from genlab.runs.leases import Lease, lease
@@ -30,7 +30,7 @@ from genlab.training.loop import precision
 
 # -- Evaluation of committed runs
 
-_KEYS = ("run_id", "step", "split", "length", "n", "seed", "offsets")
+_KEYS = ("run_id", "step", "split", "length", "n", "seed", "offsets", "attn_weights")
 
 
 def evaluate_runs(
@@ -52,12 +52,14 @@ def evaluate_runs(
         return True
     spec = store.spec(run_ids[0])
     task = make(spec.task)
-    model = model_of(spec.model, store.weights(run_ids).to(device))
+    weights, models = store.weights(run_ids).to(device), dict[str, Model]()
     rows: list[dict[str, object]] = []
     go_on = True
     for done_now, (split, length) in enumerate(todo, start=1):
+        if split.attn_weights not in models:
+            models[split.attn_weights] = model_of(with_attention(spec.model, split.attn_weights), weights)
         with precision(spec.train.dtype, device):
-            rows += _eval_rows(model, entries, split, task, length)
+            rows += _eval_rows(models[split.attn_weights], entries, split, task, length)
         go_on = all(report(Progress(run, "evaluating", done_now, len(todo))) for run in run_ids)
         if not go_on:
             break
@@ -74,7 +76,10 @@ def missing_evals(store: Store, run_ids: Sequence[str], splits: Sequence[Split])
         (split, length)
         for split in splits
         for length in split.lengths
-        if any((*run, split.name, length, split.n, split.seed, split.offsets) not in keys for run in runs)
+        if any(
+            (*run, split.name, length, split.n, split.seed, split.offsets, split.attn_weights) not in keys
+            for run in runs
+        )
     ]
 
 
@@ -89,7 +94,7 @@ def _eval_rows(
         shared = {"run_id": entry["run_id"], "step": entry["step"], "split": split.name, "length": length}
         for metric, (values, n) in result.metrics.items():
             row = {**shared, "metric": metric, "value": float(values[i]), "n": n}
-            row |= {"seed": split.seed, "offsets": split.offsets, "at": at}
+            row |= {"seed": split.seed, "offsets": split.offsets, "attn_weights": split.attn_weights, "at": at}
             if metric == "exact_match":
                 row |= {"correct": np.packbits(result.correct[i]).tobytes(), "answers": result.answers[i].tobytes()}
             rows.append(row)
