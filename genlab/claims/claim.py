@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from genlab.claims.rules import (
     Published,
     Rule,
     Signal,
+    SignalSteps,
     Steps,
     Where,
     listed,
@@ -64,7 +65,7 @@ _KEYS = (*_TEXTS, "cost", "gpu", "remarks", "grid", "fitted", "measure", "rule",
 RECIPE = (
     *("n_layers", "d_model", "n_heads", "positions", "init_std", "scale_residual_init", "tie_word_embeddings"),
     *("steps", "batch_size", "lengths_per_batch", "optimizer", "lr", "warmup", "schedule", "weight_decay", "decay"),
-    *("grad_clip", "min_len"),
+    *("grad_clip", "min_len", "start_token"),
 )
 """Options that the grid of every claim writes out, beside those with a default of their own for the task."""
 
@@ -82,7 +83,6 @@ class Claim:
         gpu: whether the runs need a GPU.
         grid: the runs; settings: the names of what varies between their configurations.
         evaluate, measures, fitted, rules, published, changes: as in the file.
-        grid_text: the grid as canonical JSON.
     """
 
     name: str
@@ -101,7 +101,6 @@ class Claim:
     rules: tuple[AnyRule, ...]
     published: tuple[Published, ...]
     changes: tuple[Change, ...]
-    grid_text: str
 
     @property
     def runs(self) -> list[RunSpec]:
@@ -136,8 +135,9 @@ class Claim:
 
     @property
     def grid_hash(self) -> str:
-        """SHA-256 of the grid and the further evaluations."""
-        parts = [self.grid_text, [one.model_dump(mode="json") for one in self.evaluate]]
+        """SHA-256 of the ids of the runs and of all evaluations."""
+        grids = [[[spec.run_id for spec in plan.specs], asdict(plan.evals)] for plan in self.grid.plans]
+        parts = [grids, [one.model_dump(mode="json") for one in self.evaluate]]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -145,7 +145,7 @@ def setting_of(spec: RunSpec, name: str) -> Scalar:
     """The value of a grid's setting in a run."""
     if name.startswith("params."):
         return spec.task.params[name.removeprefix("params.")]
-    if name in ("task", "format", "max_len"):
+    if name in ("task", "format", "max_len", "start_token"):
         return getattr(spec.task, "name" if name == "task" else name)
     return getattr(spec.model if name in ModelConfig.model_fields else spec.train, name)
 
@@ -208,7 +208,6 @@ class _Reader:
             rules=rules,
             published=lists["published"],
             changes=lists["change"],
-            grid_text=json.dumps(table, sort_keys=True),
         )
         _Checks(found, self._error).run(table)
         self._finish()
@@ -356,7 +355,7 @@ class _Checks:
                 self._error(
                     f"measure {measure.name!r} combines one that is read by length and one that is not", *place
                 )
-        elif isinstance(measure, Signal):
+        elif isinstance(measure, Signal | SignalSteps):
             self._signal(measure, *place)
         elif not any(places_read(self._claim, plan, measure) for plan in self._claim.grid.plans):
             weights = getattr(measure, "attn_weights", "")
@@ -368,13 +367,15 @@ class _Checks:
                 *place,
             )
 
-    def _signal(self, measure: Signal, *place: str) -> None:
+    def _signal(self, measure: Signal | SignalSteps, *place: str) -> None:
         from genlab.probes.signal import chosen
 
         try:
             chosen([measure.signal.partition(".")[0]])
         except UserError as error:
             self._error(f"measure {measure.name!r}: {error}", *place, "signal")
+        if isinstance(measure, SignalSteps) and not any(plan.evals.keep_steps for plan in self._claim.grid.plans):
+            self._error(f"measure {measure.name!r} reads checkpoints: give keep_steps in [grid.evals]", *place)
 
     def _rule(self, rule: AnyRule, *place: str) -> None:
         if not self._named(rule.measure, *place, "measure"):

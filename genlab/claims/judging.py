@@ -150,6 +150,8 @@ def _at(length: int | None) -> str:
 
 
 def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return "never" if value > 0 else str(value)
     return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:,.0f}"
 
 
@@ -158,30 +160,28 @@ def _kept(rule: Bounded, values: Any) -> Any:
     return (values >= low - _ROUNDING) & (values <= high + _ROUNDING)
 
 
-def _farthest(rule: Bounded, values: np.ndarray) -> float:
-    """The value that comes closest to breaking a bound, or breaks it most."""
+def _room(rule: Bounded, values: np.ndarray) -> np.ndarray:
+    """How far each value is from breaking a bound; negative if it breaks one. Values may be infinite."""
     low, high = rule.bounds()
-    return float(values[np.argmin(np.minimum(values - low, high - values))])
+    above = np.full(values.shape, np.inf) if low == -np.inf else values - low
+    below = np.full(values.shape, np.inf) if high == np.inf else high - values
+    return np.minimum(above, below)
 
 
 def _all(claim: Claim, rule: All, runs: Sequence[RunValues]) -> tuple[bool, str]:
     table = _table(_group(claim, rule, runs, rule.where), rule.measure)
     kept = {n: _kept(rule, values) for n, values in table.items()}
-    worst = min(table, key=lambda n: (kept[n].mean(), _margin(rule, table[n])))
+    worst = min(table, key=lambda n: (kept[n].mean(), _room(rule, table[n]).min()))
     count, of = int(kept[worst].sum()), len(kept[worst])
-    why = f"{count} of {of} runs{_at(worst)}; the farthest has {_number(_farthest(rule, table[worst]))}"
+    farthest = float(table[worst][np.argmin(_room(rule, table[worst]))])
+    why = f"{count} of {of} runs{_at(worst)}; the farthest has {_number(farthest)}"
     return bool(count >= rule.share * of - _ROUNDING), why
-
-
-def _margin(rule: Bounded, values: np.ndarray) -> float:
-    low, high = rule.bounds()
-    return float(np.min(np.minimum(values - low, high - values)))
 
 
 def _median(claim: Claim, rule: Median, runs: Sequence[RunValues]) -> tuple[bool, str]:
     table = _table(_group(claim, rule, runs, rule.where), rule.measure)
     medians = {n: np.array([np.median(values)]) for n, values in table.items()}
-    worst = min(medians, key=lambda n: _margin(rule, medians[n]))
+    worst = min(medians, key=lambda n: _room(rule, medians[n])[0])
     values = table[worst]
     why = (
         f"median {_number(float(medians[worst][0]))}{_at(worst)} ({_number(values.min())} to {_number(values.max())})"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from genlab.claims.claim import Claim, places_read, setting_of
-from genlab.claims.rules import Combined, Evaluation, Signal, Steps
+from genlab.claims.rules import Combined, Evaluation, Signal, SignalSteps, Steps
 from genlab.runs.plan import Plan
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def _of_plan(claim: Claim, plan: Plan, store: Store, runs: Sequence[str]) -> dic
     for measure in claim.measures:
         if isinstance(measure, Signal):
             read = _signal(store, runs, measure.signal)
+        elif isinstance(measure, SignalSteps):
+            read = _signal_steps(store, runs, measure)
         elif isinstance(measure, Steps):
             read = _steps(plan, store, trace, measure)
         elif isinstance(measure, Evaluation):
@@ -134,6 +136,18 @@ def _steps(plan: Plan, store: Store, trace: pd.DataFrame, measure: Steps) -> dic
             and (measure.at_least is None or value >= measure.at_least - 1e-9)
         ]
         found[str(run)] = {None: float(kept[0]) if kept else float("inf")}
+    return found
+
+
+def _signal_steps(store: Store, runs: Sequence[str], measure: SignalSteps) -> dict[str, dict[int | None, float]]:
+    """The first checkpoint after step 0 at which the bound is kept; infinite where it is at none."""
+    rows = store.signals.frame(runs)
+    rows = rows[(rows["name"] == measure.signal) & (rows["head"] < 0) & (rows["step"] > 0)]
+    by_step = rows.groupby(["run_id", "step"])["value"].max()
+    found: dict[str, dict[int | None, float]] = {}
+    for run in rows["run_id"].unique():
+        kept = [int(step) for step, value in by_step[run].items() if value >= measure.at_least - 1e-9]
+        found[str(run)] = {None: float(min(kept, default=np.inf))}
     return found
 
 

@@ -92,6 +92,15 @@ class Signal(Frozen):
     signal: str
 
 
+class SignalSteps(Frozen):
+    """The first checkpoint at which a signal reaches a value; infinite if none does."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    reads: Literal["signal_steps"]
+    signal: str
+    at_least: float
+
+
 class Combined(Frozen):
     """The difference or ratio of two measures of one run; at each length, where both are read by length."""
 
@@ -100,11 +109,12 @@ class Combined(Frozen):
     of: tuple[str, str]
 
 
-Measure = Evaluation | Steps | Signal | Combined
+Measure = Evaluation | Steps | Signal | SignalSteps | Combined
 MEASURES: Mapping[str, type[Frozen]] = {
     "evaluation": Evaluation,
     "steps": Steps,
     "signal": Signal,
+    "signal_steps": SignalSteps,
     "difference": Combined,
     "ratio": Combined,
 }

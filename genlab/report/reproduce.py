@@ -16,7 +16,7 @@ from genlab.claims.folders import checkout, claim_files, find_claim
 from genlab.claims.judging import judge
 from genlab.claims.measuring import correct_bits, measured_rows
 from genlab.claims.rows import Rows, csv_text, write_bits
-from genlab.claims.rules import Evaluate, Signal
+from genlab.claims.rules import Evaluate, Signal, SignalSteps
 from genlab.errors import UserError
 from genlab.report.display import print_rows
 from genlab.report.output import print_lines
@@ -289,12 +289,25 @@ def _train(claim: Claim, store: Store, device: str, workers: int, report: Report
     runs, _ = set_aside(store, [run.run_id for run in claim.runs])
     if claim.evaluate:
         evaluate(runs, [_split(one) for one in claim.evaluate], store, device, report)
-    names = sorted({one.signal.partition(".")[0] for one in claim.measures if isinstance(one, Signal)})
-    if names:
-        from genlab.probes.probing import probe
-        from genlab.probes.signal import chosen
+    _read_signals(claim, store, runs, device)
 
-        probe(store, runs, chosen(names), device=device, null=False)
+
+def _read_signals(claim: Claim, store: Store, runs: Sequence[str], device: str) -> None:
+    """Read the signals that measures name: of the last step, and of the checkpoints where a measure wants those."""
+    at_the_end = sorted(
+        {one.signal.partition(".")[0] for one in claim.measures if isinstance(one, Signal | SignalSteps)}
+    )
+    if not at_the_end:
+        return
+    from genlab.probes.probing import probe
+    from genlab.probes.signal import chosen
+
+    probe(store, runs, chosen(at_the_end), device=device, null=False)
+    over_steps = sorted({one.signal.partition(".")[0] for one in claim.measures if isinstance(one, SignalSteps)})
+    checkpoints = sorted({step for run in runs for step in store.steps(run)[1:-1]}) if over_steps else []
+    for step in checkpoints:
+        there = [run for run in runs if step in store.steps(run)]
+        probe(store, there, chosen(over_steps), step=step, device=device, null=False)
 
 
 def _split(one: Evaluate) -> Split:

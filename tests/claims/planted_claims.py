@@ -18,6 +18,7 @@ cost = 5
 [grid.base]
 task = "and-fixed-bits"
 format = "plain"
+start_token = false
 train_len = 8
 min_len = 8
 max_len = 8

@@ -35,6 +35,31 @@ name = "norm"
 reads = "signal"
 signal = "weight_norm"
 
+[[measure]]
+name = "large"
+reads = "signal_steps"
+signal = "weight_norm"
+at_least = 1
+
+[[measure]]
+name = "huge"
+reads = "signal_steps"
+signal = "weight_norm"
+at_least = 1000
+
+[[rule]]
+kind = "all"
+measure = "large"
+near = 20
+within = 0.5
+where = { n_layers = 1 }
+
+[[rule]]
+kind = "all"
+measure = "huge"
+at_least = 61
+where = { n_layers = 1 }
+
 [[rule]]
 kind = "ordering"
 measure = "trained"
@@ -72,7 +97,7 @@ measure = "trained"
 where = { n_layers = 1 }
 value = 1.0
 """
-TEXT = HEAD.replace("100:104", "100:102") + MEASURES + RULES
+TEXT = HEAD.replace("100:104", "100:102") + "keep_steps = [20, 40]\n" + MEASURES + RULES
 
 
 @pytest.fixture
@@ -94,7 +119,7 @@ def test_a_claim_from_training_to_the_page(lab, folder: Path):
     written = folder / "out" / "reproductions"
     rows = parse_csv((written / "layers.csv").read_text(), "layers.csv", claim)
     assert judge(claim, rows.table).verdict == "pass"
-    assert len(rows.table) == 4 * (5 + 3)
+    assert len(rows.table) == 4 * (7 + 3)
     assert rows.seconds > 0
     assert (written / "layers.png").read_bytes().startswith(b"\x89PNG")
     _bits_agree(pd.read_parquet(written / "layers.bits.parquet"), rows.table)

@@ -109,7 +109,11 @@ def test_fit_follows_from_the_value_not_from_the_column():
     assert judge(claim, rows).fitted == 7
 
 
-def test_a_bound_that_is_never_reached_fails_and_is_not_missing():
+def test_what_never_happens_is_infinite_and_not_missing():
+    claim = claim_with('[[rule]]\nkind = "all"\nmeasure = "score"\nat_least = 61\n')
+    judgment = judge(claim, rows_of(claim, scores([float("inf")] * 4, [float("inf")] * 4)))
+    assert (judgment.verdict, "the farthest has never" in judgment.findings[0].why) == ("pass", True)
+    assert judge(claim, rows_of(claim, scores([float("inf")] * 4, [60.0] + [float("inf")] * 3))).verdict == "fail"
     claim = claim_with('[[rule]]\nkind = "all"\nmeasure = "score"\nat_most = 60\n')
     assert judge(claim, rows_of(claim, scores([10.0] * 4, [10.0, 20.0, 60.0, float("inf")]))).verdict == "fail"
     assert judge(claim, rows_of(claim, scores([10.0] * 4, [10.0, 20.0, 60.0, 30.0]))).verdict == "pass"
