@@ -228,6 +228,7 @@ def test_the_cheapest_claims_that_fit_a_budget_are_chosen():
 
 def test_the_page_of_the_checkout_is_what_its_rows_and_claims_give():
     out = output_folder(None)
+    assert out is not None
     assert out == checkout() / "docs"
     assert (out / PAGE).read_text("utf-8") == page(all_states(out)), "run: lab reproduce --page"
 
