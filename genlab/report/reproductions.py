@@ -256,7 +256,8 @@ def _section(state: State) -> list[str]:
 def draw(state: State, path: Path) -> None:
     """Draw every run of a claim, a panel per measure: points per group of runs, or lines over length.
 
-    Open circles and dashed lines are runs that did not fit; published values are drawn across.
+    Open circles and dashed lines are runs that did not fit; published values are drawn across. What a run never
+    reached is a triangle at the upper edge.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -282,25 +283,33 @@ def draw(state: State, path: Path) -> None:
 
 
 def _draw_points(panel: Axes, claim: Claim, runs: Sequence[RunValues], measure: str, wheres: Sequence[Where]) -> None:
+    drawn = False
     for x, where in enumerate(wheres):
         own = [run for run in runs if selects(where, run.settings) and None in run.curve(measure)]
         spread = np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else np.zeros(len(own))
         for dx, run in zip(spread, own, strict=True):
             face = _SEED if run.fitted else "none"
-            panel.plot(x + dx, _finite(run.curve(measure)[None]), "o", ms=5, mec=_INK, mew=0.7, mfc=face, zorder=3)
+            value = run.curve(measure)[None]
+            marker: dict[str, Any] = {"ms": 5, "mec": _INK, "mew": 0.7, "mfc": face, "zorder": 3, "clip_on": False}
+            if np.isfinite(value):
+                panel.plot(x + dx, value, "o", **marker)
+            else:  # never reached: at the upper edge
+                panel.plot(x + dx, 1.0, "^", transform=panel.get_xaxis_transform(), **marker)
         for one in claim.in_print(measure, where):
             if one.value is not None:
-                panel.plot([x - 0.35, x + 0.35], [one.value] * 2, color=_PRINT, lw=1.8, zorder=4)
+                panel.plot([x - 0.35, x + 0.35], [one.value] * 2, color=_PRINT, lw=1.8, zorder=2, label="published")
+                drawn = True
     panel.set_xticks(range(len(wheres)), [listed(where).replace(", ", "\n") for where in wheres], fontsize=7)
     panel.set_xlim(-0.6, len(wheres) - 0.4)
+    if drawn:
+        handles, labels = panel.get_legend_handles_labels()
+        panel.legend(handles[:1], labels[:1], frameon=False, fontsize=7)
     _scale(panel, [run.curve(measure).get(None, np.nan) for run in runs])
 
 
-def _finite(value: float) -> float:
-    return value if np.isfinite(value) else float("nan")
-
-
 def _draw_curves(panel: Axes, claim: Claim, runs: Sequence[RunValues], measure: str, wheres: Sequence[Where]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     lengths: set[int] = set()
     for color, where in zip(cycle(_LINES), wheres):
         own = [run for run in runs if selects(where, run.settings) and run.curve(measure)]
@@ -315,6 +324,8 @@ def _draw_curves(panel: Axes, claim: Claim, runs: Sequence[RunValues], measure: 
             panel.plot(*zip(*printed, strict=True), color=_PRINT, lw=1.6, marker="o", ms=3, label="published")
     if lengths and max(lengths) > 16 * min(lengths):
         panel.set_xscale("log", base=2)
+    else:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("length")
     panel.legend(frameon=False, fontsize=7)
     _scale(panel, [value for run in runs for value in run.curve(measure).values()])
