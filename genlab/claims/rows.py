@@ -33,7 +33,7 @@ class Rows:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, of all runs."""
+        """Seconds of training by the clock, of all runs: more than processor seconds where other work ran."""
         return float(self.table.drop_duplicates("run_id")["seconds"].sum())
 
 

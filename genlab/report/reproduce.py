@@ -80,7 +80,7 @@ class ClaimList:
         print_lines(console, stale)
 
     def _cost(self, state: State) -> str:
-        return hours(state.rows.seconds if state.rows else state.claim.cost) + (" (GPU)" if state.claim.gpu else "")
+        return hours(state.claim.cost) + (" (GPU)" if state.claim.gpu else "")
 
 
 @dataclass(frozen=True)

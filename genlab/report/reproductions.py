@@ -230,7 +230,7 @@ def _section(state: State) -> list[str]:
     lines = [
         *("", f"## {claim.name}", "", f"{claim.paper}, {claim.place}: {claim.claim}", ""),
         f"**{judgment.verdict}**, rows of {rows.date}. Scale: {claim.scale}.",
-        f"{fit}; {hours(rows.seconds)} of training.",
+        f"{fit}; {hours(rows.seconds)} of training by the clock.",
         *("", *state.notes),
         *([""] if state.notes else []),
         *(f"- Rule changed {change.date}: {change.text}" for change in claim.changes),
@@ -348,7 +348,7 @@ def table_of(states: Sequence[State]) -> pd.DataFrame:
             "paper": state.claim.paper,
             "says": state.claim.claim,
             "scale": state.claim.scale,
-            "core_hours": round((state.rows.seconds if state.rows else state.claim.cost) / 3600, 3),
+            "core_hours": round(state.claim.cost / 3600, 3),
             "gpu": state.claim.gpu,
             "verdict": state.verdict,
             "runs": len(state.claim.runs),
