@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from genlab.runs.plan import Evals, plan
-
 if TYPE_CHECKING:
     from genlab.runs.api import Run, load, train
+    from genlab.runs.plan import Evals, plan
 
 __version__ = "0.1.0"
 __all__ = ["Evals", "Run", "load", "plan", "train"]
@@ -26,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from genlab.runs import api
 
         return getattr(api, name)
+    if name in ("Evals", "plan"):
+        from genlab import runs
+
+        return getattr(runs, name)
     raise AttributeError(f"module 'genlab' has no attribute {name!r}")

@@ -5,7 +5,10 @@ Heavy imports are inside the commands, so that `lab --help`, `tasks`, `show` and
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -16,6 +19,7 @@ from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.help import Command, Group
 from genlab.options import (
     EVALUATION,
+    FIGURE,
     OUTPUT,
     TASK,
     TRAINING,
@@ -30,6 +34,7 @@ from genlab.options import (
     StoreOption,
     examples,
     note,
+    output,
     parse_params,
     spec_values,
     with_spec_flags,
@@ -51,22 +56,48 @@ _CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run a command; one line and exit status 2 for a user's mistake, 1 for runs that failed, 130 for Ctrl-C."""
+    """Run a command and exit.
+
+    Status 2 for a user's mistake, 1 for runs that failed and for what the system refused, 130 for Ctrl-C, 141 if the
+    reader of the output went away; each with one line on standard error, the last without.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know ASCII only
+    status, message = _run()
     try:
-        sys.exit(app(standalone_mode=False))
-    except _CommandLineError as error:
-        if message := error.format_message():  # empty where help was shown instead
+        if message:
             print(f"lab: {message}", file=sys.stderr)
-        sys.exit(2)
+        if sys.stdout is not None:  # None where it is closed from the start
+            sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries once more, and complains
+        status = 141 if isinstance(error, BrokenPipeError) else 1
+        if status == 1:
+            print(f"lab: the output cannot be written: {error.strerror}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _run() -> tuple[int, str]:
+    """Run the command; returns the exit status and what to say."""
+    try:
+        return app(standalone_mode=False) or 0, ""
+    except _CommandLineError as error:
+        return 2, error.format_message()  # empty where help was shown instead
     except UserError as error:
-        print(f"lab: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2, str(error)
     except FailedRuns as error:
-        print(f"lab: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1, str(error)
     except Interrupted:
-        print("lab: stopped; progress is saved, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        return 130, "stopped; progress is saved, and the same command goes on from there"
+    except (KeyboardInterrupt, typer.Abort):
+        return 130, "stopped"
+    except BrokenPipeError:
+        return 141, ""
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return 1, f"{where}{error.strerror or error}"
 
 
 def _show_version(wanted: bool) -> None:
@@ -111,9 +142,7 @@ def show(
     param: Params = None,
     png: Annotated[
         Path | None,
-        typer.Option(
-            "--png", help="also draw the first example there (png, svg or pdf; mazes)", rich_help_panel=OUTPUT
-        ),
+        output("--png", help="also draw the first example there (png, svg or pdf; mazes)", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -196,7 +225,7 @@ def train(
     again: Annotated[bool, typer.Option("--again", help="retrain runs that already exist")] = False,
     figure: Annotated[
         Path | None,
-        typer.Option("--figure", help="where the figure goes (default: in the group)", rich_help_panel=OUTPUT),
+        output("--figure", help="where the figure goes (default: in the group)", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -281,7 +310,7 @@ def evaluate(
     device: Device = "auto",
     figure: Annotated[
         Path | None,
-        typer.Option("--figure", help="also draw exact match by length there", rich_help_panel=OUTPUT),
+        output("--figure", help="also draw exact match by length there", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -336,15 +365,15 @@ def runs(
         bool, typer.Option("--csv", help="all fields, as CSV on standard output", rich_help_panel=OUTPUT)
     ] = False,
     parquet: Annotated[
-        Path | None, typer.Option("--parquet", help="all fields, into this file", rich_help_panel=OUTPUT)
+        Path | None, output("--parquet", help="all fields, into this file", endings=(".parquet",))
     ] = None,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", help="where the figure of --by goes", rich_help_panel=OUTPUT)
-    ] = None,
+    figure: Annotated[Path | None, output("--figure", help="where the figure of --by goes", endings=FIGURE)] = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List runs with their ID and OOD accuracy; filter, export, group."""
+    if figure and by is None:
+        raise UserError("--figure is of configurations; it goes with --by")
     from genlab.report.grid import Configurations, RunList, configurations, draw_configurations, run_list
     from genlab.report.output import show as show_result
     from genlab.runs.diverged import left_out
@@ -370,8 +399,6 @@ def runs(
         drawn = figure or (kept.named.folder(grid) if grid else kept.path) / f"by_{'_'.join(fields)}.png"
         draw_configurations(result.rows, fields, drawn)
         note(f"figure: {drawn}")
-    elif figure:
-        raise UserError("--figure is of configurations; it goes with --by")
 
 
 @app.command(cls=Command, epilog=examples("lab signals", "lab signals induction,confidence_msp"))
@@ -410,9 +437,7 @@ def probe(
     store: StoreOption = None,
     figure: Annotated[
         Path | None,
-        typer.Option(
-            "--figure", help="draw attention of the first run over growing length there", rich_help_panel=OUTPUT
-        ),
+        output("--figure", help="draw attention of the first run over growing length there", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -426,8 +451,6 @@ def probe(
     which = [*(runs or []), *([grid] if grid else [])]
     if not which or (runs and grid):
         raise UserError("lab probe takes runs, or --grid NAME")
-    if figure is not None and figure.suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"--figure {str(figure)!r} is not allowed (allowed: names that end in .png, .svg or .pdf)")
     steps: list[int] | Literal["all"] | None = None
     if step is not None:
         steps = "all" if step == "all" else sorted(set(parse_range(step, "--step")))
@@ -453,7 +476,7 @@ def notebook(
     run: Annotated[str, typer.Argument(help="a run id, or a unique prefix of one")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="where the notebook goes (default: RUN.ipynb)", rich_help_panel=OUTPUT),
+        output("--output", "-o", help="where the notebook goes (default: RUN.ipynb)", endings=(".ipynb",)),
     ] = None,
     store: StoreOption = None,
     plugin: Plugin = None,
@@ -471,7 +494,7 @@ def notebook(
 )
 def report(
     grid: Annotated[str, typer.Option("--grid", help="a grid, group or tag of the store")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the .html file to write", rich_help_panel=OUTPUT)],
+    out: Annotated[Path, output("--out", "-o", help="the .html file to write", endings=(".html",))],
     target: Annotated[
         str | None, typer.Option("--target", help="what is forecast (default: exact match on the first other split)")
     ] = None,

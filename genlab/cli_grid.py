@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -162,7 +163,12 @@ def delete(
 
     kept = Store(store)
     ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
-    if not yes and not typer.confirm(f"delete {len(ids)} runs for good?"):
+    try:
+        sure = yes or typer.confirm(f"delete {len(ids)} runs for good?", err=True)
+    except typer.Abort:  # no terminal to ask, or Ctrl-C
+        print(file=sys.stderr)
+        raise UserError("nothing was deleted: there was no answer (--yes deletes without asking)") from None
+    if not sure:
         raise UserError("nothing was deleted")
     delete_runs(kept, ids)
     forget(kept.path, [run for text in runs for run in kept.named.runs(text) or ()])  # those that never came to be

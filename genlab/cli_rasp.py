@@ -10,7 +10,7 @@ import typer
 
 from genlab.errors import UserError
 from genlab.help import Command, Group
-from genlab.options import OUTPUT, TASK, AsJson, Format, Params, Plugin, examples, parse_params
+from genlab.options import TASK, AsJson, Format, Params, Plugin, examples, output, parse_params
 from genlab.runs.gridfile import parse_range
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def predict(
 def generate(
     out: Annotated[
         Path,
-        typer.Option("--out", help="Python file to write, to be loaded with --plugin", rich_help_panel=OUTPUT),
+        output("--out", help="Python file to write, to be loaded with --plugin", endings=(".py",)),
     ],
     pairs: Annotated[int, typer.Option("--pairs", help="number of pairs of tasks")] = 5,
     seed: Annotated[int, typer.Option("--seed", help="random seed")] = 0,

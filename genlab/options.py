@@ -73,6 +73,55 @@ EvalN = Annotated[int, typer.Option("--eval-n", help="test examples per length",
 EvalSeed = Annotated[int, typer.Option("--eval-seed", help="seed of the test examples", rich_help_panel=EVALUATION)]
 
 
+FIGURE = (".png", ".svg", ".pdf")
+"""Endings of figures."""
+_STORED = (".json", ".parquet", ".safetensors", "")
+"""Endings of the files of a store."""
+
+
+def output(*flags: str, help: str, endings: tuple[str, ...], panel: str = OUTPUT) -> Any:
+    """An option that names a file to write. What cannot be written there is refused before the command does anything.
+
+    Args:
+        flags: names of the option.
+        help: its help text.
+        endings: allowed endings of the file.
+        panel: panel of the help.
+    """
+
+    def check(path: Path | None) -> Path | None:
+        if path is not None:
+            check_output(path, flags[0], endings)
+        return path
+
+    return typer.Option(*flags, help=help, callback=check, rich_help_panel=panel)
+
+
+def check_output(path: Path, flag: str, endings: tuple[str, ...]) -> None:
+    """Check that a file can be written and is not one of a store.
+
+    Raises:
+        UserError: the ending is not allowed, the file would be one of a store, or its folder cannot be written.
+    """
+    asked = f"{flag} {str(path)!r}"
+    if path.suffix.lower() not in endings:
+        allowed = ", ".join(endings[:-1]) + (" or " if endings[1:] else "") + endings[-1]
+        raise UserError(f"{asked} is not allowed (allowed: names that end in {allowed})")
+    if path.is_dir():
+        raise UserError(f"{asked} is a folder")
+    place = path.resolve()  # a link may lead into a store
+    for root in place.parents:
+        below = place.relative_to(root).parts
+        own = place.suffix in _STORED or (len(below) > 1 and below[0] != "groups")
+        if own and (root / "store.json").is_file():
+            raise UserError(f"{asked} is in the store {str(root)!r}, among its own files; give another place")
+    there = next(folder for folder in place.parents if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{asked} cannot be written: {str(there)!r} is not a folder")
+    if not os.access(place if place.exists() else there, os.W_OK):
+        raise UserError(f"{asked} cannot be written: permission denied")
+
+
 def note(*lines: str) -> None:
     """Print lines on standard error (empty ones not): what a person wants to know beside the result."""
     for line in lines:

@@ -32,6 +32,7 @@ ROOMS = (
     "cli_grid",
     "cli_reproduce",
     "cli",
+    "start",
 )
 """Lowest first."""
 

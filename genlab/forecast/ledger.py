@@ -1,7 +1,7 @@
 """The ledger: plans, forecasts and scores in the order in which they were written, each sealed by a hash.
 
 An entry is a file `forecasts/NNNN.json` of a store. It is created only if it does not exist, and includes the hash of
-the previous entry: changing, removing or inserting an entry breaks the chain.
+the previous entry: changing, removing or inserting an entry breaks the chain. `forecasts/head.json` names the latest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import pandas as pd
 from genlab.errors import DamagedFileError, UserError
 from genlab.forecast.roles import part
 from genlab.forecast.targets import Target, values_of
-from genlab.runs.files import create_json, read_json
+from genlab.runs.files import create_json, read_json, write_json
 from genlab.runs.store import Store, now
 
 Entry = dict[str, Any]
+
+_HEAD = "head.json"
+"""The latest entry: its removal leaves a chain that is whole, and is noticed by this file alone."""
 
 
 class Ledger:
@@ -35,15 +38,21 @@ class Ledger:
         Raises:
             DamagedFileError: an entry was changed, or one is missing.
         """
+        head = self._folder / _HEAD
+        last = read_json(head, number=int, hash=str) if head.exists() else {"number": 0}
         found: list[Entry] = []
         for number, path in enumerate(sorted(self._folder.glob("[0-9]*.json")), start=1):
-            entry = read_json(path)
+            entry = read_json(path, kind=str, at=str, number=int)
             before = found[-1]["hash"] if found else ""
             if path.stem != _stem(number) or entry.get("previous") != before:
                 raise DamagedFileError(f"{path} does not follow the previous entry: one is missing or was changed")
             if entry.get("hash") != _hash(entry):
                 raise DamagedFileError(f"{path} was changed after it was sealed: the hash does not match")
             found.append(entry)
+        if len(found) < last["number"]:
+            raise DamagedFileError(
+                f"{self._folder} is damaged: entry {last['number']} was sealed, but only {len(found)} are left"
+            )
         return [entry for entry in found if kind in (None, entry["kind"])]
 
     def append(self, kind: str, content: dict[str, Any]) -> Entry:
@@ -55,6 +64,7 @@ class Ledger:
             entry = {**content, **about, "previous": entries[-1]["hash"] if entries else ""}
             entry["hash"] = _hash(entry)
             if create_json(self._folder / f"{_stem(about['number'])}.json", entry):
+                write_json(self._folder / _HEAD, {"number": entry["number"], "hash": entry["hash"]})
                 return entry
 
     def unscored(self) -> list[Entry]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from genlab.errors import UserError, unknown
+from genlab.errors import DamagedFileError, UserError, unknown
 from genlab.forecast.compare import Difference, difference, overall
 from genlab.forecast.judge import OVER, choose, signal_column
 from genlab.forecast.ledger import Entry, Ledger, inputs_hash, seen_at
@@ -29,6 +30,9 @@ from genlab.tasks import fitted
 # -- Forecasters
 
 _SEPARATOR = "|"
+_ABOUT: dict[str, Any] = {"name": str, "at": str, "target": str, "signal": (str, type(None)), "model": str}
+_ABOUT |= {"fit_only": bool, "seed": int, "table": str}
+"""What the file of a forecaster must hold."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def load_forecaster(store: Store, name: str) -> Forecaster:
     folder = store.path / "forecasters"
     if not (folder / f"{name}.json").is_file():
         raise unknown("forecaster", name, [path.stem for path in folder.glob("*.json")])
-    about: dict[str, Any] = read_json(folder / f"{name}.json")
+    about = read_json(folder / f"{name}.json", **_ABOUT)
     flat = read_table(folder / about["table"]).to_pandas().set_index("run_id")
     roles = dict.fromkeys(str(column).partition(_SEPARATOR)[0] for column in flat.columns)
     parts = {role: flat[[c for c in flat if str(c).startswith(role + _SEPARATOR)]] for role in roles}
@@ -170,6 +174,34 @@ def load_forecaster(store: Store, name: str) -> Forecaster:
     made = hashlib.sha256(options_text.encode()).hexdigest()
     options = (about["signal"], about["model"], about["fit_only"], about["seed"])
     return Forecaster(name, made, frame_of(parts), parse_target(about["target"]), *options)
+
+
+def sealed_damage(store: Store) -> dict[Path, str]:
+    """Check what was sealed in a store: the chain of the ledger, and the forecasters that it refers to.
+
+    Returns:
+        What is wrong, by file or folder.
+    """
+    found: dict[Path, str] = {}
+    folder = store.path / "forecasters"
+    hashes: dict[str, str] = {}
+    for path in sorted(folder.glob("[!.]*.json")):
+        try:
+            hashes[path.stem] = load_forecaster(store, path.stem).hash
+        except FileNotFoundError as error:
+            found[path] = f"its table {error.filename} is missing"
+        except UserError as error:
+            found[path] = str(error).removeprefix(f"{path} ")
+    try:
+        sealed = Ledger(store).entries("forecasts")
+    except DamagedFileError as error:
+        return found | {store.path / "forecasts": str(error)}
+    for entry in sealed:
+        name, path = entry["forecaster"]["name"], folder / f"{entry['forecaster']['name']}.json"
+        if path not in found and hashes.get(name) != entry["forecaster"]["hash"]:
+            what = "differs from the one" if name in hashes else "is missing: it is the forecaster"
+            found[path] = f"{what} that sealed entry {entry['number']} of the ledger"
+    return found
 
 
 _LAW = "training"

@@ -186,6 +186,7 @@ def draw_attention(store: Store, run: str, path: Path, step: int | None = None) 
     bar = shown.colorbar(axes[-1].images[0], ax=list(axes), fraction=0.02, pad=0.015)
     bar.set_label("attention weight", fontsize=8)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         shown.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
         raise UserError(f"--figure {str(path)!r} cannot be written: {error}") from None

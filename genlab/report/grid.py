@@ -13,7 +13,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from genlab.errors import FailedRuns, UserError
+from genlab.errors import DamagedFileError, FailedRuns, UserError
+from genlab.forecast.sealing import sealed_damage
 from genlab.report.display import print_rows
 from genlab.report.output import print_lines
 from genlab.report.tables import filtered, run_table, summary
@@ -205,14 +206,14 @@ class StoreCheck:
         damaged, leftovers: file -> what is wrong with it, or why it is not needed.
         lost: run -> the files that hold it, where a damaged record named it.
         unrecorded: group, grid or tag -> runs that it names and no record has.
-        runs: how many have a record.
+        runs: how many have a record; None if the records cannot be read.
     """
 
     damaged: dict[Path, str]
     leftovers: dict[Path, str]
     lost: dict[str, list[str]]
     unrecorded: dict[str, list[str]]
-    runs: int
+    runs: int | None
 
     def as_json(self) -> dict[str, Any]:
         """All of it."""
@@ -242,10 +243,15 @@ class StoreCheck:
 def store_check(store: Store) -> StoreCheck:
     """Read every file of a store and compare it with its checksum."""
     damaged, leftovers = check_store(store)
-    lost = lost_runs(store) if store.path / "commits" in damaged else {}
-    unrecorded = {} if any(path.parent.name == "commits" for path in damaged) else named_only(store)
+    damaged = {**sealed_damage(store), **damaged}  # what is said of a single file is more precise
+    try:
+        runs = len(store.index.runs)
+    except (DamagedFileError, OSError):
+        return StoreCheck(damaged, leftovers, {}, {}, None)
+    lost = lost_runs(store) if damaged.get(store.path / "commits", "").startswith("no record") else {}
+    unrecorded = {} if store.named.damage() else named_only(store)
     places = {run: sorted(files) for run, files in sorted(lost.items())}
-    return StoreCheck(dict(damaged), dict(leftovers), places, dict(unrecorded), len(store.index.runs))
+    return StoreCheck(damaged, leftovers, places, unrecorded, runs)
 
 
 @dataclass(frozen=True)

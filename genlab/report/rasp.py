@@ -213,19 +213,18 @@ def generate_pairs(file: Path, pairs: int, seed: int, date: str) -> GeneratedPai
     """Draw pairs of tasks whose programs differ in one legality rule, and write them as a plugin.
 
     Raises:
-        UserError: the file exists, its folder does not, or a number is out of range.
+        UserError: the file exists, or a number is out of range.
     """
     from genlab.rasp.generating import draw_pairs
     from genlab.rasp.plugin import pair_predictions, plugin_text
 
     if file.exists():
         raise UserError(f"--out {str(file)!r} already exists; predictions are not overwritten")
-    if not file.parent.is_dir():
-        raise UserError(f"--out {str(file)!r}: folder {str(file.parent)!r} does not exist")
     if pairs < 1 or seed < 0:
         raise UserError(f"--pairs {pairs} --seed {seed}: --pairs must be at least 1, and --seed at least 0")
     drawn = draw_pairs(pairs, np.random.default_rng(seed), prefix=f"rasp-{seed}")
     command = f"lab rasp generate --pairs {pairs} --seed {seed}"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(plugin_text(drawn, sealed()["hash"], date, command), "utf-8")
     rows = [
         (one.task, rule, one.length, one.expected)

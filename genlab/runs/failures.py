@@ -17,6 +17,7 @@ from genlab.runs.files import read_json, write_json
 
 _FOLDER = "failures"
 _SHOWN = 4
+_NEEDED = {"stack": str, "runs": list, "task": str, "reason": str, "trace": str, "at": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,6 @@ def _listed(runs: Sequence[str]) -> str:
 
 def _read(path: Path) -> Failure | None:
     try:
-        return Failure(**read_json(path))
-    except (
-        FileNotFoundError,
-        DamagedFileError,
-        TypeError,
-    ):  # removed meanwhile, or damaged (`lab store check`)
+        return Failure(**read_json(path, **_NEEDED))
+    except (FileNotFoundError, DamagedFileError, TypeError):  # removed meanwhile, or damaged (`lab store check`)
         return None

@@ -9,10 +9,11 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -156,34 +157,66 @@ def half_written(path: Path) -> bool:
     return len(parts) > 4 and parts[-1] == "tmp" and parts[-4] == host() and not start_time(int(parts[-3]))
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically, replacing the file if it exists."""
-    write(path, lambda file: file.write_text(_json(value)))
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with its checksum, replacing the file if it exists."""
+    write(path, lambda file: file.write_bytes(_json(value)))
 
 
-def create_json(path: Path, value: object) -> bool:
-    """Create a JSON file atomically.
+def create_json(path: Path, value: Mapping[str, Any]) -> bool:
+    """Create a file of a JSON object atomically, with its checksum.
 
     Returns:
         Whether it was created; False if it exists. Of several writers exactly one succeeds.
     """
     try:
-        write(path, lambda file: file.write_text(_json(value)), place=os.link)
+        write(path, lambda file: file.write_bytes(_json(value)), place=os.link)
     except FileExistsError:
         return False
     return True
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+_CHECKSUM = "sha256"
+_HEAD = f'{{\n "{_CHECKSUM}": "'.encode()
+"""Start of a JSON file. The first 16 hex digits of the SHA-256 of all bytes behind them follow. Files of stores that
+were written before JSON files had checksums start otherwise, and are read unchecked."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON. Raises `DamagedFileError` if the file is not JSON."""
+def _json(value: Mapping[str, Any]) -> bytes:
+    body = json.dumps(value, indent=1, sort_keys=True)
+    rest = ('",' + body[1:] + "\n" if value else '"\n}\n').encode()
+    return _HEAD + short_sha(rest).encode() + rest
+
+
+def read_json(path: Path, **needed: type | tuple[type, ...]) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        needed: keys that it must have, with the type of their values.
+
+    Raises:
+        DamagedFileError: the file is not a JSON object, its checksum does not hold, or a key is missing or of a
+            wrong type.
+    """
+    data = path.read_bytes()
+    head, written, rest = data[: len(_HEAD)], data[len(_HEAD) : len(_HEAD) + 16], data[len(_HEAD) + 16 :]
+    # A digest that holds behind another head: the name of the checksum itself was damaged.
+    if (head == _HEAD) != (written == short_sha(rest).encode()):
+        raise DamagedFileError(f"{path} is damaged: its checksum does not hold")
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: it is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DamagedFileError(f"{path} is damaged: it is not a JSON object")
+    for key, kind in needed.items():
+        if key not in value:
+            raise DamagedFileError(f"{path} is damaged: it has no {key!r}")
+        if not isinstance(value[key], kind):
+            raise DamagedFileError(f"{path} is damaged: its {key!r} is a {type(value[key]).__name__}")
+    if value.pop(_CHECKSUM, None) is not None and head != _HEAD:
+        raise DamagedFileError(f"{path} is damaged: something rewrote it without its checksum")
+    return value
 
 
 def write_table(folder: Path, stem: str, table: pa.Table) -> str:
@@ -204,8 +237,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     # Read into Arrow's own memory. An Arrow thread may release it last, while the interpreter shuts down; releasing
     # Python bytes there needs an interpreter, and the process would abort with status 134.
-    with pa.OSFile(str(path)) as source:
-        data = source.read_buffer()
+    try:
+        with pa.OSFile(str(path)) as source:
+            data = source.read_buffer()
+    except FileNotFoundError as error:  # Arrow names the file in its message only
+        raise FileNotFoundError(error.errno, os.strerror(2), str(path)) from None
     if short_sha(data) != path.stem.rpartition("-")[2]:
         raise DamagedFileError(f"{path} is damaged: its checksum does not hold")
     file = pq.ParquetFile(data)
@@ -216,16 +252,47 @@ def read_all(listed: Callable[[], Sequence[Path]], read: Callable[[Path], pa.Tab
     """Read a consistent snapshot of all files of a listing.
 
     Files may be merged meanwhile: new files appear, then the old ones are removed, and listing a folder while it
-    changes may return neither. So everything is read again until the listings before and after agree.
+    changes may return neither. So what is new is read again until the listings before and after agree.
     """
-    while True:
+    tables: dict[Path, pa.Table] = {}  # a file never changes under its name
+
+    def attempt() -> list[pa.Table] | None:
         before = list(listed())
+        for path in before:
+            if path not in tables:
+                tables[path] = read(path)
+        return [tables[path] for path in before] if list(listed()) == before else None
+
+    return read_again(attempt)
+
+
+_ATTEMPTS = 100
+"""How often a file that is listed but cannot be opened is tried again, with pauses that add up to half a second."""
+_T = TypeVar("_T")
+
+
+def read_again(attempt: Callable[[], _T | None]) -> _T:
+    """Repeat an attempt to read files that other processes merge or remove, until it returns a value.
+
+    Args:
+        attempt: returns None, or raises `FileNotFoundError`, if the files changed while it read them.
+
+    Raises:
+        DamagedFileError: the same file is missing again and again although it is listed.
+    """
+    missing: Counter[str] = Counter()
+    while True:
         try:
-            tables = [read(path) for path in before]
-        except FileNotFoundError:
-            continue
-        if list(listed()) == before:
-            return tables
+            if (value := attempt()) is not None:
+                return value
+        except FileNotFoundError as error:
+            name = str(error.filename or error)
+            missing[name] += 1
+            if missing[name] > _ATTEMPTS:
+                raise DamagedFileError(
+                    f"{name} is damaged: it is listed but cannot be opened (a link to a file that does not exist?)"
+                ) from None
+            time.sleep(0.005)
 
 
 def short_sha(data: Any) -> str:

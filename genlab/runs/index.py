@@ -17,7 +17,16 @@ import pandas as pd
 import pyarrow as pa
 
 from genlab.errors import DamagedFileError
-from genlab.runs.files import FileId, create_json, read_json, read_table, remove_if_same, write_json, write_table
+from genlab.runs.files import (
+    FileId,
+    create_json,
+    read_again,
+    read_json,
+    read_table,
+    remove_if_same,
+    write_json,
+    write_table,
+)
 from genlab.spec import ModelConfig, TaskSpec, TrainConfig
 
 Entry = dict[str, Any]
@@ -28,7 +37,7 @@ Commit = tuple[str, str, str]
 """One of possibly several commits of a run: run_id, stack, at."""
 
 _PLAIN = ("run_id", "stack", "status", "step", "at", "history", "weights", "again", "law")
-_NEEDED = ("stack", "history", "environment", "at", "runs")
+_NEEDED = {"stack": str, "history": str, "environment": dict, "at": str, "runs": list}
 _FIELD = "field."
 """Prefix of the columns of a spec's fields in a compacted table."""
 
@@ -59,11 +68,8 @@ class Index:
     @property
     def runs(self) -> dict[str, Entry | tuple[_Table, int]]:
         """Map each run_id to its entry, or to its table and row."""
-        while self._runs is None:
-            try:
-                self._runs = self._read()
-            except FileNotFoundError:  # `compact` has just moved a record into a table
-                continue
+        if self._runs is None:
+            self._runs = read_again(self._read)  # `compact` may move records into a table meanwhile
         return self._runs
 
     def entry(self, run_id: str) -> Entry:
@@ -120,15 +126,15 @@ class Index:
 
     # -- Reading
 
-    def _read(self) -> dict[str, Entry | tuple[_Table, int]]:
+    def _read(self) -> dict[str, Entry | tuple[_Table, int]] | None:
         # List the records between two listings of the tables: `compact` writes a table before it removes records or
         # tables, so nothing was moved past this reader if the two listings agree.
         names = {name for name, _ in _listed(self.folder, ".parquet")}
         records: dict[tuple[str, FileId], list[Entry]] = {}
         for key in _listed(self.folder, ".json"):
-            records[key] = self._records.get(key) or _entries(self.folder / key[0])
+            records[key] = self._records.get(key) or read_record(self.folder / key[0])
         if names != {name for name, _ in _listed(self.folder, ".parquet")}:
-            raise FileNotFoundError
+            return None
         self._records = records
         self._tables = {name: self._tables.get(name) or _Table(self.folder / name) for name in sorted(names)}
         found: dict[str, Entry | tuple[_Table, int]] = {}
@@ -293,16 +299,18 @@ def _listed(folder: Path, ending: str) -> list[tuple[str, FileId]]:
         return []
 
 
-def _entries(path: Path) -> list[Entry]:
-    record = read_json(path)
-    if missing := [key for key in _NEEDED if key not in record]:
-        raise DamagedFileError(f"{path} is damaged: it has no {missing[0]!r}")
+def read_record(path: Path) -> list[Entry]:
+    """Read the record of a stack; returns one entry per run. Raises `DamagedFileError`."""
+    record = read_json(path, **_NEEDED)
+    for run in record["runs"]:
+        if not isinstance(run, dict) or not {"run_id", "status", "step", "spec"} <= run.keys():
+            raise DamagedFileError(f"{path} is damaged: one of its runs has no id, status, step or spec")
     return entries_of(record)
 
 
 def entries_of(record: Mapping[str, Any]) -> list[Entry]:
     """Return the entries of a record, one per run."""
-    shared = {key: record[key] for key in _NEEDED[:-1]}
+    shared = {key: record[key] for key in _NEEDED if key != "runs"}
     # Records of the first version name no weights (the file is named after the stack alone) and has no checkpoints.
     shared |= {
         "again": record.get("again", False),

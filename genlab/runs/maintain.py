@@ -7,6 +7,7 @@ process works at a time, under a lease, but correctness does not depend on that.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ from genlab.runs.files import (
     remove_if_same,
     write_table,
 )
+from genlab.runs.index import read_record
 from genlab.runs.leases import active, lease, remove_expired
+from genlab.runs.parts import missing_parts
 from genlab.runs.store import Store, histories
 from genlab.runs.weights import read_meta, runs_of
 
@@ -198,12 +201,15 @@ def check_store(store: Store) -> tuple[dict[Path, str], dict[Path, str]]:
         each as path -> description.
     """
     damaged: dict[Path, str] = {}
-    for path in sorted(store.path.rglob("[!.]*")):
-        if path.is_file() and path.relative_to(store.path).parts[0] != LOST and (fault := _damage(path)):
+    for path in _files(store.path, damaged):
+        if fault := _damage(path):
             damaged[path] = fault
-    if any(path.parent.name == "commits" for path in damaged):
+    damaged = {**store.named.damage(), **damaged}
+    damaged |= dict.fromkeys(missing_parts(store.path), "missing, although it was written")
+    if any("commits" in (path.name, path.parent.name) for path in damaged):
         return damaged, {}
     store.refresh()
+    damaged |= _wrong_specs(store)
     for name in {name for run in store.index.runs for name in store.index.files(run)}:
         if not (store.path / name).exists():
             damaged[store.path / name] = "missing, although a commit names it"
@@ -248,18 +254,54 @@ def named_only(store: Store) -> dict[str, list[str]]:
     return {name: runs for name, runs in missing.items() if runs}
 
 
+def _files(root: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
+    """All files of a store but those set aside, in folders that are links too. Notes folders that cannot be read."""
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unreadable[Path(error.filename)] = f"cannot be read: {error.strerror}"
+
+    seen: set[str] = set()
+    for folder, below, names in os.walk(root, onerror=note, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith(".") and Path(folder, name) != root / LOST)
+        if (place := os.path.realpath(folder)) in seen:  # a link to a folder that holds it
+            below.clear()
+            continue
+        seen.add(place)
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
 def _damage(path: Path) -> str:
+    """What is wrong with a file; '' if nothing is, or if it was removed meanwhile."""
     from genlab.runs.weights import load_tensors
 
     readers = {".json": read_json, ".parquet": read_table, ".safetensors": load_tensors}
+    reader = read_json if path.name == "last" else readers.get(path.suffix)
+    if reader is read_json and path.parent.name == "commits":
+        reader = read_record
+    if path.is_symlink() and not path.exists():
+        return "a link to a file that does not exist"
     try:
-        if path.suffix in readers:
-            readers[path.suffix](path)
+        if reader is not None:
+            reader(path)
     except FileNotFoundError:  # a lease or a part that was removed meanwhile
         return ""
     except (DamagedFileError, pa.ArrowException) as error:
         return str(error).removeprefix(f"{path} ") if path.exists() else ""
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     return ""
+
+
+def _wrong_specs(store: Store) -> dict[Path, str]:
+    """Runs whose spec is not theirs, by the folder of records."""
+    found: dict[Path, str] = {}
+    for run in store.run_ids():
+        try:
+            store.spec(run)
+        except DamagedFileError as error:
+            found[store.path / "commits"] = str(error)
+    return found
 
 
 def compact_store(store: Store) -> tuple[int, int]:

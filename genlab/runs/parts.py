@@ -7,6 +7,7 @@ parts hold numbers only; their bits and hashes are in `answers/`, so that listin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genlab.runs.files import read_all, read_table, write_table
+from genlab.runs.files import read_again, read_all, read_table, write_table
 
 _SCHEMA = pa.schema(
     [
@@ -66,6 +67,46 @@ _COMPACT = "compact"
 """Stem of compacted parts: their rows are sorted and unique."""
 
 
+# -- Which parts exist
+#
+# No record names a part. So an empty file in `parts/` says that a part exists: it is made after the part and removed
+# before it, and a part that is deleted by anything else is noticed (`lab store check`).
+
+MARKS = "parts"
+"""Folder of a store with an empty file per part: `parts/evals/NAME` for `evals/NAME.parquet`."""
+
+
+def _mark(part: Path) -> Path:
+    return part.parent.parent / MARKS / part.parent.name / part.stem
+
+
+def put_part(folder: Path, stem: str, table: pa.Table) -> Path:
+    """Write a table as a part of a folder of a store; returns its path."""
+    part = folder / write_table(folder, stem, table)
+    mark_part(part)
+    return part
+
+
+def mark_part(part: Path) -> None:
+    """Note that a part exists."""
+    with suppress(OSError):  # a full disk: the part is complete, it is only not missed if somebody deletes it
+        _mark(part).parent.mkdir(parents=True, exist_ok=True)
+        _mark(part).touch()
+
+
+def remove_part(part: Path) -> None:
+    """Remove a part whose rows are no longer needed or are in other parts."""
+    _mark(part).unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
+
+
+def missing_parts(store: Path) -> list[Path]:
+    """Return the parts that were written to a store and that something other than genlab removed."""
+    marks = sorted((store / MARKS).glob("*/[!.]*"))
+    found = {store / mark.parent.name / f"{mark.name}.parquet": mark for mark in marks}
+    return [part for part, mark in found.items() if not part.exists() and mark.exists()]
+
+
 class Parts:
     """An append-only table in a folder: each part is one immutable Parquet file with its checksum in its name.
 
@@ -81,7 +122,7 @@ class Parts:
 
     def add(self, columns: Mapping[str, Sequence[Any]], stem: str) -> None:
         """Append rows, given as columns, as one part whose name begins with `stem`."""
-        write_table(self.folder, stem, pa.table({name: columns[name] for name in self.schema.names}, self.schema))
+        put_part(self.folder, stem, pa.table({name: columns[name] for name in self.schema.names}, self.schema))
 
     def files(self) -> list[Path]:
         """All current parts."""
@@ -107,7 +148,7 @@ class Parts:
         new = self._write_compact(self._latest(self._select([self._read(path) for path in old])))
         for path in old:
             if path != new:
-                path.unlink(missing_ok=True)
+                remove_part(path)
 
     def drop(self, run_ids: Iterable[str], files: Iterable[Path] | None = None, aside: Path | None = None) -> None:
         """Delete the rows of runs. Each affected file is rewritten without them before it is removed.
@@ -127,8 +168,8 @@ class Parts:
             if aside is not None:
                 write_table(aside / path.parent.name, stem, table.filter(pc.invert(wanted)))
             if rest.num_rows:
-                write_table(path.parent, stem, rest)
-            path.unlink()
+                put_part(path.parent, stem, rest)
+            remove_part(path)
 
     def _read(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         """Columns of the schema (default: all) of one part, with the defaults of columns that it lacks."""
@@ -153,9 +194,7 @@ class Parts:
         return frame.drop_duplicates(self.keys, keep="last").reset_index(drop=True)
 
     def _write_compact(self, frame: pd.DataFrame) -> Path:
-        return self.folder / write_table(
-            self.folder, _COMPACT, pa.Table.from_pandas(frame, self.schema, preserve_index=False)
-        )
+        return put_part(self.folder, _COMPACT, pa.Table.from_pandas(frame, self.schema, preserve_index=False))
 
 
 class Signals(Parts):
@@ -203,7 +242,7 @@ class Evaluations(Parts):
 
     def add(self, columns: Mapping[str, Sequence[Any]], stem: str) -> None:
         """Append rows, given as the columns `EVAL_COLUMNS`, as one part: numbers and answers together."""
-        write_table(self.folder, stem, pa.table({name: columns[name] for name in EVAL_COLUMNS}, _SCHEMA))
+        put_part(self.folder, stem, pa.table({name: columns[name] for name in EVAL_COLUMNS}, _SCHEMA))
 
     def table(self, run_ids: Iterable[str] | None = None, metric: str | None = None) -> pa.Table:
         """Numbers as they were appended: not sorted, possibly with duplicates."""
@@ -264,21 +303,21 @@ class Evaluations(Parts):
         new = {self._answers._write_compact(blobs), self._write_compact(numbers)}
         for path in old:
             if path not in new:
-                path.unlink(missing_ok=True)
+                remove_part(path)
 
     def _update(self) -> None:
         """Read new parts; read all parts again if some have disappeared (after `compact`)."""
-        while True:
-            names = {path.name for path in self.folder.glob("*.parquet")}
-            if names == self._cached:
-                return
-            known = self._cached if self._cached <= names else set[str]()
-            tables = [self._table] if known else []
-            try:
-                tables += [self._read(self.folder / name) for name in sorted(names - known)]
-            except FileNotFoundError:
-                continue
-            self._table, self._cached = self._select(tables).combine_chunks(), names
+        self._table, self._cached = read_again(self._current)
+
+    def _current(self) -> tuple[pa.Table, set[str]]:
+        """All numbers, and the names of the parts that hold them."""
+        names = {path.name for path in self.folder.glob("*.parquet")}
+        if names == self._cached:
+            return self._table, names
+        known = self._cached if self._cached <= names else set[str]()
+        tables = [self._table] if known else []
+        tables += [self._read(self.folder / name) for name in sorted(names - known)]
+        return self._select(tables).combine_chunks(), names
 
     def _blobs(self, run_ids: list[str] | None, files: Sequence[Path] | None = None) -> pa.Table:
         """Keys, `at`, bits and hashes of the rows that have them, of the given files (default: all)."""

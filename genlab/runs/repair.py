@@ -18,6 +18,7 @@ from genlab.runs.files import file_id, move_if_same, write_table
 from genlab.runs.gridfile import parse_grid
 from genlab.runs.index import Entry, entries_of, prefer
 from genlab.runs.maintain import LOST, ROWS, UnrecordedFile, lost_runs, maintenance, unrecorded_files
+from genlab.runs.parts import mark_part
 from genlab.runs.store import Store, histories, no_history
 from genlab.runs.weights import load_tensors, record_of, runs_of
 from genlab.spec import RunSpec
@@ -70,7 +71,8 @@ def _return_files(store: Store) -> list[Path]:
     """Move all appended rows, and the files that a record names, back from `lost`; returns the latter."""
     found: list[Path] = []
     for aside in [path for folder in ROWS for path in (store.path / LOST / folder).glob("[!.]*")]:
-        move_if_same(aside, file_id(aside), store.path / aside.parent.name)
+        if move_if_same(aside, file_id(aside), store.path / aside.parent.name):
+            mark_part(store.path / aside.parent.name / aside.name)
     store.refresh()
     for name in sorted({name for run in store.index.runs for name in store.index.files(run)}):
         place, aside = store.path / name, store.path / LOST / name

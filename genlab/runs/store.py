@@ -12,6 +12,7 @@
     checkpoints/STACK.safetensors       resume state of unfinished runs
     leases/STACK.json                   who works on a stack now
     failures/STACK.json                 why a stack failed, until its runs are done
+    parts/FOLDER/...                    which parts of evaluations, answers and signals exist: an empty file per part
     lost/FOLDER/...                     files of runs without a record, set aside (`lab store repair`)
     groups/NAME/group.json              what one command requested; groups/last names the latest; tags/NAME.json
 
@@ -25,6 +26,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from genlab.errors import DamagedFileError, UserError, nearest
 from genlab.runs.files import StoreWriteError, file_id, read_json, read_table, remove_if_same, write_json, write_table
@@ -53,6 +56,10 @@ _SHOWN = 8
 
 
 # -- Groups and tags
+
+_GROUP: dict[str, type] = {"name": str, "run_ids": list, "request": dict}
+_TAG: dict[str, type] = {"run_ids": list}
+"""What their files must hold."""
 
 
 class Groups:
@@ -75,7 +82,7 @@ class Groups:
 
     def read(self, name: str) -> dict[str, Any]:
         """Return `name`, `run_ids` and `request` of a group."""
-        return read_json(self.folder(name) / "group.json")
+        return read_json(self.folder(name) / "group.json", **_GROUP)
 
     def names(self) -> list[str]:
         """Return the names of all groups."""
@@ -86,7 +93,7 @@ class Groups:
         last = self._groups / "last"
         if not last.exists():
             raise UserError(f"store {str(self._store)!r} has no groups yet; `lab train` creates one")
-        return self.folder(str(read_json(last)["name"]))
+        return self.folder(read_json(last, name=str)["name"])
 
     def runs(self, name: str) -> list[str] | None:
         """Return the runs of `last`, a group or a tag, committed or not; None if the name is unknown."""
@@ -98,7 +105,32 @@ class Groups:
 
     def tags(self) -> dict[str, list[str]]:
         """Return the runs of each tag."""
-        return {file.stem: list(read_json(file)["run_ids"]) for file in sorted(self._tags.glob("*.json"))}
+        return {file.stem: read_json(file, **_TAG)["run_ids"] for file in sorted(self._tags.glob("*.json"))}
+
+    def damage(self) -> dict[Path, str]:
+        """Return what is wrong with groups and tags, by file. Files whose checksum does not hold are not included."""
+        found: dict[Path, str] = {}
+        files = dict.fromkeys(self._groups.glob("*/group.json"), _GROUP)
+        files |= dict.fromkeys(self._tags.glob("*.json"), _TAG)
+        for file, needed in files.items():
+            with suppress(FileNotFoundError):  # removed meanwhile
+                try:
+                    content = read_json(file, **needed)
+                except DamagedFileError as error:
+                    found[file] = str(error).removeprefix(f"{file} ")
+                    continue
+                if needed is _GROUP and content["name"] != file.parent.name:
+                    found[file] = f"it is named {content['name']!r} inside"
+        last = self._groups / "last"
+        if last.exists() and last not in found:
+            try:
+                folder = self.last()
+            except DamagedFileError as error:
+                found[last] = str(error).removeprefix(f"{last} ")
+            else:
+                if not (folder / "group.json").exists():
+                    found[last] = f"it names the group {folder.name!r}, which does not exist"
+        return found
 
     def tag(self, name: str, run_ids: Iterable[str], remove: bool = False) -> list[str]:
         """Add runs to a tag, or remove them; returns the runs it has now.
@@ -151,7 +183,7 @@ class Store:
             raise UserError(f"store {str(self.path)!r} is a file; --store takes a directory")
         marker = self.path / "store.json"
         if marker.exists():
-            found = read_json(marker).get("genlab_store")
+            found = read_json(marker, genlab_store=int)["genlab_store"]
             if found != _FORMAT:
                 raise UserError(f"store {str(self.path)!r} has format {found}; this genlab reads format {_FORMAT}")
         elif self._has_content() and not marker.exists():  # another process may have just created it
@@ -242,8 +274,14 @@ class Store:
         return self.index.entry(run_id)
 
     def spec(self, run_id: str) -> RunSpec:
-        """Return the spec of a committed run."""
-        return stored_spec(self.entry(run_id)["spec"])
+        """Return the spec of a committed run. Raises `DamagedFileError` if it is the spec of another run."""
+        try:
+            spec = stored_spec(self.entry(run_id)["spec"])
+        except ValidationError as error:
+            raise DamagedFileError(f"the record of run {run_id} is damaged: {error.errors()[0]['msg']}") from None
+        if spec.run_id != run_id:
+            raise DamagedFileError(f"the record of run {run_id} is damaged: its spec is that of run {spec.run_id}")
+        return spec
 
     def law(self, run_id: str) -> TrainingLaw:
         """Return the distribution of training lengths of a committed run."""

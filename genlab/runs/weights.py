@@ -46,6 +46,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise DamagedFileError(f"{path} is missing") from None
+        if isinstance(error, PermissionError):
+            raise
         raise DamagedFileError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
     written = meta.pop("sha256", "")
     if written != _digest(tensors, meta):

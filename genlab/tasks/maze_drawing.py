@@ -64,6 +64,7 @@ def draw_png(file: Path, prompt: Sequence[str], answer: Sequence[str], side: int
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.axis("off")
+    file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150, bbox_inches="tight")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from genlab.forecast import parse_target
 from genlab.forecast.ledger import Ledger, check_not_fed_back, inputs_hash, seen_at
 from genlab.forecast.roles import columns, part
 from genlab.forecast.sealing import Forecaster, load_forecaster, lock, save_forecaster, score_lock, seal_plan
+from genlab.runs.files import read_json, write_json
 from genlab.runs.store import Store, now
 
 TARGET = parse_target("exact_match@length=50>=0.5")
@@ -151,9 +151,9 @@ def test_an_entry_that_is_changed_or_taken_out_is_noticed(store: Store, forecast
         lock(ledger, before, "new", forecaster)
     first = store.path / "forecasts" / "0001.json"
     text = first.read_text()
-    entry = json.loads(text)
+    entry = read_json(first)
     entry["forecasts"]["baselines"]["new00"][1] = 0.99
-    first.write_text(json.dumps(entry))
+    write_json(first, entry)
     with pytest.raises(DamagedFileError, match="changed after it was sealed"):
         ledger.entries()
     first.unlink()

@@ -16,6 +16,7 @@ from genlab.errors import Interrupted
 from genlab.probes import all_signals, chosen, probe
 from genlab.runs import Store
 from genlab.runs.devices import environment
+from genlab.runs.files import read_json, write_json
 from genlab.runs.maintain import check_store, compact_store, delete_runs
 from genlab.runs.parts import Signals
 from genlab.training import fresh
@@ -153,11 +154,11 @@ def test_all_steps_are_those_of_each_run(store: Store, lab):
     """A run that lacks a step is read at its others; to name that step is a mistake, and nothing is read."""
     run = store.run_ids()[0]
     for record in (store.path / "commits").glob("*.json"):
-        content = json.loads(record.read_text())
+        content = read_json(record)
         for entry in content["runs"]:
             if entry["run_id"] == run:
                 entry["kept"].pop("4")
-        record.write_text(json.dumps(content))
+        write_json(record, content)
     status, _, err = lab("probe", "few", "--signals", "weight_norm", "--step", "2,4")
     assert (status, err.count("\n")) == (2, 1)
     assert f"run {run} has no checkpoint at step 4; available, nearest first: 2, 6 (final), 0 (initial)" in err

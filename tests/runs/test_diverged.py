@@ -21,6 +21,7 @@ from genlab.report.tables import run_table, summary
 from genlab.report.train import outcome
 from genlab.runs import Store, grid
 from genlab.runs.diverged import set_aside
+from genlab.runs.files import read_json, write_json
 from genlab.runs.parts import Signals
 from genlab.runs.plan import Evals
 
@@ -123,10 +124,10 @@ def test_an_outcome_of_one_configuration_counts_the_others(store: Store, tmp_pat
     counted, _ = sides(store)
     first, second = counted[:2]
     (record,) = [p for p in (store.path / "commits").glob("*.json") if second in p.read_text()]
-    told = json.loads(record.read_text())
+    told = read_json(record)
     for run in told["runs"]:
         run["status"] = "diverged" if run["run_id"] == second else run["status"]
-    record.write_text(json.dumps(told))
+    write_json(record, told)
     store = Store(store.path)
     found = outcome(store, [first, second])
     assert found.diverged == [second]

@@ -27,7 +27,7 @@ from genlab.errors import UserError
 from genlab.forecast.roles import read_table as read_own_table
 from genlab.runs import Plan, Store, grid, index
 from genlab.runs import maintain as leftovers
-from genlab.runs.files import read_table
+from genlab.runs.files import read_json, read_table
 from genlab.runs.leases import lease
 from genlab.runs.maintain import check_store, compact_store, delete_runs, tidy
 from genlab.runs.parts import SIGNAL_COLUMNS, Signals
@@ -255,7 +255,7 @@ def test_only_the_file_that_was_seen_is_removed(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "rename", late)
     assert not remove_if_same(path, now)
-    assert json.loads(path.read_text()) == {"a": 3}
+    assert read_json(path) == {"a": 3}
     assert move_if_same(path, file_id(path), tmp_path / "aside")
     assert [p.name for p in tmp_path.iterdir()] == ["aside"]
     assert remove_if_same(tmp_path / "aside" / "x.json", file_id(tmp_path / "aside" / "x.json"))
@@ -473,6 +473,7 @@ def test_files_on_their_way_to_a_record_are_no_loss(store: Store):
     ids, evals = store.run_ids(), store.path / "evals"
     lose_records(store)
     shutil.rmtree(evals)
+    shutil.rmtree(store.path / "parts")
     assert check_store(Store(store.path)) == ({}, {})
     assert tidy(Store(store.path)) == []
     age(store)
