@@ -58,8 +58,8 @@ _CommandLineError: Any = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run a command and exit.
 
-    Status 2 for a user's mistake, 1 for runs that failed and for what the system refused, 130 for Ctrl-C, 141 if the
-    reader of the output went away; each with one line on standard error, the last without.
+    Status 2 for a user's mistake, 1 for runs that failed and for what the system refused, 130 for Ctrl-C; each with
+    one line on standard error. Status 1 without a line if the reader of the output went away.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -73,8 +73,8 @@ def main() -> None:
     except OSError as error:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries once more, and complains
-        status = 141 if isinstance(error, BrokenPipeError) else 1
-        if status == 1:
+        status = 1
+        if not isinstance(error, BrokenPipeError):
             print(f"lab: the output cannot be written: {error.strerror}", file=sys.stderr)
     sys.exit(status)
 
@@ -93,8 +93,6 @@ def _run() -> tuple[int, str]:
         return 130, "stopped; progress is saved, and the same command goes on from there"
     except (KeyboardInterrupt, typer.Abort):
         return 130, "stopped"
-    except BrokenPipeError:
-        return 141, ""
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         return 1, f"{where}{error.strerror or error}"
@@ -279,10 +277,10 @@ def train(
 @app.command(
     "eval",
     cls=Command,
-    epilog=examples("lab eval last --lengths 5:101:5", "lab eval --grid NAME --lengths 50 --split id,far --json"),
+    epilog=examples("lab eval last --lengths 5:100:5", "lab eval --grid NAME --lengths 50 --split id,far --json"),
 )
 def evaluate(
-    lengths: Annotated[str, typer.Option("--lengths", help="5:50:5 is 5, 10, ..., 45", rich_help_panel=EVALUATION)],
+    lengths: Annotated[str, typer.Option("--lengths", help="5:50:5 is 5, 10, ..., 50", rich_help_panel=EVALUATION)],
     run: Annotated[
         str | None, typer.Argument(help="a run id, a unique prefix of one, a group, grid or tag, or `last`")
     ] = None,
@@ -316,7 +314,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate trained runs at any lengths, on any split of their task."""
-    wanted = tuple(parse_range(lengths, "--lengths"))
+    wanted = tuple(parse_range(lengths, "--lengths", inclusive=True))
     if eval_n < 1 or eval_seed < 0:
         raise UserError("--eval-n must be at least 1 and --eval-seed at least 0")
     which = grid if run is None else run

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from genlab.errors import UserError
 from genlab.help import Command, Group
 from genlab.options import TRAINING, AsJson, Device, Plugin, StoreOption, examples, note
+
+if TYPE_CHECKING:
+    from genlab.runs.store import Store
 
 store_app = typer.Typer(
     cls=Group,
@@ -164,9 +166,9 @@ def delete(
     kept = Store(store)
     ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
     try:
-        sure = yes or typer.confirm(f"delete {len(ids)} runs for good?", err=True)
+        sure = yes or typer.confirm(f"delete {len(ids)} runs for good?")
     except typer.Abort:  # no terminal to ask, or Ctrl-C
-        print(file=sys.stderr)
+        print()
         raise UserError("nothing was deleted: there was no answer (--yes deletes without asking)") from None
     if not sure:
         raise UserError("nothing was deleted")
@@ -175,14 +177,22 @@ def delete(
     print(f"deleted {len(ids)} runs")
 
 
+def _existing(path: Path | None) -> Store:
+    """A store that is there: looking after one creates none."""
+    from genlab.runs.store import Store
+
+    kept = Store(path)
+    kept.must_exist()
+    return kept
+
+
 @store_app.command(cls=Command, epilog=examples("lab store check", "lab store check --json"))
 def check(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Read every file of a store: checksums, lost records, files that no commit names. Status 1 for damage."""
     from genlab.report.grid import store_check
     from genlab.report.output import show
-    from genlab.runs.store import Store
 
-    result = store_check(Store(store))
+    result = store_check(_existing(store))
     show(result, as_json)
     if result.damaged:
         raise typer.Exit(1)
@@ -193,16 +203,14 @@ def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Restore runs whose record was lost, from their weights; set the others aside. Deletes nothing."""
     from genlab.report.grid import store_repair
     from genlab.report.output import show
-    from genlab.runs.store import Store
 
-    show(store_repair(Store(store)), as_json)
+    show(store_repair(_existing(store)), as_json)
 
 
 @store_app.command(cls=Command, epilog=examples("lab store compact", "lab store compact --store runs"))
 def compact(store: StoreOption = None) -> None:
     """Merge small files, and remove what killed processes left behind; runs may go on meanwhile."""
     from genlab.runs.maintain import compact_store
-    from genlab.runs.store import Store
 
-    before, after = compact_store(Store(store))
+    before, after = compact_store(_existing(store))
     print(f"{before} parts and records, now {after}")

@@ -29,14 +29,14 @@ Prompt = Annotated[str, typer.Argument(help="space-separated tokens, ending with
 MaxLen = Annotated[
     int, typer.Option("--max-len", help="longest length the vocabulary supports", rich_help_panel=TASK)
 ]
-Lengths = Annotated[str, typer.Option("--lengths", help="lengths to check; 1:100 means 1 to 99")]
+Lengths = Annotated[str, typer.Option("--lengths", help="lengths to check; 1:100 means 1 to 100")]
 Examples = Annotated[int, typer.Option("-n", help="number of inputs per length")]
 
 
 @rasp_app.command("list", cls=Command, epilog=examples("lab rasp list", "lab rasp list --check --lengths 1:40 -n 50"))
 def list_(
     check: Annotated[bool, typer.Option("--check", help="check every program on sampled inputs")] = False,
-    lengths: Annotated[str | None, typer.Option("--lengths", help="lengths to check (default: 1:21)")] = None,
+    lengths: Annotated[str | None, typer.Option("--lengths", help="lengths to check (default: 1:20)")] = None,
     n: Annotated[int | None, typer.Option("-n", help="inputs per length (default: 100)")] = None,
     wrong: Annotated[bool, typer.Option("--wrong", help="list shortcuts and failed attempts instead")] = False,
     plugin: Plugin = None,
@@ -53,7 +53,9 @@ def list_(
 
     if wrong:
         return show(wrong_program_list(), as_json)
-    return show(program_list(parse_range(lengths or "1:21", "--lengths") if check else (), inputs), as_json)
+    return show(
+        program_list(parse_range(lengths or "1:20", "--lengths", inclusive=True) if check else (), inputs), as_json
+    )
 
 
 @rasp_app.command(
@@ -106,7 +108,7 @@ def check(
     program: Annotated[Path, typer.Argument(help="Python file with a function of one sequence")],
     task: Annotated[str, typer.Option("--task", help="the task to check it on", rich_help_panel=TASK)],
     format: Format = None,
-    lengths: Lengths = "1:21",
+    lengths: Lengths = "1:20",
     n: Examples = 100,
     split: Annotated[str, typer.Option("--split", help="split of the task", rich_help_panel=TASK)] = "id",
     decode: Annotated[bool, typer.Option("--decode", help="decode token by token, like a model")] = False,
@@ -119,7 +121,7 @@ def check(
     from genlab.report.output import show
     from genlab.report.rasp import ProgramCheck
 
-    requested, inputs = parse_range(lengths, "--lengths"), _at_least_one(n)
+    requested, inputs = parse_range(lengths, "--lengths", inclusive=True), _at_least_one(n)
     made = _task(task, max(*requested, 16), format, param)
     show(ProgramCheck(check_file(program, made, requested, inputs, split, decode)), as_json)
 

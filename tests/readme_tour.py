@@ -53,7 +53,7 @@ TOUR = {
     "train": Stop(
         "lab train --task sort --train-len 8 --test-len 24 --steps 800 --seeds 0:3", _lengths(1, 8, 9, 12, 16, 20, 24)
     ),
-    "eval": Stop("lab eval last --lengths 8:25:8 --split window", _all),
+    "eval": Stop("lab eval last --lengths 8:24:8 --split window", _all),
     "probe": Stop("lab probe last --signals duplicate_token,end_token,positional", _all),
     "rasp": Stop('lab rasp trace sort "7 3 5 > 3 5"', _all, exact=True),
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 from genlab.errors import NotApplicable, UserError
 from genlab.models import Model, initial, model_of
 from genlab.probes.model import Hooked, Probed, Stacked, check_readable
+from genlab.runs.plan import MOST_EXAMPLES
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, make
 from genlab.tasks.examples import Ints
@@ -254,6 +255,8 @@ def check_probe_n(n: int) -> int:
     """
     if n < _FEWEST or n % 2:
         raise UserError(f"--probe-n {n} is not allowed (allowed: even numbers from {_FEWEST}, for two equal halves)")
+    if n > MOST_EXAMPLES:
+        raise UserError(f"--probe-n {n} is not allowed: at most {MOST_EXAMPLES:,}")
     return n
 
 

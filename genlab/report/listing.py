@@ -75,6 +75,8 @@ def _task_row(name: str) -> dict[str, Any]:
 
 # -- Examples of a task for the terminal: of every format and split, or of those named. No torch is imported
 
+_MOST = 10_000
+"""Largest number of examples of each kind."""
 _FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -177,6 +179,8 @@ def example_list(asked: Asked, figure: Path | None = None) -> ExampleList:
     """
     if (asked.n is not None and asked.n < 1) or asked.seed < 0:
         raise UserError(f"-n {asked.n} --seed {asked.seed} is not allowed: -n is at least 1, --seed at least 0")
+    if asked.n is not None and asked.n > _MOST:
+        raise UserError(f"-n {asked.n} is not allowed: at most {_MOST:,} examples are shown")
     if figure is not None and figure.suffix.lower() not in _FIGURES:
         raise UserError(f"--png {str(figure)!r} is not allowed: a figure ends in one of {', '.join(_FIGURES)}")
     named = asked.format is not None or asked.split is not None

@@ -209,6 +209,9 @@ class GeneratedPairs:
         print_lines(console, columns_of(("task", "rule", "operations", "expected"), rows))
 
 
+_MOST_PAIRS = 1000
+
+
 def generate_pairs(file: Path, pairs: int, seed: int, date: str) -> GeneratedPairs:
     """Draw pairs of tasks whose programs differ in one legality rule, and write them as a plugin.
 
@@ -220,6 +223,8 @@ def generate_pairs(file: Path, pairs: int, seed: int, date: str) -> GeneratedPai
 
     if file.exists():
         raise UserError(f"--out {str(file)!r} already exists; predictions are not overwritten")
+    if pairs > _MOST_PAIRS:
+        raise UserError(f"--pairs {pairs} is not allowed: at most {_MOST_PAIRS:,}")
     if pairs < 1 or seed < 0:
         raise UserError(f"--pairs {pairs} --seed {seed}: --pairs must be at least 1, and --seed at least 0")
     drawn = draw_pairs(pairs, np.random.default_rng(seed), prefix=f"rasp-{seed}")

@@ -28,33 +28,53 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
 from genlab.errors import UserError, nearest
-from genlab.runs.plan import DERIVED, Evals, Plan, plan
+from genlab.runs.plan import DERIVED, MOST_EXAMPLES, Evals, Plan, plan, wrong_kind
 from genlab.spec import ModelConfig, TrainConfig
 
 # -- Ranges of integers
 
 
-def parse_range(text: str, flag: str) -> list[int]:
+MOST_NUMBERS = 1_000_000
+"""How many numbers a range may have, and how many runs a grid."""
+
+
+def parse_range(text: str, flag: str, inclusive: bool = False) -> list[int]:
     """Parse a list of integers: `0:4` is 0, 1, 2, 3; `5:50:5` has steps; `3` and `1,4,9` stand for themselves.
 
-    >>> parse_range("0:4", "--seeds"), parse_range("5:20:5", "--lengths"), parse_range("7,9", "--seeds")
-    ([0, 1, 2, 3], [5, 10, 15], [7, 9])
+    Args:
+        text: what the user wrote.
+        flag: where, for messages.
+        inclusive: whether the end belongs to it, as for lengths: `5:50:5` is 5, 10, ..., 50.
+
+    Raises:
+        UserError: no such list, or a range of more than a million numbers.
+
+    >>> parse_range("0:4", "--seeds"), parse_range("7,9", "--seeds")
+    ([0, 1, 2, 3], [7, 9])
+    >>> parse_range("5:20:5", "--lengths", inclusive=True)
+    [5, 10, 15, 20]
     """
     if ":" in text:
-        parts = [_whole(part, flag) for part in text.split(":")[:3]]
-        found = list(range(*parts)) if parts[2:] != [0] else []
+        first, last, *step = (_whole(part, flag) for part in text.split(":")[:3])
+        ends = range(first, last + (1 if inclusive else 0), *step) if step != [0] else range(0)
+        if ends[MOST_NUMBERS:]:
+            raise UserError(f"{flag} {text!r} is not allowed: more than {MOST_NUMBERS:,} numbers")
+        found = list(ends)
     else:
         found = [_whole(part, flag) for part in text.split(",")]
     if not found or text.count(":") > 2 or min(found) < 0:
-        raise UserError(f"{flag} {text!r} is not a valid range; write 0:4 (0, 1, 2, 3), 5:50:5, 3, or 1,4,9")
+        meaning = "0:4 (0, 1, 2, 3, 4)" if inclusive else "0:4 (0, 1, 2, 3)"
+        raise UserError(f"{flag} {text!r} is not a valid range; write {meaning}, 5:50:5, 3, or 1,4,9")
     return found
 
 
@@ -85,6 +105,8 @@ class Toml:
             self.values: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"{name} is not valid TOML: {error}") from None
+        except RecursionError:
+            raise UserError(f"{name} is not valid TOML: brackets are nested too deeply") from None
         self.name, self.text = name, text
         self._lines = _lines(text)
 
@@ -195,6 +217,8 @@ def wrong_value(key: str, value: object) -> str:
 
 
 def _rejection(key: str, value: object) -> str:
+    if wrong := wrong_kind(key, value):
+        return wrong
     field = _OPTIONS[key]
     kind: Any = Annotated[field.annotation, field]  # pyright: ignore[reportInvalidTypeForm]
     try:
@@ -338,9 +362,24 @@ class _Reader:
         for key in ("task", "train_len"):
             if not self.errors and all(key not in cell for cell in (base, *itertools.chain(*lists))):
                 self._error(f"{key} is missing: set it in [base] or sweep it", "base")
+        if (runs := prod(map(len, lists)) * len(pairs)) > MOST_NUMBERS:
+            self._error(f"{runs:,} runs are too many: at most {MOST_NUMBERS:,} are allowed", "sweep")
+        for key, count in Counter(key for part in lists for key in (part[0] if part else ())).items():
+            if count > 1:
+                self._error(f"{key} is given twice: in [sweep] and [zip], or in two tables [[zip]]", "zip", key)
+            lists = [[{}]] if count > 1 else lists
+        if runs > MOST_NUMBERS:
+            self._stop()
         cells = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*lists)]
         plans = self._plans(base, self._remaining(cells, excluded), pairs, evals)
+        if self._errors:
+            self._stop()
         return Grid(name, plans, self._toml.text)
+
+    def _stop(self) -> NoReturn:
+        lines = [f"  line {line}: {text}" for line, text in sorted(set(self._errors))]
+        count = f"{len(lines)} error{'s' if len(lines) > 1 else ''}"
+        raise UserError("\n".join([f"{self._toml.name} has {count}, nothing was started", *lines]))
 
     def _error(self, text: str, *path: str) -> None:
         self.errors.append((self._toml.line(*path), text))
@@ -387,6 +426,9 @@ class _Reader:
 
     def _sweep(self) -> list[Settings]:
         lists = {key: values for key, values in self._lists("sweep", table=self._table("sweep")).items() if values}
+        if (count := prod(map(len, lists.values()))) > MOST_NUMBERS:
+            self._error(f"{count:,} configurations are too many: at most {MOST_NUMBERS:,} are allowed", "sweep")
+            return [{}]
         return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
     def _zips(self) -> list[list[Settings]]:
@@ -417,6 +459,9 @@ class _Reader:
                 self._error("seeds takes either `together`, or `init` and `data`, not both", "seeds")
             return [(seed, seed) for seed in self._unique(given["together"], "seeds", "together")]
         init, data = (self._unique(given.get(name, 0), "seeds", name) for name in ("init", "data"))
+        if len(init) * len(data) > MOST_NUMBERS:
+            self._error(f"{len(init) * len(data):,} pairs of seeds are too many", "seeds")
+            return []
         return list(itertools.product(init, data))
 
     def _unique(self, given: object, *place: str) -> list[int]:
@@ -428,7 +473,7 @@ class _Reader:
 
     def _numbers(self, given: object, *place: str) -> list[int]:
         """Read a number, a list of numbers, or a range as text."""
-        found = [given] if isinstance(given, int) else given
+        found = [given] if type(given) is int else given
         if isinstance(found, str):
             try:
                 found = parse_range(found, place[-1])
@@ -455,6 +500,8 @@ class _Reader:
             lowest = _EVALS.get(key)
             if lowest is not None and (type(value) is not int or value < lowest):
                 self._error(f"{key}: {value!r} is not allowed (an integer, {lowest} or more)", "evals", key)
+            elif key == "n" and value > MOST_EXAMPLES:
+                self._error(f"n: {value} is not allowed (at most {MOST_EXAMPLES:,})", "evals", key)
             elif key == "splits" and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
                 self._error(f"splits: {value!r} is not allowed (a list of names)", "evals", key)
             elif key == "keep_steps":

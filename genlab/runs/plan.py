@@ -38,6 +38,13 @@ _DESCRIBED = ("train_len", "test_len", "min_len", "batch_size", "n_heads")
 """Options that every description of a plan includes anyway."""
 
 
+MOST_EXAMPLES = 10_000_000
+"""Largest number of examples per length, of a batch, and so on: more would not fit in memory."""
+_MOST_WEIGHTS, _MOST_TOKENS = 10_000_000_000, 2_000_000_000
+"""Largest number of weights of a model, and of tokens of a batch."""
+_MOST = {"n_layers": 10_000, "batch_size": MOST_EXAMPLES, "pool": 1_000_000_000, "random_positions": 100_000_000}
+
+
 @dataclass(frozen=True, slots=True)
 class Evals:
     """What to evaluate of runs, and which checkpoints to save; not part of a run's identity.
@@ -172,6 +179,8 @@ def plan(
         if name not in model_fields | train_fields or name in DERIVED:
             near = nearest(name, (model_fields | train_fields) - set(DERIVED))
             raise UserError(f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+        if wrong := wrong_kind(name, given[name]):
+            raise UserError(f"{name}: {given[name]!r} is not allowed ({wrong})")
     defaults |= by_recipe
     if given.get("pool", defaults.get("pool")):  # a pool determines the order of lengths
         defaults = {k: v for k, v in defaults.items() if k != "curriculum"}
@@ -204,6 +213,11 @@ def plan(
         train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})
     if "warmup" not in values:
         train = build(TrainConfig, {**train.model_dump(), "warmup": min(_WARMUP, train.steps // 10)})
+    if train.warmup > train.steps:
+        if "warmup" in given:
+            raise UserError(f"warmup {train.warmup} is longer than training: it has {train.steps} steps")
+        train = build(TrainConfig, {**train.model_dump(), "warmup": train.steps // 10})
+    _check_size(made, model, train, evals)
     base = RunSpec(task=made.spec, model=model, train=train)
     wanted_evals = evals or Evals(test_len=test_len)
     eval_splits(made, train, wanted_evals)  # report a wrong split before training
@@ -237,13 +251,49 @@ def _check_lengths(train_len: int, test_len: int, max_len: int | None) -> None:
         raise UserError(f"test length {test_len} exceeds the model's max_len {max_len}; give --max-len {test_len}")
 
 
+def wrong_kind(name: str, value: object) -> str:
+    """Return what kind of value an option takes, or '' if `value` is of that kind. No number is made from a string.
+
+    >>> wrong_kind("d_model", True), wrong_kind("lr", "1e-3"), wrong_kind("lr", 1)
+    ('a number', 'a number', '')
+    """
+    cls = ModelConfig if name in ModelConfig.model_fields else TrainConfig
+    default = cls.model_fields[name].get_default()
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "a string"
+    return "a number" if any(isinstance(part, bool | str) for part in parts) else ""
+
+
+def _check_size(task: Task, model: ModelConfig, train: TrainConfig, evals: Evals | None) -> None:
+    """Raise `UserError` for a plan that no memory could hold."""
+    for name, most in _MOST.items():
+        value = getattr(train if name in TrainConfig.model_fields else model, name)
+        if value > most:
+            raise UserError(f"{name}: {value} is not allowed (at most {most:,})")
+    if evals is not None and evals.n > MOST_EXAMPLES:
+        raise UserError(f"{evals.n} test examples per length are not allowed (at most {MOST_EXAMPLES:,})")
+    if (weights := _weights(model)) > _MOST_WEIGHTS:
+        raise UserError(
+            f"a model of {weights:,} weights is not allowed (at most {_MOST_WEIGHTS:,}): n_layers, d_model"
+        )
+    if (tokens := train.batch_size * task.width(train.train_len)) > _MOST_TOKENS:
+        raise UserError(f"batches of {tokens:,} tokens are not allowed (at most {_MOST_TOKENS:,})")
+
+
+def _weights(model: ModelConfig) -> int:
+    """About how many weights a model has."""
+    blocks = model.n_layers * model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
+    return blocks + model.d_model * model.d_vocab
+
+
 def _affordable(task: Task, model: ModelConfig, train: TrainConfig) -> int:
     """Steps that fit the budget on one core: the default number, or fewer (in hundreds) if steps are expensive."""
-    weights = model.n_layers * model.d_model * (4 * model.n_heads * model.d_head + 2 * model.d_mlp)
-    weights += model.d_model * model.d_vocab
     lengths, shares = task.length_law(train.train_split, train.min_len, train.train_len)
     tokens = train.batch_size * float(shares @ [task.reach(int(length)) for length in lengths])
-    seconds = _OVERHEAD + 6 * weights * tokens / _FLOPS
+    seconds = _OVERHEAD + 6 * _weights(model) * tokens / _FLOPS
     affordable = int(_BUDGET / seconds) // 100 * 100
     return min(train.steps, max(200, affordable))
 

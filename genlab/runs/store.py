@@ -199,6 +199,11 @@ class Store:
             not file.match(".*.tmp") and file.name != "cache" for file in self.path.iterdir()
         )
 
+    def must_exist(self) -> None:
+        """Raise `UserError` if there is no store yet."""
+        if not (self.path / "store.json").is_file():
+            raise UserError(f"there is no store at {str(self.path)!r}; `lab train` and `lab grid` make one")
+
     def ready(self) -> None:
         """Create the directory if needed. Raises `UserError` if it cannot be written."""
         try:

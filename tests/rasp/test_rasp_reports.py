@@ -160,7 +160,7 @@ class TestCommandLine:
         assert "min where key > query" in command("trace", "sort", "7 3 5 >").stdout
         path = tmp_path / "mine.py"
         path.write_text(PARITY)
-        out = command("check", str(path), "--task", "parity", "--lengths", "1:8", "-n", "20").stdout
+        out = command("check", str(path), "--task", "parity", "--lengths", "1:7", "-n", "20").stdout
         assert "right at every length checked up to 7" in out
 
     def test_predict(self):

@@ -8,7 +8,7 @@ import pytest
 
 import genlab
 from genlab.errors import UserError
-from genlab.runs.gridfile import read_grid
+from genlab.runs.gridfile import parse_range, read_grid
 
 BASE = '[base]\ntask = "sort"\ntrain_len = 5\ntest_len = 8\nsteps = 10\n'
 
@@ -182,3 +182,9 @@ def test_the_bracket_recipes_follow_the_published_protocol(file: str, runs: int,
         assert {(spec.train.steps * spec.train.batch_size, spec.train.lr) for spec in specs} == {(5 * 200_000, 1e-4)}
         assert len({(s.model.n_layers, s.model.n_heads, s.train.weight_decay) for s in specs}) == 18
         assert {(s.train.init_seed, s.train.data_seed) for s in specs} == {(i, j) for i in range(5) for j in range(3)}
+
+
+def test_ranges_of_lengths_include_both_ends_and_ranges_of_seeds_do_not():
+    assert parse_range("5:50:5", "--lengths", inclusive=True)[-2:] == [45, 50]
+    assert parse_range("0:4", "--seeds") == [0, 1, 2, 3]
+    assert parse_range("3:3", "--lengths", inclusive=True) == [3]
