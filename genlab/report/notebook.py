@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from genlab.errors import UserError
@@ -11,6 +13,15 @@ from genlab.spec import RunSpec
 
 _SECONDS = 600
 """The longest that one cell may take."""
+
+_KERNEL = """
+from ipykernel.iostream import IOPubThread
+from ipykernel.kernelapp import launch_new_instance
+
+IOPubThread._setup_pipe_in = lambda self: None  # a TCP port for the output of forked processes; cells fork none
+launch_new_instance()
+"""
+"""Start of the kernel that executes a notebook."""
 
 _OPEN = """\
 %matplotlib inline
@@ -83,14 +94,25 @@ def execute(notebook: Any, folder: Path) -> None:
         UserError: nbclient is not installed, or a cell fails; says which and how.
     """
     try:
+        from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+        from jupyter_client.manager import AsyncKernelManager
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
     except ImportError:
         raise UserError("notebooks need nbclient: pip install 'genlab[notebooks]'") from None
+
+    class OwnKernel(KernelSpecManager):
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            del kernel_name
+            return KernelSpec(argv=[sys.executable, "-c", _KERNEL, "-f", "{connection_file}"], language="python")
+
     try:
-        NotebookClient(
-            notebook, timeout=_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-        ).execute()
+        # Sockets in a folder of this user's own: over TCP, every user of the machine could reach the kernel's ports.
+        with TemporaryDirectory(prefix="genlab-") as sockets:
+            place = str(Path(sockets, "kernel.json"))
+            kernel = AsyncKernelManager(transport="ipc", connection_file=place, kernel_spec_manager=OwnKernel())
+            resources = {"metadata": {"path": str(folder)}}
+            NotebookClient(notebook, kernel, timeout=_SECONDS, resources=resources).execute()
     except CellExecutionError as error:
         raise UserError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
 

@@ -70,3 +70,27 @@ def test_a_cell_that_fails_is_one_line(tmp_path: Path):
     broken.cells = [broken.cells[0], nbformat.v4.new_code_cell("1 / 0")]
     with pytest.raises(UserError, match="a cell of the notebook failed: ZeroDivisionError: division by zero"):
         execute(broken, tmp_path)
+
+
+_PORTS = """\
+import os
+sockets = set()
+for name in os.listdir("/proc/self/fd"):
+    try:
+        link = os.readlink(f"/proc/self/fd/{name}")
+    except OSError:
+        continue
+    if link.startswith("socket:["):
+        sockets.add(link[8:-1])
+rows = [line.split() for net in ("tcp", "tcp6") for line in list(open(f"/proc/self/net/{net}"))[1:]]
+print(sum(row[3] == "0A" and row[9] in sockets for row in rows), "ports")"""
+
+
+def test_the_kernel_of_a_notebook_listens_on_no_port(tmp_path: Path):
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    from genlab.report.notebook import execute
+
+    made = new_notebook(cells=[new_code_cell(_PORTS)])
+    execute(made, tmp_path)
+    assert made.cells[0].outputs[0]["text"] == "0 ports\n"
