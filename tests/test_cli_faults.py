@@ -237,3 +237,20 @@ def test_a_warm_up_that_nobody_asked_for_is_shorter_than_training():
     for steps in (0, 4, 50):
         train = genlab.plan("parity", 4, steps=steps).specs[0].train
         assert train.warmup <= train.steps == steps
+
+
+FAULTY = [
+    ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+    ("x = 1\n\ny = x / 0\n", "line 3: ZeroDivisionError: division by zero"),
+    ("def f(:\n", "line 1: SyntaxError"),
+    ("raise ValueError('two\\nlines')\n", "line 1: ValueError: two"),
+]
+
+
+@pytest.mark.parametrize(("text", "why"), FAULTY, ids=[f[1] for f in FAULTY])
+def test_an_error_of_a_plugin_is_its_own_with_file_and_line(lab, tmp_path: Path, text: str, why: str):
+    file = tmp_path / "faulty.py"
+    file.write_text(text)
+    status, out, err = lab("tasks", "--plugin", str(file))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"faulty.py' cannot be imported: {why}" in err

@@ -100,8 +100,16 @@ def prediction_intervals(
         # A censored outcome is at least this: how far the forecast was below it is unknown.
         highs.append(new + np.where(values.censored[one.test], np.inf, error)[:, None])
     low, high = np.concatenate(lows), np.concatenate(highs)
-    cut = int(_TAIL * (len(low) + 1) + 1e-9)
+    cut = tail_rank(len(low))
     return PredictionIntervals(predictor.name, np.sort(low, axis=0)[cut - 1], np.sort(high, axis=0)[-cut])
+
+
+def tail_rank(runs: int) -> int:
+    """Return which of the sorted bounds of `runs` training runs, from the outside, ends an interval.
+
+    The new run is one of n + 1 that could change places, hence floor(alpha (n + 1)).
+    """
+    return int(_TAIL * (runs + 1) + 1e-9)
 
 
 def _calibration(table: pd.DataFrame, setting: np.ndarray, fold: Fold, rng: np.random.Generator) -> list[Fold]:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -61,9 +62,12 @@ def load_plugin(path: str | Path) -> None:
     sys.modules[module_name] = module  # classes of the file are looked up by their module
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file may call sys.exit
         del sys.modules[module_name]
-        raise UserError(f"plugin {str(path)!r} cannot be imported: {type(error).__name__}: {error}") from error
+        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if Path(at.filename) == file]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"plugin {str(path)!r} cannot be imported: line {line}: {why}") from error
     _plugins.append(str(file.resolve()))
 
 

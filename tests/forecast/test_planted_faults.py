@@ -1,0 +1,38 @@
+"""Faults that were planted and that no test noticed. Each is a number that is easily off by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from genlab.forecast.predictions import tail_rank
+from genlab.probes.probing import _null_rows
+from genlab.runs.index import prefer
+
+
+@pytest.mark.parametrize(("runs", "rank"), [(19, 1), (20, 1), (38, 1), (39, 2), (99, 5)])
+def test_the_end_of_an_interval_counts_the_new_run_too(runs: int, rank: int):
+    """Of n + 1 runs that could change places, a 20th is beyond each end: the rank is floor(0.05 (n + 1)), not n."""
+    assert tail_rank(runs) == rank
+
+
+def test_of_several_commits_the_earliest_counts_and_of_retrained_ones_the_latest():
+    for order in ((0, 1), (1, 0)):
+        commits = [("first", False, "2026-01-01"), ("second", False, "2026-01-02")]
+        found: dict[str, str] = {}
+        best: dict[str, tuple[bool, str]] = {}
+        for what, again, at in [commits[i] for i in order]:
+            prefer(found, best, "run", again, at, what)
+        assert found == {"run": "first"}
+        for what, again, at in [("again 1", True, "2026-01-03"), ("again 2", True, "2026-01-04")][
+            :: 1 - 2 * order[0]
+        ]:
+            prefer(found, best, "run", again, at, what)
+        prefer(found, best, "run", False, "2025-01-01", "earlier still")
+        assert found == {"run": "again 2"}
+
+
+def test_the_spread_of_a_null_is_that_of_a_sample():
+    rows = {row.name: row.value for row in _null_rows("s", np.array([1.0, 3.0, np.nan]), 1)}
+    assert rows == {"s.null": 2.0, "s.null_sd": pytest.approx(np.sqrt(2.0))}
+    assert {row.name: row.value for row in _null_rows("s", np.array([1.0]), 1)}["s.null_sd"] == 0.0
