@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -364,22 +364,14 @@ class _Reader:
                 self._error(f"{key} is missing: set it in [base] or sweep it", "base")
         if (runs := prod(map(len, lists)) * len(pairs)) > MOST_NUMBERS:
             self._error(f"{runs:,} runs are too many: at most {MOST_NUMBERS:,} are allowed", "sweep")
+            lists = [[{}]]
         for key, count in Counter(key for part in lists for key in (part[0] if part else ())).items():
             if count > 1:
                 self._error(f"{key} is given twice: in [sweep] and [zip], or in two tables [[zip]]", "zip", key)
             lists = [[{}]] if count > 1 else lists
-        if runs > MOST_NUMBERS:
-            self._stop()
         cells = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*lists)]
         plans = self._plans(base, self._remaining(cells, excluded), pairs, evals)
-        if self._errors:
-            self._stop()
         return Grid(name, plans, self._toml.text)
-
-    def _stop(self) -> NoReturn:
-        lines = [f"  line {line}: {text}" for line, text in sorted(set(self._errors))]
-        count = f"{len(lines)} error{'s' if len(lines) > 1 else ''}"
-        raise UserError("\n".join([f"{self._toml.name} has {count}, nothing was started", *lines]))
 
     def _error(self, text: str, *path: str) -> None:
         self.errors.append((self._toml.line(*path), text))
