@@ -90,7 +90,7 @@ def test_train_then_everything_else(lab, tmp_path: Path):
     status, out, err = lab(*TINY)
     assert status == 0
     assert "2 runs: 1 layers, d_model 16" in err
-    assert "picked for you: positions, lr, curriculum=0.7, warmup=100 (each has a flag" in err
+    assert "picked for you: positions, lr, curriculum=0.7 (each has a flag" in err
     assert "fit in distribution" in out
     assert "0/2" in out
     store = Store(tmp_path / "store")

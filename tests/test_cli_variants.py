@@ -22,7 +22,7 @@ BAD = [
     (["--loops", "0"], "loops: 0 is not allowed"),
     (["--loop-growth", "-1"], "loop_growth: -1.0 is not allowed"),
     (["--attn-temperature", "0"], "attn_temperature: 0.0 is not allowed"),
-    (["--random-positions", "3"], "random_positions 3 is less than n_ctx 7"),
+    (["--random-positions", "3"], "random_positions 3 is less than n_ctx 8"),
     (["--random-positions", "30", "--positions", "none"], "random_positions needs a position encoding"),
     (["--adaptive-training"], "adaptive_training needs attn_weights 'adaptive', not 'softmax'"),
     (["--no-unembed-bias", "--no-bias"], "omit unembed_bias: bias is already False"),
@@ -91,7 +91,8 @@ def test_variants_train_and_their_runs_evaluate_again(lab, words: list[str]):
 
 def test_ids_of_runs_kept_before_there_were_variants_stay():
     """A later field is part of a run's id only where it says something."""
-    spec = plan("sort", 20, 50, steps=2500, offsets="batch").specs[0]
+    before = {"offsets": "batch", "grad_clip": 1.0, "init_std": 0.05, "lengths_per_batch": 2, "start_token": False}
+    spec = plan("sort", 20, 50, steps=2500, **before).specs[0]
     model = json.loads(canonical_json(spec))["model"]
     assert not ModelConfig.later & set(model)
     assert "unembed_bias" in ModelConfig.later

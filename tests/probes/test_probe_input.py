@@ -69,10 +69,11 @@ def test_what_training_mixes_in_is_read_too(mix: dict[str, object]):
         assert batches[-1].length == 12
         return
     items = task.params.symbols  # pyright: ignore[reportAttributeAccessIssue]
-    for batch in batches[
-        3:
-    ]:  # half of each half has values from the lower half alone, which others of 4 items rarely have
-        low = [int(row[: batch.length].max()) < 3 + items // 2 for row in batch.tokens]
+    # Half of each half has values from the lower half alone, which others of 4 items rarely have.
+    for batch in batches[3:]:
+        low = [
+            int(row[1 : 1 + batch.length].max()) < 3 + items // 2 for row in batch.tokens
+        ]  # behind the start token
         middle = len(low) // 2
         for of_half in (low[:middle], low[middle:]):
             assert middle / 2 <= sum(of_half) <= 0.75 * middle

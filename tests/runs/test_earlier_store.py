@@ -66,9 +66,15 @@ def test_the_same_plan_finds_them_and_trains_nothing(store: Store, monkeypatch: 
         raise AssertionError("a run that is there was trained again")
 
     monkeypatch.setattr(Stack, "advance", never)
-    shape = {"d_model": 8, "n_layers": 1, "n_heads": 2, "steps": 40, "eval_every": 20}
-    plan = genlab.plan("sort", 4, 6, seeds=range(2), evals=Evals(6, n=16, keep_steps=(20,)), **shape)
-    runs = genlab.train(plan, store=store, workers=1)
+    specs = [store.spec(run) for run in store.run_ids()]
+    (sort,) = {spec.configuration for spec in specs if spec.task.name == "sort"}
+    shape = {"d_model": 8, "n_layers": 1, "n_heads": 2, "steps": 40, "eval_every": 20, "warmup": 0}
+    before = {"grad_clip": 1.0, "init_std": 0.141421, "lengths_per_batch": 2, "start_token": False}
+    (planned,) = genlab.plan("sort", 4, 6, seeds=[0], **shape, **before).specs
+    warm = planned.train.model_copy(update={"warmup": 100})  # longer than training, which is refused today
+    assert planned.model_copy(update={"train": warm}) == sort
+    wanted = [spec for spec in specs if spec.configuration == sort]
+    runs = genlab.train(wanted, Evals(6, n=16, keep_steps=(20,)), store=store, workers=1)
     assert {run.run_id for run in runs} < set(EXPECTED["runs"])
 
 

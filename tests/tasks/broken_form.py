@@ -248,3 +248,15 @@ class TakesEveryFormat(Toy):
 class TakesEveryParameter(Toy):
     def __init__(self, spec):
         super().__init__(spec.model_copy(update={"params": {}}))
+
+
+@breaks("takes_a_start_token", "the examples are not those without a start token, behind one")
+class DrawsAnyToken(Toy):
+    """Draws from the whole vocabulary, to which a start token adds one."""
+
+    def draw(self, rng, split, lengths):
+        drawn = super().draw(rng, split, lengths)
+        tokens = np.where(
+            drawn.tokens >= Vocab.first, rng.integers(Vocab.first, len(self.vocab), drawn.tokens.shape), 0
+        )
+        return replace(drawn, tokens=np.where(tokens, tokens, drawn.tokens))

@@ -121,7 +121,9 @@ def test_specs_from_before_there_was_a_choice_keep_their_pools_and_new_ones_take
     assert make("brackets", 40).spec.params == {"redraw": "same-length"}
     assert genlab.plan("brackets", 40, params={"redraw": "any-length"}).specs[0].task == old
     assert genlab.plan("brackets", 40).specs[0].task.params == {"redraw": "same-length"}
-    pools = [make(spec).draw_pool(*map(np.random.default_rng, (0, 0)), "id", 2, 40, 2000) for spec in (old, OLD_RULE)]
+    pools = [
+        make(spec).sample_pool(*map(np.random.default_rng, (0, 0)), "id", 2, 40, 2000) for spec in (old, OLD_RULE)
+    ]
     digests = [hashlib.sha256(pool.tokens.astype("<i8").tobytes()).hexdigest()[:12] for pool in pools]
     assert digests == [OLD_POOL, OLD_POOL]
 
@@ -138,7 +140,7 @@ def pool_of(split, low, high, size, own=0, shared=0, redraw="same-length"):
     """Strings and labels of a pool."""
     task = make("brackets", max(high, 42), params={"redraw": redraw})
     rngs = np.random.default_rng(shared), np.random.default_rng(own)
-    examples = task.draw_pool(*rngs, split, low, high, size)
+    examples = task.sample_pool(*rngs, split, low, high, size)
     read = [task.read(examples, row) for row in range(size)]
     assert [len(prompt) - 2 for prompt, _ in read] == examples.lengths.tolist()
     return ["".join(prompt[1:-1]) for prompt, _ in read], [answer == ("True",) for _, answer in read]
