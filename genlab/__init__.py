@@ -13,20 +13,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genlab.report.ask import ask
     from genlab.runs.api import Run, load, train
     from genlab.runs.plan import Evals, plan
 
 __version__ = "0.1.0"
-__all__ = ["Evals", "Run", "load", "plan", "train"]
+__all__ = ["Evals", "Run", "ask", "load", "plan", "train"]
+
+_LATER = {"Evals": "runs.plan", "plan": "runs.plan", "Run": "runs.api", "ask": "report.ask", "load": "runs.api", "train": "runs.api"}
+"""Names whose module imports torch: it is imported when the name is first used."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Run", "load", "train"):  # these import torch
-        from genlab.runs import api
+    if name not in _LATER:
+        raise AttributeError(f"module 'genlab' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(api, name)
-    if name in ("Evals", "plan"):
-        from genlab import runs
-
-        return getattr(runs, name)
-    raise AttributeError(f"module 'genlab' has no attribute {name!r}")
+    return getattr(import_module(f"genlab.{_LATER[name]}"), name)

@@ -349,6 +349,66 @@ def evaluate(
 
 
 @app.command(
+    cls=Command, epilog=examples('lab ask 3fa2 "7 3 5 >"', "lab ask 3fa2 --split id --length 30 --wrong-only")
+)
+def ask(
+    run: Annotated[str, typer.Argument(help="a run id, or a unique prefix of one")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help='prompts, each in quotes: "7 3 5 >"; none: examples of --split')
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="ask examples of this split (default: id)", rich_help_panel=TASK)
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option("--length", help="of the examples (default: longest training length)", rich_help_panel=TASK),
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", help="how many examples (default: 5)", rich_help_panel=TASK)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="seed of the examples (default: 0, as lab eval)", rich_help_panel=TASK),
+    ] = None,
+    wrong_only: Annotated[
+        bool, typer.Option("--wrong-only", help="only examples with a wrong answer, of 512", rich_help_panel=TASK)
+    ] = False,
+    offset: Annotated[int, typer.Option("--offset", help="position of the first token in the context")] = 0,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", help="draw the first maze with true and written path there", rich_help_panel=OUTPUT),
+    ] = None,
+    store: StoreOption = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a run: what it writes after a prompt, token by token with probabilities, beside the truth."""
+    of_split = {"split": split, "length": length, "n": n, "seed": seed}
+    given = [name for name, value in of_split.items() if value is not None] + ["wrong_only"] * wrong_only
+    if prompts and given:
+        flag = "-n" if given[0] == "n" else f"--{given[0].replace('_', '-')}"
+        raise UserError(f"{flag} is of drawn examples; give it, or prompts")
+    from genlab.report.ask import ask as ask_prompts
+    from genlab.report.ask import ask_split
+    from genlab.report.output import show as show_result
+
+    if prompts:
+        result = ask_prompts(run, prompts, store=store, offset=offset, figure=png)
+    else:
+        count = 5 if n is None else n
+        result = ask_split(
+            run,
+            split or "id",
+            length,
+            count,
+            seed=seed or 0,
+            wrong_only=wrong_only,
+            store=store,
+            offset=offset,
+            figure=png,
+        )
+    show_result(result, as_json)
+
+
+@app.command(
     cls=Command,
     epilog=examples('lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --grid NAME --by n_layers"),
 )

@@ -43,16 +43,30 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:
+_MANY = 20
+"""Allowed names beyond which a message names the nearest three rather than all."""
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str], see: str = "") -> UserError:
     """Build the error for a name that is not in the list of allowed names.
+
+    Few allowed names are listed; of many, the nearest three are named.
 
     >>> print(unknown("task", "partiy", ["parity", "sort"]))
     unknown task 'partiy'; did you mean 'parity'? (allowed: parity, sort)
+    >>> print(unknown("option", "step", ["steps", "stop", "step_size", *map(str, range(40))], "lab train --help"))
+    unknown option 'step'; did you mean 'steps', 'stop' or 'step_size'? (allowed: 43 names; see lab train --help)
+
+    Args:
+        see: the command that lists the allowed names.
     """
     names = sorted(allowed)
-    near = nearest(name, names)
-    hint = f"; did you mean {near!r}?" if near else ""
-    return UserError(f"unknown {kind} {name!r}{hint} (allowed: {', '.join(names) or 'none'})")
+    many = len(names) > _MANY
+    near = difflib.get_close_matches(name, names, n=3 if many else 1, cutoff=0.5)
+    ends = [", ".join(map(repr, near[:-1])), repr(near[-1])] if near else []
+    hint = f"; did you mean {' or '.join(part for part in ends if part)}?" if near else ""
+    listed = f"{len(names)} names" if many else ", ".join(names) or "none"
+    return UserError(f"unknown {kind} {name!r}{hint} (allowed: {listed}{f'; see {see}' if see and many else ''})")
 
 
 class NotApplicable(Exception):

@@ -161,6 +161,6 @@ def chosen(names: Iterable[str] = ()) -> tuple[Signal, ...]:
             if name in ("all", s.name, s.family) or ("*" in name and fnmatch.fnmatch(s.name, name))
         ]
         if not matches:
-            raise unknown("signal", name, [*families(), *(s.name for s in everything)])
+            raise unknown("signal", name, [*families(), *(s.name for s in everything)], "lab signals")
         selected |= {s.name: s for s in matches}
     return tuple(selected.values())

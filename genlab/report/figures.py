@@ -8,14 +8,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from genlab.errors import UserError
 from genlab.report.tables import per_seed
 from genlab.tasks import Task, TrainingLaw, split_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
+    from matplotlib.figure import Figure
 
 _INK, _SEED, _SHADE, _CHANCE = "#1b4965", "#7fb2d1", "#eef3f6", "#b3541e"
+
+FORMATS = (".png", ".svg", ".pdf")
+"""Endings of figures."""
+
+
+def check_figure(path: Path, flag: str = "--figure") -> None:
+    """Raise `UserError` for a file that is no figure, by its ending."""
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{flag} {str(path)!r} is not allowed (allowed: names that end in {', '.join(FORMATS)})")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, and the folder that it goes into. Raises `UserError` where that cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UserError(f"figure {str(path)!r} cannot be written: {error.strerror}") from None
 
 
 def exact_match_by_length(evals: pd.DataFrame, task: Task, law: TrainingLaw, title: str, path: Path) -> None:
@@ -42,8 +61,7 @@ def exact_match_by_length(evals: pd.DataFrame, task: Task, law: TrainingLaw, tit
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     panels[0].set_ylabel("exact match")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> None:

@@ -49,8 +49,18 @@ def draw_text(prompt: Sequence[str], answer: Sequence[str], side: int | None = N
     return "\n".join("".join(line) for line in lines)
 
 
-def draw_png(file: Path, prompt: Sequence[str], answer: Sequence[str], side: int | None = None) -> None:
-    """Draw the maze as a figure; the suffix of `file` determines the format (png, svg, pdf)."""
+def draw_png(
+    file: Path,
+    prompt: Sequence[str],
+    answer: Sequence[str],
+    side: int | None = None,
+    written: Sequence[str] | None = None,
+) -> None:
+    """Draw the maze as a figure; the suffix of `file` determines the format (png, svg, pdf).
+
+    Args:
+        written: the path that a model wrote, drawn dashed over the answer, with a legend.
+    """
     from matplotlib.figure import Figure
 
     puzzle, path, side = _read(prompt, answer, side)
@@ -58,7 +68,12 @@ def draw_png(file: Path, prompt: Sequence[str], answer: Sequence[str], side: int
     axes = figure.add_subplot()
     for (row, column), (other_row, other_column) in _walls(puzzle, side):
         axes.plot([column, other_column], [row, other_row], color="black", linewidth=2, solid_capstyle="round")
-    axes.plot([c + 0.5 for _, c in path], [r + 0.5 for r, _ in path], color="tab:blue", linewidth=2.5)
+    axes.plot([c + 0.5 for _, c in path], [r + 0.5 for r, _ in path], color="tab:blue", linewidth=2.5, label="true")
+    if written is not None:
+        own = _read(prompt, written, side)[1]
+        style = {"color": "tab:orange", "linewidth": 2, "linestyle": (0, (2, 1.5)), "label": "written"}
+        axes.plot([c + 0.5 for _, c in own], [r + 0.5 for r, _ in own], **style)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False)
     for (row, column), sign, color in ((puzzle.origin, "o", "tab:green"), (puzzle.target, "X", "tab:red")):
         axes.plot(column + 0.5, row + 0.5, sign, color=color, markersize=9)
     axes.set_aspect("equal")

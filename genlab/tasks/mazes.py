@@ -226,9 +226,16 @@ class Maze(Task):
     def drawing(self, prompt: Sequence[str], answer: Sequence[str], length: int) -> str:
         return draw_text(prompt, answer, length)
 
-    def draw_figure(self, file: Path, prompt: Sequence[str], answer: Sequence[str], length: int) -> None:
+    def draw_figure(
+        self,
+        file: Path,
+        prompt: Sequence[str],
+        answer: Sequence[str],
+        length: int,
+        written: Sequence[str] | None = None,
+    ) -> None:
         try:
-            draw_png(file, prompt, answer, length)
+            draw_png(file, prompt, answer, length, written)
         except OSError as error:
             raise UserError(f"cannot write the figure {str(file)!r} ({error.strerror})") from error
 

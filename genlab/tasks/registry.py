@@ -93,7 +93,7 @@ def task_class(name: str) -> type[Task]:
                 return point.load()
             except Exception as error:
                 raise UserError(f"task {name!r} from {point.value!r} cannot be imported: {error}") from error
-    raise unknown("task", name, names())
+    raise unknown("task", name, names(), "lab tasks")
 
 
 def spec(

@@ -1,0 +1,382 @@
+"""What a model answers: the tokens that it writes after a prompt, with their probabilities, beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from genlab.errors import UserError
+from genlab.models import Model, SetModel, StackedModel
+from genlab.rasp.tokens import token_map
+from genlab.report.figures import check_figure
+from genlab.runs.api import Run, load
+from genlab.runs.store import Store
+from genlab.tasks import Examples, Task
+from genlab.tasks.mazes import Maze
+from genlab.training.batches import positions_of, widths
+from genlab.training.evaluate import eval_examples, greedy, greedy_answers
+
+_DRAWN = 512
+"""Examples that are drawn of a split at a length: with seed 0 those of `lab eval` with its defaults."""
+_ROWS = ("truth", "writes", "p", "runner-up", "p")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer.
+
+    Attributes:
+        text, p: what was written, and its probability.
+        runner_up, runner_up_p: the second most likely token.
+        truth: the true token at this place; None where the truth has ended, or is unknown.
+        wrong: whether they differ; False where the truth is unknown.
+    """
+
+    text: str
+    p: float
+    runner_up: str
+    runner_up_p: float
+    truth: str | None
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one run writes after one prompt, greedily.
+
+    Attributes:
+        run_id: the run.
+        prompt: what it read, as token strings.
+        truth: the true answer from there on, with its `<end>`; None where the task has no answer to the prompt.
+        tokens: what it wrote, with `<end>` if it ended.
+        right: whether the task accepts the answer; None where the truth is unknown.
+        length: the length of the example, in the task's unit; None for a typed prompt, where nothing depends on it.
+        drawing: the maze with the written path, for tasks that draw.
+    """
+
+    run_id: str
+    prompt: tuple[str, ...]
+    truth: tuple[str, ...] | None
+    tokens: tuple[Token, ...]
+    right: bool | None
+    length: int | None
+    drawing: str = ""
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The tokens as strings."""
+        return tuple(token.text for token in self.tokens)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, the drawing excepted."""
+        plain = {"run_id": self.run_id, "length": self.length, "prompt": " ".join(self.prompt)}
+        truth = None if self.truth is None else " ".join(self.truth)
+        plain |= {"truth": truth, "written": " ".join(self.written), "right": self.right}
+        return plain | {"tokens": [asdict(token) for token in self.tokens]}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of one run.
+
+    Attributes:
+        answers: one per prompt.
+        about: what was asked, in one line.
+        figure: where the first answer was drawn.
+    """
+
+    answers: list[Answer]
+    about: str
+    figure: Path | None = None
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """A row per prompt."""
+        return [answer.as_json() for answer in self.answers]
+
+    def print(self, console: Console) -> None:
+        """Each prompt with truth, written tokens and probabilities; wrong tokens are marked by `^`."""
+        console.print(self.about, highlight=False, markup=False)
+        for answer in self.answers:
+            console.print()
+            _print_answer(console, answer)
+        if self.figure is not None:
+            console.print(f"figure: {self.figure}", highlight=False, markup=False, soft_wrap=True)
+
+
+def ask(
+    run: Run | str,
+    prompts: str | Sequence[str],
+    *,
+    store: Store | str | Path | None = None,
+    offset: int = 0,
+    figure: Path | None = None,
+) -> Answers:
+    """What a run writes after prompts that somebody typed.
+
+    Args:
+        run: a run, its id, or a unique prefix of it.
+        prompts: one or several; space-separated tokens up to where the answer begins, or further, into the answer.
+        store: where the run is, if it is named.
+        offset: the position of the first token.
+        figure: where to draw the first maze with its true and written path.
+
+    Raises:
+        UserError: no such run, a token that the task does not have, a prompt longer than the model.
+
+    Example:
+        >>> ask("3fa2", "7 3 5 >").answers[0].written  # doctest: +SKIP
+        ('3', '5', '7', '<end>')
+    """
+    asked = _Asked(_one(run, store), offset, figure)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not texts:
+        raise UserError("no prompt was given")
+    read = [asked.read(text) for text in texts]  # report a wrong prompt before any answer
+    answers = [asked.answer(tokens, truth) for tokens, truth in read]
+    return asked.shown(answers, asked.about(""))
+
+
+def ask_split(
+    run: Run | str,
+    split: str = "id",
+    length: int | None = None,
+    n: int = 5,
+    *,
+    seed: int = 0,
+    wrong_only: bool = False,
+    store: Store | str | Path | None = None,
+    offset: int = 0,
+    figure: Path | None = None,
+) -> Answers:
+    """What a run writes after examples of a split: the first of the evaluation set with this seed.
+
+    Args:
+        length: of the examples (default: the longest training length that the split has).
+        n: how many to show, at most 512.
+        wrong_only: show only wrong answers, the first `n` among 512 examples.
+
+    Other arguments, and errors, are those of `ask`.
+    """
+    if not 1 <= n <= _DRAWN or seed < 0:
+        raise UserError(f"-n {n} --seed {seed} is not allowed: -n is 1 to {_DRAWN}, --seed at least 0")
+    asked = _Asked(_one(run, store), offset, figure)
+    task, chosen = asked.task, asked.task.split(split)
+    at = asked.usual_length(split) if length is None else length
+    task.check_lengths(split, [at])
+    examples = eval_examples(task, chosen.at((at,), _DRAWN, seed), at)
+    rows, found = list(range(n)), ""
+    if wrong_only:
+        wrong = asked.wrong(examples)
+        rows, found = wrong[:n], f"; wrong: {len(wrong)} of {_DRAWN}"
+        found += f", the first {len(rows)} shown" if len(rows) < len(wrong) else ""
+    answers = [asked.answer(*asked.of_example(examples, row), at) for row in rows]
+    return asked.shown(answers, asked.about(f", split {split}, length {at}{found}"))
+
+
+def _one(run: Run | str, store: Store | str | Path | None) -> Run:
+    return load(run, store) if isinstance(run, str) else run
+
+
+class _Asked:
+    """A run that is asked, at an offset."""
+
+    def __init__(self, run: Run, offset: int, figure: Path | None):
+        """Raises `UserError` if the run cannot be asked so."""
+        self.run, self.task, self.offset, self.figure = run, run.task, offset, figure
+        if figure is not None:
+            check_figure(figure, "--png")
+            if not isinstance(self.task, Maze):
+                raise UserError(f"task {self.task.name!r} has no figure to write to {str(figure)!r}; mazes have one")
+        if offset < 0:
+            raise UserError(f"--offset {offset} is not allowed: positions count from 0")
+        if offset >= run.spec.model.n_ctx:
+            raise UserError(
+                f"--offset {offset} is not allowed: run {run.run_id} reads {run.spec.model.n_ctx} positions"
+            )
+        if offset and run.spec.model.random_positions:
+            raise UserError(f"run {run.run_id} draws its positions at random: --offset means nothing to it")
+        model: Model = run.model
+        if isinstance(model, SetModel):
+            raise UserError(f"run {run.run_id} reads real values, not tokens; `lab eval` tests it")
+        self.model: StackedModel = model
+
+    def about(self, more: str) -> str:
+        spec = self.run.spec
+        return f"run {self.run.run_id}, {spec.task.name} ({spec.task.format}){more}; offset {self.offset}"
+
+    def shown(self, answers: list[Answer], about: str) -> Answers:
+        """The answers, with a figure of the first where one was asked for."""
+        if self.figure is None or not answers:
+            return Answers(answers, about)
+        first = answers[0]
+        assert isinstance(self.task, Maze)
+        written = [token for token in first.written if token not in ("<end>", "<pad>")]
+        self.task.draw_figure(self.figure, first.prompt, (first.truth or ())[:-1], first.length or 0, written)
+        return Answers(answers, about, self.figure)
+
+    def usual_length(self, split: str) -> int:
+        """The longest training length on a split, or its shortest length."""
+        train = self.run.spec.train
+        known = self.task.lengths_between(split, train.min_len, train.train_len)
+        known = known[-1:] if len(known) else self.task.lengths_between(split, 0, self.task.max_len)[:1]
+        if not len(known):
+            raise UserError(f"split {split!r} has no example of at most {self.task.max_len} {self.task.length_unit}")
+        return int(known[0])
+
+    # -- Prompts and their true answers
+
+    def read(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+        """Tokens of a typed prompt, and the true answer from its end on. Raises `UserError` for an unknown token."""
+        tokens = tuple(text.split())
+        if not tokens:
+            raise UserError("a prompt has at least one token")
+        token_map(self.task.vocab.tokens).parse(tokens)  # for its message about an unknown token
+        if self._ends_in_sep() and ">" not in tokens:
+            raise UserError(f"prompt {text!r} has no `>`, which is where the answers of {self.task.name} begin")
+        prompt = tokens[: tokens.index(">") + 1] if self._ends_in_sep() else tokens
+        begun = tokens[len(prompt) :]
+        try:
+            truth = (*self.task.solve(prompt), "<end>")
+        except Exception:  # what a task does with a prompt that is none of its own is not specified
+            return tokens, None
+        return tokens, truth[len(begun) :] if truth[: len(begun)] == begun else None
+
+    def _ends_in_sep(self) -> bool:
+        """Whether prompts of the task end in `>`: all do but those of tasks with a syntax of their own."""
+        shortest = self.task.lengths_between("id", 0, self.task.max_len)[:1]
+        example = self.task.sample(np.random.default_rng(0), "id", shortest)
+        return self.task.read(example, 0)[0][-1] == ">"
+
+    def of_example(self, examples: Examples, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Prompt and true answer, with its `<end>`, of a drawn example."""
+        prompt, truth = self.task.read(examples, row)
+        return prompt, (*truth, "<end>")
+
+    def wrong(self, examples: Examples) -> list[int]:
+        """The rows whose answers the task does not accept."""
+        starts = self._positions(examples)
+        written = greedy_answers(self.model, examples, starts, widths(self.task, examples.lengths))[0]
+        decoded = [self.task.vocab.decode(ids) for ids in written]
+        return [i for i, text in enumerate(decoded) if not self._accepts(*self.of_example(examples, i), text)]
+
+    def _accepts(self, prompt: tuple[str, ...], truth: tuple[str, ...], answer: tuple[str, ...]) -> bool:
+        """Whether an answer without `<end>` is right: the truth, or another one of a task that has several."""
+        several = type(self.task).accepts is not Task.accepts
+        return answer == truth[:-1] or (several and self.task.accepts(prompt, answer))
+
+    # -- Answers
+
+    @torch.inference_mode()
+    def answer(self, tokens: tuple[str, ...], truth: tuple[str, ...] | None, length: int | None = None) -> Answer:
+        """Decode greedily, then read the probabilities in one pass over all that was written."""
+        cfg = self.run.spec.model
+        known = self._length_of(len(tokens)) if length is None else length
+        at = 0 if known is None else known
+        ids = self.task.vocab.encode(tokens)[None]
+        batch = Examples(ids, np.zeros_like(ids), np.zeros(ids.shape, bool), np.array([at]))
+        starts = self._positions(batch)
+        room = starts.shape[1] if cfg.needs_ids else cfg.n_ctx - self.offset
+        if len(tokens) > room:
+            where = f" from offset {self.offset} on" if self.offset else ""
+            raise UserError(f"the prompt has {len(tokens)} tokens; run {self.run.run_id} reads {room}{where}")
+        model, prompt = self.model, torch.from_numpy(ids).to(self.model.flat.device)
+        offsets = torch.from_numpy(starts).to(prompt.device)[None]
+        lengths = torch.tensor([[at]], device=prompt.device)
+        written = greedy(model, prompt, room - len(tokens) + 1, offsets, lengths=lengths)[0, 0]
+        whole = torch.cat([prompt[0], written[:-1]])[None, None]
+        chances = model(whole, offsets, lengths=lengths)[0, 0, len(tokens) - 1 :].softmax(-1)
+        best = chances.topk(2, dim=-1)
+        own = self._tokens(written.tolist(), chances, best.indices[:, 1].tolist(), best.values[:, 1].tolist(), truth)
+        answer = tuple(token.text for token in own)
+        ended = answer[-1] == "<end>"
+        right = None if truth is None else ended and self._accepts(tokens, truth, answer[:-1])
+        path = answer[:-1] if ended else answer
+        drawing = "" if truth is None else self.task.drawing(tokens, path, at)
+        return Answer(self.run.run_id, tokens, truth, own, right, known, drawing)
+
+    def _tokens(
+        self,
+        written: list[int],
+        chances: torch.Tensor,
+        second: list[int],
+        second_p: list[float],
+        truth: tuple[str, ...] | None,
+    ) -> tuple[Token, ...]:
+        vocab, found = self.task.vocab, []
+        for i, token in enumerate(written):
+            true = truth[i] if truth is not None and i < len(truth) else None
+            wrong = truth is not None and true != vocab.tokens[token]
+            p = float(chances[i, token])
+            found.append(Token(vocab.tokens[token], p, vocab.tokens[second[i]], second_p[i], true, wrong))
+        return tuple(found)
+
+    def _positions(self, batch: Examples) -> np.ndarray:
+        """The position of the first token of each example, or those of all of its tokens."""
+        cfg = self.run.spec.model
+        if not cfg.needs_ids:
+            return np.full(len(batch), self.offset, np.int64)
+        ids = positions_of(self.task, batch, [0], cfg.model_copy(update={"offsets": "zero"}))
+        moved = ids + (ids > 0) * self.offset  # an id of 0 belongs to tokens without a place of their own
+        if cfg.given_positions and moved.max() > (most := self.task.id_reach(cfg.given_positions, self.task.max_len)):
+            raise UserError(f"--offset {self.offset} is not allowed: positions of this run end at {most}")
+        return moved
+
+    def _length_of(self, count: int) -> int | None:
+        """The length of a typed prompt: the shortest at which prompts have so many tokens; None if not needed."""
+        if not (self.run.spec.model.needs_ids or self.run.spec.model.loop_growth or isinstance(self.task, Maze)):
+            return None
+        known = self.task.lengths_between("id", 0, self.task.max_len)
+        for length in known.tolist():
+            example = self.task.sample(np.random.default_rng(0), "id", [length])
+            if example.prompt_len(0) >= count:
+                return length
+        return int(known[-1])
+
+
+# -- On the terminal
+
+
+def _print_answer(console: Console, answer: Answer) -> None:
+    """The prompt, then blocks of columns as wide as the terminal, a column per token."""
+    verdict = {True: "right", False: "wrong", None: "the task has no answer to this prompt"}[answer.right]
+    console.print(Text.assemble((" ".join(answer.prompt), "bold"), "  ", (verdict, "dim")))
+    columns = [_column(token, answer.truth is not None) for token in answer.tokens]
+    for token in (answer.truth or ())[len(answer.tokens) :]:  # the answer ended too early
+        columns.append([token, "", "", "", "", "^"])
+    start = 2 + max(map(len, _ROWS)) + 2
+    block: list[list[str]] = []
+    for i, column in enumerate(columns):
+        block.append(column)
+        used = start + sum(max(map(len, c)) + 2 for c in block)
+        more = max(map(len, columns[i + 1])) if i + 1 < len(columns) else 0
+        if i + 1 == len(columns) or used + more > console.width:
+            _print_block(console, block, answer.truth is not None)
+            block = []
+    if answer.tokens and answer.tokens[-1].text != "<end>":
+        console.print(f"  no <end> within the {len(answer.tokens)} tokens that the model has room for", style="dim")
+    if answer.drawing:
+        console.print(Text(answer.drawing))
+
+
+def _column(token: Token, known: bool) -> list[str]:
+    truth = (token.truth or "-") if known else ""
+    chances = [f"{token.p:.3f}", token.runner_up, f"{token.runner_up_p:.3f}"]
+    return [truth, token.text, *chances, "^" if token.wrong else ""]
+
+
+def _print_block(console: Console, block: list[list[str]], known: bool) -> None:
+    widths = [max(map(len, column)) for column in block]
+    for row, name in enumerate((*_ROWS, "")):
+        cells = [column[row].ljust(width) for column, width in zip(block, widths, strict=True)]
+        if not any(cell.strip() for cell in cells) or (row == 0 and not known):
+            continue
+        style = {1: "bold", 5: "bold red"}.get(row, "dim" if row in (2, 3, 4) else "")
+        line = f"  {name:<{max(map(len, _ROWS))}}  " + "  ".join(cells)
+        console.print(Text(line.rstrip(), style=style))
