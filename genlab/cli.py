@@ -27,11 +27,13 @@ from genlab.options import (
     Device,
     EvalN,
     EvalSeed,
+    FigureOption,
     Format,
     Params,
     Plugin,
     Splits,
     StoreOption,
+    check_figure,
     examples,
     note,
     output,
@@ -225,6 +227,7 @@ def train(
         Path | None,
         output("--figure", help="where the figure goes (default: in the group)", endings=FIGURE),
     ] = None,
+    figure: FigureOption = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
     **options: Any,  # the flags of model and training
@@ -309,6 +312,9 @@ def evaluate(
     figure: Annotated[
         Path | None,
         output("--figure", help="also draw exact match by length there", endings=FIGURE),
+        typer.Option(
+            "--figure", help="also draw exact match by length there", callback=check_figure, rich_help_panel=OUTPUT
+        ),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -424,6 +430,11 @@ def runs(
     ] = False,
     parquet: Annotated[
         Path | None, output("--parquet", help="all fields, into this file", endings=(".parquet",))
+        Path | None, typer.Option("--parquet", help="all fields, into this file", rich_help_panel=OUTPUT)
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", help="where the figure of --by goes", callback=check_figure, rich_help_panel=OUTPUT),
     ] = None,
     figure: Annotated[Path | None, output("--figure", help="where the figure of --by goes", endings=FIGURE)] = None,
     store: StoreOption = None,
@@ -433,6 +444,14 @@ def runs(
     if figure and by is None:
         raise UserError("--figure is of configurations; it goes with --by")
     from genlab.report.grid import Configurations, RunList, configurations, draw_configurations, run_list
+    from genlab.report.grid import (
+        Configurations,
+        RunList,
+        configurations,
+        draw_configurations,
+        figure_folder,
+        run_list,
+    )
     from genlab.report.output import show as show_result
     from genlab.runs.diverged import left_out
     from genlab.runs.store import Store
@@ -454,7 +473,7 @@ def runs(
         show_result(result, as_json)
     if by is not None and len(result.rows):
         fields = by.split(",")
-        drawn = figure or (kept.named.folder(grid) if grid else kept.path) / f"by_{'_'.join(fields)}.png"
+        drawn = figure or figure_folder(kept, grid) / f"by_{'_'.join(fields)}.png"
         draw_configurations(result.rows, fields, drawn)
         note(f"figure: {drawn}")
 
@@ -496,6 +515,12 @@ def probe(
     figure: Annotated[
         Path | None,
         output("--figure", help="draw attention of the first run over growing length there", endings=FIGURE),
+        typer.Option(
+            "--figure",
+            help="draw attention of the first run over growing length there",
+            callback=check_figure,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,

@@ -9,7 +9,7 @@ import typer
 
 from genlab.errors import UserError
 from genlab.help import Command, Group
-from genlab.options import TRAINING, AsJson, Device, Plugin, StoreOption, examples, note
+from genlab.options import TRAINING, AsJson, Device, FigureOption, Plugin, StoreOption, examples, note
 
 if TYPE_CHECKING:
     from genlab.runs.store import Store
@@ -28,7 +28,9 @@ def add_to(app: typer.Typer) -> None:
     app.command(cls=Command, epilog=examples("lab grid recipes/brackets.toml --dry-run", "lab grid FILE --status"))(
         grid
     )
-    app.command(cls=Command, epilog=examples("lab compare GRID-A GRID-B", "lab compare 3fa2 9c01 --json"))(compare)
+    app.command(cls=Command, epilog=examples("lab compare GRID --by positions", "lab compare GRID-A GRID-B --at 30"))(
+        compare
+    )
     app.command(cls=Command, epilog=examples("lab tag good 3fa2 9c01", "lab tag good 9c01 --remove"))(tag)
     app.command(cls=Command, epilog=examples("lab delete 3fa2", "lab delete GRID --yes"))(delete)
     app.add_typer(store_app, name="store")
@@ -124,19 +126,33 @@ def grid(
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="two or more runs, groups, grids or tags")],
+    runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags: two or more, or one and --by")],
+    by: Annotated[
+        str | None, typer.Option("--by", help="compare configurations: comma-separated settings that tell them apart")
+    ] = None,
+    at: Annotated[
+        int | None, typer.Option("--at", help="compare at this length (default: mean over lengths beyond training)")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="compare on this split (default: unshifted)")] = None,
+    figure: FigureOption = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs or groups: the settings in which they differ, and exact match by length."""
-    from genlab.report.grid import comparison
+    """Compare configurations, runs or groups: exact match by length, differences paired by seed, with a figure."""
+    from genlab.report.compare import comparison
+    from genlab.report.grid import figure_folder
     from genlab.report.output import show
     from genlab.runs.store import Store
 
-    result = comparison(runs, Store(store))
+    kept, fields = Store(store), by.split(",") if by else []
+    result = comparison(runs, kept, by=fields, at=at, split=split)
     for text, line in result.diverged.items():
         note(f"{text}: {line}")
+    folder = figure_folder(kept, runs[0] if len(runs) == 1 else None)
+    drawn = figure or folder / f"compare_{'_'.join(fields or result.names)[:60].replace('/', '_')}.png"
+    result.draw(drawn)
     show(result, as_json)
+    note(f"figure: {drawn}")
 
 
 def tag(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from genlab.runs.progress import Progress
 from genlab.tasks import TrainingLaw, place_in_words, split_in_words
@@ -147,11 +148,36 @@ def print_rules(console: Console, table: pd.DataFrame, law: TrainingLaw) -> None
     console.print(shown)
 
 
-def print_rows(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A plain table; long cells wrap."""
-    shown = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for name in columns:
-        shown.add_column(name, overflow="fold")
-    for row in rows:
-        shown.add_row(*(str(cell) for cell in row))
-    console.print(shown)
+_WIDEST_CELL = 40
+
+
+def print_rows(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]], keys: int = 1) -> None:
+    """A plain table. No word of a heading is broken: columns that do not fit go on below, after the first `keys`."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [
+        max([*map(len, name.split() or [""]), *(min(_WIDEST_CELL, len(row[i])) for row in cells)]) + 1
+        for i, name in enumerate(columns)
+    ]
+    for number, block in enumerate(_blocks(widths, keys, console.width)):
+        if number:
+            console.print()
+        shown = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for i in block:
+            shown.add_column(columns[i], overflow="fold", min_width=widths[i] - 1, no_wrap=False)
+        for row in cells:
+            shown.add_row(*(Text(row[i]) for i in block))
+        console.print(shown)
+
+
+def _blocks(widths: Sequence[int], keys: int, room: int) -> list[list[int]]:
+    """Columns by the table that they stand in, so that each is as wide as the terminal at most.
+
+    >>> _blocks([4, 6, 6, 6], 1, 16)
+    [[0, 1, 2], [0, 3]]
+    """
+    blocks = [list(range(keys))]
+    for i in range(keys, len(widths)):
+        if sum(widths[j] for j in blocks[-1]) + widths[i] > room and len(blocks[-1]) > keys:
+            blocks.append(list(range(keys)))
+        blocks[-1].append(i)
+    return blocks

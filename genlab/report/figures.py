@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _SEED, _SHADE, _CHANCE = "#1b4965", "#7fb2d1", "#eef3f6", "#b3541e"
-
-FORMATS = (".png", ".svg", ".pdf")
-"""Endings of figures."""
-
-
-def check_figure(path: Path, flag: str = "--figure") -> None:
-    """Raise `UserError` for a file that is no figure, by its ending."""
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{flag} {str(path)!r} is not allowed (allowed: names that end in {', '.join(FORMATS)})")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -65,8 +57,6 @@ def exact_match_by_length(evals: pd.DataFrame, task: Task, law: TrainingLaw, tit
 
 
 def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     lengths = lines.index.to_numpy()
     ends = (law.min_len - 0.5, law.train_len + 0.5)
     panel.axvspan(*ends, color=_SHADE, zorder=0, label="training lengths")
@@ -79,13 +69,75 @@ def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> No
     chance = [task.chance(int(length)) for length in lengths]
     panel.plot(lengths, chance, color=_CHANCE, lw=1.2, ls="--", zorder=1, label="chance")
     low, high = min(lengths.min(), law.min_len) - 0.5, max(lengths.max(), law.train_len) + 0.5
-    if lengths.max() > 100 and lengths.max() >= 16 * lengths.min():
+    _length_axis(panel, lengths.min(), lengths.max())
+    panel.set_xlim(max(low, 0.5) if panel.get_xscale() == "log" else low, high)
+    panel.set_xlabel(f"length ({task.length_unit})")
+
+
+def _length_axis(panel: Axes, shortest: int, longest: int) -> None:
+    """Lengths across, exact match upward; logarithmic from a factor of 16 between the lengths on, beyond 100."""
+    from matplotlib.ticker import MaxNLocator
+
+    if longest > 100 and longest >= 16 * shortest:
         panel.set_xscale("log")
-        low = max(low, 0.5)
     else:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.set_xlim(low, high)
     panel.set_ylim(-0.03, 1.03)
     panel.set_yticks(np.linspace(0, 1, 6))
-    panel.set_xlabel(f"length ({task.length_unit})")
     panel.spines[["top", "right"]].set_visible(False)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Exact match by length of several configurations.
+
+    Attributes:
+        title: above the panel; x_label: below it.
+        lines: name -> a row per length, a column per run.
+        trained: shortest and longest training lengths, of each training law.
+    """
+
+    title: str
+    x_label: str
+    lines: dict[str, pd.DataFrame]
+    trained: list[tuple[int, int]]
+
+
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
+"""Told apart by people with any color vision (Okabe and Ito 2008), yellow left out; then a scale."""
+
+
+def draw_curves(curves: Curves, path: Path) -> None:
+    """Curves over each other in one panel: one thin line per run, the median bold, training lengths shaded.
+
+    Where training lengths differ, dotted lines stand at the longest of each.
+    """
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel, count = figure.subplots(), len(curves.lines)
+    scale = [colormaps["viridis"](i / max(1, count - 1)) for i in range(count)]
+    colors = _COLORS if count <= len(_COLORS) else scale
+    for (name, lines), color in zip(curves.lines.items(), colors, strict=False):
+        for run in lines.columns:
+            own = lines[run].dropna()
+            panel.plot(own.index, own, color=color, lw=0.8, alpha=0.35)
+        median = lines.median(axis=1)
+        panel.plot(median.index, median, color=color, lw=2.4, marker="o", ms=3.5, zorder=3, label=name)
+    lengths = np.concatenate([lines.index.to_numpy() for lines in curves.lines.values()])
+    if len(curves.trained) == 1:
+        low, high = curves.trained[0]
+        panel.axvspan(low - 0.5, high + 0.5, color=_SHADE, zorder=0, label="training lengths")
+    else:
+        for _, high in curves.trained:
+            panel.axvline(high + 0.5, color=_CHANCE, lw=1, ls=":", zorder=0)
+    _length_axis(panel, lengths.min(), lengths.max())
+    panel.set_xlim(max(0.5, min([lengths.min(), *(low for low, _ in curves.trained)]) - 0.5), lengths.max() + 0.5)
+    panel.set_xlabel(curves.x_label)
+    panel.set_ylabel("exact match")
+    panel.set_title(f"{curves.title}: each run, and the median", fontsize=11, loc="left")
+    panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    save_figure(figure, path)

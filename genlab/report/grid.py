@@ -1,4 +1,4 @@
-"""Many runs at once: a grid in progress and done, its cost, lists and comparisons of runs, checks of a store."""
+"""Many runs at once: a grid in progress and done, its cost, lists of runs, checks of a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from rich.table import Table
 
 from genlab.errors import DamagedFileError, FailedRuns, UserError
 from genlab.forecast.sealing import sealed_damage
+from genlab.errors import FailedRuns
 from genlab.report.display import print_rows
+from genlab.report.figures import save_figure
 from genlab.report.output import print_lines
 from genlab.report.tables import filtered, run_table, summary
 from genlab.runs.api import Run, grid, load, wanted_runs
@@ -27,7 +29,7 @@ from genlab.runs.progress import Progress, Report
 from genlab.runs.repair import Repaired, repair_store
 from genlab.runs.status import GridStatus, grid_status
 from genlab.runs.store import Store
-from genlab.tasks import TrainingLaw, split_in_words, task_class
+from genlab.tasks import task_class
 
 _LOOK_SECONDS, _QUIET_SECONDS = 2.0, 10.0
 
@@ -284,7 +286,7 @@ def store_repair(store: Store) -> StoreRepair:
     return StoreRepair(store.path, repair_store(store))
 
 
-# -- `lab runs` and `lab compare`: lists, files, cells with their figure, runs side by side
+# -- `lab runs`: lists, files, configurations with their figure
 
 _SHOWN = 200
 """Rows that a terminal is shown."""
@@ -370,6 +372,13 @@ def run_list(store: Store, *, task: str | None = None, grid: str | None = None, 
     return RunList(filtered(runs if task is None else runs[runs["task"] == task], where), failures)
 
 
+def figure_folder(store: Store, name: str | None) -> Path:
+    """Where figures about a group or grid go: into its folder; those about other runs, into the store."""
+    if name == "last":
+        return store.last_folder()
+    return store.named.folder(name) if name in store.groups() else store.path
+
+
 def configurations(runs: RunList, by: Sequence[str]) -> Configurations:
     """Runs grouped by settings."""
     diverged = runs.runs.loc[runs.runs["status"] == "diverged", "run_id"].tolist()
@@ -402,66 +411,4 @@ def draw_configurations(cells: pd.DataFrame, by: Sequence[str], path: Path) -> N
         panel.spines[["top", "right"]].set_visible(False)
     left.set_yticks(list(places), names)
     left.invert_yaxis()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs or groups side by side.
-
-    Attributes:
-        names: what is compared, as it was named.
-        settings: field -> name -> value, of the fields that differ.
-        medians: median exact match of the runs that did not diverge, by split and length, a column per name.
-        laws: training laws of all runs; diverged: name -> a line on the runs left out of its median.
-    """
-
-    names: list[str]
-    settings: dict[str, dict[str, str]]
-    medians: pd.DataFrame
-    laws: list[TrainingLaw]
-    diverged: dict[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        """Settings, and a row per split and length."""
-        return {"settings": self.settings, "exact_match": self.medians.reset_index().to_dict("records")}
-
-    def print(self, console: Console) -> None:
-        """The settings that differ, then exact match."""
-        rows = [[name, *row.values()] for name, row in self.settings.items()]
-        print_rows(console, ["", *self.names], rows)
-        console.print("\nexact match, median over runs")
-        values = zip(self.medians.index, self.medians.to_numpy(), strict=True)
-        rows = [[split_in_words(split, self.laws), length, *map(_cell, row)] for (split, length), row in values]
-        print_rows(console, ["split", "length", *self.names], rows)
-
-
-def comparison(which: Sequence[str], store: Store) -> Comparison:
-    """Compare runs, groups, grids or tags.
-
-    Raises:
-        UserError: fewer than two, or one that does not exist.
-    """
-    if len(which) < 2:
-        raise UserError("lab compare takes two runs, groups, grids or tags, or more")
-    sets = {text: run_table(store, store.find(text)) for text in which}
-    columns = list(dict.fromkeys(name for runs in sets.values() for name in runs.columns))
-    settings = {name: {t: _values(runs, name) for t, runs in sets.items()} for name in columns if name not in _OWN}
-    settings = {name: row for name, row in settings.items() if len(set(row.values())) > 1}
-    counted = {text: set_aside(store, runs["run_id"]) for text, runs in sets.items()}
-    missing = {t: left_out(gone, len(kept) + len(gone)) for t, (kept, gone) in counted.items() if gone}
-    exact = {text: store.evals(kept, metric="exact_match") for text, (kept, _) in counted.items()}
-    medians = pd.DataFrame({t: e.groupby(["split", "length"])["value"].median() for t, e in exact.items()})
-    laws = [store.law(run) for runs in sets.values() for run in runs["run_id"]]
-    return Comparison(list(which), settings, medians, laws, missing)
-
-
-_OWN = ("run_id", "stack", "at", "exact_match_in", "exact_match_out")
-
-
-def _values(runs: pd.DataFrame, name: str) -> str:
-    if name not in runs:
-        return "-"
-    values = sorted({str(value) for value in runs[name]})
-    return ", ".join(values[:6]) + (", ..." if len(values) > 6 else "")
+    save_figure(figure, path)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from genlab.errors import UserError, unknown
 from genlab.runs.laws import laws_of, means_by, placed
 from genlab.runs.store import Store
+from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import TrainingLaw, fitted, mean_over_lengths
 
 _RULE = "rule|"
@@ -179,6 +180,17 @@ def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFram
         means = means_by(rows[rows[side]], ["run_id"])
         shown[column] = means.reindex(runs["run_id"]).to_numpy()
     return shown
+
+
+_DERIVED = ("d_vocab", "n_ctx", "d_values", "task_version")
+"""Fields that follow from others: no settings."""
+
+
+def settings_of(runs: pd.DataFrame) -> list[str]:
+    """The columns of a run table that are settings: neither seeds, nor derived, nor results."""
+    fields = {"task", "format", "max_len", *ModelConfig.model_fields, *TrainConfig.model_fields}
+    fields -= {"init_seed", "data_seed", *_DERIVED}
+    return [name for name in runs.columns if name in fields or str(name).startswith("params.")]
 
 
 def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
