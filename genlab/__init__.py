@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genlab.report.ask import ask
+    from genlab.report.tables import results, signals
     from genlab.runs.api import Run, load, train
-    from genlab.runs.plan import Evals, plan
+    from genlab.runs.elsewhere import batches
 
 __version__ = "0.1.0"
-__all__ = ["Evals", "Run", "ask", "load", "plan", "train"]
+__all__ = ["Evals", "Run", "ask", "batches", "load", "plan", "results", "signals", "train"]
 
-_LATER = {"Evals": "runs.plan", "plan": "runs.plan", "Run": "runs.api", "ask": "report.ask", "load": "runs.api", "train": "runs.api"}
+_LATER = {"Evals": "runs.plan", "plan": "runs.plan", 
+    **dict.fromkeys(("Run", "load", "train"), "runs.api"),
+    "ask": "report.ask",
+    "batches": "runs.elsewhere",
+    **dict.fromkeys(("results", "signals"), "report.tables"),
+}
 """Names whose module imports torch: it is imported when the name is first used."""
 
 

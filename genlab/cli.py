@@ -158,6 +158,55 @@ def show(
 @app.command(
     cls=Command,
     epilog=examples(
+        "lab export copy --out copy.parquet -n 100000", "lab export sort --out sort.parquet --lengths 1:31"
+    ),
+)
+def export(
+    task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .parquet file to write", rich_help_panel=OUTPUT)],
+    n: Annotated[int, typer.Option("-n", help="examples of each split")] = 10_000,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths",
+            help="1:31 is 1 to 30, equally likely (default: the task's training lengths, as training draws them)",
+            rich_help_panel=TASK,
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="comma-separated splits to draw from", rich_help_panel=TASK)
+    ] = "id",
+    format: Format = None,
+    param: Params = None,
+    max_len: Annotated[
+        int | None,
+        typer.Option("--max-len", help="length the vocabulary is made for", rich_help_panel=TASK),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the examples")] = 0,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write examples of a task as a Parquet file, for those who train elsewhere."""
+    from genlab.report.output import show as show_result
+    from genlab.runs.elsewhere import export as export_task
+
+    result = export_task(
+        task,
+        out,
+        n,
+        splits=split.split(","),
+        lengths=None if lengths is None else parse_range(lengths, "--lengths"),
+        format=format,
+        params=parse_params(param or []),
+        max_len=max_len,
+        seed=seed,
+    )
+    show_result(result, as_json)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
         "lab train --task sort --train-len 20 --test-len 50 --seeds 0:4",
         "lab train --task brackets --test-split id,matched-unnested --n-layers 1",
     ),
@@ -416,21 +465,28 @@ def ask(
 
 @app.command(
     cls=Command,
-    epilog=examples('lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --grid NAME --by n_layers"),
+    epilog=examples(
+        'lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --sort -exact_match_out --limit 5"
+    ),
 )
 def runs(
     task: Annotated[str | None, typer.Option("--task", help="only runs of this task")] = None,
     grid: Annotated[str | None, typer.Option("--grid", help="only runs of a grid, group or tag")] = None,
-    where: Annotated[str | None, typer.Option("--where", help='"weight_decay = 0.01 and n_layers > 1"')] = None,
+    where: Annotated[str | None, typer.Option("--where", help='"lr > 0.01 and induction_prefix.max > 0.5"')] = None,
     by: Annotated[
         str | None, typer.Option("--by", help="group by these comma-separated fields, with a figure")
     ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="order by this field; -FIELD: largest first (default: by age)")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="only so many runs (default: the latest 200)")] = None,
     csv: Annotated[
-        bool, typer.Option("--csv", help="all fields, as CSV on standard output", rich_help_panel=OUTPUT)
+        bool, typer.Option("--csv", help="all fields and signals, as CSV on standard output", rich_help_panel=OUTPUT)
     ] = False,
     parquet: Annotated[
         Path | None, output("--parquet", help="all fields, into this file", endings=(".parquet",))
         Path | None, typer.Option("--parquet", help="all fields, into this file", rich_help_panel=OUTPUT)
+        Path | None, typer.Option("--parquet", help="all fields and signals, into this file", rich_help_panel=OUTPUT)
     ] = None,
     figure: Annotated[
         Path | None,
@@ -444,6 +500,7 @@ def runs(
     if figure and by is None:
         raise UserError("--figure is of configurations; it goes with --by")
     from genlab.report.grid import Configurations, RunList, configurations, draw_configurations, run_list
+    """List runs with their ID and OOD accuracy and signals; filter, sort, export, group."""
     from genlab.report.grid import (
         Configurations,
         RunList,
@@ -457,11 +514,15 @@ def runs(
     from genlab.runs.store import Store
 
     kept = Store(store)
-    listed = run_list(kept, task=task, grid=grid, where=where)
+    fields = by.split(",") if by is not None else []
+    whole = csv or as_json or parquet is not None
+    listed = run_list(
+        kept, task=task, grid=grid, where=where, sort=sort, limit=limit, signals=whole and not fields, fields=fields
+    )
     note(*listed.failures)
     result: RunList | Configurations = listed
     if by is not None:
-        result = configurations(listed, by.split(","))
+        result = configurations(listed, fields)
         note(left_out(result.diverged, result.count))
     if parquet:
         parquet.parent.mkdir(parents=True, exist_ok=True)
@@ -472,7 +533,6 @@ def runs(
     else:
         show_result(result, as_json)
     if by is not None and len(result.rows):
-        fields = by.split(",")
         drawn = figure or figure_folder(kept, grid) / f"by_{'_'.join(fields)}.png"
         draw_configurations(result.rows, fields, drawn)
         note(f"figure: {drawn}")
@@ -510,6 +570,7 @@ def probe(
         int | None,
         typer.Option("--probe-n", help="probe examples, drawn as in training, in two halves (default: 512)"),
     ] = None,
+    per_run: Annotated[bool, typer.Option("--per-run", help="a row per run: value, head, null, noise")] = False,
     device: Device = "auto",
     store: StoreOption = None,
     figure: Annotated[
@@ -537,6 +598,8 @@ def probe(
     steps: list[int] | Literal["all"] | None = None
     if step is not None:
         steps = "all" if step == "all" else sorted(set(parse_range(step, "--step")))
+    if per_run and steps is not None and (steps == "all" or len(steps) > 1):
+        raise UserError("--per-run shows one step; give one --step")
     if figure is not None and steps is not None and (steps == "all" or len(steps) > 1):
         raise UserError("--figure draws one step; give one --step")
     from rich.console import Console
@@ -547,7 +610,15 @@ def probe(
 
     with Console(stderr=True).status("probing") as status:
         result = probe_runs(
-            which, wanted, steps, Store(store), device=device, n=count, figure=figure, report=status.update
+            which,
+            wanted,
+            steps,
+            Store(store),
+            device=device,
+            n=count,
+            per_run=per_run,
+            figure=figure,
+            report=status.update,
         )
     show_result(result, as_json)
     if as_json:

@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(cls=Command, epilog=examples("lab compare GRID --by positions", "lab compare GRID-A GRID-B --at 30"))(
         compare
     )
-    app.command(cls=Command, epilog=examples("lab tag good 3fa2 9c01", "lab tag good 9c01 --remove"))(tag)
+    app.command(cls=Command, epilog=examples("lab tag good 3fa2 9c01", "lab tag deep --where 'n_layers > 2'"))(tag)
     app.command(cls=Command, epilog=examples("lab delete 3fa2", "lab delete GRID --yes"))(delete)
     app.add_typer(store_app, name="store")
 
@@ -157,15 +157,24 @@ def compare(
 
 def tag(
     name: Annotated[str, typer.Argument(help="the tag; it can be given wherever runs are")],
-    runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags")],
+    runs: Annotated[list[str] | None, typer.Argument(help="runs, groups, grids or tags (with --where: all)")] = None,
+    where: Annotated[str | None, typer.Option("--where", help="only those of them: as lab runs --where")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="remove the runs from it instead")] = False,
     store: StoreOption = None,
 ) -> None:
     """Name a set of runs."""
+    if not runs and where is None:
+        raise UserError("lab tag takes runs, or --where")
+    from genlab.report.grid import run_list
     from genlab.runs.store import Store
 
     kept = Store(store)
-    ids = [run for text in runs for run in kept.find(text)]
+    ids = [run for text in runs or [] for run in kept.find(text)]
+    if where is not None:
+        chosen = run_list(kept, where=where).runs["run_id"]
+        ids = [run for run in chosen if not runs or run in ids]
+        if not ids:
+            raise UserError(f"--where {where!r}: no run is so; nothing was tagged")
     print(f"{name}: {len(kept.named.tag(name, ids, remove))} runs")
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from genlab.errors import DamagedFileError, FailedRuns, UserError
 from genlab.forecast.sealing import sealed_damage
@@ -19,7 +18,7 @@ from genlab.errors import FailedRuns
 from genlab.report.display import print_rows
 from genlab.report.figures import save_figure
 from genlab.report.output import print_lines
-from genlab.report.tables import filtered, run_table, summary
+from genlab.report.tables import fields_of, filtered, ordered, run_table, settings_of, summary, with_signals
 from genlab.runs.api import Run, grid, load, wanted_runs
 from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.failures import read_failures
@@ -299,10 +298,14 @@ class RunList:
     Attributes:
         runs: `tables.run_table`, a row per run.
         failures: stacks that failed, a line each; they have no row.
+        fields: columns that were asked for by a condition or an order.
+        latest: whether the rows are by age, so that of many the last are shown.
     """
 
     runs: pd.DataFrame
     failures: list[str]
+    fields: Sequence[str] = ()
+    latest: bool = True
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -314,23 +317,21 @@ class RunList:
         return json.loads(self.runs.to_json(orient="records"))
 
     def print(self, console: Console) -> None:
-        """The latest runs, the fields that most ask for."""
+        """What the runs have in common in a line, then a row per run: what varies, and their accuracy."""
         if self.runs.empty:
             console.print("no runs yet; `lab train` makes some")
             return
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in ("run", "task", "lengths", "model", "seed", "steps", "ID acc", "OOD acc", "status"):
-            table.add_column(column, overflow="fold", no_wrap=column in ("run", "status"))
-        for row in self.runs.tail(_SHOWN).to_dict("records"):
-            exact = ["-" if pd.isna(row[k]) else f"{row[k]:.3f}" for k in ("exact_match_in", "exact_match_out")]
-            model = f"{row['n_layers']}L d{row['d_model']} {row['positions']}"
-            seeds = {row["init_seed"], row["data_seed"]}
-            seed = f"{row['init_seed']}" if len(seeds) == 1 else f"{row['init_seed']}/{row['data_seed']}"
-            lengths, name = f"{row['min_len']} to {row['train_len']}", f"{row['task']} {row['format']}"
-            table.add_row(row["run_id"], name, lengths, model, seed, str(row["step"]), *exact, row["status"])
-        console.print(table)
+        shown = self.runs.tail(_SHOWN) if self.latest else self.runs.head(_SHOWN)
+        columns = _columns(shown, self.fields)
+        print_lines(console, [_in_common(shown)])
+        told = shown[list(columns)].astype(object)
+        for name in ("exact_match_in", "exact_match_out"):
+            told[name] = ["-" if pd.isna(value) else f"{value:.3f}" for value in shown[name]]
+        rows = [[_cell(value) for value in row] for row in told.to_numpy(object)]
+        print_rows(console, list(columns.values()), rows)
         if len(self.runs) > _SHOWN:
-            console.print(f"the last {_SHOWN} of {len(self.runs):,} runs; --csv and --parquet FILE give all")
+            which = "last" if self.latest else "first"
+            console.print(f"the {which} {_SHOWN} of {len(self.runs):,} runs; --csv and --parquet FILE give all")
 
 
 @dataclass(frozen=True)
@@ -358,8 +359,24 @@ class Configurations:
         print_rows(console, [name.replace("_", " ") for name in self.rows.columns], rows)
 
 
-def run_list(store: Store, *, task: str | None = None, grid: str | None = None, where: str | None = None) -> RunList:
+def run_list(
+    store: Store,
+    *,
+    task: str | None = None,
+    grid: str | None = None,
+    where: str | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    signals: bool = False,
+    fields: Sequence[str] = (),
+) -> RunList:
     """The runs of a store, or of a group or grid, that satisfy a condition.
+
+    Args:
+        sort: a field to order by, `-FIELD` largest first; limit: how many runs (`tables.ordered`).
+        signals: whether stored signals are columns too; they are wherever a condition, the order or `fields` names
+            one.
+        fields: further fields that will be asked for.
 
     Raises:
         UserError: an unknown task, group or field, or a condition that cannot be read.
@@ -369,7 +386,37 @@ def run_list(store: Store, *, task: str | None = None, grid: str | None = None, 
     wanted = None if grid is None else store.named.runs(grid)
     failures = [f.line() for f in read_failures(store.path, wanted) if task in (None, f.task)]
     runs = run_table(store, None if grid is None else store.find(grid))
-    return RunList(filtered(runs if task is None else runs[runs["task"] == task], where), failures)
+    runs = runs if task is None else runs[runs["task"] == task]
+    asked = [*fields_of(where), *([sort.removeprefix("-")] if sort else []), *fields]
+    if signals or any(name not in runs for name in asked):
+        runs = with_signals(store, runs)
+    return RunList(ordered(filtered(runs, where), sort, limit), failures, asked, sort is None)
+
+
+_COLUMNS = 6
+"""Settings that get a column in a list of runs; where more vary, `lab runs --csv` tells them."""
+
+
+def _columns(runs: pd.DataFrame, asked: Sequence[str]) -> dict[str, str]:
+    """Column -> heading of a list of runs: the settings that vary, and what was asked for."""
+    varied = [name for name in settings_of(runs) if runs[name].astype(str).nunique() > 1]
+    first = [name for name in ("task", "format", "train_len", "positions", "n_layers", "d_model") if name in varied]
+    varied = list(dict.fromkeys([*first, *varied]))[:_COLUMNS]
+    seeds = ["init_seed"] if (runs["init_seed"] == runs["data_seed"]).all() else ["init_seed", "data_seed"]
+    ended = [name for name in ("step", "status") if runs[name].nunique() > 1 or (runs["status"] != "finished").any()]
+    names = ["run_id", *varied, *seeds, *ended, "exact_match_in", "exact_match_out", *asked]
+    headings = {"run_id": "run", "exact_match_in": "ID acc", "exact_match_out": "OOD acc"}
+    headings |= {"init_seed": "seed"} if len(seeds) == 1 else {}
+    return {name: headings.get(name, name.replace("_", " ")) for name in dict.fromkeys(names)}
+
+
+def _in_common(runs: pd.DataFrame) -> str:
+    """What all runs of a list have in common, of what most ask for."""
+    told = {"task": "", "format": "", "train_len": "trained to length ", "n_layers": "", "d_model": "d_model "}
+    told |= {"positions": "", "step": ""}
+    after = {"n_layers": " layers", "positions": " positions", "step": " steps"}
+    same = {name: runs[name].iloc[0] for name in told if runs[name].nunique() == 1}
+    return ", ".join(f"{told[name]}{value}{after.get(name, '')}" for name, value in same.items())
 
 
 def figure_folder(store: Store, name: str | None) -> Path:

@@ -17,7 +17,9 @@ from rich.text import Text
 from genlab.forecast.reliability import Reliability, split_half
 from genlab.forecast.show import reliability_cell
 from genlab.probes.signal import AUXILIARY, HALVES, Signal, all_signals
+from genlab.report.display import print_rows
 from genlab.report.output import print_lines
+from genlab.report.tables import of_signals
 
 if TYPE_CHECKING:
     from genlab.probes.probing import Probing
@@ -38,6 +40,7 @@ class Probed:
         frame: values of the signals asked for, a row each (`genlab.runs.parts.SIGNAL_COLUMNS`).
         probing: what was read now, found in the store, and skipped with the reason.
         steps: how many training steps were asked for.
+        per_run: whether a row per run is shown rather than one per signal.
         figure: where attention was drawn.
     """
 
@@ -46,6 +49,7 @@ class Probed:
     frame: pd.DataFrame
     probing: Probing
     steps: int
+    per_run: bool = False
     figure: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -59,11 +63,18 @@ class Probed:
         if self.steps == 1:
             rows = summary(self.frame).to_dict("records")
             document["reliability"] = {row["name"]: row["reliability"].row() for row in rows}
+        if self.per_run:
+            table = of_signals(self.frame).astype({"at_layer": object, "at_head": object})
+            document["per_run"] = table.where(table.notna(), None).to_dict("records")
         return document
 
     def print(self, console: Console) -> None:
         """A row per signal (and step, where several were asked for)."""
-        _print(console, self.frame, self.runs, self.probing, self.steps > 1)
+        if self.per_run:
+            _print_per_run(console, self.frame)
+            _print_done(console, self.runs, self.probing)
+        else:
+            _print(console, self.frame, self.runs, self.probing, self.steps > 1)
         lines = [self.left_out] if self.diverged else []
         print_lines(console, [*lines, *([f"figure: {self.figure}"] if self.figure else [])])
 
@@ -83,6 +94,7 @@ def probe_runs(
     *,
     device: str = "auto",
     n: int | None = None,
+    per_run: bool = False,
     figure: Path | None = None,
     report: Callable[[str], object] = lambda _line: None,
 ) -> Probed:
@@ -91,6 +103,7 @@ def probe_runs(
     Args:
         which: runs, groups, grids, tags.
         n: probe examples (default: `PROBE_N`); values that were read on another number are left out.
+        per_run: whether to show a row per run.
         figure: where to draw attention of the first run over growing length.
         report: called with a line of progress.
 
@@ -121,7 +134,7 @@ def probe_runs(
         from genlab.probes.plots import draw_attention
 
         draw_attention(store, ids[0], figure, by_step[0][0])
-    return Probed(ids, diverged, frame, probing, len(by_step), figure if ids else None)
+    return Probed(ids, diverged, frame, probing, len(by_step), per_run, figure if ids else None)
 
 
 def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int | None, Sequence[str]]]:
@@ -200,6 +213,28 @@ def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Prob
         table.add_row(row["name"], row["unit"], *cells)
     needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
     console.print(table, width=max(needed, console.width), crop=False)  # a name that is cut off cannot be typed again
+    _print_done(console, ids, done)
+
+
+def _print_per_run(console: Console, frame: pd.DataFrame) -> None:
+    """A table per value, a row per run: the value, the head it stands at, its null, how well it is known."""
+    known = {row["name"]: row["reliability"] for row in summary(frame).to_dict("records")}
+    for (name, unit, layer), rows in of_signals(frame).groupby(["name", "unit", "layer"], sort=False):
+        shown = f"{name} (layer {layer})" if layer >= 0 else str(name)
+        reliability = reliability_cell(known[shown]) if shown in known else "-"
+        print_lines(console, [f"{shown}, {unit}; reliability over runs {reliability}"])
+        at_head, null = bool(rows["at_head"].notna().any()), bool(rows["null"].notna().any())
+        columns = ["run", "value", *["layer", "head"] * at_head, *["untrained", "spread"] * null, "noise"]
+        table: list[list[str]] = []
+        for row in rows.to_dict("records"):
+            head = ["-" if pd.isna(row[k]) else f"{row[k]:.0f}" for k in ("at_layer", "at_head")] * at_head
+            of_null = [_number(row[k]) for k in ("null", "null_sd")] * null
+            table.append([row["run_id"], _number(row["value"]), *head, *of_null, _number(row["noise"])])
+        print_rows(console, columns, table)
+        console.print()
+
+
+def _print_done(console: Console, ids: Sequence[str], done: Probing) -> None:
     for signal, reasons in done.skipped.items():
         for why, runs in reasons.items():
             console.print(f"skipped {signal} ({len(runs)} of {len(ids)} runs): {why}", highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genlab.errors import UserError, unknown
+from genlab.forecast.tables import read_at_the_end, stored_signals
+from genlab.probes.signal import AUXILIARY, HALVES, all_signals
 from genlab.runs.laws import laws_of, means_by, placed
 from genlab.runs.store import Store
 from genlab.spec import ModelConfig, TrainConfig
@@ -193,6 +196,148 @@ def settings_of(runs: pd.DataFrame) -> list[str]:
     return [name for name in runs.columns if name in fields or str(name).startswith("params.")]
 
 
+# -- Signals by run
+
+
+def signal_table(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
+    """A row per run and signal of the final weights, of which every value that has no head of its own.
+
+    Columns: run_id, signal, name, unit, layer (-1: of the whole model), value; of a maximum over heads also where it
+    is (`at_layer`, `at_head`: the head with the largest value on all examples) and the mean and standard deviation of
+    that maximum over untrained models (`null`, `null_sd`); `noise`, the standard error of the value from its two
+    halves (0 where nothing is sampled, NaN where there are none); n, the number of probe examples.
+    """
+    return of_signals(read_at_the_end(store, list(run_ids)))
+
+
+def of_signals(rows: pd.DataFrame) -> pd.DataFrame:
+    """`signal_table` of rows of one step per run (`genlab.runs.parts.SIGNAL_COLUMNS`)."""
+    own = rows[~rows["name"].str.endswith(AUXILIARY)]
+    heads, found = own[own["head"] >= 0], own[own["head"] < 0].copy()
+    place = ["run_id", "name", "layer"]
+    top = heads.loc[heads.groupby(["run_id", "name"])["value"].idxmax().dropna()].set_index(["run_id", "name"])
+    base = found["name"].str.removesuffix(".max")
+    index = pd.MultiIndex.from_arrays([found["run_id"], base])
+    values = rows.drop_duplicates(place).set_index(place)["value"]
+
+    def beside(names: pd.Series, layer: pd.Series | int) -> np.ndarray:
+        wanted = pd.DataFrame({"run_id": found["run_id"], "name": names, "layer": layer})
+        return values.reindex(pd.MultiIndex.from_frame(wanted)).to_numpy(float)
+
+    for column in ("layer", "head"):
+        found[f"at_{column}"] = top[column].reindex(index).astype("Int64").to_numpy()
+    found["null"], found["null_sd"] = beside(base + ".null", ALL_LAYERS), beside(base + ".null_sd", ALL_LAYERS)
+    first, second = (beside(found["name"] + half, found["layer"]) for half in HALVES)
+    exact = {one.name for one in all_signals() if one.exact} if len(found) else set()
+    found["noise"] = np.where(found["signal"].isin(list(exact)), 0.0, np.abs(first - second) / 2)
+    return found[list(_OF_SIGNAL)].reset_index(drop=True)
+
+
+ALL_LAYERS = -1
+_OF_SIGNAL = (
+    *("run_id", "signal", "name", "unit", "layer", "value"),
+    *("at_layer", "at_head", "null", "null_sd", "noise", "n"),
+)
+
+
+def signal_columns(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
+    """A row per run, a column per stored signal: `NAME`, `NAME.max` of one per head, `NAME.layer0` of one per layer.
+
+    They are those that forecasts read: of the final weights, in their newest version.
+    """
+    rows = stored_signals(store, run_ids)
+    rows = rows[rows["half"].isna()]
+    names = rows["name"].where(
+        rows["layer"].isna(), rows["name"] + ".layer" + rows["layer"].astype("Int64").astype(str)
+    )
+    wide = rows.assign(name=names).pivot_table(index="run_id", columns="name", values="value", aggfunc="last")
+    return wide.reindex(list(run_ids)).rename_axis(columns=None)
+
+
+def with_signals(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
+    """A run table with the stored signals of its runs as further columns."""
+    read = signal_columns(store, runs["run_id"].tolist())
+    return pd.concat([runs.reset_index(drop=True), read.reset_index(drop=True)], axis=1)
+
+
+# -- Tidy tables for Python: `genlab.results`, `genlab.signals`
+
+
+def results(which: str | Sequence[str], store: Store | str | Path | None = None) -> pd.DataFrame:
+    """Evaluations of runs as a tidy table: one row per run, split, length and metric, with every option of the run.
+
+    Args:
+        which: a run, group, grid or tag, `last`, or several of them.
+        store: the store, or its directory (default: `GENLAB_STORE`, or `runs`).
+
+    Returns:
+        Columns run_id, status, the options, init_seed, data_seed, split, length, metric, value, n, and
+        `in_distribution`: whether the run was trained on this split and length.
+
+    Raises:
+        UserError: no such runs.
+    """
+    kept, ids = _named(which, store)
+    about = _options(kept, ids)
+    rows = placed(kept.evals(ids), {run: kept.law(run) for run in ids})
+    rows = rows.assign(in_distribution=rows["inside"])
+    columns = ["run_id", "split", "length", "metric", "value", "n", "in_distribution"]
+    return about.merge(rows[columns], on="run_id").reset_index(drop=True)
+
+
+def signals(which: str | Sequence[str], store: Store | str | Path | None = None) -> pd.DataFrame:
+    """Stored signals of the final weights of runs: `signal_table`, with every option of the run.
+
+    `lab probe` reads signals. Arguments and errors are those of `results`.
+    """
+    kept, ids = _named(which, store)
+    return _options(kept, ids).merge(signal_table(kept, ids), on="run_id").reset_index(drop=True)
+
+
+def _named(which: str | Sequence[str], store: Store | str | Path | None) -> tuple[Store, list[str]]:
+    kept = store if isinstance(store, Store) else Store(store)
+    texts = [which] if isinstance(which, str) else list(which)
+    return kept, list(dict.fromkeys(run for text in texts for run in kept.find(text)))
+
+
+def _options(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
+    """A row per run: run_id, status, the settings that any of them has, and the seeds."""
+    runs = store.runs().set_index("run_id").loc[list(run_ids)].reset_index()
+    return runs[["run_id", "status", *settings_of(runs), "init_seed", "data_seed"]].dropna(axis=1, how="all")
+
+
+# -- Conditions, order and groups
+
+
+def ordered(runs: pd.DataFrame, by: str | None, limit: int | None) -> pd.DataFrame:
+    """Rows in the order of a field, smallest first (`-FIELD`: largest first), and the first `limit` of them.
+
+    Without a field, rows stay as they are, and the last `limit` are taken: the latest runs.
+
+    Raises:
+        UserError: a field that is not there, or a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit} is not allowed: it is at least 1")
+    if by is None:
+        return runs if limit is None else runs.tail(limit)
+    name = by.removeprefix("-")
+    if name not in runs:
+        raise unknown("field", name, runs.columns, "lab runs --csv")
+    sorted_runs = runs.sort_values(name, ascending=not by.startswith("-"), kind="stable", na_position="last")
+    return sorted_runs if limit is None else sorted_runs.head(limit)
+
+
+def fields_of(where: str | None) -> list[str]:
+    """The fields that a condition names; of a part that is no condition, none.
+
+    >>> fields_of("lr >= 0.2 and induction_prefix.max > 0.5")
+    ['lr', 'induction_prefix.max']
+    """
+    parts = re.split(r"\s+and\s+", where.strip()) if where else []
+    return [found.group(1) for part in parts if (found := _CONDITION.fullmatch(part))]
+
+
 def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
     """The rows for which `field op value and field op value ...` holds; op is = != < <= > >=.
 
@@ -209,7 +354,7 @@ def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
             raise UserError(f"--where {part!r} is no condition; write FIELD OP VALUE, joined by `and`")
         name, operator, text = found.groups()
         if name not in runs:
-            raise unknown("field", name, runs.columns)
+            raise unknown("field", name, runs.columns, "lab runs --csv")
         runs = runs[_OPERATORS[operator](runs[name], _value(text.strip("'\""), runs[name], operator))]
     return runs
 
@@ -239,7 +384,7 @@ def summary(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """
     for name in by:
         if name not in runs:
-            raise unknown("field", name, runs.columns)
+            raise unknown("field", name, runs.columns, "lab runs --csv")
     rows: list[dict[str, object]] = []
     for values, cell in runs.groupby(list(by), dropna=False):
         counted = cell[cell["status"] != "diverged"]
