@@ -67,6 +67,9 @@ def test_dry_run_and_status_start_nothing(lab, tmp_path: Path):
     assert (status, told["runs"], told["stacks"], told["done"]) == (0, 4, 4, 0)
     assert told["hours"] > 0
     assert told["shapes"][0]["memory_mb"] > 0
+    named = told["configurations"]
+    assert [row["weight_decay"] for row in named] == [0.0, 0.01]
+    assert sum(row["minutes"] for row in named) == pytest.approx(60 * told["hours"])
     assert told["shapes"][0]["seconds_a_step_in_bfloat16"] > 0
     assert lab("grid", "two.toml", "--status")[1] == "two: 0 of 4 runs done, 0 running, 4 waiting\n"
     assert not (tmp_path / "store").exists()

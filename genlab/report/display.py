@@ -154,16 +154,17 @@ _WIDEST_CELL = 40
 def print_rows(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]], keys: int = 1) -> None:
     """A plain table. No word of a heading is broken: columns that do not fit go on below, after the first `keys`."""
     cells = [[str(cell) for cell in row] for row in rows]
-    widths = [
-        max([*map(len, name.split() or [""]), *(min(_WIDEST_CELL, len(row[i])) for row in cells)]) + 1
-        for i, name in enumerate(columns)
-    ]
+    held = [max([0, *(min(_WIDEST_CELL, len(row[i])) for row in cells)]) for i in range(len(columns))]
+    widths = [max(len(name), width) + 1 for name, width in zip(columns, held, strict=True)]
+    if sum(widths) > console.width:  # headings wrap between words
+        words = [max(map(len, name.split() or [""])) for name in columns]
+        widths = [max(pair) + 1 for pair in zip(words, held, strict=True)]
     for number, block in enumerate(_blocks(widths, keys, console.width)):
         if number:
             console.print()
         shown = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
         for i in block:
-            shown.add_column(columns[i], overflow="fold", min_width=widths[i] - 1, no_wrap=False)
+            shown.add_column(columns[i], overflow="fold", width=widths[i] - 1)
         for row in cells:
             shown.add_row(*(Text(row[i]) for i in block))
         console.print(shown)

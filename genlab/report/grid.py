@@ -18,11 +18,12 @@ from genlab.errors import FailedRuns
 from genlab.report.display import print_rows
 from genlab.report.figures import save_figure
 from genlab.report.output import print_lines
-from genlab.report.tables import fields_of, filtered, ordered, run_table, settings_of, summary, with_signals
+from genlab.report.tables import DERIVED, fields_of, filtered, ordered, run_table, settings_of, summary, with_signals
 from genlab.runs.api import Run, grid, load, wanted_runs
 from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.failures import read_failures
 from genlab.runs.gridfile import Grid
+from genlab.runs.index import flat_spec
 from genlab.runs.maintain import LOST, check_store, lost_runs, named_only, shown
 from genlab.runs.progress import Progress, Report
 from genlab.runs.repair import Repaired, repair_store
@@ -124,11 +125,10 @@ def train_grid(
 
 
 def _swept(found: Grid) -> set[str]:
-    """The settings in which the cells of a grid differ, seeds apart."""
-    from genlab.runs.index import flat_spec
-
+    """The settings in which the configurations of a grid differ: not seeds, nor what follows from other settings."""
     rows = [flat_spec(plan.specs[0].configuration.model_dump(mode="json")) for plan in found.plans]
-    return {name for row in rows for name in row if any(row.get(name) != other.get(name) for other in rows)}
+    names = {name for row in rows for name in row} - set(DERIVED)
+    return {name for name in names if any(row.get(name) != rows[0].get(name) for row in rows)}
 
 
 @dataclass(frozen=True)
@@ -154,17 +154,34 @@ def grid_progress(plans: Grid, store: Store) -> GridProgress:
 
 @dataclass(frozen=True)
 class GridCost:
-    """What a grid would cost: `runs.estimate.estimate`."""
+    """What a grid would cost.
+
+    Attributes:
+        cost: `runs.estimate.estimate`.
+        configurations: a row per configuration: its swept settings, runs, minutes_per_run, minutes.
+    """
 
     cost: dict[str, Any]
+    configurations: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
         """All of it."""
-        return self.cost
+        return {**{k: v for k, v in self.cost.items() if k != "minutes"}, "configurations": self.configurations}
 
     def print(self, console: Console) -> None:
-        """A row per shape of model, then the whole."""
+        """A row per configuration, a row per shape of model, then the whole."""
         cost = self.cost
+        shown = self.configurations[:_SHOWN]
+        swept = [name for name in shown[0] if name not in ("runs", "minutes_per_run", "minutes")]
+        table = [
+            [*(row[k] for k in swept), row["runs"], f"{row['minutes_per_run']:.2f}", f"{row['minutes']:.1f}"]
+            for row in shown
+        ]
+        heads = [*(name.replace("_", " ") for name in swept), "runs", "minutes per run", "minutes"]
+        print_rows(console, heads, table, keys=min(1, len(swept)))
+        if len(self.configurations) > _SHOWN:
+            console.print(f"the first {_SHOWN} of {len(self.configurations)} configurations; --json gives all")
+        console.print()
         columns = ("runs", "stacks", "runs per stack", "parameters per run", "memory per stack", "batch")
         columns += ("ms per step", "in bfloat16", "hours")
         rows = [
@@ -181,7 +198,9 @@ class GridCost:
         print_rows(console, columns, rows)
         done = f", {cost['done']} of them done" if cost["done"] else ""
         total = f"{cost['runs']} runs{done} in {cost['stacks']} stacks on {cost['workers']} workers"
-        hours = f"expected: {cost['hours']:.2f} hours (from a few measured steps; nothing was started)"
+        minutes, hours = 60 * cost["hours"], cost["hours"]
+        expected = f"{hours:.1f} hours" if hours >= 2 else f"{minutes:.1f} minutes"
+        hours = f"expected: {expected} (from a few measured steps; nothing was started)"
         print_lines(console, [total, hours])
 
 
@@ -189,7 +208,15 @@ def grid_cost(plans: Grid, store: Store, device: str, workers: int, stack: int) 
     """What a grid would cost, from a few measured steps of each shape of model."""
     from genlab.runs.estimate import estimate
 
-    return GridCost(estimate(wanted_runs(plans), store, device, workers, stack))
+    cost = estimate(wanted_runs(plans), store, device, workers, stack)
+    swept, rows = _swept(plans), list[dict[str, Any]]()
+    for plan in plans.plans:
+        configuration = plan.specs[0].configuration
+        fields = flat_spec(configuration.model_dump(mode="json"))
+        each = cost["minutes"][configuration.run_id]
+        counts = {"runs": len(plan.specs), "minutes_per_run": each, "minutes": each * len(plan.specs)}
+        rows.append({name: value for name, value in fields.items() if name in swept} | counts)
+    return GridCost(cost, rows)
 
 
 def _ms(seconds: float | None) -> str:

@@ -185,14 +185,14 @@ def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFram
     return shown
 
 
-_DERIVED = ("d_vocab", "n_ctx", "d_values", "task_version")
+DERIVED = ("d_vocab", "n_ctx", "d_values", "task_version")
 """Fields that follow from others: no settings."""
 
 
 def settings_of(runs: pd.DataFrame) -> list[str]:
     """The columns of a run table that are settings: neither seeds, nor derived, nor results."""
     fields = {"task", "format", "max_len", *ModelConfig.model_fields, *TrainConfig.model_fields}
-    fields -= {"init_seed", "data_seed", *_DERIVED}
+    fields -= {"init_seed", "data_seed", *DERIVED}
     return [name for name in runs.columns if name in fields or str(name).startswith("params.")]
 
 

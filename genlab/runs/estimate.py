@@ -118,6 +118,8 @@ def estimate(
 ) -> dict[str, Any]:
     """Estimate runs, stacks, and for each shape parameters, memory, batch and hours; trains and writes nothing.
 
+    `minutes` maps the id of each configuration to those of one run in its stack.
+
     Hours exclude runs that the store holds, assume otherwise idle cores, and exclude evaluation (a few percent).
     """
     device = pick_device(device_name)
@@ -136,6 +138,7 @@ def estimate(
         "workers": processes,
         "device": str(device),
         "hours": sum(shape["hours"] for shape in shapes) / processes,
+        "minutes": {key: value for shape in shapes for key, value in shape.pop("minutes").items()},
         "shapes": shapes,
     }
 
@@ -158,6 +161,7 @@ def _shape(specs: list[RunSpec], store: Store, device: torch.device, asked: int)
         "seconds_a_step": seconds,
         "seconds_a_step_in_bfloat16": _in_bfloat16(specs[:size], device),
         "hours": seconds * steps / 3600,
+        "minutes": {spec.configuration.run_id: seconds * spec.train.steps / size / 60 for spec in specs},
     }
 
 

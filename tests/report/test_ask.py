@@ -115,7 +115,7 @@ def test_the_command_marks_wrong_tokens_and_fits_the_terminal(lab, store: Store,
 def test_a_maze_is_drawn_with_both_paths(lab, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from matplotlib.axes import Axes
 
-    labels: list[str] = []
+    labels: list[str | None] = []
     plot = Axes.plot
     monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: labels.append(k.get("label")) or plot(self, *a, **k))
     file = tmp_path / "maze.png"

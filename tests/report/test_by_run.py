@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import genlab
 from genlab.runs import Store
 
-TINY = {"n_layers": 2, "d_model": 16, "n_heads": 2, "batch_size": 16, "steps": 4}
+TINY: dict[str, Any] = {"n_layers": 2, "d_model": 16, "n_heads": 2, "batch_size": 16, "steps": 4}
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +80,8 @@ def test_lists_show_what_varies_within_80_columns(lab, store: Store, monkeypatch
     _, out, _ = lab("runs")
     first, heads = out.splitlines()[:2]
     assert first.startswith("parity, plain, trained to length 4, 2 layers, d_model 16")
-    assert heads.split() == ["run", "positions", "offsets", "seed", "ID", "acc", "OOD", "acc"] or "positions" in heads
+    assert "positions" in heads
+    assert "n layers" not in heads
     assert "n ctx" not in out
     assert max(map(len, out.splitlines())) <= 80
     assert lab("runs", "--limit", "2")[1].count("\n") == 4

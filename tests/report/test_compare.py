@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import genlab
 from genlab.report.compare import _differences, bootstrap_interval, comparison, holm, sign_test
 from genlab.runs import Store
 
-TINY = {"n_layers": 1, "d_model": 16, "n_heads": 2, "batch_size": 16, "steps": 4}
+TINY: dict[str, Any] = {"n_layers": 1, "d_model": 16, "n_heads": 2, "batch_size": 16, "steps": 4}
 
 
 def table(values: dict[tuple[int, float], float], fit: float = 1.0) -> tuple[pd.DataFrame, dict[str, float]]:

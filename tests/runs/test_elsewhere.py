@@ -30,17 +30,18 @@ def test_batches_are_those_that_a_run_is_trained_on():
         examples = stream.batch(step)
         assert np.array_equal(batch["tokens"], examples.tokens)
         assert np.array_equal(batch["targets"] != -100, examples.scored)
-        assert np.array_equal(batch["targets"][examples.scored], examples.targets[examples.scored])
+        assert np.array_equal(batch["targets"].numpy()[examples.scored], examples.targets[examples.scored])
         assert np.array_equal(batch["lengths"], examples.lengths)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more workers than cores
 def test_any_number_of_workers_gives_the_same_batches():
     data = genlab.batches("sort", 5, batch_size=4, steps=5)
     alone = [batch["tokens"] for batch in DataLoader(data, batch_size=None)]
     shared = [batch["tokens"] for batch in DataLoader(data, batch_size=None, num_workers=2)]
     assert len(alone) == 5
     assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
-    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(alone, alone[1:], strict=False))
+    assert not torch.equal(alone[0], alone[1])
 
 
 def test_the_example_of_the_page_learns(tmp_path: Path):
