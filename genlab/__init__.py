@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from genlab.report.tables import results, signals
     from genlab.runs.api import Run, load, train
     from genlab.runs.elsewhere import batches
+    from genlab.runs.plan import Evals, plan
 
 __version__ = "0.1.0"
 __all__ = ["Evals", "Run", "ask", "batches", "load", "plan", "results", "signals", "train"]
 
-_LATER = {"Evals": "runs.plan", "plan": "runs.plan", 
+_LATER = {
+    **dict.fromkeys(("Evals", "plan"), "runs.plan"),
     **dict.fromkeys(("Run", "load", "train"), "runs.api"),
     "ask": "report.ask",
     "batches": "runs.elsewhere",
     **dict.fromkeys(("results", "signals"), "report.tables"),
 }
-"""Names whose module imports torch: it is imported when the name is first used."""
+"""Name -> the module it is imported from when it is first used: most import torch, which `lab --help` should not."""
 
 
 def __getattr__(name: str) -> Any:

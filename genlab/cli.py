@@ -27,13 +27,11 @@ from genlab.options import (
     Device,
     EvalN,
     EvalSeed,
-    FigureOption,
     Format,
     Params,
     Plugin,
     Splits,
     StoreOption,
-    check_figure,
     examples,
     note,
     output,
@@ -276,7 +274,6 @@ def train(
         Path | None,
         output("--figure", help="where the figure goes (default: in the group)", endings=FIGURE),
     ] = None,
-    figure: FigureOption = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
     **options: Any,  # the flags of model and training
@@ -361,9 +358,6 @@ def evaluate(
     figure: Annotated[
         Path | None,
         output("--figure", help="also draw exact match by length there", endings=FIGURE),
-        typer.Option(
-            "--figure", help="also draw exact match by length there", callback=check_figure, rich_help_panel=OUTPUT
-        ),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -429,7 +423,7 @@ def ask(
     offset: Annotated[int, typer.Option("--offset", help="position of the first token in the context")] = 0,
     png: Annotated[
         Path | None,
-        typer.Option("--png", help="draw the first maze with true and written path there", rich_help_panel=OUTPUT),
+        output("--png", help="draw the first maze with true and written path there", endings=FIGURE),
     ] = None,
     store: StoreOption = None,
     plugin: Plugin = None,
@@ -484,23 +478,15 @@ def runs(
         bool, typer.Option("--csv", help="all fields and signals, as CSV on standard output", rich_help_panel=OUTPUT)
     ] = False,
     parquet: Annotated[
-        Path | None, output("--parquet", help="all fields, into this file", endings=(".parquet",))
-        Path | None, typer.Option("--parquet", help="all fields, into this file", rich_help_panel=OUTPUT)
-        Path | None, typer.Option("--parquet", help="all fields and signals, into this file", rich_help_panel=OUTPUT)
-    ] = None,
-    figure: Annotated[
-        Path | None,
-        typer.Option("--figure", help="where the figure of --by goes", callback=check_figure, rich_help_panel=OUTPUT),
+        Path | None, output("--parquet", help="all fields and signals, into this file", endings=(".parquet",))
     ] = None,
     figure: Annotated[Path | None, output("--figure", help="where the figure of --by goes", endings=FIGURE)] = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List runs with their ID and OOD accuracy; filter, export, group."""
+    """List runs with their ID and OOD accuracy and signals; filter, sort, export, group."""
     if figure and by is None:
         raise UserError("--figure is of configurations; it goes with --by")
-    from genlab.report.grid import Configurations, RunList, configurations, draw_configurations, run_list
-    """List runs with their ID and OOD accuracy and signals; filter, sort, export, group."""
     from genlab.report.grid import (
         Configurations,
         RunList,
@@ -576,12 +562,6 @@ def probe(
     figure: Annotated[
         Path | None,
         output("--figure", help="draw attention of the first run over growing length there", endings=FIGURE),
-        typer.Option(
-            "--figure",
-            help="draw attention of the first run over growing length there",
-            callback=check_figure,
-            rich_help_panel=OUTPUT,
-        ),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,

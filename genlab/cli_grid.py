@@ -9,7 +9,7 @@ import typer
 
 from genlab.errors import UserError
 from genlab.help import Command, Group
-from genlab.options import TRAINING, AsJson, Device, FigureOption, Plugin, StoreOption, examples, note
+from genlab.options import FIGURE, TRAINING, AsJson, Device, Plugin, StoreOption, examples, note, output
 
 if TYPE_CHECKING:
     from genlab.runs.store import Store
@@ -134,7 +134,9 @@ def compare(
         int | None, typer.Option("--at", help="compare at this length (default: mean over lengths beyond training)")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="compare on this split (default: unshifted)")] = None,
-    figure: FigureOption = None,
+    figure: Annotated[
+        Path | None, output("--figure", help="where the figure goes (default: in the group)", endings=FIGURE)
+    ] = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:

@@ -34,18 +34,6 @@ def _load_plugins(files: list[Path] | None) -> list[Path] | None:
     return files
 
 
-FIGURE_FORMATS = (".png", ".svg", ".pdf")
-"""Endings of figures."""
-
-
-def check_figure(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
-    """The file of a figure. Raises `UserError` for one that is no figure, by its ending, before anything is done."""
-    if path is not None and path.suffix.lower() not in FIGURE_FORMATS:
-        flag, allowed = f"--{parameter.name}", ", ".join(FIGURE_FORMATS)
-        raise UserError(f"{flag} {str(path)!r} is not allowed (allowed: names that end in {allowed})")
-    return path
-
-
 _WIDEST = 76
 """Characters of an example on one line."""
 
@@ -61,15 +49,6 @@ StoreOption = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead", rich_help_panel=OUTPUT)]
-FigureOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--figure",
-        help="where the figure goes (default: in the group)",
-        callback=check_figure,
-        rich_help_panel=OUTPUT,
-    ),
-]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Format = Annotated[
     str | None,

@@ -157,7 +157,7 @@ class TaskSpec(Frozen):
     max_len: int = Field(ge=1, description="longest length that the vocabulary and context must support")
     params: dict[str, Scalar] = Field(default_factory=dict[str, Scalar])
     start_token: bool = Field(
-        False, description="put a start token before every example", json_schema_extra={"later": True}
+        default=False, description="put a start token before every example", json_schema_extra={"later": True}
     )
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from genlab.errors import DamagedFileError, FailedRuns, UserError
+from genlab.errors import DamagedFileError, FailedRuns
 from genlab.forecast.sealing import sealed_damage
-from genlab.errors import FailedRuns
 from genlab.report.display import print_rows
 from genlab.report.figures import save_figure
 from genlab.report.output import print_lines

@@ -393,7 +393,12 @@ def to_device(arrays: Arrays, like: Tensor) -> Places:
     whole = {name: copy(name) for name in ("inputs", "offsets", "lengths", "at", "targets")}
     packing = None
     if "packed_places" in arrays:
-        fields_of = [copy(f"packed_{name}") for name in ("places", "cells", "tokens")]
         groups = tuple((int(count), int(width)) for count, width in arrays["packed_groups"][0])
-        packing = Packing(*fields_of, copy("packed_starts")[0], groups)
+        packing = Packing(
+            places=copy("packed_places"),
+            cells=copy("packed_cells"),
+            tokens=copy("packed_tokens"),
+            starts=copy("packed_starts")[0],
+            groups=groups,
+        )
     return Places(**whole, weights=copy("weights").to(like.dtype), since=int(arrays["since"]), packing=packing)
