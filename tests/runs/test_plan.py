@@ -15,7 +15,7 @@ from genlab.tasks import make, names, task_class
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"task": "partiy"}, "unknown task 'partiy'; did you mean 'parity'?"),
+        ({"task": "partiy"}, "unknown task 'partiy'; did you mean 'parity'"),
         ({"train_len": 0}, "a length is at least 1"),
         ({"test_len": 5}, "--test-len 5 is below --train-len 10"),
         ({"max_len": 15}, "give --max-len 20"),
