@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from learnability_table import ROWS, TABLE, table, text_of
+from learnability_table import EXAMPLES, ROWS, TABLE, plan_of, table, text_of
 
 import genlab
 from genlab.errors import Interrupted, UserError
@@ -27,13 +27,11 @@ from genlab.options import parse_params
 from genlab.runs.api import Run, evaluate
 from genlab.runs.gridfile import parse_range
 from genlab.runs.laws import means_by, placed
-from genlab.runs.plan import default_lengths, defaults_of, own_params_beside
+from genlab.runs.plan import defaults_of, own_params_beside
 from genlab.runs.progress import Progress
 from genlab.runs.store import Store
 from genlab.spec import Split
-from genlab.tasks import FIT, fitted, task_class
-
-CHECK_EVERY, EXAMPLES = 100, 512
+from genlab.tasks import fitted, task_class
 
 Row = dict[str, Any]
 
@@ -72,12 +70,7 @@ def fit_step(history: pd.DataFrame) -> int | None:
 
 def measured(name: str, format: str, given: Mapping[str, Any], seed: int, minutes: float, store: Store) -> Row:
     """Train one run, and describe it as a row."""
-    train_len, test_len = default_lengths(name, given)
-    options = {k: v for k, v in given.items() if k not in ("train_len", "test_len", "params")}
-    plan = genlab.plan(
-        name, train_len, test_len, format=format, params=given.get("params"), seeds=[seed],
-        evals=genlab.Evals(0, n=EXAMPLES), **{"eval_every": CHECK_EVERY, "until": FIT, **options},
-    )  # fmt: skip
+    plan = plan_of(name, format, given, [seed])
     (spec,) = plan.specs
     row = {"task": name, "format": format, "options": text_of(given), "seed": seed}
     row |= {"max_steps": spec.train.steps, "run": spec.run_id}
@@ -97,7 +90,7 @@ def measured(name: str, format: str, given: Mapping[str, Any], seed: int, minute
         "result": result,
         "steps": step,
         "minutes": watch.at(step)[1],
-        **scores(run, train_len, store),
+        **scores(run, run.spec.train.train_len, store),
     }
 
 

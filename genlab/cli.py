@@ -459,9 +459,7 @@ def ask(
 
 @app.command(
     cls=Command,
-    epilog=examples(
-        'lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --sort -exact_match_out --limit 5"
-    ),
+    epilog=examples('lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --sort lr --limit 5"),
 )
 def runs(
     task: Annotated[str | None, typer.Option("--task", help="only runs of this task")] = None,

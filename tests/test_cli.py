@@ -30,7 +30,7 @@ TINY = [
 
 
 BAD = [
-    (["train", "--task", "partiy", "--train-len", "4"], "unknown task 'partiy'; did you mean 'parity'?"),
+    (["train", "--task", "partiy", "--train-len", "4"], "unknown task 'partiy'; did you mean 'parity'"),
     (["train", "--task", "parity", "--train-len", "9", "--test-len", "8"], "--test-len 8 is below --train-len 9"),
     (["train", "--task", "copy", "--train-len", "9", "--param", "symbols=5"], "symbols"),
     ([*TRAIN, "--d-model", "65"], "d_model 65 is not divisible by n_heads 4"),
@@ -56,7 +56,7 @@ BAD = [
     (["runs", "--task", "srt"], "did you mean 'sort'?"),
     (["show", "parity", "--length", "-3"], "length -3 on split 'id': its shortest has 1 bits"),
     (["show", "parity", "--split", "dens"], "did you mean 'dense'?"),
-    (["show", "partiy"], "did you mean 'parity'?"),
+    (["show", "partiy"], "did you mean 'parity'"),
     (["trian"], "Did you mean 'train'?"),
 ]
 

@@ -18,6 +18,7 @@ from genlab.rasp.tokens import token_map
 from genlab.runs.api import Run, load
 from genlab.runs.store import Store
 from genlab.tasks import Examples, Task
+from genlab.tasks.examples import START
 from genlab.tasks.mazes import Maze
 from genlab.training.batches import positions_of, widths
 from genlab.training.evaluate import eval_examples, greedy, greedy_answers
@@ -230,8 +231,10 @@ class _Asked:
     # -- Prompts and their true answers
 
     def read(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-        """Tokens of a typed prompt, and the true answer from its end on. Raises `UserError` for an unknown token."""
+        """Tokens of a typed prompt, and the true answer from there on. Raises `UserError` for an unknown token."""
         tokens = tuple(text.split())
+        if self.task.spec.start_token and tokens[:1] == (START,):
+            tokens = tokens[1:]  # it is put before every prompt
         if not tokens:
             raise UserError("a prompt has at least one token")
         token_map(self.task.vocab.tokens).parse(tokens)  # for its message about an unknown token
@@ -274,21 +277,22 @@ class _Asked:
     def answer(self, tokens: tuple[str, ...], truth: tuple[str, ...] | None, length: int | None = None) -> Answer:
         """Decode greedily, then read the probabilities in one pass over all that was written."""
         cfg = self.run.spec.model
-        known = self._length_of(len(tokens)) if length is None else length
+        ids = self.task.vocab.encode([*[START] * self.task.spec.start_token, *tokens])[None]
+        count = ids.shape[1]
+        known = self._length_of(count) if length is None else length
         at = 0 if known is None else known
-        ids = self.task.vocab.encode(tokens)[None]
         batch = Examples(ids, np.zeros_like(ids), np.zeros(ids.shape, bool), np.array([at]))
         starts = self._positions(batch)
         room = starts.shape[1] if cfg.needs_ids else cfg.n_ctx - self.offset
-        if len(tokens) > room:
+        if count > room:
             where = f" from offset {self.offset} on" if self.offset else ""
-            raise UserError(f"the prompt has {len(tokens)} tokens; run {self.run.run_id} reads {room}{where}")
+            raise UserError(f"the prompt has {count} tokens; run {self.run.run_id} reads {room}{where}")
         model, prompt = self.model, torch.from_numpy(ids).to(self.model.flat.device)
         offsets = torch.from_numpy(starts).to(prompt.device)[None]
         lengths = torch.tensor([[at]], device=prompt.device)
-        written = greedy(model, prompt, room - len(tokens) + 1, offsets, lengths=lengths)[0, 0]
+        written = greedy(model, prompt, room - count + 1, offsets, lengths=lengths)[0, 0]
         whole = torch.cat([prompt[0], written[:-1]])[None, None]
-        chances = model(whole, offsets, lengths=lengths)[0, 0, len(tokens) - 1 :].softmax(-1)
+        chances = model(whole, offsets, lengths=lengths)[0, 0, count - 1 :].softmax(-1)
         best = chances.topk(2, dim=-1)
         own = self._tokens(written.tolist(), chances, best.indices[:, 1].tolist(), best.values[:, 1].tolist(), truth)
         answer = tuple(token.text for token in own)

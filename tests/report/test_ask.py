@@ -38,8 +38,9 @@ def run_of(store: Store, group: str):
 
 def test_tokens_and_probabilities_are_those_of_a_plain_loop(store: Store):
     run = run_of(store, "sorting")
-    answer = genlab.ask(run, "7 3 5 >").answers[0]
-    ids, vocab = run.task.vocab.encode("7 3 5 >").tolist(), run.task.vocab.tokens
+    answer = genlab.ask(run, "7 3 5 >").answers[0]  # the start token may be left out
+    assert genlab.ask(run, "<start> 7 3 5 >").answers[0] == answer
+    ids, vocab = run.task.vocab.encode("<start> 7 3 5 >").tolist(), run.task.vocab.tokens
     for token in answer.tokens:
         chances = run.model(torch.tensor([ids]))[0, -1].softmax(-1)
         best, second = chances.topk(2).indices.tolist()
@@ -77,7 +78,7 @@ def test_an_offset_is_where_the_prompt_begins(store: Store, tmp_path: Path):
         genlab.plan("sort", 4, 8, seeds=[0], steps=5, positions="learned", **SIZE), store=tmp_path / "s", workers=1
     )
     moved = genlab.ask(run, "7 3 5 >", offset=3).answers[0].tokens[0]
-    ids = torch.tensor([run.task.vocab.encode("7 3 5 >").tolist()])
+    ids = torch.tensor([run.task.vocab.encode("<start> 7 3 5 >").tolist()])
     chances = run.model(ids[None], torch.tensor([[3]]))[0, 0, -1].softmax(-1)
     assert moved.p == pytest.approx(float(chances.max()), abs=1e-5)
     assert moved.p != pytest.approx(genlab.ask(run, "7 3 5 >").answers[0].tokens[0].p, abs=1e-6)
@@ -140,7 +141,7 @@ BAD = [
     (["sorting", "--length", "99"], "cannot make length 99"),
     (["sorting", "-n", "0"], "-n 0 --seed 0 is not allowed"),
     (["sorting", "--png", "x.png"], "mazes have one"),
-    (["mazes", "--png", "x.tiff"], "names that end in .png, .svg, .pdf"),
+    (["mazes", "--png", "x.tiff"], "names that end in .png, .svg or .pdf"),
 ]
 
 

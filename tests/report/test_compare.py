@@ -153,7 +153,7 @@ BAD = [
     (["pos", "sorting"], "runs of different tasks cannot be compared (pos: parity; sorting: sort)"),
     (["pos", "--by", "positions", "--at", "60"], "not all runs were evaluated at length 60"),
     (["pos", "--by", "positions", "--split", "dense"], "unknown evaluated split 'dense'"),
-    (["pos", "--by", "positions", "--figure", "x.bmp"], "names that end in .png, .svg, .pdf"),
+    (["pos", "--by", "positions", "--figure", "x.bmp"], "names that end in .png, .svg or .pdf"),
     (["pos", "gone"], "no run or group 'gone'"),
 ]
 
