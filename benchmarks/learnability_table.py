@@ -41,9 +41,9 @@ _SEEDS = 10
 TRIED = """
 ## What else was tried
 
-Configurations that are not a default, and defaults under an earlier recipe: without a start token, with an unembedding
-of their own, four lengths a batch, weights of .4 / sqrt(d_model) and a clip at norm 1 (docs/learning.md says what these
-cost). A task without 0.99 in any row of this page has not been learned here.
+Configurations that are not a default, and defaults under an earlier recipe: without a start token, with an
+unembedding of their own, four lengths a batch, weights of .4 / sqrt(d_model) and a clip at norm 1 (docs/learning.md
+says what these cost). A task without 0.99 in any row of this page has not been learned here.
 `lab tasks` says that it needs a GPU if three configurations took 20 processor minutes each and did not learn it,
 and it means no more than that.
 """

@@ -286,7 +286,8 @@ class _Asked:
         room = starts.shape[1] if cfg.needs_ids else cfg.n_ctx - self.offset
         if count > room:
             where = f" from offset {self.offset} on" if self.offset else ""
-            raise UserError(f"the prompt has {count} tokens; run {self.run.run_id} reads {room}{where}")
+            most = room - (count - len(tokens))
+            raise UserError(f"the prompt has {len(tokens)} tokens; run {self.run.run_id} reads {most}{where}")
         model, prompt = self.model, torch.from_numpy(ids).to(self.model.flat.device)
         offsets = torch.from_numpy(starts).to(prompt.device)[None]
         lengths = torch.tensor([[at]], device=prompt.device)
