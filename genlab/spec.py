@@ -195,7 +195,7 @@ class Split(Frozen):
 # -- Models
 
 
-SET_MODEL: Mapping[str, Scalar] = {
+_SET_MODEL: Mapping[str, Scalar] = {
     "n_layers": 1,
     "positions": "none",
     "normalization_type": "none",
@@ -243,9 +243,7 @@ class ModelConfig(Frozen):
     final_norm: bool = Field(True, description="normalize before the unembedding")
     bias: bool = Field(True, description="biases in the linear layers")
     unembed_bias: bool = Field(True, description="bias in the unembedding, if linear layers have biases")
-    tie_word_embeddings: bool = Field(
-        False, description="use the embedding matrix for the unembedding", json_schema_extra={"planned": True}
-    )
+    tie_word_embeddings: bool = Field(False, description="use the embedding matrix for the unembedding")
     positions: Annotated[
         Literal["learned", "none", "sinusoidal", "rotary", "alibi", "hard-alibi", "t5", "fire", "abacus", "coupled"],
         _or_registered("positions"),
@@ -315,7 +313,7 @@ class ModelConfig(Frozen):
             return given
         values: dict[str, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
         if values.get("d_values"):
-            values = {**SET_MODEL, **values}
+            values = {**_SET_MODEL, **values}
         if values.get("architecture") == "lstm":
             values = {**LSTM_FIXED, **values}
         positions = values.get("positions", "learned")
@@ -342,9 +340,9 @@ class ModelConfig(Frozen):
             raise ValueError(f"rotary positions need an even d_head, not {self.d_head}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
-        wrong = [name for name, value in SET_MODEL.items() if self.d_values and getattr(self, name) != value]
+        wrong = [name for name, value in _SET_MODEL.items() if self.d_values and getattr(self, name) != value]
         if wrong:
-            fixed = ", ".join(f"{name} {value}" for name, value in SET_MODEL.items())
+            fixed = ", ".join(f"{name} {value}" for name, value in _SET_MODEL.items())
             raise ValueError(f"real-valued items need a set model, which has {fixed}; conflicts: {', '.join(wrong)}")
         self._check_unembed_bias()
         self._check_variants()

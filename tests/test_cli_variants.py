@@ -92,7 +92,6 @@ def test_variants_train_and_their_runs_evaluate_again(lab, words: list[str]):
 def test_ids_of_runs_kept_before_there_were_variants_stay():
     """A later field is part of a run's id only where it says something."""
     before = {"offsets": "batch", "grad_clip": 1.0, "init_std": 0.05, "lengths_per_batch": 2, "start_token": False}
-    before |= {"tie_word_embeddings": False}
     spec = plan("sort", 20, 50, steps=2500, **before).specs[0]
     model = json.loads(canonical_json(spec))["model"]
     assert not ModelConfig.later & set(model)

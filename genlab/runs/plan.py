@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from genlab.errors import UserError, nearest, unknown
 from genlab.runs.recipes import recipe_options
-from genlab.spec import LSTM_FIXED, SET_MODEL, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
+from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
 from genlab.tasks import Task, in_distribution, make, spread, task_class, training_law
 from genlab.tasks import spec as task_spec
 
@@ -186,11 +186,9 @@ def plan(
         defaults = {k: v for k, v in defaults.items() if k != "curriculum"}
     if given.get("architecture") == "lstm":  # the defaults of tasks are for transformers
         defaults = {k: v for k, v in defaults.items() if k not in LSTM_FIXED}
-    planned = ModelConfig.planned() | TrainConfig.planned()
-    fixed = LSTM_FIXED if given.get("architecture") == "lstm" else SET_MODEL if made.d_values else {}
-    planned = {name: value for name, value in planned.items() if name not in fixed}
     if {**defaults, **given}.get("unembed_bias") is False:  # only an unembedding of its own can do without
-        planned.pop("tie_word_embeddings")
+        defaults.pop("tie_word_embeddings", None)
+    planned = ModelConfig.planned() | TrainConfig.planned()
     values = {"train_split": made.train_split, **planned, **defaults, **given}
     sizes = {"d_vocab": len(made.vocab), "n_ctx": made.n_ctx, "d_values": made.d_values}
     shortest = made.min_len(made.split(values["train_split"]))

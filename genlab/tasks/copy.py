@@ -71,6 +71,7 @@ class Copy(Task):
                 "n_layers": 2,
                 "steps": 3400,
                 "positions": "rotary",
+                "tie_word_embeddings": True,
             }
         }
     )

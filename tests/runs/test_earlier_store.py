@@ -70,7 +70,6 @@ def test_the_same_plan_finds_them_and_trains_nothing(store: Store, monkeypatch: 
     sort = next(spec.configuration for spec in specs if spec.task.name == "sort")
     shape = {"d_model": 8, "n_layers": 1, "n_heads": 2, "steps": 40, "eval_every": 20, "warmup": 0}
     before = {"grad_clip": 1.0, "init_std": 0.141421, "lengths_per_batch": 2, "start_token": False}
-    before |= {"tie_word_embeddings": False}
     (planned,) = genlab.plan("sort", 4, 6, seeds=[0], **shape, **before).specs
     warm = planned.train.model_copy(update={"warmup": 100})  # longer than training, which is refused today
     assert planned.model_copy(update={"train": warm}) == sort
