@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, NoReturn, cast
 
 import typer
 
@@ -64,7 +64,30 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
-    status, message = _run()
+    try:
+        status, message = app(standalone_mode=False) or 0, ""
+    except (_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort, OSError) as error:
+        status, message = _status_of(error)
+    _exit(status, message)
+
+
+def _status_of(error: BaseException) -> tuple[int, str]:
+    """The exit status after an error, and what to say."""
+    if isinstance(error, _CommandLineError):
+        return 2, cast(Any, error).format_message()  # empty where help was shown instead
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, FailedRuns):
+        return 1, str(error)
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{error.filename}: "
+        return 1, f"{where}{error.strerror or error}"
+    saved = isinstance(error, Interrupted)
+    return 130, "stopped; progress is saved, and the same command goes on from there" if saved else "stopped"
+
+
+def _exit(status: int, message: str) -> NoReturn:
+    """Say a message on standard error, and exit; a full or closed output is an error of its own."""
     try:
         if message:
             print(f"lab: {message}", file=sys.stderr)
@@ -77,25 +100,6 @@ def main() -> None:
         if not isinstance(error, BrokenPipeError):
             print(f"lab: the output cannot be written: {error.strerror}", file=sys.stderr)
     sys.exit(status)
-
-
-def _run() -> tuple[int, str]:
-    """Run the command; returns the exit status and what to say."""
-    try:
-        return app(standalone_mode=False) or 0, ""
-    except _CommandLineError as error:
-        return 2, error.format_message()  # empty where help was shown instead
-    except UserError as error:
-        return 2, str(error)
-    except FailedRuns as error:
-        return 1, str(error)
-    except Interrupted:
-        return 130, "stopped; progress is saved, and the same command goes on from there"
-    except (KeyboardInterrupt, typer.Abort):
-        return 130, "stopped"
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        return 1, f"{where}{error.strerror or error}"
 
 
 def _show_version(wanted: bool) -> None:
