@@ -62,8 +62,8 @@ for addition; lr 0.002 with a cosine: 20 to 80 processor-seconds. Published comp
 model that is not near 1 at the training length has not learned its task here, so its results beyond it say
 nothing. Each number is one seed, 256 examples; all trained seeds are shown, and `-` is one that was not trained.
 
-**The recipe is an earlier one**: no start token, four lengths a batch, a clip at norm 1, initial weights of .05, offsets
-in the room that the widest example of a batch leaves. Under today's recipe learned positions do copy
+**The recipe is an earlier one**: no start token, four lengths a batch, a clip at norm 1, initial weights of .05,
+offsets in the room that the widest example of a batch leaves. Under today's recipe learned positions do copy
 ([steps to learn](learning.md)): what this page says of an encoding holds for that recipe.
 """
 

@@ -51,6 +51,9 @@ app = typer.Typer(
     epilog=examples("lab train --task sort --train-len 20 --test-len 50 --seeds 0:4", "lab show parity"),
 )
 
+_INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
 """What every error of the command line's own parser derives from (typer gives it no public name)."""
 
@@ -65,7 +68,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
-        status, message = app(standalone_mode=False) or 0, ""
+        status = app(standalone_mode=False) or 0
+        message = "stopped" if status == _INTERRUPTED else ""  # typer may return it, and say nothing
     except (_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort, OSError) as error:
         status, message = _status_of(error)
     _exit(status, message)
@@ -83,7 +87,7 @@ def _status_of(error: BaseException) -> tuple[int, str]:
         where = "" if error.filename is None else f"{error.filename}: "
         return 1, f"{where}{error.strerror or error}"
     saved = isinstance(error, Interrupted)
-    return 130, "stopped; progress is saved, and the same command goes on from there" if saved else "stopped"
+    return _INTERRUPTED, "stopped; progress is saved, and the same command goes on from there" if saved else "stopped"
 
 
 def _exit(status: int, message: str) -> NoReturn:

@@ -114,7 +114,7 @@ def test_a_terminal_that_knows_ascii_only_is_enough():
     assert done.stdout.isascii()
 
 
-@pytest.mark.parametrize("after", [0.05, 0.2])
+@pytest.mark.parametrize("after", [0.05, 0.2, 0.5])
 def test_ctrl_c_while_modules_are_imported_is_one_line(after: float):
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import genlab.start as s; "
     script += "print('up', flush=True); s.main()"
@@ -137,6 +137,15 @@ def test_importing_genlab_imports_nothing_that_takes_long():
 def test_a_file_that_cannot_be_read_is_one_line(lab, tmp_path: Path):
     status, _, err = lab("forecast", "evaluate", "--table", str(tmp_path), "--target", "x")
     assert (status in (1, 2), err.count("\n")) == (True, 1)
+
+
+def test_ctrl_c_in_a_command_is_one_line(lab, monkeypatch: pytest.MonkeyPatch):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genlab.report.listing.task_list", interrupt)
+    status, _, err = lab("tasks")
+    assert (status, err.strip()) == (130, "lab: stopped")
 
 
 def test_a_system_error_is_one_line_that_names_the_file(lab, monkeypatch: pytest.MonkeyPatch):
