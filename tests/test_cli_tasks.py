@@ -98,8 +98,7 @@ def test_mazes_are_drawn_and_kept_as_a_figure(lab, tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([*MAZE, "--png", "maze.txt"], "a figure ends in one of .png, .svg, .pdf"),
-        ([*MAZE, "--png", "no/such/folder/maze.png"], "cannot write the figure 'no/such/folder/maze.png'"),
+        ([*MAZE, "--png", "maze.txt"], "names that end in .png, .svg or .pdf"),
         (["show", "sort", "--png", "sort.png"], "task 'sort' has no figure"),
         (["show", "maze", "--length", "1"], "a maze of side 1 has no path"),
         (["show", "sort", "-n", "0"], "-n is at least 1"),

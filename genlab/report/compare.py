@@ -181,6 +181,8 @@ def comparison(
     parted = {name: set_aside(store, runs["run_id"]) for name, runs in groups.items()}
     diverged = {n: left_out(gone, len(kept) + len(gone)) for n, (kept, gone) in parted.items() if gone}
     groups = {name: runs[runs["run_id"].isin(parted[name][0])] for name, runs in groups.items()}
+    if not any(map(len, groups.values())):
+        raise UserError("every one of these runs diverged: there is nothing to compare")
     ids = list(dict.fromkeys(run for runs in groups.values() for run in runs["run_id"]))
     laws = {run: store.law(run) for run in ids}
     evals = store.evals(ids, metric="exact_match").drop_duplicates(["run_id", "split", "length"], keep="last")
@@ -379,7 +381,7 @@ def _curves(
     split: str,
     by: list[str],
 ) -> Curves:
-    task = next(iter(groups.values()))["task"].iloc[0]
+    task = next(runs["task"].iloc[0] for runs in groups.values() if len(runs))
     try:
         unit = f" ({task_class(task).length_unit})"
     except UserError:  # a plugin that is not loaded

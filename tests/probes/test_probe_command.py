@@ -202,7 +202,7 @@ BAD = [
     (["probe"], "lab probe takes runs, or --grid NAME"),
     (["probe", "few", "--grid", "few"], "lab probe takes runs, or --grid NAME"),
     (["probe", "fewer"], "did you mean 'few'?"),
-    (["probe", "few", "--signals", "inductoin"], "unknown signal 'inductoin'; did you mean 'induction'?"),
+    (["probe", "few", "--signals", "inductoin"], "unknown signal 'inductoin'; did you mean 'induction'"),
     (
         ["probe", "few", "--step", "3"],
         "has no checkpoint at step 3; available, nearest first: 2, 4, 0 (initial), 6 (final)",
@@ -217,7 +217,7 @@ BAD = [
     (["probe", "few", "--probe-n", "63"], "--probe-n 63 is not allowed (allowed: even numbers from 16"),
     (["probe", "few", "--device", "tpu"], "allowed: auto, cpu, cuda"),
     (["probe", "few", "--figure", "x.xyz"], "--figure 'x.xyz' is not allowed"),
-    (["signals", "haeds"], "did you mean 'heads'?"),
+    (["signals", "haeds"], "did you mean 'heads'"),
 ]
 
 

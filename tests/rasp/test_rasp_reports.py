@@ -175,10 +175,11 @@ class TestCommandLine:
         assert result.exit_code == 0
         assert "breaks" in result.stdout
         assert sealed()["hash"] in path.read_text()
-        for out, *options in ((path,), (tmp_path / "no" / "a.py",), (tmp_path / "a.py", "--seed", "-1")):
+        for out, *options in ((path,), (tmp_path / "a.txt",), (tmp_path / "a.py", "--seed", "-1")):
             refused = command("generate", "--out", str(out), *options)
             assert isinstance(refused.exception, UserError)
         assert not (tmp_path / "a.py").exists()
+        assert not (tmp_path / "a.txt").exists()
 
     def test_a_list_that_is_checked(self):
         rows = list_programs(lengths=[5, 6], n=5)

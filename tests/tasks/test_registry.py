@@ -37,7 +37,7 @@ def test_every_built_in_task_is_found_under_its_own_name():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (("partiy", 5), "unknown task 'partiy'; did you mean 'parity'?"),
+        (("partiy", 5), "unknown task 'partiy'; did you mean 'parity'"),
         (("parity", 5, "plane"), "did you mean 'plain'?"),
         (("sort", 5, None, {"symbol": 12}), "unknown option 'symbol'; did you mean 'symbols'?"),
         (("sort", 0), "max_len 0 is not allowed"),
@@ -73,7 +73,7 @@ def test_a_plugin_adds_its_tasks_once(plugin):
 
 
 def test_faulty_plugins_are_refused_with_their_own_error(plugin, tmp_path):
-    with pytest.raises(UserError, match=r"plugin '.*' cannot be imported: ZeroDivisionError: division by zero"):
+    with pytest.raises(UserError, match=r"cannot be imported: line 1: ZeroDivisionError: division by zero"):
         load_plugin(plugin("1 / 0"))
     with pytest.raises(UserError, match="is not a file"):
         load_plugin(tmp_path / "absent.py")
