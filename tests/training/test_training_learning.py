@@ -25,6 +25,7 @@ FAST = ("batch=8", "lr=0.01", "weight_decay=0.1")
 @pytest.mark.parametrize(
     "settings",
     [
+        ("schedule=linear", "warmup=3"),
         ("schedule=cosine",),
         ("schedule=cosine", "start=off", "tied=off", "clip=0.1", "warmup=5"),
         ("schedule=constant", "lengths=4", "offsets=batch", "loss=all"),
@@ -96,8 +97,6 @@ def test_names_of_recipes_say_all_that_differs() -> None:
         Recipe().changed(["tied_embedding=off"])
     with pytest.raises(ValueError, match="offsets is one of own, batch, zero, not 'random'"):
         Recipe().changed(["offsets=random"])
-    with pytest.raises(ValueError, match="engine=lab has no linear schedule"):
-        Recipe().changed(["engine=lab"])
 
 
 def test_finished_runs_are_kept_and_interrupted_ones_done_anew(
