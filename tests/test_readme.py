@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -89,6 +90,15 @@ def test_the_results_of_position_encodings_are_those_of_the_committed_rows():
     beyond = rows[rows["task"].str.startswith("addition") & (rows["length"] >= 6)]
     assert len(beyond) > 0
     assert (beyond["exact_match"] < 0.9).all()
+
+
+def test_the_verdicts_are_those_of_the_page_on_reproductions():
+    page = (DOCS / "reproductions.md").read_text("utf-8")
+    judged, passed = re.search(r"(\d+) claims judged: (\d+) pass", page).groups()  # pyright: ignore
+    written = len(list((DOCS.parent / "recipes" / "claims").glob("*.toml")))
+    row = _row("Which published findings")
+    assert f"{passed} of {judged} claims judged so far pass" in row
+    assert f"{written - int(judged)} are written and not yet run" in row
 
 
 def test_the_counts_of_what_is_learned_are_those_of_the_page_on_tasks():
