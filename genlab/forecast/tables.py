@@ -10,8 +10,8 @@ import pandas as pd
 
 from genlab.errors import UserError, unknown
 from genlab.forecast.roles import frame_of
+from genlab.runs.index import SETTINGS
 from genlab.runs.laws import laws_of, means_by, placed
-from genlab.spec import ModelConfig, TrainConfig
 from genlab.tasks import fitted
 
 if TYPE_CHECKING:
@@ -216,8 +216,7 @@ def outcome_name(metric: str, split: str, length: int) -> str:
 
 
 def _settings(about: pd.DataFrame) -> pd.DataFrame:
-    fields = {*ModelConfig.model_fields, *TrainConfig.model_fields, "task", "format", "max_len", "start_token"}
-    fields |= {name for name in about if name.startswith("params.")}
+    fields = SETTINGS | {name for name in about if name.startswith("params.")}
     # Columns without values belong to other runs of the store.
     return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]].dropna(axis=1, how="all")
 

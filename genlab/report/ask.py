@@ -277,18 +277,18 @@ class _Asked:
     def answer(self, tokens: tuple[str, ...], truth: tuple[str, ...] | None, length: int | None = None) -> Answer:
         """Decode greedily, then read the probabilities in one pass over all that was written."""
         cfg = self.run.spec.model
-        ids = self.task.vocab.encode([*[START] * self.task.spec.start_token, *tokens])[None]
-        count = ids.shape[1]
-        known = self._length_of(count) if length is None else length
+        known = self._length_of(len(tokens)) if length is None else length
         at = 0 if known is None else known
-        batch = Examples(ids, np.zeros_like(ids), np.zeros(ids.shape, bool), np.array([at]))
+        ids = self.task.vocab.encode(tokens)[None]
+        batch = self.task.lead(Examples(ids, np.zeros_like(ids), np.zeros(ids.shape, bool), np.array([at])))
+        count = batch.tokens.shape[1]
         starts = self._positions(batch)
         room = starts.shape[1] if cfg.needs_ids else cfg.n_ctx - self.offset
         if count > room:
             where = f" from offset {self.offset} on" if self.offset else ""
             most = room - (count - len(tokens))
             raise UserError(f"the prompt has {len(tokens)} tokens; run {self.run.run_id} reads {most}{where}")
-        model, prompt = self.model, torch.from_numpy(ids).to(self.model.flat.device)
+        model, prompt = self.model, torch.from_numpy(batch.tokens).to(self.model.flat.device)
         offsets = torch.from_numpy(starts).to(prompt.device)[None]
         lengths = torch.tensor([[at]], device=prompt.device)
         written = greedy(model, prompt, room - count + 1, offsets, lengths=lengths)[0, 0]
@@ -337,7 +337,7 @@ class _Asked:
         known = self.task.lengths_between("id", 0, self.task.max_len)
         for length in known.tolist():
             example = self.task.sample(np.random.default_rng(0), "id", [length])
-            if example.prompt_len(0) >= count:
+            if len(self.task.read(example, 0)[0]) >= count:
                 return length
         return int(known[-1])
 

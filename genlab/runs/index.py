@@ -272,6 +272,12 @@ def _with_defaults(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+SETTINGS = frozenset(
+    {"task", "format", "max_len", "start_token", *ModelConfig.model_fields, *TrainConfig.model_fields}
+)
+"""Columns of `Store.runs` that say what a run is, seeds included; parameters of its task are `params.NAME`."""
+
+
 def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten a spec (as JSON) to field -> value: task, format, max_len, params.NAME, then model and training.
 

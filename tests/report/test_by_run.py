@@ -96,6 +96,7 @@ def test_runs_are_tagged_by_a_condition(lab, store: Store):
 
 def test_results_are_tidy(store: Store):
     table = genlab.results("pos", store)
+    assert table["start_token"].all()  # a setting of the task, as its format is
     evals = store.evals(store.find("pos"))
     assert len(table) == len(evals)
     assert {"run_id", "positions", "init_seed", "split", "length", "metric", "value"} <= set(table)
