@@ -162,6 +162,11 @@ OPEN: Mapping[tuple[str, str], str] = MappingProxyType(
         ("modular-icl", "plain"): "one or two shots do not tell the task, so no program is right at all lengths; "
         "and which token of a triple it is at, a program only knows by the index modulo 3",
         ("square-root", "plain"): "long division by hand has as many steps as digits",
+        (
+            "tomita",
+            "next",
+        ): "its seven languages have no program in common: 1, 2 and 4 look at the symbols just "
+        "before, 5 and 6 count as parity does",
     }
 )
 """(task, format) without a program -> the reason."""
