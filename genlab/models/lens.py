@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -64,6 +64,8 @@ class HookedModel(HookedRootModule):
         self.weight = nn.Parameter(weight)
         self.cfg = _lens_config(shape, weight)
         self.blocks = nn.ModuleList(_Block(self, i % shape.n_layers) for i in range(self.cfg.n_layers))
+        self.ln_final = _Map(lambda x: self.model.before_unembedding(x[None])[0])
+        self.unembed = _Map(lambda x: x @ self.W_U + self.b_U)
         for name in _hook_names(self.model):
             _add_hook_point(self, name, HookPoint())
         self.setup()
@@ -76,27 +78,95 @@ class HookedModel(HookedRootModule):
     def forward(
         self,
         tokens: Tensor | str | Sequence[str],
-        return_type: Literal["logits", "loss"] | None = "logits",
+        return_type: str | None = "logits",
         offsets: Tensor | None = None,
         position_ids: Tensor | None = None,
-    ) -> Tensor | None:
-        """Logits `[batch, pos, d_vocab]`, or the mean next-token loss.
+        *,
+        loss_per_token: bool = False,
+        stop_at_layer: int | None = None,
+    ) -> Any:
+        """Logits `[batch, pos, d_vocab]`, the mean next-token loss, both as a pair, or None.
 
         Args:
             tokens: ids `[batch, pos]` or `[pos]`, or text (see `to_tokens`).
-            return_type: `logits`, `loss`, or None to run the hooks only.
+            return_type: `logits`, `loss`, `both`, or None to run the hooks only.
             offsets: int[batch], the position of each example's first token (default: 0).
             position_ids: int[batch, pos], for models whose positions are random or given by the task.
+            loss_per_token: the loss of each next token instead, `[batch, pos - 1]`.
+            stop_at_layer: run the blocks before this one only, and return the residual stream that enters it,
+                `[batch, pos, d_model]`; -1 is the last block, the number of blocks runs them all.
+
+        Raises:
+            UserError: an unknown return type, or no such layer.
         """
+        if return_type not in _RETURN_TYPES:
+            raise unknown("return_type", str(return_type), map(str, _RETURN_TYPES))
         ids = self.to_tokens(tokens).to(self.weight.device)
         positions = offsets if position_ids is None else position_ids
-        logits = self.model(ids[None], None if positions is None else positions[None], tap=self._call_hook)[0]
-        if return_type == "loss":
-            return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-        return logits if return_type == "logits" else None
+        given = None if positions is None else positions[None]
+        if stop_at_layer is not None:
+            return self._residual_before(self._layer(stop_at_layer), ids, given)
+        logits = self.model(ids[None], given, tap=self._call_hook)[0]
+        if return_type in ("logits", None):
+            return logits if return_type else None
+        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        loss = loss.view(len(ids), -1) if loss_per_token else loss.mean()
+        return loss if return_type == "loss" else (logits, loss)
 
     def _call_hook(self, name: str, x: Tensor) -> Tensor:
         return self.hook_dict[name](x[0])[None]
+
+    def _layer(self, index: int) -> int:
+        count = self.cfg.n_layers
+        if not count or not -count <= index <= count:
+            raise UserError(f"stop_at_layer {index} is not allowed: the model has {count} layers")
+        return index % count if index < count else count
+
+    def _residual_before(self, layer: int, ids: Tensor, positions: Tensor | None) -> Tensor:
+        """The residual stream that enters a block, or leaves the last one; nothing is computed after it."""
+        entry = f"blocks.{layer}.hook_resid_pre"
+        end = f"blocks.{self.cfg.n_layers - 1}.hook_resid_post" if layer == self.cfg.n_layers else ""
+
+        def tap(name: str, x: Tensor) -> Tensor:
+            if name == entry:  # the hooks of a block that does not run are not called
+                raise _Reached(x[0])
+            x = self._call_hook(name, x)
+            if name == end:
+                raise _Reached(x[0])
+            return x
+
+        try:
+            self.model(ids[None], positions, tap=tap)
+        except _Reached as reached:
+            return reached.residual
+        raise AssertionError(f"{entry} was not reached")
+
+    # -- Names of hook points are checked: TransformerLens takes an unknown one for a filter that nothing passes
+
+    def _check_names(self, names: object) -> None:
+        for name in [names] if isinstance(names, str) else names if isinstance(names, list) else ():
+            if isinstance(name, str) and name not in self.hook_dict:
+                raise unknown("hook point", name, self.hook_dict, "model.hook_dict")
+
+    def get_caching_hooks(self, names_filter: Any = None, *args: Any, **options: Any) -> Any:
+        """As in TransformerLens. Raises `UserError` for a name that is not a hook point, with the nearest one."""
+        self._check_names(names_filter)
+        return super().get_caching_hooks(names_filter, *args, **options)
+
+    def add_caching_hooks(self, names_filter: Any = None, *args: Any, **options: Any) -> Any:
+        """As in TransformerLens. Raises `UserError` for a name that is not a hook point, with the nearest one."""
+        self._check_names(names_filter)
+        return super().add_caching_hooks(names_filter, *args, **options)
+
+    def add_hook(self, name: Any, *args: Any, **options: Any) -> None:
+        """As in TransformerLens. Raises `UserError` for a name that is not a hook point, with the nearest one."""
+        self._check_names(name)
+        super().add_hook(name, *args, **options)
+
+    def hooks(self, fwd_hooks: Any = (), bwd_hooks: Any = (), *args: Any, **options: Any) -> Any:
+        """As in TransformerLens. Raises `UserError` for a name that is not a hook point, with the nearest one."""
+        self._check_names([name for name, _ in [*fwd_hooks, *bwd_hooks]])
+        return super().hooks(list(fwd_hooks), list(bwd_hooks), *args, **options)
 
     def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride] (the base class takes *args here)
         self, tokens: Tensor | str | Sequence[str], return_cache_object: bool = True, **options: Any
@@ -122,6 +192,47 @@ class HookedModel(HookedRootModule):
         if len({len(row) for row in rows}) != 1:
             raise UserError(f"strings of {sorted({len(row) for row in rows})} tokens cannot form one batch")
         return torch.tensor(rows)
+
+    def to_single_token(self, text: str) -> int:
+        """The id of a token. Raises `UserError` if the text is not exactly one token."""
+        ids = self._ids(text)
+        if len(ids) != 1:
+            raise UserError(f"{text!r} is {len(ids)} tokens, not one")
+        return ids[0]
+
+    def tokens_to_residual_directions(self, tokens: Tensor | str | int) -> Tensor:
+        """What each token's logit reads from the final residual stream, once that is centered and scaled.
+
+        That is the token's column of W_U times the gain of the final norm: our weights are not folded.
+
+        Args:
+            tokens: a token, or ids of any shape.
+
+        Returns:
+            The shape of `tokens` (none for one token), then d_model.
+        """
+        if isinstance(tokens, str):
+            tokens = self.to_single_token(tokens)
+        if isinstance(tokens, Tensor) and tokens.numel() == 1:
+            tokens = int(tokens)
+        directions = self.W_U.T[tokens]
+        gain = self.model.params.get("ln_final.w")
+        return directions if gain is None else directions * gain[0]
+
+    def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Tensor:
+        """The sum of the biases that sublayers before `layer` add to the residual stream, `[d_model]`.
+
+        Args:
+            layer: blocks before this one count.
+            mlp_input: the attention of block `layer` counts, too.
+            include_mlp_biases: whether those of the MLPs count.
+        """
+        params, total = self.model.params, self.weight.new_zeros(self.cfg.d_model)
+        for i in range(layer + mlp_input):
+            block = f"blocks.{i % self.shape.n_layers}"
+            names = [f"{block}.attn.b_O"] + [f"{block}.mlp.b_out"] * (include_mlp_biases and i < layer)
+            total = total + sum(params[name][0] for name in names if name in params)
+        return total
 
     def _ids(self, text: str) -> list[int]:
         names = self.vocab or tuple(map(str, range(self.shape.d_vocab)))
@@ -166,6 +277,33 @@ class HookedModel(HookedRootModule):
         """[d_model, d_vocab]"""
         return self.W_E.T if self.shape.tie_word_embeddings else self.model.params["unembed.W_U"][0]
 
+    @property
+    def b_U(self) -> Tensor:
+        """[d_vocab]; zero if the unembedding has no bias."""
+        return self.model.unembedding()[1][0]
+
+
+_RETURN_TYPES = ("logits", "loss", "both", None)
+
+
+class _Reached(Exception):
+    """A forward pass came to where it was to stop."""
+
+    def __init__(self, residual: Tensor):
+        super().__init__()
+        self.residual = residual
+
+
+class _Map(nn.Module):
+    """A part of the forward pass as a module: TransformerLens's tools call it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self._function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._function(x)
+
 
 class _Attention(nn.Module):
     """The hook points of one layer's attention, and its weights per head."""
@@ -198,12 +336,29 @@ class _Attention(nn.Module):
         return joined.unflatten(0, (shape.n_heads, shape.d_head))
 
 
+class _MLP(nn.Module):
+    """The hook points of one layer's MLP, and its output weights, which TransformerLens's tools read."""
+
+    def __init__(self, root: HookedModel, layer: int):
+        super().__init__()
+        self._root, self._layer = (root,), layer
+
+    @property
+    def W_out(self) -> Tensor:
+        """[d_mlp, d_model]"""
+        return self._root[0].model.params[f"blocks.{self._layer}.mlp.W_out"][0]
+
+
 class _Block(nn.Module):
     """The hook points of one layer."""
+
+    hook_out_is_single_residual_stream = True  # what TransformerLens's logit lens asks of a block
 
     def __init__(self, root: HookedModel, layer: int):
         super().__init__()
         self.attn = _Attention(root, layer)
+        if not root.shape.attn_only:
+            self.mlp = _MLP(root, layer)
 
 
 def _hook_names(model: Transformer) -> list[str]:

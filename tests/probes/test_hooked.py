@@ -187,3 +187,102 @@ def test_what_cannot_be_is_one_line():
         as_hooked(stack).to_tokens(["0", "0 1"])
     with pytest.raises(UserError, match="shape differs"):
         from_bridge(config(d_mlp=11), to_bridge(stack))
+
+
+# -- Tools of TransformerLens that read weights, norms and biases
+
+
+def gained(cfg: ModelConfig) -> Transformer:
+    """A model whose norms have gains around 1, so that an ignored gain shows."""
+    made = model(cfg)
+    for name, weights in made.params.items():
+        if name.endswith(".w"):
+            weights += 1
+    return made
+
+
+VARIANTS = [
+    config(), config(normalization_type="RMS", bias=False), config(normalization_type="none"), config(loops=2),
+    config(attn_only=True, tie_word_embeddings=True), config(final_norm=False), config(positions="rotary"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cfg", VARIANTS)
+def test_logit_lens_ends_at_our_logits(cfg: ModelConfig):
+    hooked, ids = as_hooked(gained(cfg)), tokens(2, 5)
+    logits, cache = hooked.run_with_cache(ids)
+    lens = cache.logit_lens(positions=None)
+    assert (lens.values[-1] - logits).abs().max() < 1e-4
+    first = hooked.unembed(hooked.ln_final(cache["resid_pre", 0]))
+    assert (lens.values[0] - first).abs().max() < 1e-4
+    read = cache.accumulated_resid(apply_ln=True)
+    assert (hooked.unembed(read[-1]) - logits).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("cfg", [cfg for cfg in VARIANTS if cfg.final_norm])
+def test_attributions_of_all_components_sum_to_the_logit(cfg: ModelConfig):
+    hooked, ids = as_hooked(gained(cfg)), tokens(2, 5)
+    logits, cache = hooked.run_with_cache(ids)
+    for expand in (False, True):
+        parts, labels = cache.get_full_resid_decomposition(expand_neurons=expand, return_labels=True)
+        assert len(parts) == len(labels)
+        assert (parts.sum(0) - cache["resid_post", -1]).abs().max() < 1e-4
+    attributed = cache.logit_attrs(parts, tokens=torch.full((2, 5), 3)).sum(0)
+    shift = hooked.model.params.get("ln_final.b")
+    constant = hooked.b_U + (0 if shift is None else shift[0] @ hooked.W_U)
+    assert (attributed + constant[3] - logits[..., 3]).abs().max() < 1e-4
+    one = cache.logit_attrs(parts, tokens="3", incorrect_tokens="4").sum(0)
+    wanted = logits[..., 3] - logits[..., 4] - constant[3] + constant[4]
+    assert (one - wanted).abs().max() < 1e-4
+
+
+def test_the_middle_of_the_model_decomposes_too():
+    _, cache = as_hooked(gained(config())).run_with_cache(tokens(2, 5))
+    parts = cache.get_full_resid_decomposition(layer=1, mlp_input=True)
+    assert (parts.sum(0) - cache["resid_mid", 1]).abs().max() < 1e-4
+
+
+def test_stop_at_layer_returns_what_enters_it():
+    hooked, ids, seen = as_hooked(model(config())), tokens(2, 5), list[str]()
+    _, cache = hooked.run_with_cache(ids)
+    entries = {0: "blocks.0.hook_resid_pre", 1: "blocks.1.hook_resid_pre", -1: "blocks.1.hook_resid_pre"}
+    for layer, name in {**entries, 2: "blocks.1.hook_resid_post"}.items():
+        assert torch.allclose(hooked(ids, stop_at_layer=layer), cache[name], atol=1e-6)
+    hooked.run_with_hooks(
+        ids, fwd_hooks=[(lambda _name: True, lambda x, hook: seen.append(hook.name))], stop_at_layer=1
+    )
+    assert seen[-1] == "blocks.0.hook_resid_post"
+    with pytest.raises(UserError, match="stop_at_layer 3 is not allowed: the model has 2 layers"):
+        hooked(ids, stop_at_layer=3)
+
+
+def test_losses():
+    hooked, ids = as_hooked(model(config())), tokens(2, 5)
+    each = hooked(ids, return_type="loss", loss_per_token=True)
+    right = hooked(ids)[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    assert torch.allclose(each, -right, atol=1e-6)
+    logits, loss = hooked(ids, return_type="both")
+    assert torch.allclose(loss, each.mean(), atol=1e-6)
+    assert torch.equal(logits, hooked(ids))
+    assert hooked(ids, return_type=None) is None
+    with pytest.raises(UserError, match="unknown return_type 'logit'; did you mean 'logits'"):
+        hooked(ids, return_type="logit")
+
+
+def test_a_hook_point_that_does_not_exist_is_answered_with_the_nearest():
+    hooked, ids, told = as_hooked(model(config())), tokens(2, 5), "unknown hook point .*did you mean .*hook_pattern'"
+    wrong = "blocks.0.attn.hook_patern"
+    calls: list[Callable[[], Any]] = [
+        lambda: hooked.run_with_cache(ids, names_filter=wrong),
+        lambda: hooked.run_with_cache(ids, names_filter=["hook_embed", wrong]),
+        lambda: hooked.add_caching_hooks(wrong),
+        lambda: hooked.run_with_hooks(ids, fwd_hooks=[(wrong, lambda x, hook: x)]),
+        lambda: hooked.add_hook(wrong, lambda x, hook: x),
+    ]
+    for call in calls:
+        with pytest.raises(UserError, match=told):
+            call()
+    _, cache = hooked.run_with_cache(ids, names_filter="blocks.0.attn.hook_pattern")
+    assert list(cache) == ["blocks.0.attn.hook_pattern"]
+    with pytest.raises(UserError, match="'3 4' is 2 tokens, not one"):
+        hooked.to_single_token("3 4")
