@@ -5,6 +5,7 @@ Heavy imports are inside the commands, so that `lab --help`, `tasks`, `show` and
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -39,8 +40,9 @@ from genlab.options import (
     spec_values,
     with_spec_flags,
 )
-from genlab.runs.gridfile import parse_range
+from genlab.runs.gridfile import LAST, parse_range
 from genlab.runs.recipes import RECIPES
+from genlab.tasks import load_plugins_of_environment
 
 app = typer.Typer(
     cls=Group,
@@ -112,13 +114,32 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class _Notes(logging.Handler):
+    """Show what the library logs as notes on standard error, each once."""
+
+    def __init__(self):
+        super().__init__()
+        self._shown = set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            note(line)
+
+
 @app.callback()
 def lab(
     version: Annotated[
         bool, typer.Option("--version", help="print the version and exit", callback=_show_version, is_eager=True)
     ] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Train small transformers on short inputs, and see whether they are right on inputs they have never seen."""
+    load_plugins_of_environment()
+    log = logging.getLogger("genlab")
+    log.handlers, log.propagate = [_Notes()], False
+    log.setLevel(logging.INFO)
 
 
 @app.command(cls=Command, epilog=examples("lab tasks", "lab tasks --json"))
@@ -315,10 +336,11 @@ def train(
     from genlab.report.output import show as show_result
     from genlab.report.train import plan_notes, train_plan
     from genlab.runs.api import wanted_runs, without_steps
+    from genlab.runs.sources import trained_otherwise
     from genlab.runs.store import Store
 
     kept, wanted = Store(store), wanted_runs([planned])
-    note(*plan_notes(planned, device))
+    note(*plan_notes(planned, device), trained_otherwise(kept, planned.specs))
     lacking = "" if again else without_steps(kept, wanted)
     note(lacking)
     names = {spec.run_id: f"seed {spec.train.init_seed}" for spec in planned.specs}
@@ -382,12 +404,14 @@ def evaluate(
     from genlab.report.display import Display
     from genlab.report.output import show as show_result
     from genlab.report.train import evaluate_at
+    from genlab.runs.sources import edited
     from genlab.runs.store import Store
 
     kept = Store(store)
     runs = kept.find(which)
     if not runs:
         raise UserError(f"{which!r} holds no run that has ended; train them to their end first")
+    note(edited(kept, runs))
     with Display({run: run for run in runs}, Console(stderr=True)) as display:
         result = evaluate_at(
             runs,
@@ -499,6 +523,7 @@ def runs(
         configurations,
         draw_configurations,
         figure_folder,
+        none_match,
         run_list,
     )
     from genlab.report.output import show as show_result
@@ -506,12 +531,13 @@ def runs(
     from genlab.runs.store import Store
 
     kept = Store(store)
+    grid = kept.named.last(grid) if grid in LAST else grid
     fields = by.split(",") if by is not None else []
     whole = csv or as_json or parquet is not None
     listed = run_list(
         kept, task=task, grid=grid, where=where, sort=sort, limit=limit, signals=whole and not fields, fields=fields
     )
-    note(*listed.failures)
+    note(*listed.failures, none_match(listed.of) if listed.runs.empty and (whole or fields) else "")
     result: RunList | Configurations = listed
     if by is not None:
         result = configurations(listed, fields)
@@ -592,14 +618,16 @@ def probe(
 
     from genlab.report.output import show as show_result
     from genlab.report.probe import probe_runs
+    from genlab.runs.sources import edited
     from genlab.runs.store import Store
 
+    kept = Store(store)
     with Console(stderr=True).status("probing") as status:
         result = probe_runs(
             which,
             wanted,
             steps,
-            Store(store),
+            kept,
             device=device,
             n=count,
             per_run=per_run,
@@ -607,8 +635,7 @@ def probe(
             report=status.update,
         )
     show_result(result, as_json)
-    if as_json:
-        note(result.left_out)
+    note(edited(kept, result.runs) if result.probing.read else "", result.left_out if as_json else "")
 
 
 @app.command(cls=Command, epilog=examples("lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb"))

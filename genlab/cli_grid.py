@@ -85,6 +85,7 @@ def grid(
     from genlab.report.output import show
     from genlab.runs.api import wanted_runs, without_steps
     from genlab.runs.devices import pick_device
+    from genlab.runs.sources import trained_otherwise
     from genlab.runs.store import Store
 
     kept = Store(store)
@@ -96,7 +97,10 @@ def grid(
         pick_device(device)  # one that is not there is reported before anything else
     wanted = wanted_runs(plans)
     ids = [spec.run_id for spec, _ in wanted]
-    note(f"grid {plans.name}: {len(plans.plans)} configurations, {len(ids)} runs")
+    note(
+        f"grid {plans.name}: {len(plans.plans)} configurations, {len(ids)} runs",
+        trained_otherwise(kept, [spec for spec, _ in wanted]),
+    )
     lacking = "" if again else without_steps(kept, wanted)
     note(lacking)
     where: Literal["local", "ray"] = "ray" if executor == "ray" else "local"
@@ -144,9 +148,11 @@ def compare(
     from genlab.report.compare import comparison
     from genlab.report.grid import figure_folder
     from genlab.report.output import show
+    from genlab.runs.gridfile import LAST
     from genlab.runs.store import Store
 
     kept, fields = Store(store), by.split(",") if by else []
+    runs = [kept.named.last(text) if text in LAST else text for text in runs]  # once, for all that follows
     result = comparison(runs, kept, by=fields, at=at, split=split)
     for text, line in result.diverged.items():
         note(f"{text}: {line}")

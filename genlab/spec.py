@@ -130,6 +130,16 @@ def register_value(option: str, name: str, relative: bool = False) -> None:
         _RELATIVE.add(name)
 
 
+def registered_values() -> set[str]:
+    """Return the position encodings and normalizers that files have registered."""
+    return set().union(*_registered.values())
+
+
+def is_known_value(option: str, value: str) -> bool:
+    """Whether `positions` or `attn_weights` has a value: built in, or registered by a file that is loaded."""
+    return value in get_args(ModelConfig.model_fields[option].annotation) or value in _registered[option]
+
+
 def stored_spec(values: Mapping[str, Any]) -> RunSpec:
     """The spec of a stored run. It may name a registered value whose file is not loaded now."""
     return RunSpec.model_validate(values, context={"stored": True})
@@ -498,6 +508,11 @@ class RunSpec(Frozen):
     task: TaskSpec
     model: ModelConfig
     train: TrainConfig
+    code: str = Field(
+        default="",
+        description="source of what a plugin brings to it: task, positions, attention weights (NAME:HASH, ...)",
+        json_schema_extra={"later": True},
+    )
 
     @property
     def run_id(self) -> str:

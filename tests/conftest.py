@@ -38,7 +38,8 @@ def tasks_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch):
     from genlab.tasks import registry
 
     monkeypatch.setattr(registry, "_added", dict(registry._added))
-    monkeypatch.setattr(registry, "_plugins", list(registry._plugins))
+    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+    monkeypatch.setattr(registry, "_sources", dict(registry._sources))
 
 
 @pytest.fixture

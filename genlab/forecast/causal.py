@@ -168,13 +168,14 @@ def _measure(
     from genlab.models import model_of
     from genlab.probes.families.ablations import head_tap
     from genlab.probes.model import check_readable
-    from genlab.tasks import make, mean_over_lengths
+    from genlab.runs.sources import live_task
+    from genlab.tasks import mean_over_lengths
     from genlab.training import evaluate
     from genlab.training.evaluate import check_of
 
     spec = store.spec(runs[0])
     check_readable(spec.model)
-    model, task = model_of(spec.model, store.weights(runs)), make(spec.task)
+    model, task = model_of(spec.model, store.weights(runs)), live_task(store, runs[0])
     law = store.law(runs[0])
     n, seed = _eval_set(store, runs[0], target)
     outside = task.split(cast(str, target.split)).at(lengths, n, seed)

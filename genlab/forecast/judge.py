@@ -110,6 +110,8 @@ OVER = (
 )
 """Predictors that a signal is compared with."""
 _ASKABLE = ("signal", "attention", "confidence", "metric")
+_FEWEST = 4
+"""Runs below which nothing is forecast: with two folds, each learns from two."""
 _HELD_OUT = ("setting", "task")
 """Splits for which settings are the unit of intervals."""
 TASKS = 10
@@ -268,8 +270,11 @@ def signal_column(table: pd.DataFrame, signal: str) -> tuple[str, str]:
 def _folds(
     table: pd.DataFrame, by: By, setting: np.ndarray, longest: int | None, keep_twins: bool, rng: np.random.Generator
 ) -> list[Fold]:
-    if len(table) < 2:
-        raise UserError(f"{len(table)} run with an outcome leaves nothing to train on")
+    if len(table) < _FEWEST:
+        raise UserError(
+            f"{len(table)} run{'' if len(table) == 1 else 's'} with an outcome cannot be forecast: a forecast is "
+            f"learned from some runs and tested on others, which takes at least {_FEWEST}"
+        )
     if by == "random":
         return random_runs(table, rng, int(np.clip(len(np.unique(twins_of(table))) // 5, 2, 5)))
     if by == "length":

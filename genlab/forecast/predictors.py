@@ -197,7 +197,9 @@ def _threshold(x: np.ndarray, y: np.ndarray, new: np.ndarray, yes_no: bool) -> t
     sign = -1.0 if np.cov(_ranks(x), _ranks(y))[0, 1] < 0 else 1.0
     cut = _best_cut(x * sign, y)
     above, shrink = x * sign >= cut, 1.0 if yes_no else 0.0
-    sides = [(y[side].sum() + shrink * y.mean()) / (side.sum() + shrink) for side in (~above, above)]
+    counts = [side.sum() + shrink for side in (~above, above)]
+    totals = [y[side].sum() + shrink * y.mean() for side in (~above, above)]
+    sides = [total / count if count else y.mean() for total, count in zip(totals, counts, strict=True)]
     return new * sign, np.where(new * sign >= cut, sides[1], sides[0])
 
 

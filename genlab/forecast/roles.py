@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -66,6 +67,10 @@ def varying(table: pd.DataFrame, factors: Iterable[str] | None = None) -> list[s
         # Position encodings without a table have no offsets, so `offsets` is redundant given `positions`.
         if {"offsets", "positions"} <= set(found) and (settings.groupby("positions")["offsets"].nunique() <= 1).all():
             found.remove("offsets")
+        # Nor does the source of plugins say more than what they brought, unless one was edited.
+        brought = [name for name in ("task", "positions", "attn_weights") if name in found]
+        if "code" in found and brought and (settings.groupby(brought)["code"].nunique() <= 1).all():
+            found.remove("code")
         return found
     chosen = list(factors)
     for name in chosen:
@@ -116,7 +121,7 @@ def read_table(path: str | Path, columns: Mapping[str, Sequence[str]]) -> pd.Dat
 
 
 def _read(path: Path) -> pd.DataFrame:
-    readers = {".csv": pd.read_csv, ".parquet": _read_parquet}
+    readers = {".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix not in readers:
         raise UserError(f"table {path.name!r} is not allowed (it must end in .csv or .parquet)")
     if not path.is_file():
@@ -130,6 +135,14 @@ def _read(path: Path) -> pd.DataFrame:
     return rows
 
 
+_MISSING = ("NA", "N/A", "<NA>", "NaN", "nan", "None", "NULL", "null")
+"""Spellings of a missing number. Of a setting they are names."""
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
 def _read_parquet(path: Path) -> pd.DataFrame:
     # Not pd.read_parquet: it passes a Python file to Arrow, whose threads may release its bytes too late.
     return pq.read_table(path).to_pandas()
@@ -137,8 +150,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 def _part(rows: pd.DataFrame, role: str, names: Sequence[str]) -> pd.DataFrame:
     found = rows[list(names)]
+    for name in names:
+        numbers = pd.to_numeric(found[name], errors="coerce")
+        if np.isinf(numbers.astype(float)).any():
+            raise UserError(f"column {name!r} is declared as {role} but contains inf, which is not a finite number")
     if role in ("setting", "seed"):
         return found
+    found = found.replace(dict.fromkeys(_MISSING, np.nan))
     for name in names:
         numbers = pd.to_numeric(found[name], errors="coerce")
         if (numbers.isna() & found[name].notna()).any():

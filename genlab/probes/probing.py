@@ -17,6 +17,7 @@ from genlab.runs.devices import pick_device
 from genlab.runs.diverged import set_aside
 from genlab.runs.execute import interruptible
 from genlab.runs.parts import SIGNAL_COLUMNS, Signals
+from genlab.runs.sources import unavailable
 from genlab.runs.store import Store, now, stack_id
 from genlab.spec import RunSpec
 from genlab.training.loop import precision
@@ -311,7 +312,12 @@ def probe(
                 for r in together
             }
             result.found += sum(len(signals) - len(wanted) for wanted in missing.values())
-            for runs, wanted in work.chunks(missing):
+            why = unavailable(store, together[0]) if any(missing.values()) else ""
+            if why and len(together) == len(specs) and not result.found:
+                raise UserError(why)
+            for one in dict.fromkeys(s for wanted in missing.values() for s in wanted) if why else ():
+                result.skip(one.name, why, [run for run in together if one in missing[run]])
+            for runs, wanted in work.chunks(missing) if any(missing.values()) and not why else ():
                 work.read(runs, wanted, result)
                 ready += len(runs)
                 report(min(ready, len(specs)), len(specs))

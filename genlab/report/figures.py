@@ -29,13 +29,13 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise UserError(f"figure {str(path)!r} cannot be written: {error.strerror}") from None
 
 
-def exact_match_by_length(evals: pd.DataFrame, task: Task, law: TrainingLaw, title: str, path: Path) -> None:
+def exact_match_by_length(evals: pd.DataFrame, task: Task | None, law: TrainingLaw, title: str, path: Path) -> None:
     """Exact match against length, a panel a split: one thin line a seed, the median bold, training lengths shaded.
 
     The shade goes from half a length below the shortest training length to half a length above the longest.
 
-    Chance is drawn as a dashed line. The length axis is logarithmic where the longest length is 16 times the shortest
-    or more and beyond 100. The format follows the ending of `path` (png, svg, pdf).
+    Chance is drawn as a dashed line (not without the task). The length axis is logarithmic where the longest is
+    16 times the shortest or more and beyond 100. The format follows the ending of `path` (png, svg, pdf).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def exact_match_by_length(evals: pd.DataFrame, task: Task, law: TrainingLaw, tit
     save_figure(figure, path)
 
 
-def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> None:
+def _panel(panel: Axes, lines: pd.DataFrame, task: Task | None, law: TrainingLaw) -> None:
     lengths = lines.index.to_numpy()
     ends = (law.min_len - 0.5, law.train_len + 0.5)
     panel.axvspan(*ends, color=_SHADE, zorder=0, label="training lengths")
@@ -66,12 +66,13 @@ def _panel(panel: Axes, lines: pd.DataFrame, task: Task, law: TrainingLaw) -> No
     median = lines.median(axis=1)
     label = f"median of {lines.shape[1]} seeds" if lines.shape[1] > 1 else "the only seed"
     panel.plot(lengths, median, color=_INK, lw=2.4, marker="o", ms=3.5, zorder=3, label=label)
-    chance = [task.chance(int(length)) for length in lengths]
-    panel.plot(lengths, chance, color=_CHANCE, lw=1.2, ls="--", zorder=1, label="chance")
+    if task is not None:
+        chance = [task.chance(int(length)) for length in lengths]
+        panel.plot(lengths, chance, color=_CHANCE, lw=1.2, ls="--", zorder=1, label="chance")
     low, high = min(lengths.min(), law.min_len) - 0.5, max(lengths.max(), law.train_len) + 0.5
     _length_axis(panel, lengths.min(), lengths.max())
     panel.set_xlim(max(low, 0.5) if panel.get_xscale() == "log" else low, high)
-    panel.set_xlabel(f"length ({task.length_unit})")
+    panel.set_xlabel(f"length ({task.length_unit})" if task else "length")
 
 
 def _length_axis(panel: Axes, shortest: int, longest: int) -> None:

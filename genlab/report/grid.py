@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from genlab.errors import DamagedFileError, FailedRuns
+from genlab.errors import DamagedFileError, FailedRuns, UserError, unknown
 from genlab.forecast.sealing import sealed_damage
 from genlab.report.display import print_rows
 from genlab.report.figures import save_figure
@@ -28,7 +28,7 @@ from genlab.runs.progress import Progress, Report
 from genlab.runs.repair import Repaired, repair_store
 from genlab.runs.status import GridStatus, grid_status
 from genlab.runs.store import Store
-from genlab.tasks import task_class
+from genlab.tasks import names, task_class
 
 _LOOK_SECONDS, _QUIET_SECONDS = 2.0, 10.0
 
@@ -326,12 +326,14 @@ class RunList:
         failures: stacks that failed, a line each; they have no row.
         fields: columns that were asked for by a condition or an order.
         latest: whether the rows are by age, so that of many the last are shown.
+        of: how many runs they were picked from.
     """
 
     runs: pd.DataFrame
     failures: list[str]
     fields: Sequence[str] = ()
     latest: bool = True
+    of: int = 0
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -345,7 +347,7 @@ class RunList:
     def print(self, console: Console) -> None:
         """What the runs have in common in a line, then a row per run: what varies, and their accuracy."""
         if self.runs.empty:
-            console.print("no runs yet; `lab train` makes some")
+            console.print(none_match(self.of) or "no runs yet; `lab train` makes some", highlight=False)
             return
         shown = self.runs.tail(_SHOWN) if self.latest else self.runs.head(_SHOWN)
         columns = _columns(shown, self.fields)
@@ -358,6 +360,11 @@ class RunList:
         if len(self.runs) > _SHOWN:
             which = "last" if self.latest else "first"
             console.print(f"the {which} {_SHOWN} of {len(self.runs):,} runs; --csv and --parquet FILE give all")
+
+
+def none_match(of: int) -> str:
+    """What to say where none of so many runs was picked; '' if there were none to pick from."""
+    return f"0 of {of:,} run{'s' if of > 1 else ''} match" if of else ""
 
 
 @dataclass(frozen=True)
@@ -407,16 +414,21 @@ def run_list(
     Raises:
         UserError: an unknown task, group or field, or a condition that cannot be read.
     """
-    if task is not None:
-        task_class(task)  # an unknown name is an error, not an empty list
+    known = set(store.runs()["task"]) if task is not None and store.index.runs else set[str]()
+    if task is not None and task not in known:  # an unknown name is an error, not an empty list
+        try:
+            task_class(task)
+        except UserError:
+            raise unknown("task", task, {*names(), *known}, "lab tasks") from None
     wanted = None if grid is None else store.named.runs(grid)
     failures = [f.line() for f in read_failures(store.path, wanted) if task in (None, f.task)]
     runs = run_table(store, None if grid is None else store.find(grid))
+    count = len(runs)
     runs = runs if task is None else runs[runs["task"] == task]
     asked = [*fields_of(where), *([sort.removeprefix("-")] if sort else []), *fields]
     if signals or any(name not in runs for name in asked):
         runs = with_signals(store, runs)
-    return RunList(ordered(filtered(runs, where), sort, limit), failures, asked, sort is None)
+    return RunList(ordered(filtered(runs, where), sort, limit), failures, asked, sort is None, count)
 
 
 _COLUMNS = 6
@@ -447,8 +459,6 @@ def _in_common(runs: pd.DataFrame) -> str:
 
 def figure_folder(store: Store, name: str | None) -> Path:
     """Where figures about a group or grid go: into its folder; those about other runs, into the store."""
-    if name == "last":
-        return store.last_folder()
     return store.named.folder(name) if name in store.groups() else store.path
 
 

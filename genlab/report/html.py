@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
-from genlab.errors import UserError
+from genlab.errors import UserError, unknown
 from genlab.forecast.judge import By, Judgement, judge
 from genlab.forecast.ledger import Ledger, check_not_fed_back
 from genlab.forecast.predictors import main_predictor
@@ -188,8 +189,11 @@ def _of_run(data: ReportData, run: str) -> str:
     from genlab.errors import DamagedFileError
     from genlab.models import Transformer
     from genlab.runs import load
+    from genlab.runs.sources import unavailable
 
     loaded = load(run, data.store)
+    if why := unavailable(data.store, run):
+        return f"<p>not drawn: {escape(why)}</p>"
     train, task = loaded.spec.train, loaded.task
     lengths = task.lengths_between(train.train_split, train.min_len, min(train.train_len, _LONGEST))
     if not len(lengths):
@@ -448,6 +452,8 @@ def write_report(
     """
     if path.suffix != ".html":
         raise UserError(f"-o {str(path)!r} is not allowed (a file that ends in .html)")
+    if by not in get_args(By):
+        raise unknown("--by", by, get_args(By))
     data = read_report(store, grid, target, signal, by, fit_only)
     sections: list[tuple[str, str, Callable[[ReportData], str]]] = [
         ("trained", "What was trained", trained),

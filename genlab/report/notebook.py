@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from genlab.errors import UserError
+from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
 from genlab.spec import RunSpec
+from genlab.tasks import plugins
 
 _SECONDS = 600
 """The longest that one cell may take."""
@@ -31,7 +33,7 @@ from genlab.probes import chosen, probe_input
 from genlab.probes.plots import attention, bars, by_head, curves
 from genlab.probes.probing import values_of
 
-run = genlab.load({run!r}, {store!r})
+{plugins}run = genlab.load({run!r}, {store!r})
 given = probe_input([run.spec], run.model)
 run.evals().query("metric == 'exact_match'")[["split", "length", "value"]].tail(12)"""
 
@@ -72,7 +74,7 @@ def notebook_of(run: str, store: Store, spec: RunSpec, diverged: bool = False) -
     about += " It diverged: the weights are those of the last step before that." if diverged else ""
     cells = [
         new_markdown_cell(f"# Run {run}\n\n{about}"),
-        new_code_cell(_OPEN.format(run=run, store=str(store.path.resolve()))),
+        new_code_cell(_OPEN.format(run=run, store=str(store.path.resolve()), plugins=_loading())),
         new_markdown_cell("## Attention patterns\n\nOne in-distribution example of the longest training length."),
         new_code_cell("attention(given)"),
         new_markdown_cell("## Heads\n\nEach value is defined in `lab signals`; all are read in distribution."),
@@ -85,6 +87,16 @@ def notebook_of(run: str, store: Store, spec: RunSpec, diverged: bool = False) -
     for i, cell in enumerate(cells):
         cell["id"] = f"cell-{i}"  # not random: one run gives one notebook
     return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
+def _loading() -> str:
+    """The lines that load the plugins of this process in another."""
+    files = plugins()
+    return (
+        "".join(["from genlab.tasks import load_plugin\n\n", *(f"load_plugin({f!r})\n" for f in files)])
+        if files
+        else ""
+    )
 
 
 def execute(notebook: Any, folder: Path) -> None:
@@ -130,6 +142,8 @@ def write_notebook(run: str, store: Store, path: Path | None) -> Path:
     from genlab.runs.api import load
 
     found = load(run, store)
+    if why := unavailable(store, found.run_id):
+        raise UserError(why)
     try:
         Stacked(found.model)
     except NotApplicable as why:

@@ -152,13 +152,14 @@ def _shares(rows: pd.DataFrame, law: TrainingLaw) -> pd.Series:
 
 _OPERATORS = {
     "=": lambda a, b: a == b,
+    "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
     "<=": lambda a, b: a <= b,
     ">=": lambda a, b: a >= b,
     "<": lambda a, b: a < b,
     ">": lambda a, b: a > b,
 }
-_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.+?)\s*")
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|==|=|<|>)\s*(.+?)\s*")
 _FEW = 10_000
 """Runs below which evaluations are picked out rather than all taken."""
 _HIDDEN = ("history", "weights", "again", "law")
@@ -338,7 +339,7 @@ def fields_of(where: str | None) -> list[str]:
 
 
 def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
-    """The rows for which `field op value and field op value ...` holds; op is = != < <= > >=.
+    """The rows for which `field op value and field op value ...` holds; op is = == != < <= > >=.
 
     >>> runs = pd.DataFrame({"run_id": ["a", "b"], "lr": [0.1, 0.2], "positions": ["none", "rotary"]})
     >>> list(filtered(runs, "lr >= 0.2 and positions = rotary")["run_id"])
@@ -360,7 +361,7 @@ def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
 
 def _value(text: str, column: pd.Series, operator: str) -> object:
     if pd.api.types.is_bool_dtype(column):
-        if text.lower() in ("true", "false") and operator in ("=", "!="):
+        if text.lower() in ("true", "false") and operator in ("=", "==", "!="):
             return text.lower() == "true"
         raise UserError(f"--where: {column.name} is true or false, not {operator} {text}")
     if pd.api.types.is_numeric_dtype(column):

@@ -17,11 +17,12 @@ from genlab.report.figures import exact_match_by_length
 from genlab.report.listing import NEEDS_GPU
 from genlab.report.output import print_lines
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share
-from genlab.runs.api import evaluate, train
+from genlab.runs.api import evaluate, group_name, train
 from genlab.runs.devices import check_dtype, pick_device
 from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.plan import Plan
 from genlab.runs.progress import Report
+from genlab.runs.sources import live_task, unavailable
 from genlab.runs.store import Store
 from genlab.spec import ModelConfig, RunSpec
 from genlab.tasks import FIT, Task, TrainingLaw, make
@@ -36,6 +37,7 @@ class Outcome:
     Those that diverged are named, and left out of all numbers.
 
     Attributes:
+        task: None if it is of a plugin that is not loaded; chance and baselines are not shown then.
         runs, statuses: of all runs; diverged: those of them that did.
         evals: of the others; may be empty.
         law: of their training lengths.
@@ -45,6 +47,7 @@ class Outcome:
     """
 
     spec: RunSpec
+    task: Task | None
     runs: list[str]
     statuses: list[str]
     diverged: list[str]
@@ -57,13 +60,16 @@ class Outcome:
     fit: dict[str, float] | None
 
     @property
-    def task(self) -> Task:
-        return make(self.spec.task)
+    def unit(self) -> str:
+        """The unit of length; 'length' if the task's plugin is not loaded."""
+        return self.task.length_unit if self.task else "length"
 
     @cached_property
     def baselines(self) -> dict[tuple[str, int], dict[str, float]]:
-        """Exact match of the task's shortcuts at each (split, length) of `lengths`."""
+        """Exact match of the task's shortcuts at each (split, length) of `lengths`; none without the task."""
         task = self.task
+        if task is None:
+            return {(str(row["split"]), int(row["length"])): {} for row in self.lengths.to_dict("records")}
         places = [(str(row["split"]), int(row["length"])) for row in self.lengths.to_dict("records")]
         return {(split, n): dict(task.baseline_on(task.split(split), n)) for split, n in places}
 
@@ -97,10 +103,10 @@ class Outcome:
     def print(self, console: Console) -> None:
         """Tables, the share that fit, and the ids."""
         if not self.lengths.empty:
-            print_lengths(console, self.lengths, self.law, self.task.length_unit, self.baselines)
+            print_lengths(console, self.lengths, self.law, self.unit, self.baselines)
         for name, table in self.judged.items():
             console.print(f"\nscored by {name} (free decoding):")
-            print_lengths(console, table, self.law, self.task.length_unit)
+            print_lengths(console, table, self.law, self.unit)
         print_factors(console, self.factors, self.law)
         print_rules(console, self.rules, self.law)
         if self.fit:
@@ -122,10 +128,12 @@ def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None
     spec = store.spec(runs[0])
     counted, diverged = set_aside(store, runs)
     found = store.evals(counted) if evals is None else evals[evals["run_id"].isin(counted)]
-    task, law = make(spec.task), store.law(runs[0])
-    judged = {name: by_length(found, law, name) for name in task.judges if (found["metric"] == name).any()}
+    task, law = None if unavailable(store, runs[0]) else make(spec.task), store.law(runs[0])
+    judges = task.judges if task else [name for name in found["metric"].unique() if _is_judge(name)]
+    judged = {name: by_length(found, law, name) for name in judges if (found["metric"] == name).any()}
     return Outcome(
         spec,
+        task,
         list(runs),
         [store.entry(run)["status"] for run in runs],
         diverged,
@@ -137,6 +145,11 @@ def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None
         judged,
         fit_share(found, law),
     )
+
+
+def _is_judge(metric: str) -> bool:
+    """Whether a metric is one that the task judges answers by: not exact match, nor a part of it."""
+    return metric != "exact_match" and "|" not in metric
 
 
 @dataclass(frozen=True)
@@ -195,20 +208,20 @@ def train_plan(
         Interrupted: Ctrl-C; what was reached is kept.
     """
     failed: FailedRuns | None = None
+    group = group_name(plan.specs)  # another command may make one meanwhile: this one is not the last then
     try:
-        train(plan, store=store, device=device, workers=workers, again=again, report=report)
+        train(plan, store=store, group=group, device=device, workers=workers, again=again, report=report)
     except FailedRuns as error:
         failed = error
     ids = [spec.run_id for spec in plan.specs]
     ended = [run for run in ids if run in store and not (failed and run in failed.reasons)]
-    folder = store.last_folder()
     if not ended:
-        return Trained(None, folder.name, None, failed)
+        return Trained(None, group, None, failed)
     result = outcome(store, ended)
-    drawn = None if result.lengths.empty else figure or folder / FIGURE
+    drawn = None if result.lengths.empty else figure or store.named.folder(group) / FIGURE
     if drawn:
         result.draw(drawn)
-    return Trained(result, folder.name, drawn, failed)
+    return Trained(result, group, drawn, failed)
 
 
 def describe(spec: RunSpec, seeds: int) -> str:
@@ -278,9 +291,7 @@ def evaluate_at(
         UserError: a split or a length that a run's task cannot make; nothing is evaluated then.
         Interrupted: Ctrl-C; what was evaluated is kept.
     """
-    wanted = [
-        make(store.spec(runs[0]).task).split(name).at(lengths, n, seed, offsets, attn_weights) for name in splits
-    ]
+    wanted = [live_task(store, runs[0]).split(name).at(lengths, n, seed, offsets, attn_weights) for name in splits]
     evaluate(runs, wanted, store, device, report)
     by_configuration: dict[str, list[str]] = {}
     for run in runs:

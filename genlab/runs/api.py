@@ -20,6 +20,7 @@ from genlab.runs.gridfile import Grid
 from genlab.runs.maintain import tidy
 from genlab.runs.plan import Evals, Plan, check_steps, eval_splits
 from genlab.runs.progress import Progress, Report
+from genlab.runs.sources import live_task, unavailable
 from genlab.runs.store import Store, stack_id
 from genlab.runs.work import Job, evaluate_runs, group_stackable, is_complete, pack, stack_options
 from genlab.spec import RunSpec, Split
@@ -83,7 +84,7 @@ def wanted_runs(what: Grid | Sequence[RunSpec] | Sequence[Plan], evals: Evals | 
     return found
 
 
-def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
+def run_grid(wanted: Wanted, name: str, options: Options, command: str = "grid") -> Store:
     """Train and evaluate all runs as a named group; returns the store. Raises as `genlab.runs.grid`."""
     for option in options.keys() - Options.__annotations__.keys():
         raise unknown("option", option, sorted(Options.__annotations__))
@@ -97,7 +98,7 @@ def run_grid(wanted: Wanted, name: str, options: Options) -> Store:
     given = options.get("store")
     store = given if isinstance(given, Store) else Store(given)
     store.ready()
-    store.save_group(name, [spec.run_id for spec, _ in wanted], options.get("request", {}))
+    store.save_group(name, [spec.run_id for spec, _ in wanted], options.get("request", {}), command)
     size = runs_a_stack(store, name, wanted, device, options.get("stack", 0))
     seconds, again = options.get("checkpoint_minutes", 1.0) * 60, options.get("again", False)
     jobs = pack(wanted, size, again=again, checkpoint_seconds=seconds)
@@ -220,7 +221,7 @@ class Run:
     @property
     def task(self) -> Task:
         """The task it was trained on."""
-        return make(self.spec.task)
+        return live_task(self.store, self.run_id)
 
     @property
     def model(self) -> Model:
@@ -285,10 +286,14 @@ def train(
     if not specs or any(spec.configuration != specs[0].configuration for spec in specs):
         raise UserError("genlab.train takes runs of one configuration; for several, use genlab.runs.grid")
     wanted = evals or (what.evals if isinstance(what, Plan) else Evals())
-    task = specs[0].task
-    name = group or f"{task.name}-{task.format}-{stack_id(s.run_id for s in specs)[:6]}"
-    store = run_grid(wanted_runs(specs, wanted), name, options)
+    store = run_grid(wanted_runs(specs, wanted), group or group_name(specs), options, "train")
     return [load(spec.run_id, store) for spec in specs]
+
+
+def group_name(specs: Sequence[RunSpec]) -> str:
+    """Return the name of the group that runs of one configuration make, if they are given none."""
+    task = specs[0].task
+    return f"{task.name}-{task.format}-{stack_id(s.run_id for s in specs)[:6]}"
 
 
 def grid(
@@ -349,6 +354,8 @@ def evaluate(
     """
     for run in runs:
         spec = store.spec(run)
+        if why := unavailable(store, run):
+            raise UserError(why)
         task = make(spec.task)
         for split in splits:
             task.check_lengths(split.name, split.lengths)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from genlab.errors import UserError
+from genlab.tasks import plugin_sources
 
 
 def cores() -> int:
@@ -42,8 +43,8 @@ def check_dtype(dtype: str, device_type: str) -> None:
 # -- Software environment
 
 
-def environment(device: torch.device) -> dict[str, str | int]:
-    """Return versions, device, threads and the git commit of genlab (if it is a checkout)."""
+def environment(device: torch.device) -> dict[str, str | int | dict[str, str]]:
+    """Return versions, device, threads, the git commit of genlab (if it is a checkout), plugins with their hashes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "genlab": version("genlab"),
@@ -53,6 +54,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "device": f"{device.type} ({name})",
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
+        "plugins": plugin_sources(),
     }
 
 

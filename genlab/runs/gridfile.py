@@ -41,6 +41,9 @@ from genlab.errors import UserError, nearest
 from genlab.runs.plan import DERIVED, MOST_EXAMPLES, Evals, Plan, plan, wrong_kind
 from genlab.spec import ModelConfig, TrainConfig
 
+LAST = ("last", "last-train", "last-grid")
+"""Names of the latest group, of all and of each command: no grid, group or tag has one of them."""
+
 # -- Ranges of integers
 
 
@@ -354,7 +357,7 @@ class _Reader:
         """Read the whole file; errors are collected in `errors`."""
         self._check_keys(self._toml.values, _TABLES)
         name = self._toml.values.get("name", stem)
-        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or name == "last":
+        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or name in LAST:
             self._error(f"name {name!r} is not allowed (letters, digits, . _ -; not `last`)", "name")
         base = self._settings("base")
         lists = [self._sweep(), *self._zips()]

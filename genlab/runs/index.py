@@ -260,20 +260,22 @@ def _as_table(entries: list[Entry]) -> pa.Table:
 
 def _with_defaults(frame: pd.DataFrame) -> pd.DataFrame:
     """Fill in fields that are newer than a record with their defaults, which is what such a record means."""
-    for cls in (TaskSpec, ModelConfig, TrainConfig):
-        for name in sorted(cls.later):
-            default = cls.model_fields[name].default
-            if name not in frame:
-                frame[name] = default
-            elif frame[name].isna().any():
-                frame[name] = [
-                    default if missing else v for v, missing in zip(frame[name], frame[name].isna(), strict=True)
-                ]
+    defaults = {n: c.model_fields[n].default for c in (TaskSpec, ModelConfig, TrainConfig) for n in sorted(c.later)}
+    for name, default in {**defaults, "code": NO_CODE}.items():
+        if name not in frame:
+            frame[name] = default
+        elif frame[name].isna().any():
+            frame[name] = [
+                default if missing else v for v, missing in zip(frame[name], frame[name].isna(), strict=True)
+            ]
     return frame
 
 
+NO_CODE = "none"
+"""What the column `code` says of a run that needs no plugin, or whose record does not tell."""
+
 SETTINGS = frozenset(
-    {"task", "format", "max_len", "start_token", *ModelConfig.model_fields, *TrainConfig.model_fields}
+    {"task", "format", "max_len", "start_token", "code", *ModelConfig.model_fields, *TrainConfig.model_fields}
 )
 """Columns of `Store.runs` that say what a run is, seeds included; parameters of its task are `params.NAME`."""
 
@@ -289,7 +291,7 @@ def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     task = dict(spec["task"])
     params = {f"params.{name}": value for name, value in task.pop("params").items()}
     named = {"task": task.pop("name"), "task_version": task.pop("version"), **task, **params}
-    values = {**named, **spec["model"], **spec["train"]}
+    values = {**named, **spec["model"], **spec["train"], "code": spec.get("code") or NO_CODE}
     return {k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in values.items()}
 
 

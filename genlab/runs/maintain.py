@@ -28,6 +28,7 @@ from genlab.runs.files import (
     remove_if_same,
     write_table,
 )
+from genlab.runs.gridfile import LAST
 from genlab.runs.index import read_record
 from genlab.runs.leases import active, lease, remove_expired
 from genlab.runs.parts import missing_parts
@@ -276,7 +277,7 @@ def _damage(path: Path) -> str:
     from genlab.runs.weights import load_tensors
 
     readers = {".json": read_json, ".parquet": read_table, ".safetensors": load_tensors}
-    reader = read_json if path.name == "last" else readers.get(path.suffix)
+    reader = read_json if path.name in LAST else readers.get(path.suffix)
     if reader is read_json and path.parent.name == "commits":
         reader = read_record
     if path.is_symlink() and not path.exists():

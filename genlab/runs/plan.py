@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from genlab.errors import UserError, nearest, unknown
 from genlab.runs.recipes import recipe_options
 from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
-from genlab.tasks import Task, in_distribution, make, spread, task_class, training_law
+from genlab.tasks import Task, code_of, in_distribution, make, spread, task_class, training_law
 from genlab.tasks import spec as task_spec
 
 _A = TypeVar("_A")
@@ -215,12 +215,12 @@ def plan(
         train = build(TrainConfig, {**train.model_dump(), "steps": _affordable(made, model, train)})
     if "warmup" not in values:
         train = build(TrainConfig, {**train.model_dump(), "warmup": min(_WARMUP, train.steps // 10)})
+    elif "warmup" not in given and train.steps < (own_steps := defaults.get("steps", 0)):  # the same part of training
+        train = build(TrainConfig, {**train.model_dump(), "warmup": train.warmup * train.steps // own_steps})
     if train.warmup > train.steps:
-        if "warmup" in given:
-            raise UserError(f"warmup {train.warmup} is longer than training: it has {train.steps} steps")
-        train = build(TrainConfig, {**train.model_dump(), "warmup": train.steps // 10})
+        raise UserError(f"warmup {train.warmup} is longer than training: it has {train.steps} steps")
     _check_size(made, model, train, evals)
-    base = RunSpec(task=made.spec, model=model, train=train)
+    base = RunSpec(task=made.spec, model=model, train=train, code=code_of(made.spec, model))
     wanted_evals = evals or Evals(test_len=test_len)
     eval_splits(made, train, wanted_evals)  # report a wrong split before training
     check_steps(train, wanted_evals)

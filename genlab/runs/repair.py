@@ -217,3 +217,5 @@ def _earlier_versions(spec: RunSpec) -> Iterable[RunSpec]:
         parts = {part: getattr(spec, part).model_copy(update=values) for part, values in change.items()}
         if any(parts[part] != getattr(spec, part) for part in parts):
             yield spec.model_copy(update=parts)
+    if spec.code:
+        yield spec.model_copy(update={"code": ""})

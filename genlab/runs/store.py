@@ -14,7 +14,8 @@
     failures/STACK.json                 why a stack failed, until its runs are done
     parts/FOLDER/...                    which parts of evaluations, answers and signals exist: an empty file per part
     lost/FOLDER/...                     files of runs without a record, set aside (`lab store repair`)
-    groups/NAME/group.json              what one command requested; groups/last names the latest; tags/NAME.json
+    groups/NAME/group.json              what one command requested; tags/NAME.json
+    groups/last, last-train, last-grid  name the latest group, and that of each command
 
 Every file appears by an atomic rename or link and never changes afterwards. Readers see only committed files, so many
 processes, on many machines with a shared file system, can write without a server.
@@ -23,6 +24,7 @@ processes, on many machines with a shared file system, can write without a serve
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +41,7 @@ from pydantic import ValidationError
 
 from genlab.errors import DamagedFileError, UserError, nearest
 from genlab.runs.files import StoreWriteError, file_id, read_json, read_table, remove_if_same, write_json, write_table
+from genlab.runs.gridfile import LAST
 from genlab.runs.index import Index
 from genlab.runs.laws import law_of, means_by, placed
 from genlab.runs.parts import EVAL_COLUMNS, Evaluations, Signals
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
 
     from genlab.training import RunState
 
+
+_log = logging.getLogger(__name__)
 
 _SHOWN = 8
 """Maximum number of steps listed in an error about a missing step."""
@@ -69,11 +74,24 @@ class Groups:
         self._store = store
         self._groups, self._tags = store / "groups", store / "tags"
 
-    def save(self, name: str, run_ids: Sequence[str], request: Mapping[str, Any]) -> Path:
-        """Save a group and mark it as `last`; returns its folder."""
+    def save(self, name: str, run_ids: Sequence[str], request: Mapping[str, Any], command: str = "") -> Path:
+        """Save a group and mark it as `last`, and as the last of its command; returns its folder.
+
+        Args:
+            name: letters, digits, `.`, `_` and `-`.
+            run_ids: its runs.
+            request: stored with it.
+            command: `train`, `grid`, or '' for another caller.
+
+        Raises:
+            UserError: the name is not allowed.
+        """
+        if not re.fullmatch(r"\w[\w.-]*", name) or name in LAST:
+            raise UserError(f"group {name!r} is not allowed (letters, digits, . _ -; not {', '.join(LAST)})")
         folder = self.folder(name)
         write_json(folder / "group.json", {"name": name, "run_ids": list(run_ids), "request": dict(request)})
-        write_json(self._groups / "last", {"name": name})
+        for last in ("last", *([f"last-{command}"] if command else [])):
+            write_json(self._groups / last, {"name": name, "command": command})
         return folder
 
     def folder(self, name: str) -> Path:
@@ -88,17 +106,28 @@ class Groups:
         """Return the names of all groups."""
         return sorted(file.parent.name for file in self._groups.glob("*/group.json"))
 
-    def last(self) -> Path:
-        """Return the folder of the latest group. Raises `UserError` if there is none."""
-        last = self._groups / "last"
-        if not last.exists():
-            raise UserError(f"store {str(self._store)!r} has no groups yet; `lab train` creates one")
-        return self.folder(read_json(last, name=str)["name"])
+    def last(self, which: str = "last") -> str:
+        """Return the name of the latest group, or of the latest of a command (`last-train`, `last-grid`).
+
+        It is logged which one that is: between two commands, another one may have made a group.
+
+        Raises:
+            UserError: there is none.
+        """
+        file = self._groups / which
+        if not file.exists():
+            made = {"last": "`lab train` creates one", "last-grid": "`lab grid` creates one"}
+            none = "no groups" if which == "last" else f"no group of `lab {which.removeprefix('last-')}`"
+            raise UserError(f"store {str(self._store)!r} has {none} yet; {made.get(which, made['last'])}")
+        content = read_json(file, name=str)
+        name, command = content["name"], content.get("command")
+        _log.info("%s: group %s%s", which, name, f" of lab {command}" if command else "")
+        return name
 
     def runs(self, name: str) -> list[str] | None:
         """Return the runs of `last`, a group or a tag, committed or not; None if the name is unknown."""
-        if name == "last":
-            name = self.last().name
+        if name in LAST:
+            name = self.last(name)
         if (self.folder(name) / "group.json").is_file():
             return list(self.read(name)["run_ids"])
         return self.tags().get(name)
@@ -121,15 +150,15 @@ class Groups:
                     continue
                 if needed is _GROUP and content["name"] != file.parent.name:
                     found[file] = f"it is named {content['name']!r} inside"
-        last = self._groups / "last"
-        if last.exists() and last not in found:
-            try:
-                folder = self.last()
-            except DamagedFileError as error:
-                found[last] = str(error).removeprefix(f"{last} ")
-            else:
-                if not (folder / "group.json").exists():
-                    found[last] = f"it names the group {folder.name!r}, which does not exist"
+        for last in (self._groups / name for name in LAST):
+            if last.exists() and last not in found:
+                try:
+                    name = read_json(last, name=str)["name"]
+                except DamagedFileError as error:
+                    found[last] = str(error).removeprefix(f"{last} ")
+                else:
+                    if not (self.folder(name) / "group.json").exists():
+                        found[last] = f"it names the group {name!r}, which does not exist"
         return found
 
     def tag(self, name: str, run_ids: Iterable[str], remove: bool = False) -> list[str]:
@@ -138,7 +167,7 @@ class Groups:
         Raises:
             UserError: the name is invalid or is that of a group.
         """
-        if not re.fullmatch(r"\w[\w.-]*", name) or name == "last" or name in self.names():
+        if not re.fullmatch(r"\w[\w.-]*", name) or name in LAST or name in self.names():
             raise UserError(f"tag {name!r} is not allowed (letters, digits, . _ -; not a group's name)")
         before = self.tags().get(name, [])
         gone = set(run_ids) if remove else set[str]()
@@ -420,9 +449,9 @@ class Store:
 
     # -- Groups
 
-    def save_group(self, name: str, run_ids: Sequence[str], request: Mapping[str, Any]) -> Path:
-        """Save what a command requested and mark it as `last`; returns the folder of the group, for its figures."""
-        return self.named.save(name, run_ids, request)
+    def save_group(self, name: str, run_ids: Sequence[str], request: Mapping[str, Any], command: str = "") -> Path:
+        """Save what a command requested and mark it as `last`; returns the folder of the group (`Groups.save`)."""
+        return self.named.save(name, run_ids, request, command)
 
     def group(self, name: str) -> dict[str, Any]:
         """Return `name`, `run_ids` and `request` of a group."""
@@ -430,7 +459,7 @@ class Store:
 
     def last_folder(self) -> Path:
         """Return the folder of the latest group. Raises `UserError` if there is none."""
-        return self.named.last()
+        return self.named.folder(self.named.last())
 
     def groups(self) -> list[str]:
         """Return the names of all groups."""

@@ -24,7 +24,7 @@ from genlab.runs.plan import Evals, eval_splits
 from genlab.runs.progress import Progress, Report
 from genlab.runs.store import Store, now, stack_id
 from genlab.spec import RunSpec, Split, canonical_json
-from genlab.tasks import Task, make
+from genlab.tasks import Task, code_of, make
 from genlab.training import RunState, Stack, evaluate, fresh, stack_key, train_stack
 from genlab.training.loop import precision
 
@@ -194,6 +194,7 @@ def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dic
         with lease(store.path / "leases", job.stack, runs=[spec.run_id for spec in job.specs]) as held:
             if held is None:
                 return {"how": "busy"}
+            _check_code(job.specs[0])
             store.refresh()
             ended, waiting, watch = *_states(store, job), _Watch(store, report, held, job)
             for together in waiting:
@@ -216,6 +217,14 @@ def attempt(store: Store, job: Job, device: torch.device, report: Report) -> dic
         message = " ".join(str(error).split())
         reason = f"{type(error).__name__}: {message[:_REASON]}" if message else type(error).__name__
         return {"how": "failed", "reason": reason, "trace": traceback.format_exc()}
+
+
+def _check_code(spec: RunSpec) -> None:
+    """Raise `UserError` if a plugin is another here than where these runs were planned."""
+    if (here := code_of(spec.task, spec.model)) != spec.code:
+        raise UserError(
+            f"a plugin was edited since these runs were planned ({spec.code or 'none'}, now {here or 'none'})"
+        )
 
 
 def _states(store: Store, job: Job) -> tuple[list[RunState], list[list[RunState]]]:

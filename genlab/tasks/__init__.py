@@ -3,7 +3,18 @@
 from genlab.tasks.base import Task, hint_names, split_map
 from genlab.tasks.check import ContractError, check_task
 from genlab.tasks.examples import Examples, Part, Vocab, assemble
-from genlab.tasks.registry import load_plugin, make, names, plugins, register, spec, task_class
+from genlab.tasks.registry import (
+    code_of,
+    load_plugin,
+    load_plugins_of_environment,
+    make,
+    names,
+    plugin_sources,
+    plugins,
+    register,
+    spec,
+    task_class,
+)
 from genlab.tasks.splits import (
     FIT,
     TrainingLaw,
@@ -27,15 +38,18 @@ __all__ = [
     "Vocab",
     "assemble",
     "check_task",
+    "code_of",
     "fitted",
     "hint_names",
     "in_distribution",
     "lengths_in_words",
     "load_plugin",
+    "load_plugins_of_environment",
     "make",
     "mean_over_lengths",
     "names",
     "place_in_words",
+    "plugin_sources",
     "plugins",
     "register",
     "spec",

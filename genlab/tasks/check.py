@@ -198,10 +198,10 @@ def _not_refused(call: Callable[..., Any], *arguments: Any) -> str:
 # -- Answers and their metrics
 
 
-def agrees_with_solve(task: Task) -> Iterator[str]:
+def agrees_with_solve(task: Task, n: int = 1000) -> Iterator[str]:
     """On 1,000 examples of mixed lengths, the sampled answer equals that of `solve`, or `accepts` accepts both."""
     for split in splits_of(task):
-        examples = draw(task, split, cycle(task, split, -(-1000 // len(splits_of(task)))))
+        examples = draw(task, split, cycle(task, split, -(-n // len(splits_of(task)))))
         for row in range(len(examples)):
             if fault := _fault(task, examples, row):
                 yield f"split {split!r}: {fault}"
@@ -368,6 +368,21 @@ def check_task(task: Task) -> None:
     """
     bare = type(task)(task.spec.model_copy(update={"start_token": False}))
     violations = [f"{clause.__name__}: {violation}" for clause in CLAUSES for violation in _violations(clause, bare)]
+    if violations:
+        raise ContractError(task, violations)
+
+
+_QUICK = 200
+"""Examples of a quick check."""
+
+
+def quick_check(task: Task) -> None:
+    """Test the part of the contract that takes no time: form, scored block, and answers against `solve`.
+
+    Raises:
+        ContractError: a clause is violated. An exception of the task itself is raised as it is.
+    """
+    violations = [*writes_valid_sequences(task), *scores_the_answer(task), *agrees_with_solve(task, _QUICK)]
     if violations:
         raise ContractError(task, violations)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -13,14 +16,24 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from genlab.errors import UserError, unknown
-from genlab.spec import Scalar, TaskSpec
+from genlab.spec import ModelConfig, Scalar, TaskSpec, registered_values
 from genlab.tasks.base import Task
+from genlab.tasks.check import ContractError, quick_check
 
 _LONGEST = 1_000_000
 """Upper limit of `max_len`. A typo should give an error rather than run out of memory."""
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Names of tasks, formats and splits: they become names of files and groups, and parts of comma-separated lists."""
+
+_DIGEST = 12
+"""Hexadecimal digits of a source's hash."""
+
 _added: dict[str, type[Task]] = {}
-_plugins: list[str] = []
+_plugins: dict[str, str] = {}
+"""Plugin file -> hash of its source when it was loaded."""
+_sources: dict[str, str] = {}
+"""Task, position encoding or normalizer that a plugin registered -> hash of that plugin's source."""
 
 
 @cache
@@ -40,24 +53,70 @@ def _built_in() -> dict[str, type[Task]]:
 
 
 def register(cls: type[Task]) -> type[Task]:
-    """Register a task class under its `name`; can be used as a decorator. Raises `UserError` if the name is taken."""
+    """Register a task class under its `name`; can be used as a decorator.
+
+    Raises:
+        UserError: the name is taken, or it or that of a format or split has a character that is not allowed.
+    """
+    for kind, name in [
+        ("name", cls.name),
+        *(("format", f) for f in cls.formats),
+        *(("split", s) for s in cls.splits),
+    ]:
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"{kind} {name!r} of a task is not allowed (up to 64 letters, digits, '_', '.' and '-'; first a "
+                "letter or digit)"
+            )
     if _added.get(cls.name, cls) is not cls or cls.name in _built_in():
         raise UserError(f"a task named {cls.name!r} already exists; choose another name")
     _added[cls.name] = cls
     return cls
 
 
-def load_plugin(path: str | Path) -> None:
-    """Run a Python file that registers tasks. Raises `UserError` with the original error if it fails."""
+def load_plugin(path: str | Path, check: bool = True) -> None:
+    """Run a Python file that registers tasks.
+
+    Args:
+        path: the file.
+        check: whether the tasks' contract is tested in part (`genlab.tasks.check.quick_check`).
+
+    Raises:
+        UserError: the file fails (with its own error and line), a task breaks its contract, or the file was loaded
+            before and has been edited since.
+    """
     file = Path(path)
     if not file.is_file():
         raise UserError(f"plugin {str(path)!r} is not a file")
-    if str(file.resolve()) in _plugins:
+    place, source = str(file.resolve()), _hash_of(file)
+    if place in _plugins:
+        if _plugins[place] != source:
+            raise UserError(f"plugin {str(path)!r} was edited since it was loaded; start a new process")
         return
+    tasks, values = dict(_added), registered_values()
+    try:
+        _run(file, str(path))
+        for name in _added.keys() - tasks.keys() if check else ():
+            _check(_added[name], str(path))
+    except UserError:
+        _added.clear()
+        _added.update(tasks)
+        raise
+    _plugins[place] = source
+    for name in [*(_added.keys() - tasks.keys()), *(registered_values() - values)]:
+        _sources.setdefault(name, source)
+
+
+def _hash_of(file: Path) -> str:
+    """The hash of a source; line ends do not count."""
+    return hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:_DIGEST]
+
+
+def _run(file: Path, shown: str) -> None:
     module_name = f"genlab_plugin_{file.stem}"
     module_spec = importlib.util.spec_from_file_location(module_name, file)
     if module_spec is None or module_spec.loader is None:
-        raise UserError(f"plugin {str(path)!r} is not a Python file (.py)")
+        raise UserError(f"plugin {shown!r} is not a Python file (.py)")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_name] = module  # classes of the file are looked up by their module
     try:
@@ -67,13 +126,46 @@ def load_plugin(path: str | Path) -> None:
         lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if Path(at.filename) == file]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
         why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"plugin {str(path)!r} cannot be imported: line {line}: {why}") from error
-    _plugins.append(str(file.resolve()))
+        raise UserError(f"plugin {shown!r} cannot be imported: line {line}: {why}") from error
+
+
+def _check(cls: type[Task], shown: str) -> None:
+    """Test each format of a task, at the length that `lab show` shows. A format that cannot be made so is passed."""
+    for format in cls.formats:
+        try:
+            task = cls(spec(cls.name, cls.shown_length, format))
+            quick_check(task)
+        except ContractError as error:
+            first, *more = error.violations
+            rest = f" (and {len(more)} more: genlab.tasks.check_task lists them)" if more else ""
+            raise UserError(
+                f"plugin {shown!r}: task {cls.name!r}, format {format!r}, breaks its contract: {first}{rest}"
+            ) from None
+        except Exception:
+            continue
+
+
+def load_plugins_of_environment() -> None:
+    """Load the files that `GENLAB_PLUGINS` names, separated as in `PATH`. Raises `UserError` as `load_plugin`."""
+    for path in os.environ.get("GENLAB_PLUGINS", "").split(os.pathsep):
+        if path:
+            load_plugin(path)
 
 
 def plugins() -> list[str]:
     """Return the files loaded with `load_plugin`, so that other processes can load them too."""
     return list(_plugins)
+
+
+def plugin_sources() -> dict[str, str]:
+    """Return the files loaded with `load_plugin`, each with the hash of its source."""
+    return dict(_plugins)
+
+
+def code_of(task: TaskSpec, model: ModelConfig) -> str:
+    """Return the source of what plugins bring to a run, as in `RunSpec.code`; '' if that is nothing."""
+    names = dict.fromkeys((task.name, model.positions, model.attn_weights))
+    return ", ".join(f"{name}:{_sources[name]}" for name in names if name in _sources)
 
 
 def names() -> list[str]:

@@ -143,7 +143,7 @@ def _set_up(specs: list[str], grain: int, plugin_files: list[str]) -> None:
     assert parent is not None
     threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
     for file in plugin_files:
-        load_plugin(file)
+        load_plugin(file, check=False)  # the driver did
     runs = [RunSpec.model_validate_json(spec) for spec in specs]
     task = make(runs[0].task)
     _WORKER[:] = [(task, [Stream(task, run.train, run.model) for run in runs], grain)]

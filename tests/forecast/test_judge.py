@@ -9,7 +9,8 @@ from planted import Planted, draw
 
 from genlab.errors import UserError
 from genlab.forecast import parse_target
-from genlab.forecast.judge import judge, learning_curve
+from genlab.forecast.judge import By, judge, learning_curve
+from genlab.forecast.roles import frame_of
 from genlab.forecast.show import as_json, claim, lines, suspects
 
 TARGET = parse_target("generalises>=0.5")
@@ -168,6 +169,14 @@ def test_every_predictor_is_fitted_and_a_seed_gives_the_same_again(monkeypatch: 
     }
     assert as_json(one) == as_json(two)
     assert all(s.weighted.value > 0.7 for s in one.scores if s.name.startswith("everything"))
+
+
+@pytest.mark.parametrize("by", ["random", "setting"])
+def test_too_few_runs_are_not_forecast(by: By):
+    columns = {"setting": pd.DataFrame({"depth": [1, 2]}), "signal": pd.DataFrame({"head": [0.1, 0.9]})}
+    table = frame_of({**columns, "outcome": pd.DataFrame({"ood": [0.0, 1.0]})})
+    with pytest.raises(UserError, match=r"2 runs with an outcome cannot be forecast: .* takes at least 4"):
+        judge(table, parse_target("ood"), by=by)
 
 
 def test_a_learning_curve_rises():

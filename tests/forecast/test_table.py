@@ -127,7 +127,19 @@ def test_a_users_own_table(tmp_path: Path, ending: str):
     assert np.isnan(part(found, "signal")["head"].iloc[2])
 
 
+def test_names_that_look_like_missing_values_are_names(tmp_path: Path):
+    rows = "run_id,norm,head,ood\nNA,None,1,0.5\nb,NA,NA,1\nc,null,3,nan\n"
+    (tmp_path / "t.csv").write_text(rows)
+    found = read_table(tmp_path / "t.csv", {"setting": ["norm"], "signal": ["head"], "outcome": ["ood"]})
+    assert list(found.index) == ["NA", "b", "c"]
+    assert part(found, "setting")["norm"].tolist() == ["None", "NA", "null"]
+    assert part(found, "signal")["head"].isna().tolist() == [False, True, False]
+    assert part(found, "outcome")["ood"].isna().tolist() == [False, False, True]
+
+
 BAD = [
+    ("inf.csv", {"signal": ["head"], "outcome": ["ood"]}, "'head' is declared as signal but contains inf"),
+    ("inf.csv", {"setting": ["head"], "outcome": ["ood"]}, "'head' is declared as setting but contains inf"),
     ("t.csv", {"signal": ["heat"], "outcome": ["ood"]}, "did you mean 'head'?"),
     ("t.csv", {"signal": ["head"], "outcome": ["head"]}, "declared twice"),
     ("t.csv", {"outcome": ["ood"]}, "needs columns declared"),
@@ -145,6 +157,7 @@ BAD = [
 def test_bad_tables_are_one_line(tmp_path: Path, name: str, columns: dict[str, list[str]], said: str):
     (tmp_path / "t.csv").write_text(ROWS)
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "inf.csv").write_text("head,ood\n1,1\n-inf,0\n")
     (tmp_path / "twice.csv").write_text(ROWS.replace("b,2", "a,2"))
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=re.escape(said)) as told:

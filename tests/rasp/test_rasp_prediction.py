@@ -146,7 +146,8 @@ class TestGenerating:
     def test_the_file_is_a_plugin_of_the_lab(self, tmp_path, monkeypatch):
         # What is registered here is forgotten after the test.
         monkeypatch.setattr(registry, "_added", dict(registry._added))
-        monkeypatch.setattr(registry, "_plugins", list(registry._plugins))
+        monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+        monkeypatch.setattr(registry, "_sources", dict(registry._sources))
         text = plugin_text(draw_pairs(1, np.random.default_rng(11), prefix="drawn-11"), "hash", "2026-11-23", "x")
         path = tmp_path / "pairs.py"
         path.write_text(text)

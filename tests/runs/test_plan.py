@@ -186,6 +186,10 @@ def test_what_new_runs_do_by_default_is_what_learned_best() -> None:
     assert not spec.model.tie_word_embeddings
     assert not genlab.plan("copy", 10, 20, unembed_bias=False).specs[0].model.tie_word_embeddings
     assert genlab.plan("count", 10, 20, steps=40).specs[0].train.warmup == 4  # never more than a tenth
+    assert genlab.plan("count", 10, 20, recipe="nanogpt").specs[0].train.warmup == 100
+    assert (
+        genlab.plan("count", 10, 20, recipe="nanogpt", steps=500).specs[0].train.warmup == 10
+    )  # its part of training
     assert genlab.plan("count", 10, 20, steps=40, warmup=0).specs[0].train.warmup == 0
 
 

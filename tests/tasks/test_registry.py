@@ -18,7 +18,8 @@ class Twin(task_class("parity")):
 @pytest.fixture(autouse=True)
 def _no_trace(monkeypatch):
     monkeypatch.setattr(registry, "_added", {})
-    monkeypatch.setattr(registry, "_plugins", [])
+    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(registry, "_sources", {})
 
 
 @pytest.fixture
