@@ -388,6 +388,9 @@ class Configurations:
 
     def print(self, console: Console) -> None:
         """A table."""
+        if self.rows.empty:
+            console.print("no runs")
+            return
         rows = [[_cell(value) for value in row] for row in self.rows.to_numpy()]
         print_rows(console, [name.replace("_", " ") for name in self.rows.columns], rows)
 
@@ -426,7 +429,7 @@ def run_list(
     count = len(runs)
     runs = runs if task is None else runs[runs["task"] == task]
     asked = [*fields_of(where), *([sort.removeprefix("-")] if sort else []), *fields]
-    if signals or any(name not in runs for name in asked):
+    if len(runs) and (signals or any(name not in runs for name in asked)):
         runs = with_signals(store, runs)
     return RunList(ordered(filtered(runs, where), sort, limit), failures, asked, sort is None, count)
 

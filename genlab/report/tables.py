@@ -170,7 +170,7 @@ def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFram
     distribution, lengths weighed as training draws them; `exact_match_out` that of all that was tested out of it."""
     runs = store.runs()
     if run_ids is not None:
-        wanted = pc.is_in(pa.array(runs["run_id"]), pa.array(list(run_ids), pa.string()))
+        wanted = pc.is_in(pa.array(runs["run_id"], pa.string()), pa.array(list(run_ids), pa.string()))
         runs = runs[wanted.to_numpy(zero_copy_only=False)].reset_index(drop=True)
     shown = runs.drop(columns=list(_HIDDEN))
     if runs.empty:
@@ -319,7 +319,7 @@ def ordered(runs: pd.DataFrame, by: str | None, limit: int | None) -> pd.DataFra
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} is not allowed: it is at least 1")
-    if by is None:
+    if by is None or runs.empty:
         return runs if limit is None else runs.tail(limit)
     name = by.removeprefix("-")
     if name not in runs:
@@ -353,6 +353,8 @@ def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
         if not found:
             raise UserError(f"--where {part!r} is no condition; write FIELD OP VALUE, joined by `and`")
         name, operator, text = found.groups()
+        if runs.empty:
+            return runs
         if name not in runs:
             raise unknown("field", name, runs.columns, "lab runs --csv")
         runs = runs[_OPERATORS[operator](runs[name], _value(text.strip("'\""), runs[name], operator))]
@@ -382,6 +384,8 @@ def summary(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Raises:
         UserError: a field that is not there.
     """
+    if runs.empty:  # of a group without a run yet there are no fields either
+        return pd.DataFrame()
     for name in by:
         if name not in runs:
             raise unknown("field", name, runs.columns, "lab runs --csv")

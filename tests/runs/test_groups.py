@@ -40,7 +40,9 @@ def test_last_says_what_it_took(lab, tmp_path: Path):
     store.save_group("small", [], {}, "train")
     store.save_group("large", [], {}, "grid")
     for name, group in (("last", "large of lab grid"), ("last-train", "small of lab train")):
-        _, _, err = lab("runs", "--grid", name, "--by", "task")
+        for words in (["--by", "task"], ["--where", "lr > 1", "--sort", "lr"], ["--json"]):
+            assert lab("runs", "--grid", name, *words)[0] == 0  # of a group that has no run yet
+        _, _, err = lab("runs", "--grid", name)
         assert err.count(f"{name}: group {group}\n") == 1
     assert store.named.damage() == {}
     (tmp_path / "store/groups/small/group.json").unlink()
