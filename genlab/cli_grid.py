@@ -152,7 +152,8 @@ def compare(
     from genlab.runs.store import Store
 
     kept, fields = Store(store), by.split(",") if by else []
-    runs = [kept.named.last(text) if text in LAST else text for text in runs]  # once, for all that follows
+    if fields or len(runs) > 1:  # once, for all that follows
+        runs = [kept.named.last(text) if text in LAST else text for text in runs]
     result = comparison(runs, kept, by=fields, at=at, split=split)
     for text, line in result.diverged.items():
         note(f"{text}: {line}")
