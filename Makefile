@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check docs clean
+.PHONY: demo test test-slow test-lens check docs clean
 
 demo: $(VENV)/.installed  ## train four seeds on sorting at most 20 numbers, test them on 50
 	$(BIN)/lab train --task sort --train-len 20 --test-len 50 --steps 2500 --seeds 0:4
@@ -13,6 +13,11 @@ test: $(VENV)/.installed-dev check  ## every default test
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+test-lens: build/lens-2/.installed build/lens-3/.installed build/lens-4/.installed  ## TransformerLens 2, 3, 4, each in its own environment
+	for v in 2 3 4; do \
+	  OMP_NUM_THREADS=1 build/lens-$$v/bin/python -m pytest tests/probes/test_hooked.py genlab/models/lens.py || exit 1; \
+	done
 
 check: $(VENV)/.installed-dev  ## style and types
 	$(BIN)/ruff check .
@@ -32,5 +37,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	touch $@
 
+build/lens-%/.installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q -e '.[lens]' 'transformer-lens==$*.*' 'pyarrow<26' pytest
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build

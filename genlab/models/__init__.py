@@ -1,6 +1,6 @@
 """Stacked models: transformer, LSTM and set model, with position encodings and attention variants.
 
-`as_hooked`, `to_bridge` and `from_bridge` need TransformerLens, which is imported on first use.
+`as_hooked`, `to_lens`, `from_lens` and their like need TransformerLens, which is imported on first use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from genlab.models.stacked import Past, StackedModel, Tap
 from genlab.models.transformer import Transformer
 
 if TYPE_CHECKING:
-    from genlab.models.lens import as_hooked, from_bridge, to_bridge
+    from genlab.models.lens import as_hooked, from_bridge, from_lens, to_bridge, to_lens
 
 __all__ = [
     "LSTM",
@@ -33,16 +33,18 @@ __all__ = [
     "attention_weights",
     "count",
     "from_bridge",
+    "from_lens",
     "initial",
     "model_of",
     "position_encoding",
     "shapes",
     "to_bridge",
+    "to_lens",
     "views",
     "with_attention",
 ]
 
-_LENS = ("as_hooked", "to_bridge", "from_bridge")
+_LENS = ("as_hooked", "to_lens", "from_lens", "to_bridge", "from_bridge")
 
 
 def __getattr__(name: str) -> Any:

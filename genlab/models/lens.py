@@ -1,22 +1,35 @@
-"""TransformerLens interfaces: a run as a `HookedRootModule` (`as_hooked`) or a `TransformerBridge` (`to_bridge`)."""
+"""TransformerLens 2 to 4: a run as our module with its interface (`as_hooked`), or as its own model (`to_lens`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Literal
 
 import torch
+import transformer_lens
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformer_lens import ActivationCache, HookedRootModule
-from transformer_lens.config import TransformerLensConfig
+from transformer_lens import ActivationCache
 from transformer_lens.hook_points import HookPoint
+
+try:
+    from transformer_lens import HookedRootModule
+except ImportError:  # before 3
+    from transformer_lens.hook_points import HookedRootModule
 
 from genlab.errors import UserError, unknown
 from genlab.models.kinds import count, shapes, views
 from genlab.models.transformer import Transformer
 from genlab.spec import ModelConfig
+
+VERSION = version("transformer-lens")
+BRIDGES = int(VERSION.partition(".")[0]) >= 4
+"""Whether TransformerLens's own models are bridges; before 4 they are `HookedTransformer`s."""
+
+_lens: Any = transformer_lens  # its names depend on its version
+LensConfig: Any = _lens.config.TransformerLensConfig if BRIDGES else _lens.HookedTransformerConfig
 
 POSITIONS = {"learned": "standard", "sinusoidal": "standard", "rotary": "rotary", "alibi": "alibi"}
 """Our position encodings -> TransformerLens's name, where it has one."""
@@ -53,7 +66,7 @@ class HookedModel(HookedRootModule):
     """A genlab transformer with TransformerLens's interface.
 
     Attributes:
-        cfg: a `TransformerLensConfig`.
+        cfg: a `TransformerLensConfig`; before TransformerLens 4 a `HookedTransformerConfig`.
         shape: the `ModelConfig` of the wrapped model.
         weight: float[params], all weights, the only entry of `state_dict`.
     """
@@ -387,40 +400,48 @@ def _add_hook_point(root: nn.Module, name: str, point: HookPoint) -> None:
     root.add_module(last, point)
 
 
-def _lens_config(cfg: ModelConfig, weight: Tensor) -> TransformerLensConfig:
-    return TransformerLensConfig(
-        d_model=cfg.d_model,
-        d_head=cfg.d_head,
+def _lens_config(cfg: ModelConfig, weight: Tensor) -> Any:
+    return LensConfig(
         n_layers=cfg.n_layers * cfg.loops,
-        n_ctx=cfg.n_ctx,
-        n_heads=cfg.n_heads,
-        d_mlp=cfg.d_mlp or None,
-        d_vocab=cfg.d_vocab,
         device=str(weight.device),
         dtype=weight.dtype,
-        attn_only=cfg.attn_only,
-        act_fn=cfg.act_fn,
         eps=1e-5,
-        normalization_type={"LN": "LN", "RMS": "RMS", "none": None}[cfg.normalization_type],
-        uses_rms_norm=cfg.normalization_type == "RMS",
         positional_embedding_type=POSITIONS.get(cfg.positions, cfg.positions),
-        default_prepend_bos=False,
+        **_shared_config(cfg),
+        **({"uses_rms_norm": cfg.normalization_type == "RMS"} if BRIDGES else {}),
     )
 
 
-# -- Conversion to a `TransformerBridge` and back
+def _shared_config(cfg: ModelConfig) -> dict[str, Any]:
+    """The entries that are the same in all of TransformerLens's configurations."""
+    return {
+        "d_model": cfg.d_model,
+        "d_head": cfg.d_head,
+        "n_heads": cfg.n_heads,
+        "n_ctx": cfg.n_ctx,
+        "d_vocab": cfg.d_vocab,
+        "d_mlp": cfg.d_mlp or None,
+        "attn_only": cfg.attn_only,
+        "act_fn": cfg.act_fn,
+        # Explicit, because TransformerLens silently treats any other string as LN.
+        "normalization_type": {"LN": "LN", "RMS": "RMS", "none": None}[cfg.normalization_type],
+        "default_prepend_bos": False,
+    }
 
-_POSITIONS = {"learned": "standard", "sinusoidal": "standard", "none": "standard", "rotary": "rotary"}
+
+# -- Conversion to TransformerLens's own model and back
+
+_TABLES = {"learned": "standard", "sinusoidal": "standard", "none": "standard", "rotary": "rotary"}
 """Sinusoidal positions are written into its position table; for no positions the table is zero."""
-_NORMS = {"LN": "LN", "RMS": "RMS", "none": None}
-"""Explicit, because TransformerLens silently treats any other string as LN."""
+_POSITIONS = _TABLES if BRIDGES else {**_TABLES, "alibi": "alibi"}
+_OWN = "TransformerBridge" if BRIDGES else "HookedTransformer"
 
 
 def why_not(cfg: ModelConfig) -> list[str]:
-    """The reasons why a configuration cannot become a `TransformerBridge`; empty if it can."""
+    """The reasons why a configuration cannot become TransformerLens's own model; empty if it can."""
     reasons = []
     if cfg.positions not in _POSITIONS:
-        reasons.append(f"positions {cfg.positions!r} (supported: learned, sinusoidal, none, rotary)")
+        reasons.append(f"positions {cfg.positions!r} (supported: {', '.join(_POSITIONS)})")
     if cfg.attn_weights != "softmax":
         reasons.append(f"attention weights {cfg.attn_weights!r} (supported: softmax)")
     if cfg.attn_temperature != 1:
@@ -436,8 +457,10 @@ def why_not(cfg: ModelConfig) -> list[str]:
     return reasons
 
 
-def to_bridge(model: Transformer, run: int = 0) -> Any:
-    """One run of a stack as a `TransformerBridge` with the same weights, in evaluation mode.
+def to_lens(model: Transformer, run: int = 0) -> Any:
+    """One run of a stack as TransformerLens's own model, with the same weights, in evaluation mode.
+
+    That is a `TransformerBridge` from TransformerLens 4 on, and a `HookedTransformer` before.
 
     Args:
         model: a stack of transformers.
@@ -448,26 +471,119 @@ def to_bridge(model: Transformer, run: int = 0) -> Any:
     """
     if not isinstance(model, Transformer):
         raise UserError(f"{type(model).__name__} is not a transformer: TransformerLens has no equivalent")
+    if reasons := why_not(model.cfg):
+        raise UserError(f"not supported by {_OWN}: {'; '.join(reasons)}; use as_hooked instead")
+    return _to_bridge(model, run) if BRIDGES else _to_hooked_transformer(model, run)
+
+
+@torch.no_grad()
+def from_lens(cfg: ModelConfig, own: Any) -> Transformer:
+    """Convert a model made by `to_lens`, possibly trained further, back to a stack of one.
+
+    Raises:
+        UserError: it has another shape, or its tied embeddings are no longer equal.
+    """
+    return _from_bridge(cfg, own) if BRIDGES else _from_hooked_transformer(cfg, own)
+
+
+def to_bridge(model: Transformer, run: int = 0) -> Any:
+    """`to_lens`, for code that needs a `TransformerBridge`.
+
+    Raises:
+        UserError: as `to_lens`; or TransformerLens is older than 4.
+    """
+    if not BRIDGES:
+        raise UserError(f"to_bridge needs transformer-lens 4 or later, this is {VERSION}: use to_lens instead")
+    return to_lens(model, run)
+
+
+def from_bridge(cfg: ModelConfig, bridge: Any) -> Transformer:
+    """`from_lens`, for code that has a `TransformerBridge`.
+
+    Raises:
+        UserError: as `from_lens`; or TransformerLens is older than 4.
+    """
+    if not BRIDGES:
+        raise UserError(f"from_bridge needs transformer-lens 4 or later, this is {VERSION}: use from_lens instead")
+    return from_lens(cfg, bridge)
+
+
+def _position_table(model: Transformer) -> Tensor:
+    """Sinusoids of all positions, float[n_ctx, d_model]."""
+    table = model.positions.embedding(model.params, torch.arange(model.cfg.n_ctx, device=model.flat.device))
+    assert table is not None
+    return table
+
+
+# -- `HookedTransformer`: TransformerLens 2 and 3
+
+
+@torch.no_grad()
+def _to_hooked_transformer(model: Transformer, run: int) -> Any:
     cfg = model.cfg
-    if reasons := why_not(cfg):
-        raise UserError(f"not supported by TransformerBridge: {'; '.join(reasons)}; use as_hooked instead")
+    own = _lens.HookedTransformer(
+        LensConfig(
+            n_layers=cfg.n_layers,
+            device=str(model.flat.device),
+            dtype=model.flat.dtype,
+            eps=1e-5,
+            positional_embedding_type=_POSITIONS[cfg.positions],
+            rotary_adjacent_pairs=True,
+            init_weights=False,
+            **_shared_config(cfg),
+        ),
+        move_to_device=False,
+    )
+    weights = {name: weight[run] for name, weight in model.params.items()}
+    targets = dict(own.named_parameters())
+    for weight in targets.values():
+        weight.zero_()
+    for name, weight in _per_head(cfg, weights):
+        targets[name].copy_(weight)
+    if cfg.positions == "sinusoidal":
+        targets["pos_embed.W_pos"].copy_(_position_table(model))
+    if cfg.tie_word_embeddings:
+        targets["unembed.W_U"].copy_(weights["embed.W_E"].T)
+    return own.eval()
+
+
+def _from_hooked_transformer(cfg: ModelConfig, own: Any) -> Transformer:
+    sources = dict(own.named_parameters())
+    flat = torch.zeros(1, count(cfg), dtype=sources["embed.W_E"].dtype)
+    for name, into in _per_head(cfg, {name: weight[0] for name, weight in views(flat, cfg).items()}):
+        if name not in sources or sources[name].shape != into.shape:
+            raise UserError(f"the HookedTransformer has no {name!r} of shape {tuple(into.shape)}: its shape differs")
+        into.copy_(sources[name])
+    if cfg.tie_word_embeddings and not torch.equal(sources["unembed.W_U"], sources["embed.W_E"].T):
+        raise UserError("the configuration ties the embeddings, but those of the HookedTransformer are not equal")
+    return Transformer(cfg, flat)
+
+
+def _per_head(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The weights of one run under HookedTransformer's names and in its shapes, as views."""
+    for name, weight in weights.items():
+        if name.endswith("_QKV"):  # [d_model, 3 * head * d_head], or the bias without d_model
+            for part, of in zip("QKV", weight.unflatten(-1, (3, cfg.n_heads, cfg.d_head)).unbind(-3), strict=True):
+                yield name.replace("QKV", part), of.transpose(0, 1) if of.ndim == 3 else of
+        elif name.endswith("attn.W_O"):
+            yield name, weight.unflatten(0, (cfg.n_heads, cfg.d_head))
+        else:
+            yield name, weight
+
+
+# -- `TransformerBridge`: TransformerLens 4
+
+
+def _to_bridge(model: Transformer, run: int) -> Any:
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
+    cfg = model.cfg
     bridge = TransformerBridge.boot_native(  # pyright: ignore[reportAttributeAccessIssue] (bound at import)
         TransformerBridgeConfig(
-            d_model=cfg.d_model,
-            d_head=cfg.d_head,
-            n_heads=cfg.n_heads,
             n_layers=cfg.n_layers,
-            n_ctx=cfg.n_ctx,
-            d_vocab=cfg.d_vocab,
-            d_mlp=cfg.d_mlp or None,
-            act_fn=cfg.act_fn,
-            attn_only=cfg.attn_only,
-            normalization_type=_NORMS[cfg.normalization_type],
             positional_embedding_type=_POSITIONS[cfg.positions],
-            default_prepend_bos=False,
+            **_shared_config(cfg),
             seed=0,
         ),
         dtype=model.flat.dtype,
@@ -483,22 +599,13 @@ def to_bridge(model: Transformer, run: int = 0) -> Any:
         for name, columns, target in _name_map(cfg):
             targets[target].copy_(_transposed(weights[name][..., columns], name))
         if cfg.positions == "sinusoidal":
-            ids = torch.arange(cfg.n_ctx, device=model.flat.device)
-            table = model.positions.embedding(model.params, ids)
-            assert table is not None
-            targets["pos.weight"].copy_(table)
+            targets["pos.weight"].copy_(_position_table(model))
         if cfg.tie_word_embeddings:
             targets["head.weight"].copy_(weights["embed.W_E"])
     return bridge.eval()
 
 
-@torch.no_grad()
-def from_bridge(cfg: ModelConfig, bridge: Any) -> Transformer:
-    """Convert a `TransformerBridge` made by `to_bridge`, possibly trained further, back to a stack of one.
-
-    Raises:
-        UserError: the bridge has another shape, or its tied embeddings are no longer equal.
-    """
+def _from_bridge(cfg: ModelConfig, bridge: Any) -> Transformer:
     sources = _named(bridge.original_model)
     flat = torch.zeros(1, count(cfg), dtype=sources["tok_embed.weight"].dtype)
     weights = views(flat, cfg)

@@ -1,4 +1,4 @@
-"""TransformerLens both ways: `as_hooked` and `to_bridge` compute our logits, and give our weights back."""
+"""TransformerLens 2 to 4, both ways: `as_hooked` and `to_lens` compute our logits, and give our weights back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ from genlab.models import Transformer, count
 from genlab.spec import ModelConfig
 
 pytest.importorskip("transformer_lens")
-from transformer_lens import ActivationCache, HookedRootModule, patching
-from transformer_lens.config import TransformerLensConfig
+from transformer_lens import ActivationCache, patching
 from transformer_lens.head_detector import detect_head
-from transformer_lens.model_bridge import TransformerBridge
 
-from genlab.models.lens import as_hooked, from_bridge, to_bridge, why_not
+from genlab.models.lens import (
+    BRIDGES,
+    HookedRootModule,
+    LensConfig,
+    as_hooked,
+    from_bridge,
+    from_lens,
+    to_bridge,
+    to_lens,
+    why_not,
+)
+
+OWN = "TransformerBridge" if BRIDGES else "HookedTransformer"
 
 
 def config(**given: Any) -> ModelConfig:
@@ -60,22 +70,33 @@ def test_logits_equal_ours(cfg: ModelConfig):
     assert (logits - ours[1]).abs().max() < 1e-5
     assert cache["pattern", 1].shape == (3, 3, 9, 9)
     if not why_not(cfg):
-        assert (to_bridge(stack, run=1)(ids) - ours[1]).abs().max() < 1e-5
+        own = to_lens(stack, run=1)
+        assert type(own).__name__ == OWN
+        assert (own(ids) - ours[1]).abs().max() < 1e-5
 
 
-def test_which_configurations_have_a_bridge():
-    yes_no = (False, True)
+def test_which_configurations_have_a_model_of_transformer_lens():
+    yes_no, without = (False, True), ("alibi",) if BRIDGES else ()
     for positions, final, norm in product(("learned", "none", "rotary", "alibi"), yes_no, ("LN", "none")):
         cfg = config(positions=positions, final_norm=final, normalization_type=norm)
-        assert bool(why_not(cfg)) == (positions == "alibi" or (norm == "LN" and not final))
-    with pytest.raises(UserError, match=r"positions 'alibi'.*; no final norm"):
-        to_bridge(model(config(positions="alibi", final_norm=False)))
+        assert bool(why_not(cfg)) == (positions in without or (norm == "LN" and not final))
+    with pytest.raises(UserError, match=r"positions 't5'.*; no final norm"):
+        to_lens(model(config(positions="t5", final_norm=False)))
+
+
+@pytest.mark.parametrize(
+    ("of", "convert"), [("to_bridge", to_bridge), ("from_bridge", lambda m: from_bridge(m.cfg, m))]
+)
+@pytest.mark.skipif(BRIDGES, reason="this version has bridges")
+def test_a_version_without_bridges_says_so(of: str, convert: Callable[[Transformer], Any]):
+    with pytest.raises(UserError, match=rf"{of} needs transformer-lens 4 or later, this is [23]\."):
+        convert(model(config()))
 
 
 def test_it_is_what_transformer_lens_users_expect():
     hooked = as_hooked(model(config()), vocab=("<pad>", "<end>", ">", "a", "b", "c", "d"))
     assert isinstance(hooked, HookedRootModule)
-    assert isinstance(hooked.cfg, TransformerLensConfig)
+    assert isinstance(hooked.cfg, LensConfig)
     assert (hooked.cfg.n_layers, hooked.cfg.n_heads, hooked.cfg.d_head) == (2, 3, 4)
     assert hooked.to_tokens("a b >").tolist() == [[3, 4, 2]]
     assert hooked.to_tokens(["a b", "c d"]).tolist() == [[3, 4], [5, 6]]
@@ -107,15 +128,15 @@ PATCHES = {
 
 
 @pytest.mark.parametrize("name", PATCHES)
-@pytest.mark.parametrize("make", [as_hooked, to_bridge])
+@pytest.mark.parametrize("make", [as_hooked, to_lens])
 def test_activation_patching_of_transformer_lens_is_ours(make: Callable[[Transformer], Any], name: str):
     """Each activation of a run on one sequence, put into a run on another, as a tap of ours does it."""
     stack, clean = model(config()), tokens(1, 6)
     corrupted = clean.clone()
     corrupted[0, 1] = (clean[0, 1] + 1) % 7
-    lens = make(stack)
-    _, cache = lens.run_with_cache(clean)
-    found = PATCHES[name](lens, corrupted, cache, lambda logits: logits[0].norm())
+    theirs = make(stack)
+    _, cache = theirs.run_with_cache(clean)
+    found = PATCHES[name](theirs, corrupted, cache, lambda logits: logits[0].norm())
     of_heads = name == "attn.hook_z"
     assert found.shape == ((2, 3) if of_heads else (2, 6))  # [layer, head] or [layer, pos]
     seen: dict[str, Tensor] = {}
@@ -169,12 +190,11 @@ def test_checkpoints_load_back(cfg: ModelConfig, tmp_path: Path):
     loaded.load_state_dict(torch.load(tmp_path / "hooked.pt"))
     assert torch.equal(loaded.model.flat, stack.flat)
 
-    bridge = to_bridge(stack)
-    assert isinstance(bridge, TransformerBridge)
-    torch.save(bridge.state_dict(), tmp_path / "bridge.pt")
-    empty = to_bridge(other)
-    empty.load_state_dict(torch.load(tmp_path / "bridge.pt"))
-    assert torch.equal(from_bridge(cfg, empty).flat, stack.flat)
+    own = to_lens(stack)
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    empty = to_lens(other)
+    empty.load_state_dict(torch.load(tmp_path / "own.pt"))
+    assert torch.equal(from_lens(cfg, empty).flat, stack.flat)
 
 
 def test_what_cannot_be_is_one_line():
@@ -186,7 +206,10 @@ def test_what_cannot_be_is_one_line():
     with pytest.raises(UserError, match=r"strings of \[1, 2\] tokens"):
         as_hooked(stack).to_tokens(["0", "0 1"])
     with pytest.raises(UserError, match="shape differs"):
-        from_bridge(config(d_mlp=11), to_bridge(stack))
+        from_lens(config(d_mlp=11), to_lens(stack))
+    tied = config(tie_word_embeddings=True)
+    with pytest.raises(UserError, match="ties the embeddings"):
+        from_lens(tied, to_lens(stack))
 
 
 # -- Tools of TransformerLens that read weights, norms and biases
