@@ -8,7 +8,7 @@ from genlab.errors import NotApplicable
 from genlab.probes.signal import Signal, all_signals, chosen, signal
 
 if TYPE_CHECKING:
-    from genlab.probes.inputs import Batch, ProbeInput, hooked_input, probe_batches, probe_input
+    from genlab.probes.inputs import Batch, ProbeInput, hooked_input, module_input, probe_batches, probe_input
     from genlab.probes.probing import Probing, Reading, probe, read
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "all_signals",
     "chosen",
     "hooked_input",
+    "module_input",
     "probe",
     "probe_batches",
     "probe_input",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _IN_PROBING = ("Probing", "Reading", "probe", "read")
-_IN_INPUTS = ("Batch", "ProbeInput", "hooked_input", "probe_batches", "probe_input")
+_IN_INPUTS = ("Batch", "ProbeInput", "hooked_input", "module_input", "probe_batches", "probe_input")
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genlab.errors import NotApplicable, UserError
 from genlab.models import Model, initial, model_of
-from genlab.probes.model import Hooked, Probed, Stacked, check_readable
+from genlab.probes.model import Hooked, Modules, Probed, Stacked, check_readable
 from genlab.runs.plan import MOST_EXAMPLES
 from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, make
@@ -82,15 +82,21 @@ class Seen:
 
     def pattern(self, layer: int) -> Tensor:
         """Attention weights, float[run, batch, head, query, key]."""
-        return self.kept[f"blocks.{layer}.attn.hook_pattern"]
+        return self.at(f"blocks.{layer}.attn.hook_pattern")
 
     def scores(self, layer: int) -> Tensor:
         """Attention scores, -inf at masked keys, float[run, batch, head, query, key]."""
-        return self.kept[f"blocks.{layer}.attn.hook_attn_scores"]
+        return self.at(f"blocks.{layer}.attn.hook_attn_scores")
 
     def residual(self, layer: int) -> Tensor:
         """The residual stream after a layer (-1: before the first layer), float[run, batch, pos, d_model]."""
-        return self.kept["blocks.0.hook_resid_pre" if layer < 0 else f"blocks.{layer}.hook_resid_post"]
+        return self.at("blocks.0.hook_resid_pre" if layer < 0 else f"blocks.{layer}.hook_resid_post")
+
+    def at(self, name: str) -> Tensor:
+        """The activation at a hook point, `[run, batch, ...]`. Raises `NotApplicable` if the model has none there."""
+        if name not in self.kept:
+            raise NotApplicable(f"the model has no hook point {name}")
+        return self.kept[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,5 +375,43 @@ def hooked_input(model: Any, examples: Sequence[Examples], vocab: Sequence[str] 
     """
     probed = Hooked(model)
     device = torch.device(getattr(model.cfg, "device", None) or "cpu")
-    batches = tuple(as_batch(e, int(e.lengths[0]), device) for e in examples)
-    return ProbeInput(probed, batches, tuple(vocab))
+    return ProbeInput(probed, _batches(examples, device), tuple(vocab))
+
+
+def module_input(
+    model: torch.nn.Module,
+    examples: Sequence[Examples],
+    vocab: Sequence[str] = (),
+    *,
+    at: Mapping[str, str],
+    n_ctx: int | None = None,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> ProbeInput:
+    """The probe input of any torch module whose attention weights are the output of a submodule.
+
+    A submodule that does nothing is enough: the dropout after the softmax, or an `nn.Identity()`.
+
+    Args:
+        model: the module.
+        examples: in-distribution batches, each of one length; the caller is responsible for that.
+        vocab: token strings by id, for signals that need them.
+        at: TransformerLens's hook point -> path of the submodule with this output, `{}` for the layer's number:
+            `{"attn.hook_pattern": "blocks.{}.dropout", "hook_resid_post": "blocks.{}"}`. The first is needed; signals
+            that need another one do not apply without it.
+        n_ctx: the longest input that the model takes, for signals that write texts of their own (default: the
+            widest example).
+        forward: maps tokens, int[batch, pos], to logits, float[batch, pos, d_vocab] (default: the module itself).
+
+    Raises:
+        UserError: an unknown hook point, no such submodule, or an output that is not what the hook point means.
+    """
+    if not examples:
+        raise UserError("no examples to read signals on")
+    weight = next(model.parameters(), None)
+    batches = _batches(examples, torch.device("cpu") if weight is None else weight.device)
+    widest = max(batch.tokens.shape[1] for batch in batches)
+    return ProbeInput(Modules(model, at, batches[0].tokens, n_ctx or widest, forward), batches, tuple(vocab))
+
+
+def _batches(examples: Sequence[Examples], device: torch.device) -> tuple[Batch, ...]:
+    return tuple(as_batch(e, int(e.lengths[0]), device) for e in examples)

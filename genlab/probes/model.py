@@ -1,15 +1,15 @@
-"""Models as probes see them: a stack of runs, or any single model with TransformerLens's hook names."""
+"""Models as probes see them: a stack of runs, a model with TransformerLens's hook names, or any torch module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from genlab.errors import NotApplicable, UserError
+from genlab.errors import NotApplicable, UserError, unknown
 from genlab.models import Model, Transformer
 from genlab.spec import ModelConfig
 
@@ -140,8 +140,25 @@ def check_readable(cfg: ModelConfig) -> None:
         raise NotApplicable("the number of its layers grows with the input length")
 
 
+def check_hooks(model: Probed, *names: str) -> None:
+    """Raise `NotApplicable` unless a model has these hook points in every layer.
+
+    A tap on a hook point that is missing would change nothing, and the change would be read as harmless.
+
+    Args:
+        model: the probed model.
+        names: hook points without the layer, such as `attn.hook_z`.
+    """
+    if not isinstance(model, Hooked):
+        return
+    for layer in range(model.cfg.n_layers):
+        for name in names:
+            if f"blocks.{layer}.{name}" not in model.hooks:
+                raise NotApplicable(f"the model has no hook point blocks.{layer}.{name}")
+
+
 _HOOKS = ("hook_resid_pre", "attn.hook_attn_scores", "attn.hook_pattern", "attn.hook_z", "hook_attn_out")
-_HOOKS += ("mlp.hook_post", "hook_mlp_out", "hook_resid_post")
+_HOOKS += ("attn.hook_q", "attn.hook_k", "attn.hook_v", "mlp.hook_post", "hook_mlp_out", "hook_resid_post")
 
 
 class Hooked:
@@ -156,7 +173,7 @@ class Hooked:
         if "blocks.0.attn.hook_pattern" not in names:
             raise UserError("a model to be probed needs a hook point blocks.0.attn.hook_pattern; this one has none")
         wanted = [f"blocks.{i}.{hook}" for i in range(model.cfg.n_layers) for hook in _HOOKS]
-        self._names: Sequence[str] = [name for name in wanted if name in names]
+        self.hooks: Sequence[str] = [name for name in wanted if name in names]
 
     @property
     def cfg(self) -> Any:
@@ -172,7 +189,7 @@ class Hooked:
         del offsets
         if tap is None:
             return self.model(tokens)[None]
-        hooks = [(name, _as_hook(name, tap)) for name in self._names]
+        hooks = [(name, _as_hook(name, tap)) for name in self.hooks]
         return self.model.run_with_hooks(tokens, fwd_hooks=hooks)[None]
 
     def weights(self) -> HeadWeights:
@@ -189,5 +206,148 @@ def _as_hook(name: str, tap: Tap) -> Callable[..., Tensor]:
     def hook(tensor: Tensor, hook: Any) -> Tensor:
         del hook
         return tap(name, tensor[None])[0]
+
+    return hook
+
+
+# -- Any torch module
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The shape of a torch module, found by a forward pass; `d_model` is 0 where no hook point shows it."""
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_vocab: int
+    n_ctx: int
+    attn_only: bool
+
+
+class Modules(Hooked):
+    """Any torch module, read and changed at its submodules, as a stack of one; in evaluation mode meanwhile."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        at: Mapping[str, str],
+        tokens: Tensor,
+        n_ctx: int,
+        forward: Callable[[Tensor], Tensor] | None,
+    ):
+        """Find the submodules and the shape.
+
+        Args:
+            model: the module.
+            at: hook point without the layer -> path of the submodule with this output, `{}` for the layer's number.
+            tokens: int[batch, pos], an input to find the shape with.
+            n_ctx: the longest input that the model takes.
+            forward: maps tokens to logits (default: the module itself).
+
+        Raises:
+            UserError: an unknown hook point, no such submodule, or an output that is not what the hook point means.
+        """
+        self.model, self._forward = model, model if forward is None else forward
+        self._places = _places(model, at)
+        self.hooks = list(self._places)
+        seen: dict[str, Tensor] = {}
+        with torch.no_grad():
+            logits = self(tokens, tap=lambda name, x: seen.setdefault(name, x))
+        for name in self.hooks:
+            _check_output(name, at, seen.get(name), tokens)
+        heads = seen["blocks.0.attn.hook_pattern"].shape[2]
+        streams = [x.shape[-1] for name, x in seen.items() if name.endswith(_STREAMS)]
+        width = streams[0] if streams else 0
+        z = seen.get("blocks.0.attn.hook_z")
+        self._shape = Shape(
+            n_layers=1 + max(int(name.split(".")[1]) for name in self.hooks),
+            n_heads=heads,
+            d_model=width,
+            d_head=width // heads if z is None else z.shape[-1],
+            d_vocab=logits.shape[-1],
+            n_ctx=n_ctx,
+            attn_only=not any("mlp" in name for name in self.hooks),
+        )
+
+    @property
+    def cfg(self) -> Shape:
+        return self._shape
+
+    def __call__(self, tokens: Tensor, offsets: Tensor | None = None, tap: Tap | None = None) -> Tensor:
+        """Logits `[1, batch, pos, d_vocab]`; `offsets` are ignored, since such a model chooses its own positions."""
+        del offsets
+        training, handles = self.model.training, []
+        self.model.eval()
+        try:
+            for name, module in self._places.items() if tap is not None else ():
+                handles.append(module.register_forward_hook(_as_forward_hook(name, tap)))
+            logits = self._forward(tokens)
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.model.train(training)
+        if not isinstance(logits, Tensor) or logits.shape[:2] != tokens.shape or logits.ndim != 3:
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(
+                f"a forward pass gives {shape}, not logits [batch, pos, d_vocab] = ({len(tokens)}, "
+                f"{tokens.shape[1]}, ...); say with `forward` how tokens become logits"
+            )
+        return logits[None]
+
+
+_STREAMS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+
+
+def _places(model: nn.Module, at: Mapping[str, str]) -> dict[str, nn.Module]:
+    """Hook name -> submodule. The number of layers is that of the submodules with attention weights."""
+    for name in at:
+        if name not in _HOOKS:
+            raise unknown("hook point", name, _HOOKS)
+    if "attn.hook_pattern" not in at:
+        raise UserError("a model to be probed needs the submodule with its attention weights, as attn.hook_pattern")
+    modules = dict(model.named_modules())
+    path, layers = at["attn.hook_pattern"], 0
+    while path.format(layers) in modules and (layers == 0 or "{}" in path):
+        layers += 1
+    places: dict[str, nn.Module] = {}
+    for layer in range(max(layers, 1)):
+        for name, path in at.items():
+            if layer and "{}" not in path:
+                continue  # a place of the whole model, such as what enters the first layer
+            if path.format(layer) not in modules:
+                raise unknown("submodule", path.format(layer), [known for known in modules if known])
+            places[f"blocks.{layer}.{name}"] = modules[path.format(layer)]
+    return places
+
+
+def _check_output(name: str, at: Mapping[str, str], x: Tensor | None, tokens: Tensor) -> None:
+    """Raise `UserError` unless a submodule's output, `[1, batch, ...]`, can be what its hook point means."""
+    hook = name.split(".", 2)[2]
+    said = f"submodule {at[hook].format(name.split('.')[1])!r} as {hook}"
+    if x is None:
+        raise UserError(
+            f"{said}: it is not called in a forward pass (fused attention, for one, computes no weights to be read)"
+        )
+    batch, pos = tokens.shape
+    if hook in ("attn.hook_pattern", "attn.hook_attn_scores"):
+        fits, wanted = x.ndim == 5 and x.shape[3:] == (pos, pos), "[batch, head, query, key]"
+    elif hook in ("attn.hook_z", "attn.hook_q", "attn.hook_k", "attn.hook_v"):
+        fits, wanted = x.ndim == 5 and x.shape[2] == pos, "[batch, pos, head, d_head]"
+    else:
+        fits, wanted = x.ndim == 4 and x.shape[2] == pos, "[batch, pos, width]"
+    if not fits or x.shape[1] != batch:
+        raise UserError(f"{said}: its output has shape {tuple(x.shape[1:])}, but this is {wanted}")
+    if hook == "attn.hook_pattern" and not bool(((x >= 0) & (x <= 1)).all()):
+        raise UserError(f"{said}: its output is not between 0 and 1, so it holds no attention weights")
+
+
+def _as_forward_hook(name: str, tap: Tap) -> Callable[..., Any]:
+    def hook(module: nn.Module, given: Any, out: Any) -> Any:
+        del module, given
+        if isinstance(out, tuple):  # as of blocks that also return a cache
+            return (tap(name, out[0][None])[0], *out[1:])
+        return tap(name, out[None])[0]
 
     return hook

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genlab.errors import UserError
-from genlab.probes.model import Probed
+from genlab.probes.model import Probed, check_hooks
 
 Measure = Callable[[Tensor], Tensor]
 
@@ -33,6 +33,7 @@ def activations(
     model: Probed, tokens: Tensor, ends: tuple[str, ...], offsets: Tensor | None = None
 ) -> dict[str, Tensor]:
     """The activations of one forward pass whose hook names end with one of `ends`."""
+    check_hooks(model, *ends)
     recorded: dict[str, Tensor] = {}
 
     def tap(name: str, x: Tensor) -> Tensor:
@@ -122,6 +123,7 @@ def path_patch(
     _check_shapes(clean, other)
     if sender[0] >= receiver[0]:
         raise UserError(f"the sender's layer {sender[0]} is not before the receiver's layer {receiver[0]}")
+    check_hooks(model, f"attn.hook_{into}")
     frozen = activations(model, clean, ("attn.hook_z",), offsets)
     sent = activations(model, other, ("attn.hook_z",), offsets)[f"blocks.{sender[0]}.attn.hook_z"]
     name = f"blocks.{sender[0]}.attn.hook_z"

@@ -116,9 +116,12 @@ def stacked(lists: dict[str, list[Tensor]], shape: tuple[int, ...]) -> dict[str,
     slow=True,
 )
 def ablate_head(given: ProbeInput) -> dict[str, Tensor]:
+    from genlab.probes.model import check_hooks
+
     layers, heads = given.cfg.n_layers, given.cfg.n_heads
     if not layers:
         raise NotApplicable("the model has no layers")
+    check_hooks(given.model, "attn.hook_z", "attn.hook_pattern")
     values: dict[str, list[Tensor]] = {}
     for kind in (*KINDS, "uniform"):
         for layer in range(layers):
@@ -141,8 +144,11 @@ def ablate_head(given: ProbeInput) -> dict[str, Tensor]:
     slow=True,
 )
 def ablate_mlp(given: ProbeInput) -> dict[str, Tensor]:
+    from genlab.probes.model import check_hooks
+
     if not given.cfg.n_layers or given.cfg.attn_only:
         raise NotApplicable("the model has no MLP")
+    check_hooks(given.model, "hook_mlp_out")
     values: dict[str, list[Tensor]] = {}
     for kind in KINDS:
         for layer in range(given.cfg.n_layers):

@@ -42,6 +42,9 @@ def with_scores(given: ProbeInput, key: str, change: Callable[[Tensor], Tensor])
     import torch
 
     from genlab.probes.inputs import Seen
+    from genlab.probes.model import check_hooks
+
+    check_hooks(given.model, "attn.hook_attn_scores")
 
     if given.spec is not None and given.spec.model.attn_weights not in ("softmax", "entmax15", "sigmoid"):
         raise NotApplicable(f"attention weights {given.spec.model.attn_weights!r} already rescale their scores")

@@ -153,7 +153,7 @@ def neuron_coverage(given: ProbeInput) -> Tensor:
     def of(layer: int) -> Tensor:
         fired: list[Tensor] = []
         for seen in given.seen:
-            x = seen.kept[f"blocks.{layer}.mlp.hook_post"][:, seen.batch.real]  # [run, place, neuron]
+            x = seen.at(f"blocks.{layer}.mlp.hook_post")[:, seen.batch.real]  # [run, place, neuron]
             low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
             fired.append(((x - low) > 0.5 * (high - low)).any(1))
         return torch.stack(fired).any(0).double().mean(-1)
