@@ -281,8 +281,9 @@ class Modules(Hooked):
         training, handles = self.model.training, []
         self.model.eval()
         try:
-            for name, module in self._places.items() if tap is not None else ():
-                handles.append(module.register_forward_hook(_as_forward_hook(name, tap)))
+            if tap is not None:
+                hooks = ((module, _as_forward_hook(name, tap)) for name, module in self._places.items())
+                handles += [module.register_forward_hook(hook) for module, hook in hooks]
             logits = self._forward(tokens)
         finally:
             for handle in handles:

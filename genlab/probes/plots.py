@@ -1,60 +1,111 @@
-"""Figures of model internals for notebooks. Each function returns a matplotlib figure with a single color scale."""
+"""Figures of model internals, for notebooks and talks: light maps, one color for each quantity in all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genlab.errors import UserError
+from genlab.errors import UserError, unknown
 from genlab.models import Transformer
+from genlab.probes.families.sharpness import rows_of
 from genlab.probes.inputs import ProbeInput, Seen, placed_batch
 from genlab.probes.model import Stacked
 from genlab.runs.store import Store
+from genlab.spec import RunSpec
 from genlab.tasks import TrainingLaw, make, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-_MAP, _INK = "viridis", "#1b4965"
+_MAP, _INK, _MASKED, _SHADE = "Blues", "#1b4965", "#e9e9e9", "#eef3f6"
+_BOUND, _UNIFORM, _BOUNDARY = "#d55e00", "#8a8a8a", "#b3541e"
+
+COLORS: Mapping[str, str] = MappingProxyType(
+    {
+        "exact match": "#1b4965",
+        "accuracy": "#1b4965",
+        "loss": "#b3541e",
+        "largest weight": "#0072b2",
+        "spread": "#7a3e9d",
+        "previous_token": "#e69f00",
+        "duplicate_token": "#8c6d31",
+        "induction_scored": "#009e73",
+        "induction_prefix": "#56b4e9",
+        "k_composition": "#cc79a7",
+    }
+)
+"""The color of a quantity, in every figure; lines of other names take colors that none of these has."""
+_FRACTIONS = ("exact match", "largest attention weight", "largest value over heads")
+_OTHERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a3e9d", "#e69f00", "#444444")
 
 
 def attention(given: ProbeInput, row: int = 0, batch: int = -1) -> Figure:
-    """Attention patterns of all heads of the first run on one example, with tokens on both axes."""
+    """Attention patterns of all heads of the first run on one example, with tokens on both axes.
+
+    Keys that a query does not see are gray. Lines separate the prompt from what the model writes; the tokens of the
+    answer are bold.
+    """
     seen = given.seen[batch]
     count = int(seen.batch.real[row].sum())
     tokens = [given.vocab[i] for i in seen.batch.tokens[row, :count].tolist()]
+    boundary = prompt_length(seen.batch.scored[row])
     layers, heads = given.cfg.n_layers, given.cfg.n_heads
     figure, axes = _grid(layers, heads, size=1.1 + 0.16 * count)
+    later = np.triu(np.ones((count, count), dtype=bool), 1)
     for layer in range(layers):
         for head in range(heads):
             axis = axes[layer][head]
             pattern = seen.pattern(layer)[0, row, head, :count, :count].cpu().numpy()
-            axis.imshow(pattern, vmin=0, vmax=1, cmap=_MAP, interpolation="nearest")
+            axis.imshow(np.ma.array(pattern, mask=later), vmin=0, vmax=1, cmap=_light(), interpolation="nearest")
             axis.set_title(f"layer {layer} head {head}", fontsize=9)
             axis.set_xticks(range(count), tokens, fontsize=7)
             for label, token in zip(axis.get_xticklabels(), tokens, strict=True):
                 label.set_rotation(90 if len(token) > 2 else 0)  # a rotated bracket would look like another symbol
             axis.set_yticks(range(count), tokens, fontsize=7)
+            for label in (*axis.get_xticklabels()[boundary:], *axis.get_yticklabels()[boundary:]):
+                label.set_fontweight("bold")
+            if boundary < count:
+                for line in (axis.axhline, axis.axvline):
+                    line(boundary - 0.5, color=_BOUNDARY, lw=1)
     _label(axes, "key", "query")
     _bar(figure, axes, "attention weight")
     return figure
+
+
+def prompt_length(scored: Tensor) -> int:
+    """The number of tokens before the answer, given where the target is part of the answer, bool[pos].
+
+    >>> prompt_length(torch.tensor([False, False, True, True]))
+    3
+    """
+    places = scored.nonzero()
+    return int(places[0]) + 1 if len(places) else len(scored)
+
+
+def _light() -> Colormap:
+    """White for a weight of 0, dark for 1, and gray for keys that are not seen."""
+    from matplotlib import colormaps
+
+    return colormaps[_MAP].with_extremes(bad=_MASKED)
 
 
 def by_head(scores: Mapping[str, np.ndarray], title: str, low: float = 0.0, high: float = 1.0) -> Figure:
     """Several values per head, `[layer, head]`, side by side on one color scale, with the numbers written in."""
     figure, axes = _grid(1, len(scores), size=2.6)
     for axis, (name, values) in zip(axes[0], scores.items(), strict=True):
-        axis.imshow(values, vmin=low, vmax=high, cmap=_MAP, aspect="auto", interpolation="nearest")
+        axis.imshow(values, vmin=low, vmax=high, cmap=_light(), aspect="auto", interpolation="nearest")
         for layer, head in np.ndindex(values.shape):
-            bright = values[layer, head] > (low + high) / 2
+            dark = values[layer, head] > low + 0.6 * (high - low)
             shown = "-" if np.isnan(values[layer, head]) else f"{values[layer, head]:.2f}"
-            axis.text(head, layer, shown, ha="center", va="center", fontsize=8, color="black" if bright else "white")
+            axis.text(head, layer, shown, ha="center", va="center", fontsize=8, color="white" if dark else "black")
         axis.set_title(name, fontsize=9)
         axis.set_xticks(range(values.shape[1]))
         axis.set_yticks(range(values.shape[0]))
@@ -64,12 +115,32 @@ def by_head(scores: Mapping[str, np.ndarray], title: str, low: float = 0.0, high
     return figure
 
 
-def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, title: str) -> Figure:
-    """Lines over a common x axis, with a legend."""
+def curves(
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    trained: tuple[float, float] | None = None,
+) -> Figure:
+    """Lines over a common x axis, with a legend; a line with the name of a quantity in `COLORS` has its color.
+
+    Args:
+        x: the common values.
+        lines: name -> values.
+        xlabel, ylabel, title: the labels.
+        trained: the range of lengths in training, shaded.
+    """
     figure, axes = _grid(1, 1, size=3.4, wide=5.6)
     axis = axes[0][0]
+    rest = iter([color for color in _OTHERS if color not in {COLORS.get(name) for name in lines}] * len(lines))
+    if trained is not None:
+        _shade(axis, trained)
     for name, values in lines.items():
-        axis.plot(x, values, marker="o", ms=3.5, lw=1.6, label=name)
+        axis.plot(x, values, marker="o", ms=3.5, lw=1.6, label=name, color=COLORS.get(name) or next(rest))
+    if ylabel in _FRACTIONS:
+        axis.set_ylim(-0.03, 1.04)
+    axis.locator_params(axis="x", integer=True)
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     axis.set_title(title, fontsize=11, loc="left")
@@ -78,17 +149,108 @@ def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str
     return figure
 
 
-def bars(values: Mapping[str, float], ylabel: str, title: str) -> Figure:
-    """One bar per name."""
-    figure, axes = _grid(1, 1, size=3.2, wide=1.2 + 0.55 * len(values))
-    axis = axes[0][0]
-    axis.bar(range(len(values)), list(values.values()), color=_INK)
-    axis.set_xticks(range(len(values)), list(values), fontsize=8, rotation=90)
-    axis.axhline(0, color="black", lw=0.8)
-    axis.set_ylabel(ylabel)
-    axis.set_title(title, fontsize=11, loc="left")
-    axis.spines[["top", "right"]].set_visible(False)
+def _shade(axis: Axes, trained: tuple[float, float]) -> None:
+    axis.axvspan(trained[0] - 0.5, trained[1] + 0.5, color=_SHADE, lw=0, zorder=0, label="trained")
+
+
+_DONE = {
+    "zero": "output set to zero",
+    "mean": "output set to its mean",
+    "resample": "output taken from another example",
+    "uniform": "attention made uniform",
+}
+
+
+def ablation(given: ProbeInput, kind: str = "mean") -> Figure:
+    """What it costs the first run to lose each head, in exact match and loss; the title says what was done.
+
+    Args:
+        given: the probe input.
+        kind: `zero`, `mean`, `resample` or `uniform`, as in the signal `ablate_head`.
+
+    Raises:
+        UserError: no such kind.
+        NotApplicable: the model has no heads, or no hook points for them.
+    """
+    from genlab.probes import chosen
+    from genlab.probes.probing import values_of
+
+    if kind not in _DONE:
+        raise unknown("kind of ablation", kind, _DONE)
+    values = values_of(chosen(["ablate_head"])[0], given)
+    before = float(values_of(chosen(["accuracy"])[0], given)["accuracy"][0])
+    lost, gained = (values[f"ablate_head.{kind}.{what}"][0] for what in ("exact_match", "loss"))
+    layer, head = np.unravel_index(lost.argmax(), lost.shape)
+    names = [f"{i}.{j}" for i, j in np.ndindex(lost.shape)]
+    figure, axes = _grid(1, 2, size=3.2, wide=1.6 + 0.32 * len(names))
+    for axis, per_head, name, unit in zip(
+        axes[0], (lost, gained), ("exact match", "loss"), ("exact match lost", "loss gained (nats)"), strict=True
+    ):
+        drawn = axis.bar(range(len(names)), per_head.flatten(), color=COLORS[name])
+        axis.bar_label(drawn, fmt="%.2f", fontsize=7, padding=1)
+        axis.set_xticks(range(len(names)), names, fontsize=8)
+        axis.set_xlabel("layer.head", fontsize=9)
+        axis.axhline(0, color="black", lw=0.8)
+        axis.margins(y=0.12)
+        axis.set_ylabel(unit)
+        axis.spines[["top", "right"]].set_visible(False)
+    cost = f"layer {layer} head {head} costs most: exact match {before:.2f} to {before - lost[layer, head]:.2f}"
+    figure.suptitle(f"One head's {_DONE[kind]}, in distribution\n{cost}", fontsize=11, x=0.02, ha="left")
     return figure
+
+
+def dispersion(model: Transformer, spec: RunSpec, lengths: Sequence[int], n: int = 64) -> Figure:
+    """How the largest attention weight of each head of the first run falls with length, under its bound.
+
+    If the scores of a query differ by at most delta, none of its n weights is above e^delta / n (Velickovic et al.
+    2024, arXiv 2410.01104). Both are read at the places of the answer, each query with its own delta and n. Lengths
+    beyond training are for inspection only: no signal reads them.
+
+    Args:
+        model: the trained runs.
+        spec: the spec of the run.
+        lengths: the lengths to read.
+        n: examples of each length.
+    """
+    found = np.stack([_weight_and_bound(model, spec, length, n) for length in lengths])  # [length, 3, layer, head]
+    layers, heads = found.shape[2:]
+    unit, trained = make(spec.task).length_unit, (spec.train.min_len, spec.train.train_len)
+    figure, axes = _grid(layers, heads, size=2.5, wide=3.0)
+    for layer, head in np.ndindex(layers, heads):
+        axis, (weight, bound, uniform) = axes[layer][head], found[:, :, layer, head].T
+        _shade(axis, trained)
+        axis.plot(lengths, bound, ls="--", lw=1.4, color=_BOUND, label=r"bound $e^\delta/n$")
+        axis.plot(lengths, weight, marker="o", ms=3.5, lw=1.8, color=COLORS["largest weight"], label="largest weight")
+        axis.plot(lengths, uniform, ls=":", lw=1.4, color=_UNIFORM, label=r"uniform $1/n$")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(lengths, [str(length) for length in lengths], fontsize=7)
+        axis.minorticks_off()
+        axis.set_ylim(0, 1.04)
+        axis.set_xlim(lengths[0] * 0.85, lengths[-1] * 1.2)
+        axis.set_title(f"layer {layer} head {head}", fontsize=9, loc="left")
+        axis.spines[["top", "right"]].set_visible(False)
+    _label(axes, unit, "attention weight")
+    axes[0][-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    title = f"Largest attention weight by length (trained up to {trained[1]} {unit})"
+    figure.suptitle(title, fontsize=11, x=0.02, ha="left")
+    return figure
+
+
+@torch.no_grad()
+def _weight_and_bound(model: Transformer, spec: RunSpec, length: int, n: int) -> np.ndarray:
+    """The largest weight, its bound and 1/n, averaged over the places of the answer, float[3, layer, head]."""
+    task = make(spec.task)
+    examples = task.sample(np.random.default_rng([_DRAWN, length]), spec.train.train_split, np.full(n, length))
+    given = ProbeInput(Stacked(model), (placed_batch(spec, task, examples, length, model.flat.device),), ())
+    seen = given.seen[0]
+    rows = []
+    for layer in range(given.cfg.n_layers):
+        weights, scores, keys = rows_of(seen, layer)  # [run, head, row, key], and the keys of each row
+        spread = scores.amax(-1) - scores.masked_fill(scores.isinf(), torch.inf).amin(-1)
+        bound = (spread.exp() / keys).clamp(max=1)
+        largest = weights.amax(-1)[0].mean(-1)
+        rows.append(torch.stack([largest, bound[0].mean(-1), (1 / keys).mean().expand_as(largest)]))
+    return torch.stack(rows, dim=1).cpu().numpy()
 
 
 def weights_by_depth(given: ProbeInput, layer: int, head: int, batch: int | None = None) -> Figure:
@@ -175,7 +337,7 @@ def draw_attention(store: Store, run: str, path: Path, step: int | None = None) 
     FigureCanvasAgg(shown)
     axes = shown.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (length, (heads, weights)) in zip(axes, panels.items(), strict=True):
-        axis.imshow(weights, vmin=0, vmax=1, cmap="viridis", aspect="auto", interpolation="nearest")
+        axis.imshow(weights, vmin=0, vmax=1, cmap=_light(), aspect="auto", interpolation="nearest")
         beyond = "" if law.trains(length) else "\n(beyond training)"
         axis.set_title(f"{length} {unit}{beyond}", fontsize=9)
         axis.set_xlabel("key, by weight", fontsize=8)

@@ -30,7 +30,7 @@ _OPEN = """\
 import numpy as np
 import genlab
 from genlab.probes import chosen, probe_input
-from genlab.probes.plots import attention, bars, by_head, curves
+from genlab.probes.plots import ablation, attention, by_head, curves
 from genlab.probes.probing import values_of
 
 {plugins}run = genlab.load({run!r}, {store!r})
@@ -58,11 +58,6 @@ lines = {f"layer {i} head {j}": weights[i, j] for i, j in np.ndindex(weights.sha
 lengths = [batch.length for batch in given.batches]
 curves(lengths, lines, run.task.length_unit, "largest attention weight", "sharpness within training lengths")"""
 
-_ABLATION = """\
-lost = readings("ablate_head")["ablate_head.mean.loss"]
-bars({f"{i}.{j}": lost[i, j] for i, j in np.ndindex(lost.shape)}, "loss gained (nats)",
-     "each head (layer.head) put to its mean")"""
-
 
 def notebook_of(run: str, store: Store, spec: RunSpec, diverged: bool = False) -> Any:
     """The notebook about a run, not executed yet; of one that diverged it says so first."""
@@ -82,7 +77,7 @@ def notebook_of(run: str, store: Store, spec: RunSpec, diverged: bool = False) -
         new_markdown_cell("## Sharpness\n\nThe largest weight at the places of the answer, by length."),
         new_code_cell(_SHARPNESS),
         new_markdown_cell("## Ablations\n\nWhat each head's output is worth, in distribution."),
-        new_code_cell(_ABLATION),
+        new_code_cell("ablation(given)"),
     ]
     for i, cell in enumerate(cells):
         cell["id"] = f"cell-{i}"  # not random: one run gives one notebook

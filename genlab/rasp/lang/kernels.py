@@ -182,8 +182,26 @@ class _Scratch:
 
     def count(self, words: Words) -> NDArray[Any]:
         """The number of bits set in the words of each query, uint32[n, query]; valid until the next call."""
-        np.bitwise_count(words, out=self._bits)
+        _count_bits(words, self._bits)
         return np.add.reduce(self._bits, axis=0, dtype=np.uint32, out=self._total)
+
+
+_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
+
+
+def _count_bits(words: Words, out: NDArray[np.uint8]) -> None:
+    """Write the number of bits set in each word to `out`.
+
+    >>> out = np.empty(3, np.uint8)
+    >>> _count_bits(np.array([0, 5, 2**64 - 1], dtype=np.uint64), out)
+    >>> out.tolist()
+    [0, 2, 64]
+    """
+    if hasattr(np, "bitwise_count"):
+        np.bitwise_count(words, out=out)
+    else:  # NumPy 1
+        in_bytes = np.ascontiguousarray(words)[..., None].view(np.uint8)
+        np.add.reduce(_OF_BYTE[in_bytes], axis=-1, dtype=np.uint8, out=out)
 
 
 # -- Keys equal to the query, by sorting
