@@ -21,7 +21,14 @@ _INK, _SEED, _SHADE, _CHANCE = "#1b4965", "#7fb2d1", "#eef3f6", "#b3541e"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, and the folder that it goes into. Raises `UserError` where that cannot be written."""
+    """Write a figure, and the folder that it goes into.
+
+    Raises:
+        UserError: a format that matplotlib does not write, or a place that cannot be written.
+    """
+    formats = sorted(figure.canvas.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in formats:
+        raise UserError(f"figure {str(path)!r} is not allowed (allowed: names that end in {', '.join(formats)})")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)

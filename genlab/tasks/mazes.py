@@ -238,6 +238,8 @@ class Maze(Task):
             draw_png(file, prompt, answer, length, written)
         except OSError as error:
             raise UserError(f"cannot write the figure {str(file)!r} ({error.strerror})") from error
+        except ValueError as error:  # a format that matplotlib does not write
+            raise UserError(f"cannot write the figure {str(file)!r} ({error})") from error
 
     def chance(self, length: int) -> float:
         """Return the fraction of pairs of mazes in the pool of `id` whose answers are interchangeable."""

@@ -24,9 +24,14 @@ def figures(notebook: Any) -> int:
     return sum("image/png" in out.get("data", {}) for out in outputs)
 
 
-def test_there_are_four():
-    names = {"attention_patterns", "induction_over_training", "softmax_dispersion", "bracket_heads"}
+def test_there_are_five_and_they_are_committed_executed():
+    names = {"attention_patterns", "induction_over_training", "softmax_dispersion", "bracket_heads", "your_own_model"}
     assert {path.stem for path in BOOKS} == names
+    for path in BOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+        assert counts == list(range(1, len(counts) + 1)), path.stem
+        assert figures(notebook) >= 2, path.stem
 
 
 def params() -> list[Any]:

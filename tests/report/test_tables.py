@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from genlab.errors import UserError
+from genlab.report.figures import save_figure
 from genlab.report.tables import by_factor, by_length, by_rule, fit_share, wilson
 from genlab.tasks import TrainingLaw
 
@@ -74,3 +79,14 @@ def test_rules_are_told_by_split_over_all_runs():
     assert (none["beyond_low"], none["beyond_high"]) == (0.25, 1.0)
     assert pd.isna(none["within"])
     assert by_rule(rows({("id", 5): [1.0]}), law(5)).empty
+
+
+def test_a_figure_in_a_format_that_matplotlib_does_not_write_is_one_line(tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"x\.xyz' is not allowed \(allowed: names that end in .*pdf.*, svg"
+    ) as raised:
+        save_figure(Figure(), tmp_path / "of" / "x.xyz")
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+    save_figure(Figure(), tmp_path / "of" / "x.svg")
+    assert (tmp_path / "of" / "x.svg").is_file()

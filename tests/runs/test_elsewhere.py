@@ -70,6 +70,18 @@ def test_a_file_holds_what_the_task_answers(lab, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sort.parquet"]
 
 
+def test_datasets_opens_the_file(tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    file = export("sort", tmp_path / "sort.parquet", 20, splits=("id", "reversed"), lengths=range(1, 6)).file
+    opened = datasets.load_dataset("parquet", data_files=str(file), cache_dir=str(tmp_path / "cache"))
+    assert list(opened) == ["train"]
+    rows = opened["train"]
+    assert {name: of.dtype for name, of in rows.features.items()} == {
+        "prompt": "string", "answer": "string", "length": "int64", "split": "string", "task": "string"
+    }  # fmt: skip
+    assert [dict(row) for row in rows] == pd.read_parquet(file).to_dict("records")
+
+
 def test_the_same_seed_gives_the_same_file_and_usual_lengths_are_those_of_training(tmp_path: Path):
     files = [export("addition", tmp_path / f"{i}.parquet", 50, seed=seed).file for i, seed in enumerate((1, 1, 2))]
     first, same, other = (pd.read_parquet(file) for file in files)

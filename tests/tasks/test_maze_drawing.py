@@ -82,3 +82,9 @@ def test_figures_are_written(tmp_path):
         content = (tmp_path / name).read_bytes()
         assert content.startswith(begins)
         assert len(content) > 2000
+
+
+def test_a_format_that_matplotlib_does_not_write_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write the figure '.*maze\.xyz' \(Format 'xyz' is not supported"):
+        make("maze", max_len=2).draw_figure(tmp_path / "maze.xyz", PROMPT, ["EAST", "SOUTH"], 2)
+    assert not list(tmp_path.iterdir())
