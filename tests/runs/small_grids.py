@@ -9,7 +9,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+import torch
+
 from genlab.runs.gridfile import Grid, read_grid
+from genlab.runs.maintain import check_store
+from genlab.runs.store import Store
 
 SMALL = """
 [base]
@@ -53,3 +58,22 @@ def times_committed(store: Path) -> Counter[str]:
     """run_id -> in how many commit records it stands."""
     records = [json.loads(path.read_text()) for path in (store / "commits").glob("*.json")]
     return Counter(run["run_id"] for record in records for run in record["runs"])
+
+
+def assert_undisturbed(file_store: Path, other: Path) -> None:
+    """Both stores hold the same runs, once each, with the same bits."""
+    kept, wanted = Store(file_store), Store(other)
+    assert set(times_committed(file_store).values()) == {1}
+    ids = wanted.run_ids()
+    assert sorted(kept.run_ids()) == sorted(ids)
+    for run in ids:
+        assert kept.steps(run) == wanted.steps(run)
+        for step in wanted.steps(run):
+            assert torch.equal(kept.weights([run], step), wanted.weights([run], step))
+        assert kept.entry(run)["status"] == wanted.entry(run)["status"]
+        columns = ["step", "loss", "lr", "exact_match", "grad_norm", "grad_norm_max"]
+        pd.testing.assert_frame_equal(kept.history([run])[columns], wanted.history([run])[columns])
+    pd.testing.assert_frame_equal(
+        kept.evals(answers=True).drop(columns="at"), wanted.evals(answers=True).drop(columns="at")
+    )
+    assert check_store(kept) == ({}, {})

@@ -10,16 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
-from small_grids import small_grid, start, times_committed
+from small_grids import assert_undisturbed, small_grid, start
 
 from genlab.runs import grid, read_grid
 from genlab.runs.devices import cores
 from genlab.runs.leases import active
-from genlab.runs.maintain import check_store
-from genlab.runs.store import Store
 
 TWO = ("--workers", "2")
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
@@ -77,25 +74,6 @@ def wait_for_work(store: Path, process: subprocess.Popen[str]) -> None:
     """Until somebody works on a stack."""
     while process.poll() is None and not active(store / "leases"):
         time.sleep(0.05)
-
-
-def assert_undisturbed(file_store: Path, other: Path) -> None:
-    """Both stores hold the same runs, once each, with the same bits."""
-    kept, wanted = Store(file_store), Store(other)
-    assert set(times_committed(file_store).values()) == {1}
-    ids = wanted.run_ids()
-    assert sorted(kept.run_ids()) == sorted(ids)
-    for run in ids:
-        assert kept.steps(run) == wanted.steps(run)
-        for step in wanted.steps(run):
-            assert torch.equal(kept.weights([run], step), wanted.weights([run], step))
-        assert kept.entry(run)["status"] == wanted.entry(run)["status"]
-        columns = ["step", "loss", "lr", "exact_match", "grad_norm", "grad_norm_max"]
-        pd.testing.assert_frame_equal(kept.history([run])[columns], wanted.history([run])[columns])
-    pd.testing.assert_frame_equal(
-        kept.evals(answers=True).drop(columns="at"), wanted.evals(answers=True).drop(columns="at")
-    )
-    assert check_store(kept) == ({}, {})
 
 
 def test_a_killed_worker_and_a_killed_driver_change_nothing(tmp_path: Path):

@@ -1,0 +1,127 @@
+"""A few cases of the campaign in each run of the tests, the whole of it when asked (`-m slow`), and its own eyes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mutate import Mutant, mutants, sample
+
+from .calls import commands, draw
+from .damage import CASES, must_notice
+from .harness import Ended, Fault
+from .inputs import grid_text, plugin_text, table_bytes
+from .template import KINDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def campaign(folder: Path, *words: str) -> dict[str, dict[str, object]]:
+    """Run a campaign in a process of its own, since it forks; returns its counts."""
+    table = folder / "counts.json"
+    line = [sys.executable, "-m", "tests.attack", *words, "--json", str(table)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    return json.loads(table.read_text())
+
+
+def test_a_few_cases_of_each_part_do_no_harm(tmp_path: Path):
+    counts = campaign(tmp_path, "all", "--n", "1")
+    assert {name: part["faults"] for name, part in counts.items()} == {name: {} for name in counts}
+    assert sum(int(str(part["calls"])) for part in counts.values()) > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["kills", "damage", "calls", "grids", "tables", "plugins"])
+def test_a_whole_campaign_does_no_harm(tmp_path: Path, part: str):
+    counts = campaign(tmp_path, part)[part]
+    assert counts["faults"] == {}
+    assert int(str(counts["planted"])) >= int(str(counts["cases"]))
+
+
+# -- What it would see
+
+
+def ended(status: int | None, err: str = "lab: no\n", interrupted: int | None = None) -> list[str]:
+    return [fault.kind for fault in Ended(("runs",), status, "", err, 1.0, interrupted).faults()]
+
+
+def test_each_bad_end_is_told_from_a_good_one():
+    assert ended(0, "") == ended(1) == ended(2) == []
+    assert ended(None) == ["hang"]
+    assert ended(1, "Traceback (most recent call last):\n") == ["traceback"]
+    assert ended(-signal.SIGSEGV) == ended(134) == ["abort"]
+    assert ended(3) == ended(130) == ended(1, "") == ["status"]
+    assert ended(-signal.SIGKILL, "", signal.SIGKILL) == ended(130, "", signal.SIGINT) == []
+    assert ended(-signal.SIGSEGV, "", signal.SIGKILL) == ["abort"]
+    assert ended(130, "Traceback (most recent call last):\n", signal.SIGINT) == ["traceback"]
+    assert Fault("hang", "x") != Fault("abort", "x")
+
+
+def test_damage_is_of_every_kind_in_every_way_and_must_mostly_be_noticed():
+    assert {kind for kind, _ in CASES} == set(KINDS)
+    assert len(CASES) == len(set(CASES)) >= 22 * 7 - 3
+    assert must_notice("weights", "flipped")
+    assert must_notice("entry of the ledger", "removed")
+    assert not must_notice("tag", "removed")
+    assert sum(must_notice(*case) for case in CASES) > 100
+
+
+def test_command_lines_are_of_every_command_and_depend_on_the_seed_alone():
+    found = commands()
+    assert {"train", "store check", "forecast evaluate", "rasp run"} <= set(found)
+    lines = [draw(random.Random(n), found) for n in range(600)]
+    assert lines == [draw(random.Random(n), found) for n in range(600)]
+    drawn = Counter(
+        next(c for c in sorted(found, key=len, reverse=True) if line[: len(c.split())] == c.split())
+        for line in lines
+        if any(line[: len(c.split())] == c.split() for c in found)
+    )
+    assert set(drawn) == set(found)
+
+
+def test_files_depend_on_the_seed_alone():
+    for make in (grid_text, table_bytes):
+        made = [make(random.Random(n)) for n in range(50)]
+        assert made == [make(random.Random(n)) for n in range(50)]
+        assert len(set(made)) > 40
+    assert plugin_text(0) != plugin_text(1)
+
+
+# -- Mutants
+
+
+SOURCE = '''
+def f(x: int = 3) -> bool:
+    """Not 1 == 2."""
+    for i in range(2, x):
+        if x < 4 and not i or x is None:
+            return x + 1
+    return f"{x + 1}" == "x"
+'''
+
+
+def test_mutants_are_single_changes_that_python_reads(tmp_path: Path):
+    file = tmp_path / "f.py"
+    file.write_text(SOURCE)
+    found = mutants(file, tmp_path)
+    changed = [m.apply(SOURCE.encode()).decode() for m in found]
+    assert len(set(changed)) == len(changed)
+    for text in changed:
+        ast.parse(text)
+    kinds = Counter(m.kind for m in found)
+    assert kinds == {"number": 5, "range": 1, "boolean": 3, "comparison": 3, "arithmetic": 1, "return": 2}
+    assert "range(2, x - 1)" in "".join(changed)
+    assert '"""Not 1 == 2."""' in changed[0]
+    assert all(isinstance(m, Mutant) and m.line >= 2 for m in found)
+
+
+def test_a_sample_of_mutants_is_fixed_by_its_seed():
+    assert sample(20, 0) == sample(20, 0) != sample(20, 1)
