@@ -162,11 +162,12 @@ class Reached:
 
     Args:
         folder: where that run is kept; it is made if it is not there.
+        suite: the tests of it, as files and folders of the tests.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, suite: Sequence[str] = SUITE):
         if not (folder / "tests.xml").exists():
-            _run_under_coverage(folder)
+            _run_under_coverage(folder, suite)
         from coverage import CoverageData
 
         self._data = CoverageData(str(folder / "coverage"))
@@ -200,13 +201,13 @@ class Reached:
         return chosen
 
 
-def _run_under_coverage(folder: Path) -> None:
+def _run_under_coverage(folder: Path, suite: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     source = ",".join(f"genlab/{package}" for package in PACKAGES)
     settings = folder / "settings"
     settings.write_text(f"[run]\nsource = {source}\ndata_file = {folder}/coverage\ndynamic_context = test_function\n")
     words = ["-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-p", "no:cacheprovider"]
-    tests = [f"tests/{name}" for name in SUITE]
+    tests = [f"tests/{name}" for name in suite]
     subprocess.run([sys.executable, *words, f"--junitxml={folder}/tests.xml", *tests], cwd=ROOT, check=False)
 
 
@@ -294,6 +295,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds for one mutant")
     parser.add_argument("--csv", type=Path, default=Path("mutants.csv"), help="the table")
+    parser.add_argument("--suite", nargs="+", default=SUITE, help="tests of the run under coverage, in tests/")
     parser.add_argument("--map", type=Path, default=ROOT / "build" / "coverage", help="the run under coverage")
     asked = parser.parse_args()
     chosen = list(enumerate(sample(asked.n, asked.seed)))
@@ -305,7 +307,7 @@ def main() -> None:
     if asked.csv.exists() and asked.only is None:
         with asked.csv.open(newline="") as file:
             done = {row["key"] for row in csv.DictReader(file)}
-    reached = Reached(asked.map)
+    reached = Reached(asked.map, asked.suite)
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     for name in HEAVY:

@@ -360,7 +360,8 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
     gone = set(run_ids)
     with maintenance(store):
         parts = {table: table.files() for table in (store.evaluations, store.signals)}
-        files = {path: file_id(path) for folder in FOLDERS for path in (store.path / folder).glob("[!.]*")}
+        places = [*FOLDERS, *(f"{LOST}/{folder}" for folder in (*FOLDERS, *ROWS))]
+        files = {path: file_id(path) for place in places for path in (store.path / place).glob("[!.]*")}
         _, at_work = working(store)
         if gone & at_work:
             raise UserError("one of these runs is being trained or evaluated; stop that first")
@@ -370,8 +371,10 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
         for table, files_before in parts.items():
             table.drop(gone, files_before)
         store.index.drop(commits)
-        # Also files that no record names: they held these runs before they were retrained.
-        old = {u.path for u in unrecorded_files(store) if u.runs and gone & set(u.runs) and gone >= set(u.unrecorded)}
+        # Also files that no record names, set aside or not: they held these runs before they were retrained.
+        unrecorded = [*unrecorded_files(store), *unrecorded_files(store, LOST)]
+        old = {u.path for u in unrecorded if gone & set(u.runs) and gone >= set(u.unrecorded)}
+        old |= {path for path in files if path.parent.name in ROWS and gone >= set(runs_of(path))}
         left = {store.path / name for run in store.index.runs for name in store.index.files(run)}
         for path in (held | old) - left:
             remove_if_same(path, files.get(path))

@@ -102,11 +102,11 @@ def sane(parameter: Any, rng: random.Random) -> str:
     for names, values in _SANE:
         if parameter.name in names:
             return rng.choice(values)
-    kind = type(parameter.type).__name__
-    if "Int" in kind:
+    kind = getattr(getattr(parameter, "type_descriptor", None), "annotation", str)
+    if kind is int:
         return rng.choice(["0", "1", "2", "4", "8"])
-    if "Float" in kind:
-        return rng.choice(["0", "0.1", "1", "0.5"])
+    if kind is float:
+        return rng.choice(["0", "0.1", "1", "0.5", "1e30"])
     metavar = getattr(parameter, "metavar", None) or ""
     return rng.choice(metavar.split("|")) if "|" in metavar else rng.choice(["none", "1", "0.9,0.99"])
 

@@ -77,14 +77,10 @@ def test_damage_is_of_every_kind_in_every_way_and_must_mostly_be_noticed():
 def test_command_lines_are_of_every_command_and_depend_on_the_seed_alone():
     found = commands()
     assert {"train", "store check", "forecast evaluate", "rasp run"} <= set(found)
-    lines = [draw(random.Random(n), found) for n in range(600)]
-    assert lines == [draw(random.Random(n), found) for n in range(600)]
-    drawn = Counter(
-        next(c for c in sorted(found, key=len, reverse=True) if line[: len(c.split())] == c.split())
-        for line in lines
-        if any(line[: len(c.split())] == c.split() for c in found)
-    )
-    assert set(drawn) == set(found)
+    lines = [draw(random.Random(n), found) for n in range(1500)]
+    assert lines == [draw(random.Random(n), found) for n in range(1500)]
+    begun = {name for name in found if any(line[: len(name.split())] == name.split() for line in lines)}
+    assert begun == set(found)
 
 
 def test_files_depend_on_the_seed_alone():
@@ -117,7 +113,7 @@ def test_mutants_are_single_changes_that_python_reads(tmp_path: Path):
     for text in changed:
         ast.parse(text)
     kinds = Counter(m.kind for m in found)
-    assert kinds == {"number": 5, "range": 1, "boolean": 3, "comparison": 3, "arithmetic": 1, "return": 2}
+    assert kinds == {"number": 4, "range": 1, "boolean": 3, "comparison": 3, "arithmetic": 1, "return": 2}
     assert "range(2, x - 1)" in "".join(changed)
     assert '"""Not 1 == 2."""' in changed[0]
     assert all(isinstance(m, Mutant) and m.line >= 2 for m in found)

@@ -290,3 +290,15 @@ def test_the_checksum_of_a_json_file_is_that_of_what_follows_it(tmp_path: Path):
     text = (tmp_path / "a.json").read_text()
     digest = text.split('"')[3]
     assert digest == short_sha(text.split(digest)[1].encode())
+
+
+def test_what_was_set_aside_of_a_run_is_deleted_with_it(store: Store):
+    """A run whose record was lost was set aside, and trained again later."""
+    gone, kept = store.run_ids()
+    for name in ("weights", "evals"):
+        part = next((store.path / name).glob("*"))
+        (store.path / "lost" / name).mkdir(parents=True)
+        shutil.copy2(part, store.path / "lost" / name / part.name)
+    delete_runs(store, [gone, kept])
+    assert check_store(Store(store.path))[0] == {}
+    assert not [path for path in (store.path / "lost").rglob("*") if path.is_file()]
