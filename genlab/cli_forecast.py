@@ -216,7 +216,10 @@ def score(
     from genlab.report.output import show
     from genlab.runs.store import Store
 
-    show(commands.score_locks(Store(store), which), as_json)
+    result = commands.score_locks(Store(store), which)
+    show(result, as_json)
+    if as_json:
+        note(*(one.problem for one in result.scored))
 
 
 @forecast_app.command(

@@ -18,6 +18,7 @@ import csv
 import importlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -201,6 +202,20 @@ class Reached:
         return chosen
 
 
+class Importing:
+    """The test files that import the module of a mutant, the shortest first: less exact, but there at once."""
+
+    def __init__(self) -> None:
+        texts = {path: path.read_text("utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py"))}
+        self._texts = dict(sorted(texts.items(), key=lambda item: len(item[1])))
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """At most four files."""
+        module = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        named = re.compile(rf"(from|import) {re.escape(module)}\b")
+        return [p.relative_to(ROOT).as_posix() for p, text in self._texts.items() if named.search(text)][:4]
+
+
 def _run_under_coverage(folder: Path, suite: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     source = ",".join(f"genlab/{package}" for package in PACKAGES)
@@ -277,7 +292,10 @@ class Copy:
             if result != "failed":
                 return {"passed": "survived"}.get(result, result), by
             test = by.partition("[")[0]
-            if test not in tests or run_tests(self.place, [test], seconds)[0] == "passed":
+            if (
+                test.partition("::")[0] not in {name.partition("::")[0] for name in tests}
+                or run_tests(self.place, [test], seconds)[0] == "passed"
+            ):
                 return "killed", by
             self.broken.add(test)
         return "untested", ""
@@ -291,11 +309,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutate", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--n", type=int, default=200, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--only", type=int, help="only this one of the sample")
+    parser.add_argument("--only", type=int, nargs="+", help="only these of the sample")
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds for one mutant")
     parser.add_argument("--csv", type=Path, default=Path("mutants.csv"), help="the table")
     parser.add_argument("--suite", nargs="+", default=SUITE, help="tests of the run under coverage, in tests/")
+    parser.add_argument("--quick", action="store_true", help="run the test files that import the module; no coverage")
     parser.add_argument("--map", type=Path, default=ROOT / "build" / "coverage", help="the run under coverage")
     asked = parser.parse_args()
     chosen = list(enumerate(sample(asked.n, asked.seed)))
@@ -307,7 +326,7 @@ def main() -> None:
     if asked.csv.exists() and asked.only is None:
         with asked.csv.open(newline="") as file:
             done = {row["key"] for row in csv.DictReader(file)}
-    reached = Reached(asked.map, asked.suite)
+    reached = Importing() if asked.quick else Reached(asked.map, asked.suite)
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     for name in HEAVY:
@@ -316,7 +335,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         there = Copy(Path(folder))
         for number, mutant in chosen:
-            if mutant.key in done or asked.only not in (None, number):
+            if mutant.key in done or number not in (asked.only or [number]):
                 continue
             tests, start = reached.tests(mutant), time.monotonic()
             result, by = there.judge(mutant, tests, asked.limit)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from genlab.errors import UserError
+from genlab.errors import DamagedFileError, UserError
 from genlab.forecast.causal import USUAL, Removal, removal_lines, remove_head
 from genlab.forecast.compare import Difference
 from genlab.forecast.judge import Judgement, judge, learning_curve
@@ -287,6 +287,7 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
 
     Raises:
         UserError: no locks, no such lock, or one whose runs have no outcome yet (where it was named).
+        DamagedFileError: a file that a score is made from is damaged.
     """
     ledger = Ledger(store)
     locks = {str(entry["number"]): entry for entry in ledger.entries("forecasts")}
@@ -300,6 +301,8 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
     for entry in [locks[which]] if which else ledger.unscored():
         try:
             scored.append(_score(store, ledger, entry))
+        except DamagedFileError:  # not a lock that cannot be scored yet, but a store that must not be believed
+            raise
         except UserError as error:
             if which:
                 raise
@@ -308,8 +311,8 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
 
 
 def _score(store: Store, ledger: Ledger, entry: dict[str, Any]) -> ScoredLock:
-    table = grid_table(store, entry["runs"])
     trained = load_forecaster(store, entry["forecaster"]["name"])
+    table = grid_table(store, entry["runs"])
     if trained.hash != entry["forecaster"]["hash"]:
         raise UserError(f"lock {entry['number']}: its forecaster {trained.name!r} is not the one that made it")
     score, gaps = score_lock(entry, table)

@@ -76,10 +76,11 @@ CASES = [
 ]
 """Every kind in every way; a mark is an empty file."""
 
-UNREAD = {"lease", "figure", "mark of a part"}
-"""Kinds that hold nothing which could be believed: a lease that cannot be read is none, a figure is for eyes."""
+UNREAD = {"lease", "figure", "mark of a part", "set aside"}
+"""Kinds that hold nothing which could be believed: a lease that cannot be read is none, a figure is for eyes, and
+what was set aside may be there because it is damaged."""
 FORGOTTEN = {
-    *UNREAD, "resume state", "set aside", "failure", "tag", "group", "last group", "head of the ledger", "forecaster",
+    *UNREAD, "resume state", "failure", "tag", "group", "last group", "head of the ledger", "forecaster",
 }  # fmt: skip
 """Kinds of which nothing else says that there was one: their removal is what a user may have wanted."""
 

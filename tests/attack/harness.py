@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import math
 import os
 import pkgutil
 import random
@@ -34,6 +35,8 @@ Signal = tuple[float, int]
 """When a call is interrupted (seconds after it began), and by which signal."""
 _MEMORY = 12 * 2**30
 """Bytes of address space of a child: what goes beyond must not take the machine down."""
+_PATIENCE = 10.0
+"""How many times longer than its processor time a call may take."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def call(
     Args:
         root: where its home and temporary files are.
         here: its working directory; its store is `store` there.
-        limit: seconds until it is ended.
+        limit: processor seconds until it is ended; it may take ten times as long, since other work may be done here.
         alone: as a process of its own, not a child that shares the imports of this one.
         locked: without the rights of root to read everything, so that an unreadable file is one.
         after: interrupt it, if it has not ended by then.
@@ -174,7 +177,9 @@ def call(
             pid = os.fork()
             if pid == 0:
                 _be_lab(words, here, environment, (out.fileno(), err.fileno()), locked)
-        status = _wait(pid, limit, after)
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 5))
+        status = _wait(pid, _PATIENCE * limit, after)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)  # workers that were left behind
     said = [(root / name).read_text("utf-8", "replace") for name in ("out", "err")]
@@ -252,7 +257,8 @@ def _wait(pid: int, limit: float, after: Signal | None) -> int | None:
             return None
         time.sleep(pause)
         pause = min(0.05, pause * 1.5)
-    return os.waitstatus_to_exitcode(ended[1])
+    status = os.waitstatus_to_exitcode(ended[1])
+    return None if status == -signal.SIGXCPU else status
 
 
 def import_everything() -> None:

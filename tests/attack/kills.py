@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "runs"))  # the helpers of the t
 from small_grids import SMALL, assert_undisturbed
 
 _SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
-_MOST = 8
+_MOST = 3
 """Interruptions of one grid; then it is left to end."""
 _CALM: list[tuple[Path, float]] = []
 """The undisturbed store and how long it took, made once per process."""

@@ -11,6 +11,7 @@ from planted import Planted, draw
 
 from genlab.errors import DamagedFileError, UserError
 from genlab.forecast import parse_target
+from genlab.forecast.commands import score_locks
 from genlab.forecast.ledger import Ledger, check_not_fed_back, inputs_hash, seen_at
 from genlab.forecast.roles import columns, part
 from genlab.forecast.sealing import Forecaster, load_forecaster, lock, save_forecaster, score_lock, seal_plan
@@ -199,3 +200,12 @@ def test_what_cannot_be_sealed_is_told(store: Store, forecaster: Forecaster):
         save_forecaster(store, seen(), TARGET, "head", "linear", True, 0, "../x")
     assert part(before, "outcome").isna().all().all()
     assert Ledger(store).entries() == []
+
+
+def test_a_damaged_forecaster_is_not_a_lock_that_waits_for_its_outcomes(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    Ledger(store).append("forecasts", {"runs": ["a"], "forecaster": {"name": "old", "hash": "x"}})
+    (store.path / "forecasters").mkdir()
+    (store.path / "forecasters" / "old.json").write_text("{")
+    with pytest.raises(DamagedFileError, match=r"old\.json is damaged"):
+        score_locks(store)
