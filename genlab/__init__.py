@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genlab import view
     from genlab.report.ask import ask
     from genlab.report.tables import results, signals
     from genlab.runs.api import Run, load, train
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from genlab.runs.plan import Evals, plan
 
 __version__ = "0.1.0"
-__all__ = ["Evals", "Run", "ask", "batches", "load", "plan", "results", "signals", "train"]
+__all__ = ["Evals", "Run", "ask", "batches", "load", "plan", "results", "signals", "train", "view"]
 
 _LATER = {
     **dict.fromkeys(("Evals", "plan"), "runs.plan"),
@@ -33,8 +34,10 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'genlab' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "view":
+        return import_module("genlab.view")
+    if name not in _LATER:
+        raise AttributeError(f"module 'genlab' has no attribute {name!r}")
     return getattr(import_module(f"genlab.{_LATER[name]}"), name)

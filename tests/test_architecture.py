@@ -25,6 +25,7 @@ ROOMS = (
     "forecast",
     "claims",
     "report",
+    "view",
     "help",
     "options",
     "cli_rasp",

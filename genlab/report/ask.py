@@ -134,7 +134,7 @@ def ask(
         >>> ask("3fa2", "7 3 5 >").answers[0].written  # doctest: +SKIP
         ('3', '5', '7', '<end>')
     """
-    asked = _Asked(_one(run, store), offset, figure)
+    asked = AskedRun(run_of(run, store), offset, figure)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
         raise UserError("no prompt was given")
@@ -166,7 +166,7 @@ def ask_split(
     """
     if not 1 <= n <= _DRAWN or seed < 0:
         raise UserError(f"-n {n} --seed {seed} is not allowed: -n is 1 to {_DRAWN}, --seed at least 0")
-    asked = _Asked(_one(run, store), offset, figure)
+    asked = AskedRun(run_of(run, store), offset, figure)
     task, chosen = asked.task, asked.task.split(split)
     at = asked.usual_length(split) if length is None else length
     task.check_lengths(split, [at])
@@ -180,11 +180,31 @@ def ask_split(
     return asked.shown(answers, asked.about(f", split {split}, length {at}{found}"))
 
 
-def _one(run: Run | str, store: Store | str | Path | None) -> Run:
+def run_of(run: Run | str, store: Store | str | Path | None) -> Run:
     return load(run, store) if isinstance(run, str) else run
 
 
-class _Asked:
+@dataclass(frozen=True)
+class Decoded:
+    """What a model wrote, as tensors.
+
+    Attributes:
+        whole: int[1, 1, pos], what it read and wrote, but for the last token written, which nothing follows.
+        offsets, lengths: what the model is given beside the tokens.
+        begin: the position at which the answer begins.
+        written: int[pos], the tokens written.
+        length: the length of the example, if anything depends on it.
+    """
+
+    whole: torch.Tensor
+    offsets: torch.Tensor
+    lengths: torch.Tensor
+    begin: int
+    written: torch.Tensor
+    length: int | None
+
+
+class AskedRun:
     """A run that is asked, at an offset."""
 
     def __init__(self, run: Run, offset: int, figure: Path | None):
@@ -274,8 +294,8 @@ class _Asked:
     # -- Answers
 
     @torch.inference_mode()
-    def answer(self, tokens: tuple[str, ...], truth: tuple[str, ...] | None, length: int | None = None) -> Answer:
-        """Decode greedily, then read the probabilities in one pass over all that was written."""
+    def decode(self, tokens: tuple[str, ...], length: int | None = None) -> Decoded:
+        """Write greedily after a prompt. Raises `UserError` if it is longer than the model."""
         cfg = self.run.spec.model
         known = self._length_of(len(tokens)) if length is None else length
         at = 0 if known is None else known
@@ -288,20 +308,28 @@ class _Asked:
             where = f" from offset {self.offset} on" if self.offset else ""
             most = room - (count - len(tokens))
             raise UserError(f"the prompt has {len(tokens)} tokens; run {self.run.run_id} reads {most}{where}")
-        model, prompt = self.model, torch.from_numpy(batch.tokens).to(self.model.flat.device)
-        offsets = torch.from_numpy(starts).to(prompt.device)[None]
-        lengths = torch.tensor([[at]], device=prompt.device)
-        written = greedy(model, prompt, room - count + 1, offsets, lengths=lengths)[0, 0]
+        device = self.model.flat.device
+        prompt, offsets = torch.from_numpy(batch.tokens).to(device), torch.from_numpy(starts).to(device)[None]
+        lengths = torch.tensor([[at]], device=device)
+        written = greedy(self.model, prompt, room - count + 1, offsets, lengths=lengths)[0, 0]
         whole = torch.cat([prompt[0], written[:-1]])[None, None]
-        chances = model(whole, offsets, lengths=lengths)[0, 0, count - 1 :].softmax(-1)
+        return Decoded(whole, offsets, lengths, count, written, known)
+
+    @torch.inference_mode()
+    def answer(self, tokens: tuple[str, ...], truth: tuple[str, ...] | None, length: int | None = None) -> Answer:
+        """Decode greedily, then read the probabilities in one pass over all that was written."""
+        found = self.decode(tokens, length)
+        logits = self.model(found.whole, found.offsets, lengths=found.lengths)
+        chances = logits[0, 0, found.begin - 1 :].softmax(-1)
         best = chances.topk(2, dim=-1)
-        own = self._tokens(written.tolist(), chances, best.indices[:, 1].tolist(), best.values[:, 1].tolist(), truth)
+        second, second_p = best.indices[:, 1].tolist(), best.values[:, 1].tolist()
+        own = self._tokens(found.written.tolist(), chances, second, second_p, truth)
         answer = tuple(token.text for token in own)
         ended = answer[-1] == "<end>"
         right = None if truth is None else ended and self._accepts(tokens, truth, answer[:-1])
         path = answer[:-1] if ended else answer
-        drawing = "" if truth is None else self.task.drawing(tokens, path, at)
-        return Answer(self.run.run_id, tokens, truth, own, right, known, drawing)
+        drawing = "" if truth is None else self.task.drawing(tokens, path, int(found.lengths))
+        return Answer(self.run.run_id, tokens, truth, own, right, found.length, drawing)
 
     def _tokens(
         self,

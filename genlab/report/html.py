@@ -1,17 +1,16 @@
-"""`lab report`: one self-contained page about a grid: what was trained, how far it generalises, what predicts it."""
+"""`lab report`: one self-contained page about a grid: what was trained, how far it generalizes, what predicts it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 
-from genlab.errors import UserError, unknown
+from genlab.errors import DamagedFileError, UserError, unknown
 from genlab.forecast.judge import By, Judgement, judge
 from genlab.forecast.ledger import Ledger, check_not_fed_back
 from genlab.forecast.predictors import main_predictor
@@ -21,14 +20,19 @@ from genlab.forecast.rules import in_and_out
 from genlab.forecast.scores import words
 from genlab.forecast.show import MEASURE, claim, interval_line, reliability_cell
 from genlab.forecast.show import lines as judgement_lines
-from genlab.forecast.splits import settings_of
+from genlab.forecast.splits import settings_of, varying
 from genlab.forecast.tables import table as grid_table
 from genlab.forecast.targets import Target, parse_target, target_in_words, values_of
-from genlab.report.page import UNIT, Series, bars_of_intervals, chart, figure, page, pattern_image, table_of
+from genlab.report.ask import AskedRun
+from genlab.report.attention import read_attention
+from genlab.report.charts import UNIT, Chart, Series, intervals, lines, points
+from genlab.report.page import Block, Bullets, Charts, Section, Table, Text, Tokens, page
 from genlab.report.tables import wilson
+from genlab.runs.api import load
 from genlab.runs.diverged import left_out, set_aside
+from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
-from genlab.tasks import FIT, TrainingLaw, fitted, place_in_words, split_in_words
+from genlab.tasks import FIT, TrainingLaw, fitted, make, place_in_words, split_in_words
 
 # -- What was trained, how it learned, and how far it is right: the parts of a report that forecast nothing
 
@@ -36,8 +40,8 @@ _SHOWN = 4
 """Ranges of training lengths that a caption names."""
 
 
-def trained(data: ReportData) -> str:
-    """A row a setting: its runs, how many fit, and the outcome over them."""
+def trained(data: ReportData) -> list[Block]:
+    """A row per setting: its runs, how many fit, and the outcome over them."""
     cell = np.array([data.cell[run] for run in data.table.index])
     rows: list[tuple[str, ...]] = []
     for i, name in enumerate(data.cells):
@@ -46,87 +50,102 @@ def trained(data: ReportData) -> str:
         low, high = wilson(hits, len(inside))
         known = value[~np.isnan(value)]
         spread = [f"{q:.3f}" for q in np.quantile(known, [0, 0.5, 1])] if len(known) else ["-"] * 3
-        rows.append((name, str(len(inside)), f"{hits} ({low:.2f} to {high:.2f})", spread[1], spread[0], spread[2]))
+        rows.append((name, str(len(inside)), str(hits), f"{low:.2f} to {high:.2f}", spread[1], spread[0], spread[2]))
     settings = part(data.table, "setting")
     same = [f"{n} {settings[n].iloc[0]}" for n in settings if settings[n].nunique(dropna=False) == 1]
-    head = ("setting", "runs", "fit (95 % of the share)", f"{data.measured}, median", "lowest", "highest")
-    about = f'<details><summary>the same in all runs</summary><p class="dim">{escape(", ".join(same))}</p></details>'
-    caption = f"fit: exact match {FIT:g} or more in distribution, lengths weighed as training draws them"
-    return table_of(head, rows, caption, range(len(data.cells))) + about
+    head = (
+        "setting",
+        "runs",
+        "fitted",
+        "95 % interval of the fraction",
+        f"{data.measured}, median",
+        "lowest",
+        "highest",
+    )
+    caption = f"fitted: exact match {FIT:g} or more in distribution, lengths weighted as training draws them"
+    shared = ("option", "value")
+    pairs = [tuple(one.split(" ", 1)) for one in same]
+    return [
+        Table(head, rows, caption, range(len(data.cells))),
+        Table(shared, pairs, "options that all runs share", folded=f"{len(same)} options that all runs share"),
+    ]
 
 
-def by_length(data: ReportData) -> str:
-    """A chart a split: a thin line a run, the median of each setting bold; the medians as a table."""
-    figures: list[str] = []
+def by_length(data: ReportData) -> list[Block]:
+    """A chart per split: a thin line per run, the median of each setting bold; the medians as a table."""
+    charts: list[Chart] = []
     laws = data.laws
-    trained = _lengths_trained(laws)
+    ends = sorted({law.ends for law in laws})
     rows, of_rows = list[tuple[str, ...]](), list[int]()
     for split, of_split in data.exact.groupby("split", sort=False):
-        series = [
-            Series(str(run), own["length"].tolist(), own["value"].tolist(), data.cell[str(run)])
-            for run, own in of_split.sort_values("length").groupby("run_id")
-        ]
-        cells = of_split.assign(cell=of_split["run_id"].map(data.cell))
-        for number, of_cell in cells.groupby("cell"):
-            middle = of_cell.groupby("length")["value"].median()
-            name = f"median, {data.cells[int(str(number))]}"
-            series.append(Series(name, middle.index.tolist(), middle.tolist(), int(str(number)), "median"))
-            cell = (data.cells[int(str(number))], split_in_words(str(split), laws))
-            rows += [(*cell, str(n), f"{v:.3f}") for n, v in middle.items()]
-            of_rows += [int(str(number))] * len(middle)
+        series = _lines(data, of_split, "length", "value")
+        for one in series:
+            if one.kind == "median":
+                place = (data.cells[one.cell], split_in_words(str(split), laws))
+                rows += [(*place, f"{x:g}", f"{y:.3f}") for x, y in zip(one.x, one.y, strict=True)]
+                of_rows += [one.cell] * len(one.x)
         said = f"exact match{place_in_words(str(split), of_split['length'].unique(), laws)}"
-        drawn = chart(said, "length", "exact match", series, UNIT)
-        figures.append(figure(drawn, f"{said}; {trained}; thin: a run, bold: the median of a setting"))
-    numbers = table_of(("setting", "split", "length", "median"), rows, "medians over runs", of_rows)
-    return f'<div class="figures">{"".join(figures)}</div><details><summary>as numbers</summary>{numbers}</details>'
+        about = f"{said}; {_lengths_trained(ends)} (shaded); thin: a run, bold: the median of a setting"
+        axes = (f"length ({data.unit})", "exact match")
+        charts.append(lines(said, about, axes, series, data.cells, UNIT, ends, whole=True))
+    numbers = Table(
+        ("setting", "split", "length", "median"), rows, "medians over runs", of_rows, folded="medians as numbers"
+    )
+    return [Charts(charts), numbers]
 
 
-def _lengths_trained(laws: Sequence[TrainingLaw]) -> str:
+def _lengths_trained(ends: Sequence[tuple[int, int]]) -> str:
     """The training lengths of runs, in words."""
-    ends = sorted({law.ends for law in laws})
     told = ", ".join(f"{low} to {high}" for low, high in ends[:_SHOWN]) + (", ..." if len(ends) > _SHOWN else "")
     return f"training lengths {told}"
 
 
-def over_training(data: ReportData) -> str:
-    """Loss, exact match in distribution, and out of it, by step."""
-    measured = (("loss", None), ("exact_match", UNIT))
-    figures = [_by_step(data, data.history, column, y_range) for column, y_range in measured]
-    if len(data.trace):
-        figures.append(_by_step(data, data.trace, "outside", UNIT))
-    return f'<div class="figures">{"".join(figures)}</div>'
-
-
-def _by_step(data: ReportData, rows: pd.DataFrame, column: str, y_range: tuple[float, float] | None) -> str:
-    names = {"exact_match": "exact match in distribution", "outside": data.traced}
-    name = names.get(column, column)
+def _lines(data: ReportData, rows: pd.DataFrame, x: str, y: str) -> list[Series]:
+    """A line per run, then the median of each setting."""
     series = [
-        Series(str(run), own["step"].tolist(), own[column].tolist(), data.cell[str(run)])
-        for run, own in rows.sort_values("step").groupby("run_id")
+        Series(str(run), own[x].tolist(), own[y].tolist(), data.cell[str(run)])
+        for run, own in rows.sort_values(x).groupby("run_id")
     ]
     cells = rows.assign(cell=rows["run_id"].map(data.cell))
     for number, of_cell in cells.groupby("cell"):
-        middle = of_cell.groupby("step")[column].median()
-        cell = int(str(number))
-        series.append(Series(f"median, {data.cells[cell]}", middle.index.tolist(), middle.tolist(), cell, "median"))
-    return figure(chart(f"{name} over training", "step", name, series, y_range), f"{name} over training")
+        middle, cell = of_cell.groupby(x)[y].median(), int(str(number))
+        series.append(
+            Series(f"median of {of_cell['run_id'].nunique()}", middle.index.tolist(), middle.tolist(), cell, "median")
+        )
+    return series
 
 
-# -- Points and paths, a run each: in against out of distribution, and signals against the outcome
+def over_training(data: ReportData) -> list[Block]:
+    """Loss, exact match in distribution, and out of it, by step."""
+    measured = [
+        (data.history, "loss", "loss", None),
+        (data.history, "exact_match", "exact match in distribution", UNIT),
+    ]
+    if len(data.trace):
+        measured.append((data.trace, "outside", data.traced, UNIT))
+    charts: list[Chart] = []
+    for rows, column, name, y_range in measured:
+        title, about = f"{name} over training", f"{name} over training; thin: a run, bold: the median of a setting"
+        series = _lines(data, rows, "step", column)
+        charts.append(lines(title, about, ("step", name), series, data.cells, y_range, whole=True))
+    return [Charts(charts)]
+
+
+# -- Points and paths, one per run: in against out of distribution, and signals against the outcome
 
 _SIGNALS = 6
 
 
-def in_against_out(data: ReportData) -> str:
-    """A point a run; and a path a run, over its training."""
-    points = _points(data, data.inside)
-    ends = chart("in against out of distribution", "exact match in distribution", data.measured, points, None)
-    drawn = figure(ends, "a point a run, when it had been trained: the target above its in-distribution exact match")
+def in_against_out(data: ReportData) -> list[Block]:
+    """A point per run; and a path per run, over its training."""
+    axes = ("exact match in distribution", data.measured)
+    title = "in against out of distribution"
+    charts = [points(title, "a point per run, after training", axes, _points(data, data.inside), data.cells)]
     if len(data.trace):
-        name = "in against out of distribution over training"
-        paths = chart(name, "exact match in distribution", data.traced, _paths(data), UNIT)
-        drawn += figure(paths, "over training: a path a run, from its first look to its last, where the point is")
-    return f'<div class="figures">{drawn}</div>'
+        about = "over training: a path per run, from its first evaluation to its last, where the point is"
+        shown = ("exact match in distribution", data.traced)
+        charts.append(lines(f"{title} over training", about, shown, _paths(data), data.cells, UNIT))
+    return [Charts(charts)]
 
 
 def _paths(data: ReportData) -> list[Series]:
@@ -134,118 +153,98 @@ def _paths(data: ReportData) -> list[Series]:
     for name, own in data.trace.sort_values("step").groupby("run_id"):
         run, cell = str(name), data.cell[str(name)]
         x, y = own["inside"].tolist(), own["outside"].tolist()
-        found += [Series(run, x, y, cell), Series(f"{run}: {x[-1]:.3f}, {y[-1]:.3f}", x[-1:], y[-1:], cell, "point")]
+        found += [Series(run, x, y, cell), Series(run, x[-1:], y[-1:], cell, "point")]
     return found
 
 
 def _points(data: ReportData, x: np.ndarray) -> list[Series]:
     about = zip(data.table.index, x, data.value, strict=True)
-    return [Series(f"{run}: {a:.4g}, {b:.3f}", [a], [b], data.cell[str(run)], "point") for run, a, b in about]
+    return [Series(str(run), [a], [b], data.cell[str(run)], "point") for run, a, b in about]
 
 
-def signals_against_outcome(data: ReportData) -> str:
+def signals_against_outcome(data: ReportData) -> list[Block]:
     """A chart for the signal that is asked about and those that tell most."""
     read, found = part(data.table, "signal"), data.judgement
     if not read.shape[1]:
-        return "<p>No signal was measured of these runs; lab probe does that.</p>"
+        return [Text("No signal was measured of these runs; lab probe does that.")]
     told = {} if isinstance(found, str) else {t.name: t for t in found.tried}
     best = sorted(
         map(str, read), key=lambda name: (told[name].p_all, -abs(told[name].z)) if name in told else (2.0, 0.0)
     )
     asked = [] if isinstance(found, str) or found.signal not in told else [str(found.signal)]
     names = [*asked, *(name for name in best if name not in asked)][:_SIGNALS]
-    figures: list[str] = []
+    charts: list[Chart] = []
     for name in names:
-        points = _points(data, read[name].to_numpy(float))
-        caption = f"{name}; a point a run"
+        caption = f"{name}; a point per run"
         if name in told:
             one = told[name]
             caption = f"{name}: z {one.z:+.2f}, p {one.p_all:.4f} as the best of {len(told)} tried"
-        figures.append(figure(chart(f"{name} against the target", name, data.measured, points, None), caption))
-    return f'<div class="figures">{"".join(figures)}</div>'
+        series = _points(data, read[name].to_numpy(float))
+        charts.append(points(f"{name} against the target", caption, (name, data.measured), series, data.cells))
+    return [Charts(charts)]
 
 
-# -- Attention patterns of three runs on one in-distribution example, as images of a page
+# -- Attention of three runs, each on one in-distribution example
 
 _LONGEST = 24
+"""Maximum number of tokens of a prompt that is drawn: with more, tokens on the axes cannot be read."""
 
 
-def patterns(data: ReportData) -> str:
+def patterns(data: ReportData) -> list[Block]:
     """All heads of the best, the median and the worst run by the target, on an example that each was trained for."""
-    known = np.flatnonzero(~np.isnan(data.value))
-    order = known[np.argsort(data.value[known], kind="stable")]
+    order = data.order[: int((~np.isnan(data.value)).sum())]
     picked = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
-    parts = ["<p>Rows are queries, columns are keys; dark is much attention. One example like those in training.</p>"]
-    for name, row in picked.items():
-        run = str(data.table.index[row])
-        heading = f"{name}: run {run}, {data.measured} {data.value[row]:.3f}"
-        parts.append(f'<h3>{escape(heading)}</h3><div class="patterns">{_of_run(data, run)}</div>')
-    return "".join(parts)
-
-
-def _of_run(data: ReportData, run: str) -> str:
-    import torch
-
-    from genlab.errors import DamagedFileError
-    from genlab.models import Transformer
-    from genlab.runs import load
-    from genlab.runs.sources import unavailable
-
-    loaded = load(run, data.store)
-    if why := unavailable(data.store, run):
-        return f"<p>not drawn: {escape(why)}</p>"
-    train, task = loaded.spec.train, loaded.task
-    lengths = task.lengths_between(train.train_split, train.min_len, min(train.train_len, _LONGEST))
-    if not len(lengths):
-        return "<p>no training length is short enough to be drawn</p>"
-    examples = task.sample(np.random.default_rng(0), train.train_split, [int(lengths[-1])])
-    try:
-        model = loaded.model
-    except (DamagedFileError, FileNotFoundError):
-        return "<p>its weights are not there</p>"
-    if not isinstance(model, Transformer):
-        return "<p>it has no attention heads of this kind</p>"
-    seen: dict[str, np.ndarray] = {}
-
-    def tap(name: str, x: torch.Tensor) -> torch.Tensor:
-        if name.endswith("attn.hook_pattern"):
-            seen[name.split(".")[1]] = x[0, 0].float().numpy()
-        return x
-
-    with torch.inference_mode():
-        model(torch.from_numpy(np.ascontiguousarray(examples.tokens)), tap=tap)
-    text = " ".join(task.vocab.decode(examples.tokens[0]))
-    images = [
-        figure(pattern_image(head, f"attention of layer {layer} head {i}"), f"layer {layer} head {i}")
-        for layer, heads in seen.items()
-        for i, head in enumerate(heads)
+    found: list[Block] = [
+        Text(
+            "Rows are queries, columns are keys; deeper color is more attention, from 0 to 1. Each run reads one "
+            "example like those in training and writes its answer: bold, and beyond the lines.",
+            dim=True,
+        )
     ]
-    return f'<p class="dim">{escape(text)}</p>' + "".join(images)
+    for name, row in picked.items():
+        found += _pattern_of(data, f"{name}: run {data.table.index[row]}, {data.measured} {data.value[row]:.3f}", row)
+    return found
 
 
-# -- What predicts the outcome: the part of a report that holds a judgement, and a row a run with its forecast
+def _pattern_of(data: ReportData, heading: str, row: int) -> list[Block]:
+    run = load(str(data.table.index[row]), data.store)
+    if why := unavailable(data.store, run.run_id):
+        return [Tokens(heading, (), ()), Text(f"not drawn: {why}", dim=True)]
+    train, task = run.spec.train, run.task
+    lengths = task.lengths_between(train.train_split, train.min_len, train.train_len)
+    rng = np.random.default_rng(0)
+    prompts = [(int(n), task.read(task.sample(rng, train.train_split, [int(n)]), 0)[0]) for n in lengths[:_LONGEST]]
+    short = [(n, prompt) for n, prompt in prompts if len(prompt) <= _LONGEST]
+    if not short:
+        return [Tokens(heading, (), ()), Text("no training example is short enough to be drawn", dim=True)]
+    try:
+        seen = read_attention(AskedRun(run, 0, None), short[-1][1], short[-1][0])
+    except (DamagedFileError, FileNotFoundError):
+        return [Tokens(heading, (), ()), Text("its weights are missing", dim=True)]
+    except UserError as why:
+        return [Tokens(heading, (), ()), Text(str(why), dim=True)]
+    charts = [replace(chart, title=f"attention of run {run.run_id}, {chart.title}") for chart in seen.charts()]
+    return [Tokens(heading, seen.prompt, seen.answer), Charts(charts)]
+
+
+# -- What predicts the outcome: the part of a report that holds a judgement, and a row per run with its forecast
 
 _BINS = 8
 
 
-def predictors(data: ReportData) -> str:
+def predictors(data: ReportData) -> list[Block]:
     """The table of predictors with intervals, the claims, and the calibration of the last predictors."""
     found = data.judgement
     if isinstance(found, str):
-        return f"<p>Nothing can be forecast: {escape(found)}.</p>"
-    told = "".join(f"<p>{escape(line)}</p>" for line in judgement_lines(found)[:3])
+        return [Text(f"Nothing can be forecast: {found}.")]
     held_out = found.settings_held_out
     shown = {s.name: s.mean if held_out else s.weighted for s in found.scores}
     rows = [(name, one.value, one.low, one.high) for name, one in shown.items()]
     measure, zero = MEASURE[found.predictions.kind], 0.0 if found.predictions.kind == "number" else 0.5
-    drawn = [
-        figure(
-            bars_of_intervals(f"{measure} of predictors", rows, zero),
-            f"{measure} within settings, 95 % intervals over {'settings' if held_out else 'runs'}",
-        )
-    ]
+    about = f"{measure} within settings, 95 % intervals over {'settings' if held_out else 'runs'}"
+    charts = [intervals(f"{measure} of predictors", about, measure, rows, zero)]
     if found.predictions.kind == "yes/no":
-        drawn.append(figure(_calibration(found), "calibration: how often it was yes, by what was forecast"))
+        charts.append(_calibration(found))
     names = list(found.scores[0].means)
     other = "by pairs" if held_out else "across settings"
     cells = [
@@ -257,21 +256,20 @@ def predictors(data: ReportData) -> str:
         )
         for s in found.scores
     ]
-    table = table_of(
-        ("predictor", f"{measure} within settings (95 %)", other, *names), cells, "held out: " + found.by
-    )
+    head = ("predictor", f"{measure} within settings (95 %)", other, *names)
+    blocks: list[Block] = [Text(line) for line in judgement_lines(found)[:3]]
+    blocks += [Charts(charts), Table(head, cells, f"held out: {found.by}")]
     if (made := found.predictions.intervals) is not None:
-        table += f"<p>{escape(interval_line(made.summary(found.predictions.value)))}</p>"
-    table += _reliability(found)
-    items = "".join(f"<li>{escape(claim(found, gap))}</li>" for gap in found.claims)
-    claims = f"<ul>{items}</ul>" if items else ""
-    return told + f'<div class="figures">{"".join(drawn)}</div>{table}{claims}'
+        blocks.append(Text(interval_line(made.summary(found.predictions.value))))
+    blocks += _reliability(found)
+    claims = [claim(found, gap) for gap in found.claims]
+    return [*blocks, Bullets(claims)] if claims else blocks
 
 
-def _reliability(found: Judgement) -> str:
+def _reliability(found: Judgement) -> list[Block]:
     """How well the signal that is asked about is known, and a row for every one."""
     asked = found.signal
-    told = "" if asked is None else f"<p>{escape(reliability_words(found.reliability[asked], asked))}</p>"
+    told: list[Block] = [] if asked is None else [Text(reliability_words(found.reliability[asked], asked))]
     if not found.reliability:
         return told
     rows = [
@@ -283,50 +281,50 @@ def _reliability(found: Judgement) -> str:
         "halves of the probe examples correlated over the runs of a setting (Spearman-Brown); exact: not read on a "
         f"sample; noise: below {NOISE:g}, where most of the variance between runs is reading noise"
     )
-    table = table_of(head, rows, about)
-    return f"{told}<details><summary>how well {len(rows)} signals are known</summary>{table}</details>"
+    return [*told, Table(head, rows, about, folded=f"how well {len(rows)} signals are known")]
 
 
 def _end(value: float | None) -> str:
     return "-" if value is None or np.isnan(value) else f"{value:.3g}"
 
 
-def _calibration(found: Judgement) -> str:
-    series = [Series("as it should be", [0, 1], [0, 1], -1)]
+def _calibration(found: Judgement) -> Chart:
+    ideal = "perfect calibration"
+    series = [Series(ideal, [0, 1], [0, 1], kind="run", group=ideal)]
     shown = [s.name for s in found.scores if s.name.startswith("baselines")] or [found.scores[-1].name]
-    for i, name in enumerate(shown):
+    for name in shown:
         said, order = found.predictions.mean[name], np.argsort(found.predictions.mean[name])
         bins = [b for b in np.array_split(order, _BINS) if len(b)]
         x = [float(said[b].mean()) for b in bins]
         y = [float(found.predictions.value[b].mean()) for b in bins]
-        series += [Series(name, x, y, -1 - i, kind) for kind in ("median", "point")]
-    return chart("calibration", "forecast", "fraction of yes", series, UNIT)
+        series += [Series(name, x, y, -1, kind, name) for kind in ("median", "point")]
+    about = "calibration: how often it was yes, by what was forecast"
+    return lines("calibration", about, ("forecast", "fraction of yes"), series, [*shown, ideal], UNIT)
 
 
-def each_run(data: ReportData) -> str:
-    """The numbers behind the points, a row a run, the worst first; with the forecast made while it was left out."""
-    order = np.argsort(np.where(np.isnan(data.value), np.inf, data.value), kind="stable")
-    head, said = ["setting", "run", "in distribution", data.measured], dict[str, tuple[str, ...]]()
+def each_run(data: ReportData) -> list[Block]:
+    """A row per run, the worst first: its setting, tags, outcome, and the forecast made while it was left out."""
+    settings = part(data.table, "setting")[varying(data.table, None)]
+    head = ["run", *map(str, settings), *(["tags"] if data.tags else []), "in distribution", data.measured]
+    said, empty = dict[str, tuple[str, ...]](), tuple[str, ...]()
     if not isinstance(data.judgement, str):
         main = main_predictor(data.judgement.predictions.mean, data.judgement.signal)
         said = _forecasts(data.judgement, main)
-        head += [f"forecast ({main})", *(["90 % from", "to"] if data.judgement.predictions.intervals else [])]
-    cells = [data.cell[str(run)] for run in data.table.index[order]]
+        more = [f"forecast ({main})", *(["90 % from", "to"] if data.judgement.predictions.intervals else [])]
+        head, empty = head + more, ("",) * len(more)
     rows: list[tuple[str, ...]] = []
-    for i, cell in zip(order, cells, strict=True):
+    for i in data.order:
         run = str(data.table.index[i])
-        empty = ("",) * (len(head) - 4)
-        rows.append(
-            (
-                data.cells[cell],
-                run,
-                _number(float(data.inside[i])),
-                _number(float(data.value[i])),
-                *said.get(run, empty),
-            )
-        )
-    table = table_of(head, rows, "a row a run, the worst first; empty: not forecast", cells)
-    return f"<details><summary>all {len(rows)} runs as a table</summary>{table}</details>"
+        tags = (", ".join(data.tags.get(run, ())),) if data.tags else ()
+        outcome = (_number(float(data.inside[i])), _number(float(data.value[i])))
+        rows.append((run, *map(str, settings.iloc[i]), *tags, *outcome, *said.get(run, empty)))
+    cells = [data.cell[str(run)] for run in data.table.index[data.order]]
+    about = "a row per run, the worst first; empty: not forecast"
+    return [Table(head, rows, about, cells, file=f"{_file_name(data.name)}-runs.csv", chosen=0)]
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
 
 
 def _forecasts(found: Judgement, main: str) -> dict[str, tuple[str, ...]]:
@@ -355,6 +353,7 @@ class ReportData:
         cells: names of the settings; cell: the number of each run's.
         exact: exact match, a row a (run, split, length), the latest.
         target: what is forecast; value: its number for each run, before any `>=` (NaN: no evaluation).
+        tags: of the runs that have some.
         judgement: forecasts of it, or why there are none.
     """
 
@@ -368,6 +367,7 @@ class ReportData:
     trace: pd.DataFrame
     target: Target
     value: np.ndarray
+    tags: dict[str, list[str]]
     judgement: Judgement | str
 
     @property
@@ -376,9 +376,21 @@ class ReportData:
         return target_in_words(replace(self.target, least=None), self.table)
 
     @property
+    def order(self) -> np.ndarray:
+        """int[run]: rows from the worst outcome to the best, those without one last."""
+        value = -self.value if self.target.metric == "loss" else self.value
+        return np.argsort(np.where(np.isnan(value), np.inf, value), kind="stable")
+
+    @property
     def laws(self) -> list[TrainingLaw]:
         """Of the training lengths of the runs."""
         return [self.store.law(str(run)) for run in self.table.index]
+
+    @property
+    def unit(self) -> str:
+        """What lengths count, for all tasks of the grid."""
+        units = {make(self.store.spec(str(run)).task).length_unit for run in self.table.index}
+        return ", ".join(sorted(units))
 
     @property
     def traced(self) -> str:
@@ -430,8 +442,17 @@ def read_report(
         in_and_out(store, ids, target.split or "id"),
         target,
         value,
+        _tags(store, ids),
         found,
     )
+
+
+def _tags(store: Store, ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for tag, runs in store.named.tags().items():
+        for run in set(runs).intersection(ids):
+            found.setdefault(run, []).append(tag)
+    return found
 
 
 def _default_target(table: pd.DataFrame) -> Target:
@@ -440,6 +461,18 @@ def _default_target(table: pd.DataFrame) -> Target:
         raise UserError("no run of the grid was evaluated out of distribution yet; lab eval does that")
     splits = list(dict.fromkeys(name.split("split=")[1].rpartition(",length=")[0] for name in names))
     return parse_target(f"exact_match@split={next((s for s in splits if s != 'id'), 'id')}")
+
+
+_SECTIONS: list[tuple[str, str, Callable[[ReportData], list[Block]]]] = [
+    ("trained", "What was trained", trained),
+    ("lengths", "Exact match by length", by_length),
+    ("inside-outside", "In against out of distribution", in_against_out),
+    ("signals", "Signals against the outcome", signals_against_outcome),
+    ("forecast", "What predicts it", predictors),
+    ("training", "Over training", over_training),
+    ("attention", "Attention of the best, median and worst run", patterns),
+    ("runs", "Each run", each_run),
+]
 
 
 def write_report(
@@ -455,23 +488,18 @@ def write_report(
     if by not in get_args(By):
         raise unknown("--by", by, get_args(By))
     data = read_report(store, grid, target, signal, by, fit_only)
-    sections: list[tuple[str, str, Callable[[ReportData], str]]] = [
-        ("trained", "What was trained", trained),
-        ("lengths", "Exact match by length", by_length),
-        ("inside-outside", "In against out of distribution", in_against_out),
-        ("signals", "Signals against the outcome", signals_against_outcome),
-        ("forecast", "What predicts it", predictors),
-        ("training", "Over training", over_training),
-        ("runs", "Each run", each_run),
-        ("attention", "Attention of the best, median and worst run", patterns),
-    ]
     runs = store.find(grid)
     missing = left_out(set_aside(store, runs)[1], len(runs))
-    said = target_in_words(data.target, data.table)
-    intro = f"<p>{escape(missing)}</p>" if missing else ""
-    intro += f"<p>{len(data.table)} runs, {len(data.cells)} settings; target: {escape(said)}</p>"
-    made = [(name, heading, draw(data)) for name, heading, draw in sections]
+    known = data.value[~np.isnan(data.value)]
+    facts = [
+        (str(len(data.table)), "runs"),
+        (str(len(data.cells)), "setting" if len(data.cells) == 1 else "settings"),
+        (f"{int(fitted(data.inside).sum())} of {len(data.table)}", "runs that fitted"),
+        (f"{np.median(known):.3f}" if len(known) else "-", f"{data.measured}, median"),
+    ]
+    intro = [f"Target: {target_in_words(data.target, data.table)}.", *([f"{missing}."] if missing else [])]
+    sections = [Section(name, heading, draw(data)) for name, heading, draw in _SECTIONS]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(f"Report of {grid}", intro, made, data.cells), encoding="utf-8")
+    path.write_text(page(f"Report of {grid}", facts, intro, sections, data.cells), encoding="utf-8")
     told = f"{path}: {len(data.table)} runs, {path.stat().st_size / 1e6:.1f} MB"
     return f"{told}; {missing}" if missing else told

@@ -65,6 +65,7 @@ class Browser:
         self._session = self.ask("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
+        self.ask("Performance.enable", timeDomain="threadTicks")
 
     def __enter__(self) -> Browser:
         return self
@@ -103,8 +104,8 @@ class Browser:
             self._note(told)
 
     def value(self, script: str) -> Any:
-        """What an expression of JavaScript gives."""
-        found = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
+        """What an expression of JavaScript gives; of a promise, what it comes to."""
+        found = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in found:
             raise RuntimeError(found["exceptionDetails"]["exception"]["description"])
         return found["result"].get("value")
@@ -115,6 +116,17 @@ class Browser:
         about: Mapping[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
         self.ask("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
         self.ask("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def point(self, x: float, y: float, click: bool = False) -> None:
+        """Move the pointer to a place of the window, in pixels, and perhaps click there."""
+        self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        for kind in ("mousePressed", "mouseReleased") if click else ():
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def seconds(self) -> float:
+        """Processor seconds of the page's main thread since it was opened: what a busy machine does not change."""
+        found = self.ask("Performance.getMetrics")["metrics"]
+        return next(one["value"] for one in found if one["name"] == "TaskDuration")
 
     def picture(self, file: Path) -> None:
         """Keep the whole page, beyond the window too, as a PNG."""

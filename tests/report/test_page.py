@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import Browser, find_browser
 
-from genlab.report.page import UNIT, Series, bars_of_intervals, chart, figure, page, table_of
+from genlab.report.charts import UNIT, Series, intervals, lines, pattern, points
+from genlab.report.page import Bullets, Charts, Section, Table, Text, Tokens, page
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="no Chromium on the search path, and GENLAB_BROWSER names none: the page is not looked at"
 )
-SHOWN = "[...document.querySelectorAll('[data-cell]')].filter(mark => getComputedStyle(mark).display !== 'none')"
 WORD = "a_setting_with_a_name_that_is_far_longer_than_a_narrow_screen_is_wide"
+EVIL = "<script>document.title = 'run'</script>"
+"""A tag, task or token of this name must stay text."""
+CELLS = [WORD, f"task {EVIL}"]
+DRAWN = "report.all().then(views => views.length)"
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of all that reports are made of: lines, points, bars, tables, two settings."""
-    series = [Series(f"run {i}", [0, 1, 2], [1, 0.5 + i / 10, i / 4], i % 2) for i in range(4)]
-    points = [Series(f"run {i}", [i], [i / 4], i % 2, "point") for i in range(4)]
+    """A page of all that reports are made of: lines, points, intervals, a map, tables, two settings."""
+    paths = [Series(f"run{i}", [2, 6, 10], [1, 0.5 + i / 10, i / 4], i % 2) for i in range(4)]
+    paths.append(Series("median", [2, 6, 10], [1, 0.6, 0.3], 0, "median"))
+    dots = [Series(f"run{i}", [i], [i / 4], i % 2, "point") for i in range(4)]
+    about = "what it shows"
+    rows = [("baselines", 0.6, 0.4, 0.8), (f"baselines + exact_match_at_temperature.max {EVIL}", 0.5, None, None)]
+    weights = np.tril(np.full((4, 4), 0.25))
     drawn = [
-        chart("exact match by length", "length", "exact match", series, UNIT),
-        chart("in against out", "in", "out", points, None),
-        bars_of_intervals(
-            "AUROC of predictors",
-            [("baselines", 0.6, 0.4, 0.8), ("baselines + exact_match_at_temperature.max", 0.5, None, None)],
-            0.5,
-        ),
+        lines("exact match by length", about, ("length", "exact match"), paths, CELLS, UNIT, [(2, 4)]),
+        points("in against out", about, ("in", "out"), dots, CELLS),
+        intervals("AUROC of predictors", about, "AUROC", rows, 0.5),
+        pattern(weights, ("7", "3", ">", EVIL), 3, "layer 0 head 0", ("3", "<end>")),
     ]
-    figures = "".join(figure(one, "what it shows") for one in drawn)
-    rows = [(f"setting {i % 2}", f"run {i}", *["0.123"] * 12) for i in range(4)]
-    table = table_of(["setting", "run", *"abcdefghijkl"], rows, "a row a run", [0, 1, 0, 1])
+    table = Table(
+        ("run", "setting", "tags", "value", *"abcdefgh"),
+        [
+            (f"run{i}", f"setting {i % 2}", EVIL if i == 3 else 'a, "b"', v, *["0.123"] * 8)
+            for i, v in enumerate(VALUES)
+        ],
+        "a row per run",
+        [0, 1, 0, 1],
+        file="runs.csv",
+        chosen=0,
+    )
+    folded = Table(("a", "b"), [("c", "d")], "folded", folded="as a table")
     parts = [
-        ("figures", "Figures", f'<div class="figures">{figures}</div>'),
-        ("runs", "Each run", f"<details><summary>as a table</summary>{table}</details>"),
+        Section(
+            "figures", "Figures", [Charts(drawn[:3]), Tokens(f"run {EVIL}", ["7", ">"], [EVIL]), Charts(drawn[3:])]
+        ),
+        Section("runs", "Each run", [Text(EVIL), Bullets([EVIL]), table, folded]),
     ]
     made = tmp_path_factory.mktemp("page") / "page.html"
-    made.write_text(page(f"Report of {WORD}", f"<p>target {WORD}</p>", parts, ["setting 0", WORD]))
+    made.write_text(page(f"Report of {WORD}", [("4", "runs")], [f"target {WORD}"], parts, CELLS))
     return made
+
+
+VALUES, TAGS = ("0.9", "-", "10", "1e-3"), (*['a, "b"'] * 3, EVIL)
 
 
 @pytest.fixture(scope="module")
@@ -52,78 +73,184 @@ def tab() -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_amiss_or_clipped_and_text_can_be_read(tab: Browser, file: Path, width: int, dark: bool):
     tab.open(file, width, dark=dark)
+    assert tab.value(DRAWN) == 4
     assert tab.problems == []
     assert [address for address in tab.requests if not address.startswith(("file:", "data:"))] == []
     assert tab.value("document.documentElement.scrollWidth") <= width
-    sizes = tab.value("[...document.querySelectorAll('svg')].map(one => one.getBoundingClientRect().height)")
-    assert len(sizes) == 3
-    assert min(sizes) > 60
-    assert tab.value(_OUTSIDE) == []
-    assert tab.value(_SMALLEST) >= 9
+    boxes = tab.value("[...document.querySelectorAll('canvas')].map(c => [c.clientWidth, c.clientHeight])")
+    assert len(boxes) == 4
+    assert all(60 < wide <= width - 20 and tall > 60 for wide, tall in boxes)
     assert tab.value(_CONTRAST) >= 4.5
+    assert tab.value("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(18, 24, 30)" if dark else "rgb(255, 255, 255)"
+    )
+    assert tab.value("report.need(0).then(view => view.background())") == ("#12181e" if dark else "#fff")
+    assert tab.value("document.title").startswith("Report of")
 
 
-_OUTSIDE = """[...document.querySelectorAll('svg text')].filter(text => {
-  const own = text.getBoundingClientRect(), all = text.closest('svg').getBoundingClientRect();
-  return own.left < all.left - 1 || own.bottom > all.bottom + 1 || own.top < all.top - 1 ||
-    own.right > all.right + 1;
-}).map(text => text.textContent)"""
-"""Words that stick out of their drawing."""
-_SMALLEST = """Math.min(...[...document.querySelectorAll('svg')].map(one =>
-  parseFloat(getComputedStyle(one.querySelector('text')).fontSize) * one.getBoundingClientRect().width / 560))"""
-"""The size of the smallest words of drawings, in pixels of the screen."""
 _CONTRAST = """(() => {
-  const light = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
+  const light = color => color.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
     .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
     .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
   const paper = light(getComputedStyle(document.body).backgroundColor);
-  const inks = [...document.querySelectorAll('h1, p, figcaption')].map(one => light(getComputedStyle(one).color));
-  return Math.min(...inks.map(ink => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05)));
+  const inks = [...document.querySelectorAll('h1, p, figcaption, a, b, .run')];
+  const of = inks.map(one => light(getComputedStyle(one).color));
+  return Math.min(...of.map(ink => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05)));
 })()"""
 """The least contrast of words against the page, as WCAG 2 defines it."""
 
 
+def test_markup_in_names_stays_text(tab: Browser, file: Path):
+    tab.open(file)
+    tab.value(DRAWN)
+    assert tab.value("document.querySelectorAll('script').length") == 3
+    assert tab.value("document.title").startswith("Report of")
+    assert tab.value("document.querySelector('#cells option:last-child').textContent") == CELLS[1]
+    assert EVIL in tab.value("document.querySelector('tbody').textContent")
+    assert "&lt;script&gt;" in tab.value("report.need(3).then(view => view.toSVG())")
+
+
+def test_axis_titles_do_not_overlap_labels(tab: Browser, file: Path):
+    tab.open(file, 390)
+    assert tab.value(_OVERLAPS) == [[], []]
+
+
+_OVERLAPS = """Promise.all([0, 1].map(async i => {
+  const box = document.createElement('div');
+  box.innerHTML = await (await report.need(i)).toSVG();
+  document.body.append(box);
+  const at = one => one.getBoundingClientRect();
+  const words = name => [...box.querySelectorAll('.role-axis-' + name + ' text')];
+  const found = words('title').flatMap(t => words('label').filter(l =>
+    at(t).left < at(l).right && at(l).left < at(t).right && at(t).top < at(l).bottom && at(l).top < at(t).bottom));
+  const count = words('title').length;
+  box.remove();
+  return count === 2 ? found.map(one => one.textContent) : ['titles: ' + count];
+}))"""
+"""Labels that a title of their chart covers, for two charts."""
+
+
+def test_the_pointer_is_told_run_setting_and_place(tab: Browser, file: Path):
+    tab.open(file, 1280, 2000)
+    tab.value(DRAWN)
+    _hover(tab, 0, "[view.scale('x')(6), view.scale('y')(0.8)]")
+    told = tab.value("document.getElementById('vg-tooltip-element').textContent")
+    assert all(word in told for word in ("run3", EVIL, "length", "6", "0.8"))
+    assert tab.value("document.querySelectorAll('#vg-tooltip-element script').length") == 0
+    _hover(tab, 3, "[view.scale('x')(2) + 6, view.scale('y')(3) + 6]")
+    told = tab.value("document.getElementById('vg-tooltip-element').textContent")
+    assert "0.250" in told
+    assert EVIL in told
+
+
+def _hover(tab: Browser, chart: int, place: str, click: bool = False) -> None:
+    """Point at a place of a chart, in pixels of its plot."""
+    x, y = tab.value(
+        f"report.need({chart}).then(view => {{ const box = view.container().querySelector('canvas')"
+        f".getBoundingClientRect(), [x, y] = {place}, [a, b] = view.origin(), edge = view.padding();"
+        " return [box.left + a + x + edge.left, box.top + b + y + edge.top]; })"
+    )
+    tab.point(0, 0)
+    tab.point(x, y, click)
+    tab.value("new Promise(done => setTimeout(done, 200))")
+
+
 def test_the_filter_works_by_keyboard_and_says_what_it_did(tab: Browser, file: Path):
     tab.open(file)
-    assert tab.value(f"{SHOWN}.length") == tab.value("document.querySelectorAll('[data-cell]').length")
+    tab.value(DRAWN)
+    marks = "report.need(1).then(view => (view.data('data_0') ?? []).length)"
+    assert tab.value(marks) == 4
     for _ in range(10):
         tab.press("Tab")
         if tab.value("document.activeElement.id") == "cells":
             break
-    assert tab.value("document.activeElement.id") == "cells"
-    assert tab.value("document.activeElement.labels[0].textContent").startswith("setting shown")
+    assert tab.value("document.activeElement.labels[0].textContent").startswith("Setting shown")
     assert tab.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     tab.press("ArrowDown")
     assert tab.value("document.getElementById('cells').value") == "0"
-    assert set(tab.value(f"{SHOWN}.map(mark => mark.dataset.cell)")) == {"0"}
-    assert tab.value("document.getElementById('shown').textContent").startswith("one setting is shown")
+    assert tab.value(ROWS) == ["run0", "run2"]
+    assert tab.value("document.getElementById('shown').textContent") == "one setting is shown"
+    assert tab.value(marks) == 2
     tab.press("ArrowUp")
-    assert set(tab.value(f"{SHOWN}.map(mark => mark.dataset.cell)")) == {"0", "1"}
+    assert tab.value(marks) == 4
+    assert len(tab.value(ROWS)) == 4
+
+
+ROWS = """[...document.querySelector('table').tBodies[0].rows].filter(row => row.offsetHeight)
+  .map(row => row.cells[0].textContent)"""
+"""Runs of the rows that are shown, in order."""
+
+
+def test_rows_sort_by_number_are_filtered_and_downloaded(tab: Browser, file: Path):
+    tab.open(file)
+    click = "document.querySelectorAll('.sort')[3].click()"
+    tab.value(click)
+    assert tab.value(ROWS) == ["run3", "run0", "run2", "run1"]
+    assert tab.value("document.querySelectorAll('thead th')[3].getAttribute('aria-sort')") == "ascending"
+    tab.value(click)
+    assert tab.value(ROWS) == ["run2", "run0", "run3", "run1"]
+    tab.value("{ const f = document.querySelector('[type=search]'); f.value = '\"B\" 10'; "
+              "f.dispatchEvent(new Event('input')); }")  # fmt: skip
+    assert tab.value(ROWS) == ["run2"]
+    assert tab.value("document.querySelector('.count').textContent") == "1 of 4 rows"
+    name, text = tab.value(f"({_SAVED})('.csv')")
+    assert name == "runs.csv"
+    lines_ = text.split("\r\n")
+    assert lines_[0] == "run,setting,tags,value,a,b,c,d,e,f,g,h"
+    assert lines_[1].startswith('run2,setting 0,"a, ""b""",10,0.123')
+    assert len(lines_) == 3
+
+
+def test_every_chart_is_downloaded_as_svg(tab: Browser, file: Path):
+    tab.open(file)
+    tab.value(DRAWN)
+    assert tab.value("document.querySelectorAll('.save button').length") == 4
+    name, text = tab.value(f"({_SAVED})('.save button')")
+    assert name == "exact-match-by-length.svg"
+    assert text.startswith("<svg")
+    assert "training lengths" in text
+    assert re.search(r">length<", text)
+
+
+_SAVED = """selector => new Promise(done => {
+  const make = URL.createObjectURL, click = HTMLAnchorElement.prototype.click;
+  let blob;
+  URL.createObjectURL = one => { blob = one; return make.call(URL, one); };
+  HTMLAnchorElement.prototype.click = function () {
+    URL.createObjectURL = make;
+    HTMLAnchorElement.prototype.click = click;
+    blob.text().then(text => done([this.download, text]));
+  };
+  document.querySelector(selector).click();
+})"""
+"""Press a button, and give the name and the text of the file that it would save."""
+
+
+def test_a_run_chosen_in_the_table_stands_out(tab: Browser, file: Path):
+    tab.open(file)
+    tab.value(DRAWN)
+    width = 'report.need(0).then(async view => (await view.toSVG()).match(/stroke-width="3"/g)?.length ?? 0)'
+    before = tab.value(width)
+    tab.value("document.querySelector('.run').click()")
+    assert tab.value("document.querySelector('.run').getAttribute('aria-pressed')") == "true"
+    assert tab.value(width) == before + 1
 
 
 def test_links_tables_and_details_are_reached_and_opened_by_keyboard(tab: Browser, file: Path):
     tab.open(file)
     reached: list[str] = []
-    for _ in range(5):
+    for _ in range(60):
         tab.press("Tab")
-        name = tab.value("document.activeElement.tagName")
-        reached.append(name)
-        if name == "SUMMARY":
+        reached.append(tab.value("document.activeElement.tagName"))
+        if reached[-1] == "SUMMARY":
             tab.press("Enter")
-    assert reached == ["A", "A", "SELECT", "SUMMARY", "DIV"]
+            break
+    assert reached[:3] == ["A", "A", "SELECT"]
+    assert {"BUTTON", "INPUT", "DIV", "SUMMARY"} <= set(reached)
     assert tab.value("document.querySelector('details').open") is True
-    assert tab.value("document.activeElement.getAttribute('aria-label')") == "a row a run"
-
-
-def test_light_and_dark_differ(tab: Browser, file: Path):
-    papers = []
-    for dark in (False, True):
-        tab.open(file, dark=dark)
-        papers.append(tab.value("getComputedStyle(document.body).backgroundColor"))
-    assert papers == ["rgb(255, 255, 255)", "rgb(18, 24, 30)"]
 
 
 def test_an_error_of_the_page_is_noticed(tab: Browser, tmp_path: Path):
