@@ -103,12 +103,14 @@ def lines(
     shown = {"x": _scaled(axes[0], (low, high)), "y": _scaled(axes[1], y_range or _of(kept, "y"))}
     if whole:
         shown["x"]["axis"] = {"tickMinStep": 1, "format": "~d"}
+    count = sum(s["kind"] == "run" for s in kept)
     stride = 1 + sum(len(s["x"]) for s in kept if s["kind"] == "run") // _POINTS
     layers = [
         {
             "transform": [{"filter": f"datum.kind == '{kind}'"}],
             "mark": {"type": "line", "clip": True, "style": kind},
-            "encoding": _colored(groups, _weight(kind)) | {"detail": {"field": "run"}, "order": {"field": "k"}},
+            "encoding": _colored(groups, _weight(kind, count))
+            | {"detail": {"field": "run"}, "order": {"field": "k"}},
         }
         for kind in ("run", "median")
         if any(s["kind"] == kind for s in kept)
@@ -131,7 +133,7 @@ def lines(
 def points(title: str, caption: str, axes: tuple[str, str], series: Sequence[Series], groups: Sequence[str]) -> Chart:
     """A point per series."""
     kept = _kept(series)
-    shown = {"x": _scaled(axes[0], _of(kept, "x")), "y": _scaled(axes[1], _of(kept, "y"))}
+    shown = {"x": _scaled(axes[0], _of(kept, "x")), "y": _scaled(axes[1], y_range or _of(kept, "y"))}
     dots = _dots(groups, axes) | {"params": [_legend(), {"name": "zoom", "select": _ZOOM, "bind": "scales"}]}
     return Chart(title, caption, _spec(title, [_placed(dots, shown)]), {"series": kept})
 
@@ -202,7 +204,12 @@ def pattern(weights: np.ndarray, tokens: Sequence[str], begin: int, title: str, 
         {"field": "to", "title": "key"},
         *([{"field": "writes", "title": "writes next"}] if written else []),
     ]
-    color = {"field": "weight", "type": "quantitative", "scale": {"domain": [0, 1]}, "legend": None}
+    color = {
+        "field": "weight",
+        "type": "quantitative",
+        "scale": {"domain": [0, 1], "interpolate": "rgb"},
+        "legend": None,
+    }
     cells = {"x": {"field": "key"} | x, "y": {"field": "query"} | y, "color": color, "tooltip": told}
     layers: list[dict[str, Any]] = [{"mark": {"type": "rect"}, "encoding": cells}]
     if 0 < begin < count:
@@ -254,9 +261,9 @@ def _colored(groups: Sequence[str], more: dict[str, Any] | None = None) -> dict[
     return {"color": color} | (more or {})
 
 
-def _weight(kind: str) -> dict[str, Any]:
+def _weight(kind: str, count: int) -> dict[str, Any]:
     """Width and opacity of a line: more under the pointer or if its run is chosen, little beside a chosen group."""
-    wide, clear = (1, 0.35) if kind == "run" else (3, 1)
+    wide, clear = (1, min(0.45, max(0.1, 25 / count))) if kind == "run" else (3, 1)
     marked = [
         {"param": "hover", "empty": False, "value": wide + 2},
         {"test": "datum.run == chosen", "value": wide + 2},

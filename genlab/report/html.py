@@ -140,7 +140,9 @@ def in_against_out(data: ReportData) -> list[Block]:
     """A point per run; and a path per run, over its training."""
     axes = ("exact match in distribution", data.measured)
     title = "in against out of distribution"
-    charts = [points(title, "a point per run, after training", axes, _points(data, data.inside), data.cells)]
+    charts = [
+        points(title, "a point per run, after training", axes, _points(data, data.inside), data.cells, data.y_range)
+    ]
     if len(data.trace):
         about = "over training: a path per run, from its first evaluation to its last, where the point is"
         shown = ("exact match in distribution", data.traced)
@@ -180,7 +182,9 @@ def signals_against_outcome(data: ReportData) -> list[Block]:
             one = told[name]
             caption = f"{name}: z {one.z:+.2f}, p {one.p_all:.4f} as the best of {len(told)} tried"
         series = _points(data, read[name].to_numpy(float))
-        charts.append(points(f"{name} against the target", caption, (name, data.measured), series, data.cells))
+        charts.append(
+            points(f"{name} against the target", caption, (name, data.measured), series, data.cells, data.y_range)
+        )
     return [Charts(charts)]
 
 
@@ -202,7 +206,9 @@ def patterns(data: ReportData) -> list[Block]:
         )
     ]
     for name, row in picked.items():
-        found += _pattern_of(data, f"{name}: run {data.table.index[row]}, {data.measured} {data.value[row]:.3f}", row)
+        found += _pattern_of(
+            data, f"{name}: run {data.table.index[row]}, {data.measured}: {data.value[row]:.3f}", row
+        )
     return found
 
 
@@ -374,6 +380,11 @@ class ReportData:
     def measured(self) -> str:
         """What `value` is, in words."""
         return target_in_words(replace(self.target, least=None), self.table)
+
+    @property
+    def y_range(self) -> tuple[float, float] | None:
+        """The axis of `value`: that of a fraction, or None where the data say."""
+        return UNIT if self.target.metric == "exact_match" and self.target.furthest is None else None
 
     @property
     def order(self) -> np.ndarray:

@@ -110,7 +110,7 @@ def test_training_lengths_are_shaded(text: str):
         for layer in chart["spec"]["layer"]
         if layer["mark"].get("style") == "shade"
     )
-    assert shade["data"]["values"] == [{"low": 1.5, "high": 2.5}]
+    assert shade["data"]["values"] == [{"low": 0.5, "high": 2.5}]
 
 
 def test_every_run_has_a_row_with_its_forecast_and_interval(store: Store, text: str):

@@ -260,3 +260,53 @@ def test_an_error_of_the_page_is_noticed(tab: Browser, tmp_path: Path):
     assert any("amiss" in one for one in tab.problems)
     assert any("Uncaught" in one for one in tab.problems)
     assert any("ERR_FILE_NOT_FOUND" in one for one in tab.problems)
+
+
+@pytest.mark.slow
+def test_a_page_of_500_runs_is_small_and_drawn_soon(tab: Browser, tmp_path: Path):
+    """Under 8 MB, and under 3 processor seconds until all that the window shows is drawn."""
+    rng = np.random.default_rng(0)
+    cells = [f"positions {name}" for name in ("rotary", "learned", "alibi", "none")]
+    names = [f"{i:012x}" for i in rng.integers(2**40, size=500)]
+
+    def curves(count: int) -> list[Series]:
+        values = np.clip(
+            1.3 - rng.random((500, 1)) * np.linspace(0, 1, count) + rng.normal(0, 0.03, (500, count)), 0, 1
+        )
+        made = [
+            Series(run, range(1, count + 1), y.tolist(), i % 4)
+            for i, (run, y) in enumerate(zip(names, values, strict=True))
+        ]
+        return made + [
+            Series("median", range(1, count + 1), np.median(values, 0).tolist(), i, "median") for i in range(4)
+        ]
+
+    def dots() -> list[Series]:
+        places = rng.random((500, 2))
+        return [
+            Series(run, [x], [y], i % 4, "point") for i, (run, (x, y)) in enumerate(zip(names, places, strict=True))
+        ]
+
+    axes = ("length", "exact match")
+    by_length = [lines(f"exact match {i}", "", axes, curves(30), cells, UNIT, [(1, 10)]) for i in range(2)]
+    training = [lines(f"over training {i}", "", ("step", "loss"), curves(50), cells) for i in range(3)]
+    signals = [points(f"signal {i}", "", ("signal", "exact match"), dots(), cells) for i in range(7)]
+    weights = np.tril(rng.random((40, 40)))
+    maps = [pattern(weights, list("0123456789" * 4), 20, f"head {i}") for i in range(24)]
+    rows = [(run, *[f"{v:.3f}" for v in rng.random(10)]) for run in names]
+    table = Table(("run", *"abcdefghij"), rows, "a row per run", [i % 4 for i in range(500)], file="r.csv", chosen=0)
+    parts = [
+        Section("charts", "Charts", [Charts([*by_length, *signals, *training]), Charts(maps)]),
+        Section("runs", "Each run", [table]),
+    ]
+    file = tmp_path / "large.html"
+    file.write_text(page("500 runs", [("500", "runs")], [], parts, cells))
+    assert file.stat().st_size < 8e6
+    tab.open(file)
+    tab.value("report.need(0)  .then(() => Promise.all(report.drawn.values())).then(views => views.length)")
+    first, count = tab.seconds(), tab.value("report.drawn.size")
+    assert tab.value(DRAWN) == 12 + 24
+    print(f"{file.stat().st_size / 1e6:.1f} MB; {count} charts after {first:.1f} s, all after {tab.seconds():.1f} s")
+    assert count >= 2
+    assert first < 3
+    assert tab.problems == []
