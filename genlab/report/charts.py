@@ -130,8 +130,15 @@ def lines(
     return Chart(title, caption, spec, {"series": kept})
 
 
-def points(title: str, caption: str, axes: tuple[str, str], series: Sequence[Series], groups: Sequence[str]) -> Chart:
-    """A point per series."""
+def points(
+    title: str,
+    caption: str,
+    axes: tuple[str, str],
+    series: Sequence[Series],
+    groups: Sequence[str],
+    y_range: tuple[float, float] | None = None,
+) -> Chart:
+    """A point per series; other arguments are those of `lines`."""
     kept = _kept(series)
     shown = {"x": _scaled(axes[0], _of(kept, "x")), "y": _scaled(axes[1], y_range or _of(kept, "y"))}
     dots = _dots(groups, axes) | {"params": [_legend(), {"name": "zoom", "select": _ZOOM, "bind": "scales"}]}
@@ -317,7 +324,11 @@ def _shade(trained: Sequence[tuple[int, int]], low: float, high: float) -> list[
             "mark": {"type": "rect", "style": "shade", "clip": True},
             "encoding": {"x": x, "x2": {"field": "high"}},
         },
-        {"data": {"values": bands[:1]}, "mark": {"type": "text", "style": "shaded", "clip": True}, "encoding": name},
+        {
+            "data": {"values": bands[:1]},
+            "mark": {"type": "text", "style": "shaded", "clip": True, "y": _HEIGHT - 14},
+            "encoding": name,
+        },
     ]
 
 

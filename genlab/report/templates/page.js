@@ -36,7 +36,7 @@ function theme() {
       line: {strokeCap: "round"},
       style: {
         shade: {color: of("shade"), opacity: 1}, zero: {color: dim, strokeDash: [4, 3]},
-        shaded: {color: dim, align: "left", baseline: "bottom", dx: 6, y: {expr: "height - 14"}, fontSize: 11},
+        shaded: {color: dim, align: "left", baseline: "bottom", dx: 6, fontSize: 11},
         interval: {color: data.colors[0][dark.matches ? 1 : 0], strokeWidth: 3},
         value: {color: data.colors[0][dark.matches ? 1 : 0], size: 110, opacity: 1},
         name: {color: ink, align: "left", baseline: "bottom", dy: -8, dx: 4, fontSize: 12},
