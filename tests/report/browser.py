@@ -117,11 +117,14 @@ class Browser:
         self.ask("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
         self.ask("Input.dispatchKeyEvent", type="keyUp", **about)
 
-    def point(self, x: float, y: float, click: bool = False) -> None:
-        """Move the pointer to a place of the window, in pixels, and perhaps click there."""
+    def point(self, x: float, y: float) -> None:
+        """Move the pointer to a place of the window, in pixels."""
         self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-        for kind in ("mousePressed", "mouseReleased") if click else ():
-            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def wheel(self, x: float, y: float, turn: float, ctrl: bool = False) -> None:
+        """Turn the wheel over a place of the window; negative: away from oneself."""
+        held = 2 if ctrl else 0
+        self.ask("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=turn, modifiers=held)
 
     def seconds(self) -> float:
         """Processor seconds of the page's main thread since it was opened: what a busy machine does not change."""

@@ -146,16 +146,41 @@ def test_the_pointer_is_told_run_setting_and_place(tab: Browser, file: Path):
     assert EVIL in told
 
 
-def _hover(tab: Browser, chart: int, place: str, click: bool = False) -> None:
-    """Point at a place of a chart, in pixels of its plot."""
+def test_ctrl_and_wheel_zoom_and_the_wheel_alone_scrolls(tab: Browser, file: Path):
+    tab.open(file, 1280, 900)
+    tab.value(DRAWN)
+    width = "report.need(0).then(view => { const [a, b] = view.scale('x').domain(); return b - a; })"
+    before = tab.value(width)
+    _hover(tab, 0, "[100, 100]")
+    tab.wheel(*_place(tab, 0, "[100, 100]"), -300, ctrl=True)
+    tab.value(_SOON)
+    assert tab.value(width) < 0.9 * before
+    assert tab.value("scrollY") == 0
+    zoomed = tab.value(width)
+    tab.wheel(*_place(tab, 0, "[100, 100]"), 300)
+    tab.value(_SOON)
+    assert tab.value(width) == zoomed
+    assert tab.value("scrollY") > 0
+
+
+_SOON = "new Promise(done => setTimeout(done, 400))"
+
+
+def _place(tab: Browser, chart: int, place: str) -> tuple[float, float]:
+    """Where in the window a place of a chart is, in pixels of its plot."""
     x, y = tab.value(
         f"report.need({chart}).then(view => {{ const box = view.container().querySelector('canvas')"
         f".getBoundingClientRect(), [x, y] = {place}, [a, b] = view.origin(), edge = view.padding();"
         " return [box.left + a + x + edge.left, box.top + b + y + edge.top]; })"
     )
+    return x, y
+
+
+def _hover(tab: Browser, chart: int, place: str) -> None:
+    """Point at a place of a chart."""
     tab.point(0, 0)
-    tab.point(x, y, click)
-    tab.value("new Promise(done => setTimeout(done, 200))")
+    tab.point(*_place(tab, chart, place))
+    tab.value(_SOON)
 
 
 def test_the_filter_works_by_keyboard_and_says_what_it_did(tab: Browser, file: Path):

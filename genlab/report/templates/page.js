@@ -25,7 +25,7 @@ function theme() {
   return {
     of,
     config: {
-      background: of("paper"), font, padding: 4, view: {stroke: null},
+      background: of("paper"), font, padding: 4, view: {stroke: "transparent"},
       axis: {labelColor: dim, titleColor: ink, gridColor: soft, domainColor: soft, tickColor: soft, labelFontSize: 12,
         titleFontSize: 13, titleFontWeight: 500, titlePadding: 8},
       axisBand: {grid: false, ticks: false, domain: false, labelFontSize: 11, labelPadding: 3},
