@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genlab.errors import UserError
 from genlab.help import Command, Group
-from genlab.options import TASK, AsJson, Format, Params, Plugin, examples, output, parse_params
+from genlab.options import FIGURE, TASK, AsJson, Format, Params, Plugin, StoreOption, examples, output, parse_params
 from genlab.runs.gridfile import parse_range
+from genlab.spec import CompileSpec
 
 if TYPE_CHECKING:
     from genlab.tasks import Task
@@ -158,6 +159,57 @@ def generate(
 
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     show(generate_pairs(out, pairs, seed, today), as_json)
+
+
+def _compile_option(name: str) -> Any:
+    """A flag for a field of `CompileSpec`."""
+    about = CompileSpec.model_fields[name].description
+    flag = f"--{name}/--no-{name}" if name == "rotate" else f"--{name}"
+    return typer.Option(flag, help=about, rich_help_panel="Weights")
+
+
+@rasp_app.command(
+    "compile",
+    cls=Command,
+    epilog=examples(
+        "lab rasp compile sort --task sort --max-len 20",
+        "lab rasp compile NESTED --task brackets --max-len 40",
+        "lab rasp compile NESTED --task brackets --max-len 40 --beside EQUAL-COUNT --gate 0.7 --rotate",
+    ),
+)
+def compile_(
+    program: Annotated[str, typer.Argument(help="name of a program or rule of the task, or a Python file")],
+    task: Annotated[str, typer.Option("--task", help="its task", rich_help_panel=TASK)],
+    max_len: MaxLen,
+    format: Format = None,
+    param: Params = None,
+    gap: Annotated[float, _compile_option("gap")] = 40.0,
+    beside: Annotated[str, _compile_option("beside")] = "",
+    gate: Annotated[float, _compile_option("gate")] = 1.0,
+    decoys: Annotated[int, _compile_option("decoys")] = 0,
+    width: Annotated[int, _compile_option("width")] = 0,
+    rotate: Annotated[bool, _compile_option("rotate")] = False,
+    noise: Annotated[float, _compile_option("noise")] = 0.0,
+    seed: Annotated[int, _compile_option("seed")] = 0,
+    steps: Annotated[int, typer.Option("--steps", help="optimizer steps from these weights on")] = 0,
+    lr: Annotated[float, typer.Option("--lr", help="peak learning rate of these steps")] = 1e-3,
+    n: Annotated[int, typer.Option("-n", help="inputs per length that are compared with the program")] = 200,
+    figure: Annotated[
+        Path | None, output("--figure", help="where the margins are drawn (default: in the group)", endings=FIGURE)
+    ] = None,
+    plugin: Plugin = None,
+    store: StoreOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a program to the weights of a transformer: a run of the store whose mechanism is known."""
+    from genlab.report.compiled import compile_run
+    from genlab.report.output import show
+    from genlab.runs.store import Store
+
+    weights = {"gap": gap, "beside": beside, "gate": gate, "decoys": decoys, "width": width, "rotate": rotate}
+    weights |= {"noise": noise, "seed": seed}
+    made, inputs = _task(task, max_len, format, param), _at_least_one(n)
+    show(compile_run(made, program, Store(store), steps=steps, lr=lr, n=inputs, figure=figure, **weights), as_json)
 
 
 def _task(name: str, max_len: int, format: str | None, param: list[str] | None) -> Task:

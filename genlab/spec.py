@@ -502,6 +502,30 @@ class TrainConfig(Frozen):
 # -- Runs and measurements
 
 
+class CompileSpec(Frozen):
+    """A program whose weights a run starts from, in place of random ones, and how far they are from perfect.
+
+    The weights are a function of this, the task and the model (`genlab.rasp.compiler`).
+    """
+
+    program: str = Field(description="name of a program of the task, or of one of its rules")
+    digest: str = Field(description="first 12 hex digits of the SHA-256 of the perfect weights")
+    gap: float = Field(
+        40.0, gt=0, description="how much higher the attention score of a key that shall win is (1 / temperature)"
+    )
+    beside: str = Field("", description="another program of the task, compiled beside the first; empty: none")
+    gate: float = Field(1.0, ge=0, le=1, description="weight of the first program's logits; the other has 1 - gate")
+    decoys: int = Field(0, ge=0, le=256, description="random heads, and as many random neurons, added to each layer")
+    width: int = Field(
+        0, ge=0, description="d_model, with the directions of the residual stream in superposition; 0: one each"
+    )
+    rotate: bool = Field(False, description="rotate the basis of the residual stream at random")
+    noise: float = Field(
+        0.0, ge=0, description="standard deviation of noise on weights, as a fraction of the RMS of their matrix"
+    )
+    seed: int = Field(0, ge=0, description="seed of decoys, superposition, rotation and noise")
+
+
 class RunSpec(Frozen):
     """One seed of one configuration."""
 
@@ -512,6 +536,9 @@ class RunSpec(Frozen):
         default="",
         description="source of what a plugin brings to it: task, positions, attention weights (NAME:HASH, ...)",
         json_schema_extra={"later": True},
+    )
+    compiled: CompileSpec | None = Field(
+        None, description="the program that the first weights are compiled from", json_schema_extra={"later": True}
     )
 
     @property

@@ -10,7 +10,7 @@ import pandas as pd
 
 from genlab.errors import UserError, unknown
 from genlab.forecast.roles import frame_of
-from genlab.runs.index import SETTINGS
+from genlab.runs.index import SETTINGS, TAGGED
 from genlab.runs.laws import laws_of, means_by, placed
 from genlab.tasks import fitted
 
@@ -216,7 +216,7 @@ def outcome_name(metric: str, split: str, length: int) -> str:
 
 
 def _settings(about: pd.DataFrame) -> pd.DataFrame:
-    fields = SETTINGS | {name for name in about if name.startswith("params.")}
+    fields = SETTINGS | {name for name in about if name.startswith(TAGGED)}
     # Columns without values belong to other runs of the store.
     return about[[c for c in about if c in fields and c not in (*_SEEDS, *_FOLLOWS)]].dropna(axis=1, how="all")
 

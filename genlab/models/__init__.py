@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from genlab.models.kinds import Model, count, initial, model_of, shapes, views, with_attention
+from genlab.models.kinds import Model, count, flat_of, initial, model_of, shapes, views, with_attention
 from genlab.models.lstm import LSTM
 from genlab.models.normalisers import Rows, attention_weights
 from genlab.models.parameters import Weight, Weights
@@ -32,6 +32,7 @@ __all__ = [
     "as_hooked",
     "attention_weights",
     "count",
+    "flat_of",
     "from_bridge",
     "from_lens",
     "initial",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -77,6 +77,12 @@ def count(cfg: ModelConfig) -> int:
 def views(flat: Float[Tensor, "run params"], cfg: ModelConfig) -> dict[str, Tensor]:
     """Name -> view `[run, ...]` of the flat tensor; the views share its memory."""
     return parameters.views(flat, weights(cfg))
+
+
+def flat_of(cfg: ModelConfig, named: Mapping[str, np.ndarray]) -> Float[Tensor, "1 params"]:
+    """The flat tensor of one run, float32, from its weights by name; the inverse of `views`."""
+    parts = [np.asarray(named[name], np.float32).reshape(shape) for name, shape in shapes(cfg).items()]
+    return torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts]))[None]
 
 
 def initial(cfg: ModelConfig, init_seeds: Sequence[int]) -> Float[Tensor, "run params"]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from genlab.errors import UserError, unknown
 from genlab.forecast.tables import read_at_the_end, stored_signals
 from genlab.probes.signal import AUXILIARY, HALVES, all_signals
-from genlab.runs.index import SETTINGS
+from genlab.runs.index import SETTINGS, TAGGED
 from genlab.runs.laws import laws_of, means_by, placed
 from genlab.runs.store import Store
 from genlab.tasks import TrainingLaw, fitted, mean_over_lengths
@@ -193,7 +193,7 @@ DERIVED = ("d_vocab", "n_ctx", "d_values", "task_version")
 def settings_of(runs: pd.DataFrame) -> list[str]:
     """The columns of a run table that are settings: neither seeds, nor derived, nor results."""
     fields = SETTINGS - {"init_seed", "data_seed", *DERIVED}
-    return [name for name in runs.columns if name in fields or str(name).startswith("params.")]
+    return [name for name in runs.columns if name in fields or str(name).startswith(TAGGED)]
 
 
 # -- Signals by run

@@ -207,7 +207,7 @@ class Run:
     Attributes:
         run_id: its id.
         spec: what was trained.
-        status: `finished`, `reached` (stopped early by `until`) or `diverged`.
+        status: `finished`, `reached` (stopped early by `until`), `diverged`, or `compiled` (not trained).
         step: the last training step.
         store: where it is stored.
     """

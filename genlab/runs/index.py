@@ -280,8 +280,12 @@ SETTINGS = frozenset(
 """Columns of `Store.runs` that say what a run is, seeds included; parameters of its task are `params.NAME`."""
 
 
+TAGGED = ("params.", "compiled.")
+"""Beginnings of further columns that are settings: parameters of the task, and the program of compiled weights."""
+
+
 def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a spec (as JSON) to field -> value: task, format, max_len, params.NAME, then model and training.
+    """Flatten a spec (as JSON) to field -> value: task, format, max_len, params.NAME, model, training, compiled.NAME.
 
     >>> from genlab import plan
     >>> flat = flat_spec(plan("parity", 5, 10, seeds=[3], n_layers=2).specs[0].model_dump(mode="json"))
@@ -291,7 +295,8 @@ def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     task = dict(spec["task"])
     params = {f"params.{name}": value for name, value in task.pop("params").items()}
     named = {"task": task.pop("name"), "task_version": task.pop("version"), **task, **params}
-    values = {**named, **spec["model"], **spec["train"], "code": spec.get("code") or NO_CODE}
+    compiled = {f"compiled.{name}": value for name, value in (spec.get("compiled") or {}).items()}
+    values = {**named, **spec["model"], **spec["train"], "code": spec.get("code") or NO_CODE, **compiled}
     return {k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in values.items()}
 
 

@@ -123,14 +123,15 @@ def _rebuild(
     stack = u.path.stem.partition("-")[0]
     shared = {"stack": stack, "weights": u.path.name, "history": "", "environment": {}, "again": False}
     shared["at"] = datetime.fromtimestamp(u.identity[0] / 1e9, UTC).isoformat(timespec="microseconds")
-    ended = _final_steps(u.runs, [path for path, runs in histories_of.items() if set(runs) & set(u.runs)])
+    steps_of = _final_steps(u.runs, [path for path, runs in histories_of.items() if set(runs) & set(u.runs)])
     steps = [s for s in files if s.path.parent.name == "steps" and s.path.stem.startswith(f"{stack}-")]
     entries: list[Entry] = []
     for run in u.runs:
         if run in specs:
             train = specs[run].train
-            step, loss = ended.get(run, (train.steps, 0.0))
-            status = "diverged" if loss is None else "finished" if step >= train.steps else "reached"
+            step, loss = steps_of.get(run, (train.steps, 0.0))
+            ended = "compiled" if specs[run].compiled and not train.steps else "finished"
+            status = "diverged" if loss is None else ended if step >= train.steps else "reached"
             kept = {s.path.stem.split("-")[1]: s.path.name for s in steps if run in s.runs}
             spec = specs[run].model_dump(mode="json")
             entries.append({"run_id": run, "status": status, "step": step, "spec": spec, "kept": kept, **shared})

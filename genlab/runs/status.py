@@ -17,7 +17,8 @@ class GridStatus:
     """Counts of a grid's runs by state.
 
     Attributes:
-        finished, reached, diverged: completed runs, by how they ended (`reached`: stopped early by `until`).
+        finished, reached, diverged: completed runs, by how they ended (`reached`: stopped early by `until`); compiled
+            ones count as finished.
         failed: runs of failed stacks that nobody works on now, including trained runs without evaluations.
         running: runs that a worker is training or evaluating; waiting: the remaining ones.
         per_hour: completed runs per hour, over the latest ones; None if fewer than two have completed.
@@ -62,6 +63,7 @@ def grid_status(store: Store, run_ids: Sequence[str], last: int = 50) -> GridSta
     failures = read_failures(store.path, set(run_ids) - worked_on)
     failed = {run for failure in failures for run in failure.runs}
     by_status = [store.index.status(run) for run in there if run not in failed]
+    by_status = ["finished" if status == "compiled" else status for status in by_status]
     counts = {name: by_status.count(name) for name in ("finished", "reached", "diverged")}
     running = sum(run in worked_on and run not in store for run in run_ids)
     waiting = len(run_ids) - len(by_status) - len(failed) - running

@@ -345,7 +345,7 @@ class Store:
 
         if step is not None:
             self.check_step(run_ids, step)
-        if step == 0:
+        if step == 0 and any(self.entry(run)["step"] for run in run_ids):
             return initial_weights([self.spec(run) for run in run_ids])
         files = {run: self._weight_file(run, step) for run in run_ids}
         return read_weights(files, self.spec(run_ids[0]).model)

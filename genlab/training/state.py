@@ -9,11 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from genlab.models import initial
+from genlab.models import flat_of, initial
+from genlab.rasp.compiler.runs import compiled_weights
 from genlab.spec import RunSpec
 
-Status = Literal["training", "finished", "reached", "diverged"]
-"""`reached`: stopped early by `until`; `diverged`: frozen when its loss or gradient was no longer finite."""
+Status = Literal["training", "finished", "reached", "diverged", "compiled"]
+"""`reached`: stopped early by `until`; `diverged`: frozen when its loss or gradient was no longer finite; `compiled`:
+its weights are those of a program, and it is not trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,21 @@ class RunState:
 def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
     """The initial states of runs of one shape, at step 0."""
     dtype = torch.float64 if specs[0].train.dtype == "float64" else torch.float32
-    weights = torch.cat([initial(s.model, [s.train.init_seed]) for s in specs]).to(dtype)
+    weights = torch.cat([_first_weights(spec) for spec in specs]).to(dtype)
     zeros = torch.zeros_like(weights)
     rows = zip(specs, weights, zeros, zeros.clone(), strict=True)
-    return [RunState(spec, 0, "training", w, m, v) for spec, w, m, v in rows]
+    return [RunState(spec, 0, _first_status(spec), w, m, v) for spec, w, m, v in rows]
+
+
+def _first_status(spec: RunSpec) -> Status:
+    return "compiled" if spec.compiled is not None and not spec.train.steps else "training"
+
+
+def _first_weights(spec: RunSpec) -> Tensor:
+    """The weights before the first step, float32[1, params]: random, or those of a program."""
+    if spec.compiled is None:
+        return initial(spec.model, [spec.train.init_seed])
+    return flat_of(spec.model, compiled_weights(spec))
 
 
 def stack_key(spec: RunSpec) -> RunSpec:

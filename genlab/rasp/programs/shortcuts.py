@@ -6,8 +6,9 @@ for the training distribution but not for the task. Each comes with a split and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from genlab.rasp.lang import (
@@ -29,7 +30,7 @@ from genlab.rasp.lang import (
 )
 from genlab.rasp.programs import english
 from genlab.rasp.programs.counts import A, B
-from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE
+from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE, nested
 from genlab.rasp.programs.parts import answer_once, end_for_sep, look_up, sep_index
 from genlab.rasp.running import Program
 from genlab.rasp.tokens import END, LETTER, SPECIALS
@@ -115,6 +116,12 @@ def equal_counts(x: Any) -> Any:
     return answer_once(x, tok_map(seq_map(opened, closed, equals), _true_if))
 
 
+def first_symbol(x: Any) -> Any:
+    """Whether the first bracket opens, where the start token is part of the input."""
+    first = index_select(x, full(x, 1))
+    return answer_once(x, where(first == OPENING[0], full(x, TRUE), full(x, FALSE)))
+
+
 def equal_counts_of_each_type(x: Any, types: int = 2) -> Any:
     """Equally many closing and opening brackets of every type."""
     good = full(x, 1)
@@ -151,6 +158,16 @@ def _true_if(flag: int) -> int:
 
 def _is_letter(token: int) -> int:
     return int(token >= LETTER)
+
+
+RULES: Mapping[tuple[str, str], Program] = MappingProxyType(
+    {
+        ("brackets", "NESTED"): nested,
+        ("brackets", "EQUAL-COUNT"): equal_counts,
+        ("brackets", "FIRST-SYMBOL"): first_symbol,
+    }
+)
+"""(task, rule of `Task.rules`) -> a program that answers by this rule."""
 
 
 SHORTCUTS: tuple[Shortcut, ...] = (

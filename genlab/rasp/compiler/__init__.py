@@ -1,0 +1,1 @@
+"""Compile RASP-L programs to weights of genlab's own transformer."""
