@@ -64,15 +64,15 @@ def agreement(
     program, made = find_program(spec.compiled.program, task), compiled(spec.task, spec.compiled)
     found: list[Agreement] = []
     for length in lengths:
-        tokens = _inputs(task, length, n, rng)
+        tokens = inputs_of(task, length, n, rng)
         step = max(1, _TOKENS // tokens.shape[1])
-        counts = [_compare(model, made, program, task, tokens[i : i + step]) for i in range(0, n, step)]
+        counts = [compare(model, made, program, task, tokens[i : i + step]) for i in range(0, n, step)]
         sums, least = np.sum([c[:3] for c in counts], axis=0), np.min([c[3:] for c in counts], axis=0)
         found.append(Agreement(length, tokens.shape[1], n, *(int(s) for s in sums), *(float(x) for x in least)))
     return found
 
 
-def _inputs(task: Task, length: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def inputs_of(task: Task, length: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Examples of the task, and random tokens of the same width: int[n, pos]."""
     tokens = task.sample(rng, "id", np.full(n - n // 2, length)).tokens
     start = task.vocab.id(START)
@@ -83,7 +83,7 @@ def _inputs(task: Task, length: int, n: int, rng: np.random.Generator) -> NDArra
 
 
 @torch.no_grad()
-def _compare(
+def compare(
     model: StackedModel, made: Compiled, program: Program, task: Task, tokens: NDArray[np.int64]
 ) -> tuple[int, int, int, float, float]:
     """Tokens compared, inputs and tokens that are wrong, logit margin and reading margin."""
