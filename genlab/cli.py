@@ -571,6 +571,46 @@ def signals(
 
 
 @app.command(
+    cls=Command,
+    epilog=examples(
+        "lab calibrate --task brackets", "lab calibrate --task brackets --noise 0,0.01 --seeds 0:3 --json"
+    ),
+)
+def calibrate(
+    task: Annotated[str, typer.Option("--task", help="a task with programs for its rules", rich_help_panel=TASK)],
+    has: Annotated[str, typer.Option("--has", help="the rule that a signal should detect")] = "NESTED",
+    lacks: Annotated[str, typer.Option("--lacks", help="comma-separated rules without it")] = "EQUAL-COUNT",
+    names: Annotated[str, typer.Option("--signals", help="comma-separated names or families")] = "brackets",
+    max_len: Annotated[int, typer.Option("--max-len", help="longest length", rich_help_panel=TASK)] = 20,
+    noise: Annotated[
+        str, typer.Option("--noise", help="comma-separated noises on weights")
+    ] = "0,0.003,0.01,0.03,0.1",
+    seeds: Annotated[str, typer.Option("--seeds", help="seeds of rotation, decoys and noise, half-open")] = "0:5",
+    decoys: Annotated[int, typer.Option("--decoys", help="random heads and neurons per layer")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Read signals in compiled models, whose mechanism is known: what each detects, and at which noise."""
+    from genlab.probes.signal import chosen
+    from genlab.report.calibration import calibration, noises_of
+    from genlab.report.output import show as show_result
+    from genlab.tasks import make
+    from genlab.tasks import spec as task_spec
+
+    show_result(
+        calibration(
+            make(task_spec(task, max_len)),
+            has,
+            lacks.split(","),
+            chosen(names.split(",")),
+            noises_of(noise),
+            parse_range(seeds, "--seeds"),
+            decoys,
+        ),
+        as_json,
+    )
+
+
+@app.command(
     cls=Command, epilog=examples("lab probe last", "lab probe --grid NAME --signals induction_*,brackets --step all")
 )
 def probe(

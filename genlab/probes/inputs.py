@@ -19,6 +19,7 @@ from genlab.spec import RunSpec
 from genlab.tasks import Examples, Task, Vocab, make
 from genlab.tasks.examples import Ints
 from genlab.training.batches import eval_offsets, join_examples
+from genlab.training.state import first_weights
 
 PROBE_N = 512
 """Default number of probe examples of a configuration: two halves of 256."""
@@ -356,7 +357,7 @@ def probe_input(
         n: number of examples, if `batches` is not given.
     """
     spec = specs[0]
-    first = model_of(spec.model, torch.cat([initial(s.model, [s.train.init_seed]) for s in specs]).to(model.flat))
+    first = model_of(spec.model, torch.cat([first_weights(s) for s in specs]).to(model.flat))
     inside = batches if batches is not None else probe_batches(spec, model.flat.device, n=n)
     vocab = make(spec.task).vocab.tokens
     return ProbeInput(Stacked(model), inside, vocab, spec, Stacked(first), tuple(history))

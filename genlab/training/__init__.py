@@ -3,7 +3,7 @@
 from genlab.training.batches import Stream
 from genlab.training.evaluate import LengthResult, eval_examples, evaluate
 from genlab.training.loop import Stack, train_stack
-from genlab.training.state import RunState, fresh, stack_key
+from genlab.training.state import RunState, first_weights, fresh, stack_key
 
 __all__ = [
     "LengthResult",
@@ -12,6 +12,7 @@ __all__ = [
     "Stream",
     "eval_examples",
     "evaluate",
+    "first_weights",
     "fresh",
     "stack_key",
     "train_stack",

@@ -51,7 +51,7 @@ class RunState:
 def fresh(specs: Sequence[RunSpec]) -> list[RunState]:
     """The initial states of runs of one shape, at step 0."""
     dtype = torch.float64 if specs[0].train.dtype == "float64" else torch.float32
-    weights = torch.cat([_first_weights(spec) for spec in specs]).to(dtype)
+    weights = torch.cat([first_weights(spec) for spec in specs]).to(dtype)
     zeros = torch.zeros_like(weights)
     rows = zip(specs, weights, zeros, zeros.clone(), strict=True)
     return [RunState(spec, 0, _first_status(spec), w, m, v) for spec, w, m, v in rows]
@@ -61,7 +61,7 @@ def _first_status(spec: RunSpec) -> Status:
     return "compiled" if spec.compiled is not None and not spec.train.steps else "training"
 
 
-def _first_weights(spec: RunSpec) -> Tensor:
+def first_weights(spec: RunSpec) -> Tensor:
     """The weights before the first step, float32[1, params]: random, or those of a program."""
     if spec.compiled is None:
         return initial(spec.model, [spec.train.init_seed])

@@ -240,7 +240,6 @@ class _Compiler:
         pairs = np.broadcast_arrays(kv[:, None], qv[None])
         values, defined = _called(select.func, list(pairs), np.ones(pairs[0].shape, bool))
         met = values.astype(bool) & defined
-        self._check_start(select, select.inputs[0], qv)
         key_rows, key_class = np.unique(met, axis=0, return_inverse=True)
         table, query_class = np.unique(key_rows, axis=1, return_inverse=True)
         key = self._classes(keys, kv, key_class.reshape(-1), f"key of {select.label}")
@@ -259,14 +258,24 @@ class _Compiler:
         """The class of each value, as a function of one variable or none."""
         return self._single(_reduced(Table(table.of, classes[table.codes(domain)], table.valid)), what)
 
-    def _check_start(self, select: Node, key: Node, queries: Array) -> None:
-        """A program that sees the start token may not select it, since it stands for what selects nothing."""
-        if not self.setting.first:
-            return
+    def _start_selected(self, select: Node, queries: Array) -> Bools:
+        """For each query, whether it selects the start token, if the program sees that: bool[query]."""
         assert select.func is not None
+        if not self.setting.first:
+            return np.zeros(len(queries), bool)
+        key = select.inputs[0]
         at_start = np.full(len(queries), self.setting.at_start[key.id])
         values, defined = _called(select.func, [at_start.astype(bool) if key.is_bool else at_start, queries])
-        if (values.astype(bool) & defined).any():
+        return values.astype(bool) & defined
+
+    def _refuse_start(self, select: Node, met: Bools, source: Node | None = None, default: int = 0) -> None:
+        """The start token takes the attention of a query that selects nothing, and so stands for the default.
+
+        It may be selected only where nothing else is, and where its own value is the default.
+        """
+        selected = self._start_selected(select, self._of(select.inputs[1]).domain)
+        alone = source is not None and self.setting.at_start.get(source.id) == default
+        if selected.any() and not (alone and not met[:, selected].any()):
             raise Refused("selects the start token, which stands for the default")
 
     def _head(self, q: Linear, k: Linear, v: Linear, own: tuple[Linear, Linear], out: Variable, what: str) -> None:
@@ -286,6 +295,7 @@ class _Compiler:
         """The number of selected keys: the start token has their score, and so the weight 1 / (n + 1)."""
         select = node.inputs[0]
         q, k, met = self._selected(select)
+        self._refuse_start(select, met)
         gap, most = self.setting.gap, self.setting.positions
         if not met.any():
             return Table((), np.array(0), np.array(True))
@@ -313,6 +323,7 @@ class _Compiler:
         values = self._single(self._of(source), source.label)
         q, k, met = self._selected(select)
         domain, gap = values.domain.astype(np.int64), self.setting.gap
+        self._refuse_start(select, met, source, default)
         if not met.any():
             return Table((), np.array(default), np.array(True))
         if reduction == "mean" and len(domain) > 1 and not self._one_key(select, met):

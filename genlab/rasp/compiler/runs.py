@@ -107,4 +107,7 @@ def programs_of(task: Task) -> dict[str, Program]:
     """Name -> program, of all programs for a task in its format: right ones, shortcuts, attempts and rules."""
     listed = [*PROGRAMS, *registered(), *SHORTCUTS, *TRIED]
     own = {one.program.__name__: one.program for one in listed if (one.task, one.format) == (task.name, task.format)}
-    return own | {rule: program for (name, rule), program in RULES.items() if name == task.name}
+    for (name, rule), programs in RULES.items():
+        if name == task.name:
+            own |= {program.__name__: program for program in programs} | {rule: programs[0]}
+    return own

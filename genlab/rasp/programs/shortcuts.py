@@ -20,6 +20,7 @@ from genlab.rasp.lang import (
     has_seen,
     index_select,
     indices,
+    kqv,
     maximum,
     num_prev,
     select,
@@ -30,7 +31,7 @@ from genlab.rasp.lang import (
 )
 from genlab.rasp.programs import english
 from genlab.rasp.programs.counts import A, B
-from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE, nested
+from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE, nested, true_unless
 from genlab.rasp.programs.parts import answer_once, end_for_sep, look_up, sep_index
 from genlab.rasp.running import Program
 from genlab.rasp.tokens import END, LETTER, SPECIALS
@@ -116,6 +117,27 @@ def equal_counts(x: Any) -> Any:
     return answer_once(x, tok_map(seq_map(opened, closed, equals), _true_if))
 
 
+def nested_by_lowest(x: Any) -> Any:
+    """Nested, if the lowest depth at any bracket is not below 0 and the last one is 0."""
+    depth = num_prev(x, full(x, OPENING[0])) - num_prev(x, full(x, CLOSING[0]))
+    lowest = kqv(tok_map(x, _is_bracket), full(x, 1), depth, equals, default=0, reduction="min")
+    return answer_once(x, seq_map(depth == 0, lowest < 0, true_unless))
+
+
+def nested_at_brackets(x: Any) -> Any:
+    """Nested, as each bracket knows of the string up to it; `>` only copies what the last bracket knows."""
+    opened, closed = num_prev(x, full(x, OPENING[0])), num_prev(x, full(x, CLOSING[0]))
+    ever_below = kqv(seq_map(closed, opened, gt), tok_map(x, _is_bracket), full(x, 1), _both, default=0)
+    good = seq_map(seq_map(opened, closed, equals), ever_below, true_unless)
+    return answer_once(x, shift_right(good, 1, default=TRUE))
+
+
+def equal_counts_by_index(x: Any) -> Any:
+    """Equal counts from the opening brackets alone: twice as many as there are positions before `>`."""
+    opened = num_prev(x, full(x, OPENING[0]))
+    return answer_once(x, tok_map(seq_map(opened + opened, indices(x) - 1, equals), _true_if))
+
+
 def first_symbol(x: Any) -> Any:
     """Whether the first bracket opens, where the start token is part of the input."""
     first = index_select(x, full(x, 1))
@@ -156,18 +178,26 @@ def _true_if(flag: int) -> int:
     return TRUE if flag else FALSE
 
 
+def _both(key: int, query: int) -> bool:
+    return bool(key) and bool(query)
+
+
+def _is_bracket(token: int) -> int:
+    return int(token in (OPENING[0], CLOSING[0]))
+
+
 def _is_letter(token: int) -> int:
     return int(token >= LETTER)
 
 
-RULES: Mapping[tuple[str, str], Program] = MappingProxyType(
+RULES: Mapping[tuple[str, str], tuple[Program, ...]] = MappingProxyType(
     {
-        ("brackets", "NESTED"): nested,
-        ("brackets", "EQUAL-COUNT"): equal_counts,
-        ("brackets", "FIRST-SYMBOL"): first_symbol,
+        ("brackets", "NESTED"): (nested, nested_by_lowest, nested_at_brackets),
+        ("brackets", "EQUAL-COUNT"): (equal_counts, equal_counts_by_index),
+        ("brackets", "FIRST-SYMBOL"): (first_symbol,),
     }
 )
-"""(task, rule of `Task.rules`) -> a program that answers by this rule."""
+"""(task, rule of `Task.rules`) -> programs that answer by this rule, each in another way."""
 
 
 SHORTCUTS: tuple[Shortcut, ...] = (

@@ -1,0 +1,148 @@
+"""`lab calibrate`: what signals read in compiled models that have a mechanism, and in others that lack it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from genlab.errors import UserError, unknown
+from genlab.probes.calibration import Specimen, auroc, specimens
+from genlab.probes.signal import Signal
+from genlab.rasp.programs.shortcuts import RULES
+from genlab.report.output import print_lines
+from genlab.tasks import Task
+from genlab.text import columns_of
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Signals on compiled models.
+
+    Attributes:
+        has: the rule that they should detect; lacks: rules without it.
+        models: one per program, noise and seed.
+    """
+
+    has: str
+    lacks: list[str]
+    signals: list[str]
+    models: list[Specimen]
+
+    def _of(self, program: str, noise: float) -> list[Specimen]:
+        return [one for one in self.models if one.program == program and one.noise == noise]
+
+    def auroc(self, signal: str, program: str, noise: float) -> float:
+        """How well a signal tells models of one construction from all models that lack the mechanism, at a noise."""
+        without = [m.values[signal] for m in self.models if m.rule in self.lacks and m.noise == noise]
+        return auroc([m.values[signal] for m in self._of(program, noise)], without)
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """Program -> rule."""
+        return {one.program: one.rule for one in self.models}
+
+    @property
+    def noises(self) -> list[float]:
+        return sorted({one.noise for one in self.models})
+
+    def as_json(self) -> dict[str, Any]:
+        """AUROC by signal, construction and noise, and every model."""
+        own = [program for program, rule in self.programs.items() if rule == self.has]
+        rows = [
+            {"signal": signal, "program": program, "noise": noise, "auroc": self.auroc(signal, program, noise)}
+            for signal in self.signals
+            for program in own
+            for noise in self.noises
+        ]
+        return {"has": self.has, "lacks": self.lacks, "auroc": rows, "models": [asdict(one) for one in self.models]}
+
+    def print(self, console: Console) -> None:
+        """Values without noise and what ablation of the head does; then AUROC and right answers, by noise."""
+        least = self.noises[0]
+        lines = [
+            f"largest value over heads (lowest to highest seed), and answers kept without that head; noise {least:g}"
+        ]
+        head = ("program", "rule", "right", *(f"{name}: value, kept" for name in self.signals))
+        rows = [
+            (
+                *(program, rule, f"{np.mean([m.right for m in self._of(program, least)]):.2f}"),
+                *(self._cell(program, name, least) for name in self.signals),
+            )
+            for program, rule in self.programs.items()
+        ]
+        lines += [*columns_of(head, rows), "", f"AUROC of {self.has} against {', '.join(self.lacks)}, by noise"]
+        columns = ("signal", "program", *(f"{noise:g}" for noise in self.noises))
+        own = [program for program, rule in self.programs.items() if rule == self.has]
+        table = [
+            (name, program, *(f"{self.auroc(name, program, noise):.2f}" for noise in self.noises))
+            for name in self.signals
+            for program in own
+        ]
+        table += [
+            ("(right)", program, *(f"{np.mean([m.right for m in self._of(program, x)]):.2f}" for x in self.noises))
+            for program in self.programs
+        ]
+        print_lines(console, [*lines, *columns_of(columns, table)])
+
+    def _cell(self, program: str, signal: str, noise: float) -> str:
+        models = self._of(program, noise)
+        values, kept = [m.values[signal] for m in models], [m.kept[signal] for m in models]
+        return f"{np.median(values):.2f} ({min(values):.2f}-{max(values):.2f}), {np.median(kept):.2f}"
+
+
+def calibration(
+    task: Task,
+    has: str,
+    lacks: Sequence[str],
+    signals: Sequence[Signal],
+    noises: Sequence[float],
+    seeds: Sequence[int],
+    decoys: int = 2,
+    report: Callable[[], object] = lambda: None,
+) -> Calibration:
+    """Compile every construction of the rules, and read signals in them.
+
+    Args:
+        task: a task with programs for its rules.
+        has: the rule that the signals should detect; lacks: rules without it.
+        signals: signals with one value per head.
+        noises, seeds: of the weights; decoys: random heads and neurons per layer.
+        report: called after each model.
+
+    Raises:
+        UserError: the task has no such rule, or a signal has no value per head.
+    """
+    rules = {rule: programs for (name, rule), programs in RULES.items() if name == task.name}
+    if not rules:
+        known = sorted({name for name, _ in RULES})
+        raise UserError(f"task {task.name!r} has no programs for its rules (allowed: {', '.join(known)})")
+    for rule in (has, *lacks):
+        if rule not in rules:
+            raise unknown(f"rule of task {task.name!r}:", rule, rules)
+    whole = [one.name for one in signals if one.per != "head"]
+    if whole:
+        raise UserError(f"signals with one value per head are calibrated, which {', '.join(whole)} has not")
+    if has in lacks:
+        raise UserError(f"rule {has!r} cannot be among those that lack it")
+    programs = [(rule, program.__name__) for rule in rules for program in rules[rule]]
+    models = specimens(task, programs, signals, noises, seeds, decoys, report=report)
+    return Calibration(has, list(lacks), [one.name for one in signals], models)
+
+
+def noises_of(text: str) -> list[float]:
+    """Comma-separated noises.
+
+    Raises:
+        UserError: one of them is not a number of at least 0.
+    """
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--noise {text!r} is not allowed (comma-separated numbers, such as 0,0.01)") from None
+    if not all(0 <= one < np.inf for one in found):
+        raise UserError(f"--noise {text!r} is not allowed (numbers of at least 0)")
+    return found
