@@ -173,7 +173,6 @@ def _compile_option(name: str) -> Any:
     cls=Command,
     epilog=examples(
         "lab rasp compile sort --task sort --max-len 20",
-        "lab rasp compile NESTED --task brackets --max-len 40",
         "lab rasp compile NESTED --task brackets --max-len 40 --beside EQUAL-COUNT --gate 0.7 --rotate",
     ),
 )

@@ -19,7 +19,7 @@ from genlab.probes.signal import Signal
 from genlab.rasp.checker import tokens_of
 from genlab.rasp.compiler.runs import compiled_weights, find_program, run_spec
 from genlab.rasp.running import predict
-from genlab.spec import RunSpec, TrainConfig
+from genlab.spec import RunSpec, TrainConfig, build
 from genlab.tasks import Examples, Task, make
 
 
@@ -67,7 +67,7 @@ def specimens(
     """
     found: list[Specimen] = []
     lengths = task.lengths_between("id", 1, task.max_len).tolist()
-    train = TrainConfig(train_len=lengths[-1], min_len=lengths[0], steps=0)
+    train = build(TrainConfig, {"train_len": lengths[-1], "min_len": lengths[0], "steps": 0})
     for (rule, program), noise, seed in product(programs, noises, seeds):
         spec = run_spec(task.spec, train, program=program, noise=noise, seed=seed, rotate=True, decoys=decoys)
         found.append(_specimen(rule, spec, signals, n))

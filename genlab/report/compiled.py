@@ -24,6 +24,8 @@ from genlab.tasks import Task
 from genlab.text import columns_of
 
 FIGURE = "margin_by_length.png"
+_INPUT_SEED = 0x1A9
+"""Seed of the inputs that a compiled run is compared on."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class CompiledRun:
     Attributes:
         spec: of the run; status: as committed.
         heads: of each layer, the operations that its heads compute; units: of each layer, how many steps its MLP has.
-        parameters: their number; largest: the largest absolute weight, before imperfections.
+        parameters: their number; largest: the largest absolute weight, as compiled.
         rows: agreement at each length.
         figure: where the margins were drawn.
     """
@@ -110,7 +112,6 @@ def compile_run(
     steps: int = 0,
     lr: float = 1e-3,
     n: int = 200,
-    seed: int = 0,
     figure: Path | None = None,
     **options: Any,
 ) -> CompiledRun:
@@ -121,7 +122,7 @@ def compile_run(
         program: its name (`genlab.rasp.compiler.runs.find_program`).
         store: where the run is committed.
         steps: optimizer steps to take from the compiled weights; lr: their peak learning rate.
-        n: inputs per length; seed: that they are drawn by.
+        n: inputs per length, drawn with a fixed seed.
         figure: where the margins are drawn (default: in the folder of the group).
         options: further fields of `CompileSpec`.
 
@@ -137,7 +138,7 @@ def compile_run(
     model = run.model
     assert isinstance(model, StackedModel)
     assert spec.compiled is not None
-    rows = agreement(model, spec, lengths, n, np.random.default_rng(seed))
+    rows = agreement(model, spec, lengths, n, np.random.default_rng(_INPUT_SEED))
     place = figure or store.last_folder() / FIGURE
     draw_margins(rows, task.length_unit, place)
     made = compiled(spec.task, spec.compiled)

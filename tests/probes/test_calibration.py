@@ -29,7 +29,7 @@ def test_a_violation_head_is_detected_and_its_ablation_changes_answers(read: Cal
     for one in read.models:
         if one.program == "nested" and not one.noise:
             assert one.values["bracket_neg"] == 1.0
-            assert one.kept["bracket_neg"] < 0.9
+            assert one.kept["bracket_neg"] < 0.95
     assert read.auroc("bracket_neg", "nested", 0.0) == 1.0
 
 

@@ -13,7 +13,7 @@ from genlab.rasp.compiler.imperfect import imperfect
 from genlab.rasp.compiler.runs import compiled, compiled_weights, find_program, run_spec
 from genlab.rasp.compiler.weights import Compiled, compile_programs
 from genlab.rasp.reports import params_for
-from genlab.spec import CompileSpec, RunSpec, TrainConfig
+from genlab.spec import CompileSpec, RunSpec, TrainConfig, build
 from genlab.tasks import Task, make
 from genlab.tasks import spec as task_spec
 from tests.rasp.compiler_cases import EXACT, looks_ahead, mean_with_default, random_program, truncated_mean
@@ -29,7 +29,7 @@ def led(name: str, max_len: int) -> Task:
 
 def spec_of(name: str, format: str, program: str, max_len: int, **options: object) -> RunSpec:
     task = task_of(name, max_len, format)
-    train = TrainConfig(train_len=max_len, steps=0)
+    train = build(TrainConfig, {"train_len": max_len, "steps": 0})
     return run_spec(task.spec, train, program=program, **options)
 
 
@@ -200,5 +200,5 @@ def test_another_program_under_the_same_name_is_noticed():
 def test_imperfect_leaves_the_perfect_one_as_it_is():
     made = compile_programs([(random_program(0), 1.0)], led("mode", 5))
     before = {name: weight.copy() for name, weight in made.weights.items()}
-    imperfect(made, CompileSpec(program="", digest="", noise=0.5, decoys=1, rotate=True))
+    imperfect(made, build(CompileSpec, {"program": "", "digest": "", "noise": 0.5, "decoys": 1, "rotate": True}))
     assert all(np.array_equal(before[name], weight) for name, weight in made.weights.items())

@@ -60,6 +60,13 @@ def test_training_goes_on_from_compiled_weights(made: tuple[Store, CompiledRun],
     assert 0 < float((first - last).abs().max()) < 1e-3
 
 
+def test_the_seed_is_that_of_the_imperfections(tmp_path: Path):
+    turned = compile_run(make(spec("sort", 3)), "sort", Store(tmp_path / "store"), n=20, rotate=True, seed=3)
+    assert turned.spec.compiled is not None
+    assert turned.spec.compiled.seed == 3
+    assert turned.exact
+
+
 def test_what_is_refused_writes_nothing(tmp_path: Path):
     with pytest.raises(UserError, match="selects the start token"):
         compile_run(make(spec("dyck", 6)), "dyck", Store(tmp_path / "store"))

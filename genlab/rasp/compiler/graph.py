@@ -439,7 +439,7 @@ def _reduced(table: Table) -> Table:
                 known = valid.any(0)
                 rest = tuple(v for i, v in enumerate(table.of) if i != axis)
                 shrunk = np.where(known, high, filled[0]).astype(table.values.dtype)
-                return _reduced(Table(rest, shrunk, known))
+                return _reduced(Table(rest, shrunk, np.asarray(known)))
     return table
 
 
