@@ -573,7 +573,7 @@ def signals(
 @app.command(
     cls=Command,
     epilog=examples(
-        "lab calibrate --task brackets", "lab calibrate --task brackets --noise 0,0.01 --seeds 0:3 --json"
+        "lab calibrate --task brackets", "lab calibrate --task brackets --noise 0,0.001 --seeds 0:3 --json"
     ),
 )
 def calibrate(
@@ -582,9 +582,7 @@ def calibrate(
     lacks: Annotated[str, typer.Option("--lacks", help="comma-separated rules without it")] = "EQUAL-COUNT",
     names: Annotated[str, typer.Option("--signals", help="comma-separated names or families")] = "brackets",
     max_len: Annotated[int, typer.Option("--max-len", help="longest length", rich_help_panel=TASK)] = 20,
-    noise: Annotated[
-        str, typer.Option("--noise", help="comma-separated noises on weights")
-    ] = "0,0.003,0.01,0.03,0.1",
+    noise: Annotated[str, typer.Option("--noise", help="comma-separated noises on weights")] = "0,0.0001,0.001,0.01",
     seeds: Annotated[str, typer.Option("--seeds", help="seeds of rotation, decoys and noise, half-open")] = "0:5",
     decoys: Annotated[int, typer.Option("--decoys", help="random heads and neurons per layer")] = 2,
     as_json: AsJson = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,7 +19,7 @@ from genlab.probes.signal import Signal
 from genlab.rasp.checker import tokens_of
 from genlab.rasp.compiler.runs import compiled_weights, find_program, run_spec
 from genlab.rasp.running import predict
-from genlab.spec import RunSpec, TrainConfig, build
+from genlab.spec import ModelConfig, RunSpec, TrainConfig, build
 from genlab.tasks import Examples, Task, make
 
 
@@ -61,18 +61,29 @@ def specimens(
         programs: (rule, program) each.
         signals: signals with one value per head.
         noises, seeds: see `CompileSpec`.
-        decoys: random heads and neurons per layer.
+        decoys: random heads and neurons per layer, in the model that has most heads; the others get more.
         n: examples, for signals and for answers.
         report: called after each model.
     """
     found: list[Specimen] = []
     lengths = task.lengths_between("id", 1, task.max_len).tolist()
     train = build(TrainConfig, {"train_len": lengths[-1], "min_len": lengths[0], "steps": 0})
+    matched = _matched({name: run_spec(task.spec, train, program=name).model for _, name in programs}, decoys)
     for (rule, program), noise, seed in product(programs, noises, seeds):
-        spec = run_spec(task.spec, train, program=program, noise=noise, seed=seed, rotate=True, decoys=decoys)
+        options = {"noise": noise, "seed": seed, "rotate": True, "decoys": matched[program]}
+        spec = run_spec(task.spec, train, program=program, **options)
         found.append(_specimen(rule, spec, signals, n))
         report()
     return found
+
+
+def _matched(models: Mapping[str, ModelConfig], least: int) -> dict[str, int]:
+    """Decoys per layer, at least so many, such that all models have about as many heads.
+
+    The largest value over heads grows with their number, mechanism or not.
+    """
+    most = max(cfg.n_layers * (cfg.n_heads + least) for cfg in models.values())
+    return {name: max(least, round(most / cfg.n_layers) - cfg.n_heads) for name, cfg in models.items()}
 
 
 def _specimen(rule: str, spec: RunSpec, signals: Sequence[Signal], n: int) -> Specimen:

@@ -128,7 +128,7 @@ def calibration(
         raise UserError(f"signals with one value per head are calibrated, which {', '.join(whole)} has not")
     if has in lacks:
         raise UserError(f"rule {has!r} cannot be among those that lack it")
-    programs = [(rule, program.__name__) for rule in rules for program in rules[rule]]
+    programs = [(rule, program.__name__) for rule in (has, *lacks) for program in rules[rule]]
     models = specimens(task, programs, signals, noises, seeds, decoys, report=report)
     return Calibration(has, list(lacks), [one.name for one in signals], models)
 
