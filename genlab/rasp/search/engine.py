@@ -1,0 +1,832 @@
+"""Enumeration of programs by size, modulo what they compute on a batch of inputs.
+
+A *node* is a behavior: the values of a sequence at every position of the batch, or the pairs that a selection
+selects, together with its kind (`Kinds`). A *support* is a set of nodes that a program computes to get to a node, the
+node itself among them: the operations of that program after equal ones are shared, as `Complexity.length` counts
+them. A node may have several supports, none a subset of another; a longer one can be worth it for what it shares.
+
+Level n is made of all supports of n nodes: of two arguments whose supports have n - 1 nodes together, by one more
+operation. So every program of at most n operations has, up to equal behavior on the batch, been looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genlab.rasp.search.grammar import COUNT, ILLEGAL, Grammar, Kinds
+
+Values = NDArray[Any]
+Ints = NDArray[np.int64]
+Keys = NDArray[np.uint64]
+
+INPUT = 0
+"""The node of the input, which costs nothing."""
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of a search, one after another.
+
+    Attributes:
+        values: the tokens of all inputs, int[pos].
+        starts: where each input starts, int[row].
+        target: the next token where it is scored, int[scored].
+        scored: the positions that are scored, int[scored].
+    """
+
+    values: Ints
+    starts: Ints
+    target: Ints
+    scored: Ints
+
+    @property
+    def lengths(self) -> Ints:
+        """The number of tokens of each input, int[row]."""
+        return np.diff(self.starts, append=len(self.values))
+
+    @property
+    def places(self) -> Ints:
+        """The index of each position in its own input, int[pos]."""
+        return np.arange(len(self.values)) - np.repeat(self.starts, self.lengths)
+
+    def pairs(self, queries: Ints) -> tuple[Ints, Ints, Ints]:
+        """The keys and queries that a causal selection may relate, for some of the queries.
+
+        Returns:
+            Key and query of each pair, int[pair], ordered by query, and the first pair of each query, int[query].
+        """
+        counts = self.places[queries] + 1
+        first = np.cumsum(counts) - counts
+        query = np.repeat(queries, counts)
+        key = query - np.repeat(counts - 1, counts) + np.arange(counts.sum()) - np.repeat(first, counts)
+        return key, query, first
+
+
+class Table:
+    """A growing array: rows are appended, and indexed by all rows so far."""
+
+    def __init__(self, width: int | None, dtype: Any):
+        shape = (1024,) if width is None else (1024, width)
+        self.array, self.size = np.empty(shape, dtype), 0
+
+    def append(self, rows: Values) -> None:
+        """Add rows at the end."""
+        need = self.size + len(rows)
+        if need > len(self.array):
+            grown = np.empty((max(need, 2 * len(self.array)), *self.array.shape[1:]), self.array.dtype)
+            grown[: self.size] = self.array[: self.size]
+            self.array = grown
+        self.array[self.size : need] = rows
+        self.size = need
+
+    @property
+    def rows(self) -> Values:
+        """All rows."""
+        return self.array[: self.size]
+
+
+class KeyTable:
+    """A hash table from 64-bit keys to numbers, for whole arrays of keys at once (open addressing)."""
+
+    def __init__(self):
+        self._keys, self._ids = np.zeros(1 << 14, np.uint64), np.full(1 << 14, -1, np.int32)
+        self.size = 0
+
+    def find(self, keys: Keys) -> NDArray[np.int32]:
+        """The number of each key, -1 where it is unknown."""
+        mask = np.uint64(len(self._keys) - 1)
+        out = np.full(len(keys), -1, np.int32)
+        place, todo = (keys & mask).astype(np.int64), np.arange(len(keys))
+        while len(todo):
+            ids = self._ids[place[todo]]
+            hit = (ids >= 0) & (self._keys[place[todo]] == keys[todo])
+            out[todo[hit]] = ids[hit]
+            todo = todo[(ids >= 0) & ~hit]
+            place[todo] = (place[todo] + 1) & int(mask)
+        return out
+
+    def add(self, keys: Keys, ids: NDArray[np.int32]) -> None:
+        """Add keys that are distinct and unknown."""
+        if 3 * (self.size + len(keys)) > len(self._keys):
+            old = self._ids >= 0
+            old_keys, old_ids = self._keys[old], self._ids[old]
+            room = 1 << int(4 * (self.size + len(keys))).bit_length()
+            self._keys, self._ids = np.zeros(room, np.uint64), np.full(room, -1, np.int32)
+            self._place(old_keys, old_ids)
+        self._place(keys, ids)
+        self.size += len(keys)
+
+    def state(self) -> dict[str, Values]:
+        """The table as arrays."""
+        return {"keys": self._keys, "ids": self._ids}
+
+    def restore(self, state: Mapping[str, Values]) -> None:
+        """Take up a state."""
+        self._keys, self._ids = state["keys"], state["ids"]
+        self.size = int((self._ids >= 0).sum())
+
+    def _place(self, keys: Keys, ids: NDArray[np.int32]) -> None:
+        mask = len(self._keys) - 1
+        place, todo = (keys & np.uint64(mask)).astype(np.int64), np.arange(len(keys))
+        while len(todo):
+            free = self._ids[place[todo]] < 0
+            trying = todo[free]
+            self._ids[place[trying]] = ids[trying]
+            won = self._ids[place[trying]] == ids[trying]  # of several at one place, the last
+            self._keys[place[trying[won]]] = keys[trying[won]]
+            todo = np.concatenate([todo[~free], trying[~won]])
+            place[todo] = (place[todo] + 1) & mask
+
+
+def mixed(numbers: Any) -> Keys:
+    """Well-mixed 64-bit keys of numbers (the finalizer of splitmix64)."""
+    z = np.asarray(numbers).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x632BE59BD9B4E019)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+_TABLES = ("values", "bits", "row", "kind", "size", "is_select", "seen")
+_PARTS = ("nodes", "sets")
+
+
+class Hasher:
+    """Keys of rows of small integers: three random linear forms, exact in float64, mixed to 64 bits."""
+
+    def __init__(self, width: int, seed: int):
+        self.weights = np.random.default_rng(seed).integers(1, 1 << 24, (width, 3)).astype(np.float64)
+        self.most = (1 << 53) // (max(1, width) << 24)
+
+    def __call__(self, rows: Values) -> Keys:
+        sums = (rows.astype(np.float64) @ self.weights).astype(np.int64).view(np.uint64)
+        return mixed(sums[:, 0]) ^ (mixed(sums[:, 1]) * np.uint64(3)) ^ (mixed(sums[:, 2]) * np.uint64(5))
+
+
+@dataclass
+class Supports:
+    """The supports of one size of one type of node.
+
+    Attributes:
+        nodes: the node of each, int32[support].
+        sets: its nodes in ascending order, int32[support, size].
+    """
+
+    nodes: NDArray[np.int32]
+    sets: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one level came to.
+
+    Attributes:
+        size: the number of operations.
+        behaviors: distinct behaviors seen so far, selections among them.
+        supports: supports so far.
+        candidates: operations computed so far.
+        seconds: time that this level took.
+    """
+
+    size: int
+    behaviors: int
+    supports: int
+    candidates: int
+    seconds: float
+
+
+class Enumeration:
+    """All behaviors on one batch, by the number of operations.
+
+    Attributes:
+        levels: what was seen, by level.
+    """
+
+    def __init__(self, grammar: Grammar, hints_from: int | None, batch: Batch, max_ops: int):
+        self.grammar, self.batch = grammar, batch
+        self.kinds = Kinds(grammar, hints_from)
+        largest = max(2048, int(np.abs(batch.values).max())) << (0 if grammar.rules == "strict" else max_ops)
+        self.dtype = np.int16 if largest < 1 << 15 else np.int32
+        everywhere = np.arange(len(batch.values))
+        self.key, self.query, self.first = batch.pairs(everywhere)
+        self._scored_pairs = batch.pairs(batch.scored)
+        self.values = Table(len(everywhere), self.dtype)
+        self.bits = Table(-(-len(self.key) // 8), np.uint8)
+        self._hash = Hasher(len(everywhere), 1)
+        self._hash_bits = Hasher(self.bits.array.shape[1], 2)
+        self._keys = KeyTable()
+        self.row, self.kind, self.size = Table(None, np.int32), Table(None, np.uint8), Table(None, np.uint8)
+        self.is_select, self.seen = Table(None, np.bool_), Table(None, np.int32)
+        self._seen_sets: list[tuple[int, ...]] = []
+        self._seen_ids: dict[tuple[int, ...], int] = {}
+        self.of_size: dict[tuple[bool, int], Supports] = {}
+        self.levels: list[Level] = []
+        self.candidates = 0
+        self.ticker: Callable[[], None] = lambda: None
+        self._record(batch.values[None].astype(self.dtype), np.array([self.kinds.of_input]), False, 0)
+
+    # -- Where it stands, as arrays
+
+    def state(self) -> dict[str, Values]:
+        """Everything that `restore` needs beside the batch."""
+        tables = {name: getattr(self, name).rows for name in _TABLES}
+        parts = {f"{part}-{kind:d}-{n}": getattr(s, part) for (kind, n), s in self.of_size.items() for part in _PARTS}
+        about = [asdict(level) for level in self.levels], self._seen_sets
+        return {**tables, **parts, **self._keys.state(), "levels": np.array(json.dumps(about))}
+
+    def restore(self, state: Mapping[str, Values]) -> None:
+        """Take up the state of an enumeration on the same batch."""
+        levels, seen = json.loads(str(state["levels"]))
+        self.levels = [Level(**level) for level in levels]
+        self._seen_sets = [tuple(tokens) for tokens in seen]
+        self._seen_ids = {tokens: i for i, tokens in enumerate(self._seen_sets)}
+        for name in _TABLES:
+            table: Table = getattr(self, name)
+            table.size = 0
+            table.append(state[name])
+        self._keys.restore(state)
+        self.candidates = self.levels[-1].candidates
+        for size in range(1, len(self.levels) + 1):
+            for kind in (False, True):
+                self.of_size[kind, size] = Supports(*(state[f"{part}-{kind:d}-{size}"] for part in _PARTS))
+
+    # -- Nodes
+
+    @property
+    def count(self) -> int:
+        """The number of nodes."""
+        return self.row.size
+
+    def values_of(self, nodes: Values) -> Values:
+        """The values of nodes, int[node, pos]."""
+        return self.values.array[self.row.array[nodes]]
+
+    def _record(self, rows: Values, kinds: Values, is_select: bool, size: int) -> NDArray[np.int32]:
+        """The nodes of these behaviors; new ones are added, unless `size` is negative (then -1)."""
+        hashed = self._hash_bits(rows) if is_select else self._hash(rows)
+        keys = hashed ^ mixed(kinds.astype(np.int64) * 2 + is_select + 1)
+        ids = self._keys.find(keys)
+        if size < 0 or (ids >= 0).all():
+            return ids
+        fresh = np.flatnonzero(ids < 0)
+        distinct, first, inverse = np.unique(keys[fresh], return_index=True, return_inverse=True)
+        new = np.arange(self.count, self.count + len(distinct), dtype=np.int32)
+        picked = fresh[first]
+        table = self.bits if is_select else self.values
+        self.row.append(np.arange(table.size, table.size + len(distinct)))
+        table.append(rows[picked])
+        self.kind.append(kinds[picked])
+        self.size.append(np.full(len(distinct), size))
+        self.is_select.append(np.full(len(distinct), is_select))
+        self.seen.append(np.zeros(len(distinct)) if is_select else self._tokens_seen(rows[picked]))
+        self._keys.add(distinct, new)
+        ids[fresh] = new[inverse]
+        return ids
+
+    def _tokens_seen(self, rows: Values) -> Ints:
+        """Which of the tokens that matter to legality occur in each row, as a number."""
+        if not self.kinds.tracked:
+            return np.zeros(len(rows), np.int64)
+        watched = sorted({0, 1, -2, *self.grammar.constants, *self.grammar.defaults})
+        present = np.stack([(rows == value).any(axis=1) for value in watched], axis=1)
+        codes = present @ (1 << np.arange(len(watched)))
+        out = np.empty(len(rows), np.int64)
+        for code in np.unique(codes):
+            tokens = tuple(value for place, value in enumerate(watched) if int(code) >> place & 1)
+            if tokens not in self._seen_ids:
+                self._seen_ids[tokens] = len(self._seen_sets)
+                self._seen_sets.append(tokens)
+            out[codes == code] = self._seen_ids[tokens]
+        return out
+
+    # -- Operations
+    #
+    # Each yields a label, the arguments that it is legal for, and their results: rows of values or of packed pairs.
+
+    Result = tuple[tuple[Any, ...], Ints, Values, Values]
+
+    def _kinds_of(self, function: Any, *nodes: Values) -> Ints:
+        """The kind of a map of these nodes, int[node]; `ILLEGAL` where it is illegal."""
+        kinds = [self.kind.array[n].astype(np.int64) for n in nodes]
+        if not any(k.any() for k in kinds):
+            return np.zeros(len(nodes[0]), np.int64)
+        seen = [self.seen.array[n].astype(np.int64) for n in nodes]
+        code = np.zeros(len(nodes[0]), np.int64)
+        for k, s in zip(kinds, seen, strict=True):
+            s[k != 0] = 0  # tokens matter only beside a scale
+            code = (code * 16 + k) * 4096 + s
+        _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+        known = [
+            self.kinds.of_map(
+                function, tuple(int(k[i]) for k in kinds), tuple(self._seen_sets[int(s[i])] for s in seen)
+            )
+            for i in first.tolist()
+        ]
+        return np.array(known)[inverse]
+
+    def _maps(self, nodes: Values, table: Values) -> Iterator[Result]:
+        """Token maps; `table` has the values of all nodes at the positions wanted."""
+        x = table[self.row.array[nodes]]
+        for number, function in enumerate(self.grammar.token_maps):
+            kinds = self._kinds_of(function, nodes)
+            legal = np.flatnonzero(kinds != ILLEGAL)
+            if len(legal):
+                yield ("tok_map", number), legal, self._as_values(function.func(x))[legal], kinds[legal]
+
+    def _pair_maps(self, left: Values, right: Values, table: Values) -> Iterator[Result]:
+        """Sequence maps, of the arguments in both orders."""
+        a, b = table[self.row.array[left]], table[self.row.array[right]]
+        for number, function in enumerate(self.grammar.sequence_maps):
+            for swapped in (False,) if function.symmetric else (False, True):
+                one, two = (right, left) if swapped else (left, right)
+                kinds = self._kinds_of(function, one, two)
+                legal = np.flatnonzero(kinds != ILLEGAL)
+                if not len(legal):
+                    continue
+                x, y = (b, a) if swapped else (a, b)
+                if len(legal) < len(x):
+                    x, y = x[legal], y[legal]
+                yield ("seq_map", number, swapped), legal, self._as_values(function.func(x, y)), kinds[legal]
+
+    def _as_values(self, rows: Any) -> Values:
+        return np.asarray(rows).astype(self.dtype, copy=False)
+
+    def _key_selects(self, nodes: Values) -> Iterator[Result]:
+        """Selections by the key alone; the query is the input."""
+        x = self.values.array[self.row.array[nodes]]
+        for number, function in enumerate(self.grammar.key_predicates):
+            if function.text == "True":
+                wanted = np.flatnonzero(nodes == INPUT)
+            else:
+                found = [self.kinds.of_select(function, k, self.kinds.of_input, True)[0] for k in range(16)]
+                wanted = np.flatnonzero(np.array(found)[self.kind.array[nodes]] != ILLEGAL)
+            if len(wanted):
+                met = function.func(x[wanted], x[wanted])[:, self.key]
+                undefined = self.kind.array[nodes[wanted]] & 8
+                yield ("key_select", number), wanted, np.packbits(met, axis=1), undefined
+
+    def _selects(self, left: Values, right: Values) -> Iterator[Result]:
+        """Selections by key and query, of the arguments in both orders."""
+        a, b = self.values_of(left), self.values_of(right)
+        at_key, at_query = (a[:, self.key], b[:, self.key]), (a[:, self.query], b[:, self.query])
+        kinds = self.kind.array[left].astype(np.int64), self.kind.array[right].astype(np.int64)
+        for swapped in (False, True):
+            key, query = int(swapped), int(not swapped)
+            code = kinds[key] * 16 + kinds[query]
+            for number, function in enumerate(self.grammar.predicates):
+                out, legal = np.zeros(len(left), np.int64), np.ones(len(left), np.bool_)
+                for each in np.unique(code).tolist():
+                    kind, extreme = self.kinds.of_select(function, each >> 4, each & 15, False)
+                    rows = code == each
+                    out[rows], legal[rows] = kind, kind != ILLEGAL
+                    if extreme:
+                        values, queries = (a, b)[key][rows][:, self.key], (a, b)[query][rows]
+                        most = np.maximum.reduceat(values, self.first, axis=1) == queries
+                        least = np.minimum.reduceat(values, self.first, axis=1) == queries
+                        legal[rows] &= most.all(axis=1) | least.all(axis=1)
+                picks = np.flatnonzero(legal)
+                if swapped:
+                    picks = picks[left[picks] != right[picks]]
+                if len(picks):
+                    met = function.func(at_key[key][picks], at_query[query][picks])
+                    yield ("select", number, swapped), picks, np.packbits(met, axis=1), out[picks]
+
+    def _widths(self, selects: Values, scored: bool) -> Iterator[Result]:
+        """The number of selected keys."""
+        met = self._unpacked(selects)
+        counts = np.add.reduceat(met, self.first, axis=1, dtype=np.int32)
+        counts = self._as_values(counts[:, self.batch.scored] if scored else counts)
+        tracked = COUNT if self.kinds.tracked else 0
+        kinds = tracked | self.kind.array[selects].astype(np.int64)
+        yield ("sel_width",), np.arange(len(selects)), counts, kinds
+
+    def _unpacked(self, selects: Values) -> Values:
+        return np.unpackbits(self.bits.array[self.row.array[selects]], axis=1, count=len(self.key))
+
+    def _aggregates(self, selects: Values, nodes: Values, scored: bool) -> Iterator[Result]:
+        """Aggregations; the pairs must be ordered by selection. Yields per selection."""
+        distinct, starts = np.unique(selects, return_index=True)
+        key, _, first = self._scored_pairs if scored else (self.key, self.query, self.first)
+        wanted = self._scored_mask if scored else slice(None)
+        for select, start, stop in zip(distinct, starts, [*starts[1:], len(selects)], strict=True):
+            met = self._unpacked(np.array([select]))[0].astype(np.bool_)[wanted]
+            counts = np.add.reduceat(met, first, dtype=np.int32)
+            some = np.flatnonzero(counts)
+            segments = (np.cumsum(counts) - counts)[some]
+            values = self.values_of(nodes[start:stop])
+            if len(some):
+                chosen = values[:, key[met]]
+            one_key = int(counts.max(initial=0)) <= 1
+            defaults = self.grammar.defaults if len(some) < len(counts) else self.grammar.defaults[:1]
+            kinds = self.kind.array[nodes[start:stop]].tolist()
+            for reduction in ("max",) if one_key else self.grammar.reductions:
+                out_kinds = np.array(
+                    [self.kinds.of_aggr(int(self.kind.array[select]), k, reduction, one_key) for k in kinds]
+                )
+                legal = np.flatnonzero(out_kinds != ILLEGAL)
+                if not len(legal):
+                    continue
+                out = np.zeros((len(legal), len(counts)), self.dtype)
+                if len(some):
+                    out[:, some] = self._reduced(chosen[legal], segments, counts[some], reduction)
+                for default in defaults:
+                    if len(some) < len(counts):
+                        out = out.copy()
+                        out[:, counts == 0] = default
+                    yield ("aggr", reduction, default), start + legal, out, out_kinds[legal]
+
+    def _reduced(self, chosen: Values, segments: Ints, counts: Values, reduction: str) -> Values:
+        if reduction == "mean":
+            return np.trunc(np.add.reduceat(chosen, segments, axis=1, dtype=np.int64) / counts)
+        return (np.maximum if reduction == "max" else np.minimum).reduceat(chosen, segments, axis=1)
+
+    @property
+    def _scored_mask(self) -> NDArray[np.bool_]:
+        return np.isin(self.query, self.batch.scored)
+
+    def _leaves(self) -> Iterator[tuple[tuple[Any, ...], Values, int]]:
+        """Operations without an argument."""
+        place = 2 if self.kinds.tracked else 0
+        yield ("indices",), self._as_values(self.batch.places), place
+        for constant in self.grammar.constants:
+            yield ("full", constant), np.full(len(self.batch.values), constant, self.dtype), 0
+
+    # -- Levels
+
+    def grow(self) -> Level:
+        """Enumerate the next level, and return what it came to."""
+        size, began = len(self.levels) + 1, time.monotonic()
+        new = _Gathered()
+        if size == 1:
+            for _, row, kind in self._leaves():
+                self._keep(new, self._record(row[None], np.array([kind]), False, 1), _no_sets(1))
+        for nodes, sets in self._single(size - 1, False):
+            self._each(new, size, nodes, sets, False, lambda x: self._maps(x, self.values.array))
+            self._each(new, size, nodes, sets, True, self._key_selects)
+        for nodes, sets in self._single(size - 1, True):
+            self._each(new, size, nodes, sets, False, lambda x: self._widths(x, scored=False))
+        for left, right, sets in self._value_pairs(size - 1):
+            self._each_pair(new, size, left, right, sets, False, lambda a, b: self._pair_maps(a, b, self.values.array))
+            self._each_pair(new, size, left, right, sets, True, self._selects)
+        for left, right, sets in self._select_pairs(size - 1):
+            self._each_pair(new, size, left, right, sets, False, lambda s, v: self._aggregates(s, v, scored=False))
+        for is_select in (False, True):
+            self.of_size[is_select, size] = new.supports(self, is_select, size)
+        supports = sum(len(each) for each in self.of_size.values())
+        level = Level(size, self.count, supports, self.candidates, time.monotonic() - began)
+        self.levels.append(level)
+        return level
+
+    def _each(
+        self, new: _Gathered, size: int, nodes: Values, sets: Values, is_select: bool, operate: Callable[..., Any]
+    ) -> None:
+        """Apply operations of one argument to nodes with these supports."""
+        distinct, inverse = np.unique(nodes, return_inverse=True)
+        for start in range(0, len(distinct), _CHUNK):
+            part = distinct[start : start + _CHUNK]
+            self._store(new, size, is_select, operate(part), len(distinct), start, inverse, sets)
+
+    def _each_pair(
+        self,
+        new: _Gathered,
+        size: int,
+        left: Values,
+        right: Values,
+        sets: Values,
+        is_select: bool,
+        operate: Callable[..., Any],
+    ) -> None:
+        """Apply operations of two arguments to pairs of nodes with these joint supports."""
+        code, inverse = np.unique(left.astype(np.int64) << 32 | right, return_inverse=True)
+        one, two = (code >> 32).astype(np.int32), (code & 0xFFFFFFFF).astype(np.int32)
+        for start in range(0, len(code), _CHUNK):
+            stop = start + _CHUNK
+            self._store(new, size, is_select, operate(one[start:stop], two[start:stop]), len(code), start, inverse, sets)
+
+    def _store(
+        self,
+        new: _Gathered,
+        size: int,
+        is_select: bool,
+        results: Iterator[Result],
+        total: int,
+        offset: int,
+        inverse: Ints,
+        sets: Values,
+    ) -> None:
+        for _, picks, rows, kinds in results:
+            self.candidates += len(picks)
+            self.ticker()
+            ids = np.full(total, -1, np.int32)
+            ids[offset + picks] = self._record(rows, kinds, is_select, size)
+            of_supports = ids[inverse]
+            keep = of_supports >= 0
+            self._keep(new, of_supports[keep], sets[keep])
+
+    def _keep(self, new: _Gathered, nodes: Values, sets: Values) -> None:
+        """Gather supports that no other support of the same node is a subset of."""
+        size = sets.shape[1] + 1
+        known = self.size.array[nodes]
+        keep = (known == size) | ((known > 1) & ~(sets == nodes[:, None]).any(axis=1))
+        nodes, sets = nodes[keep], sets[keep]
+        older = np.flatnonzero(self.size.array[nodes] < size)
+        if len(older):
+            dominated = np.zeros(len(nodes), np.bool_)
+            dominated[older] = self._dominated(nodes[older], sets[older])
+            nodes, sets = nodes[~dominated], sets[~dominated]
+        new.add(nodes, sets)
+
+    def _dominated(self, nodes: Values, sets: Values) -> NDArray[np.bool_]:
+        """Whether a smaller support of the node is a subset of the set and the node."""
+        out = np.zeros(len(nodes), np.bool_)
+        selects = self.is_select.array[nodes]
+        for (is_select, _), supports in self.of_size.items():
+            rows = np.flatnonzero((selects == is_select) & ~out)
+            if not len(rows) or not len(supports):
+                continue
+            start = np.searchsorted(supports.nodes, nodes[rows])
+            counts = np.searchsorted(supports.nodes, nodes[rows], side="right") - start
+            which = np.repeat(np.arange(len(rows)), counts)
+            other = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(start, counts)
+            old, this = supports.sets[other], sets[rows[which]]
+            inside = ((old[:, :, None] == this[:, None, :]).any(2) | (old == nodes[rows[which], None])).all(1)
+            out[rows[which[inside]]] = True
+        return out
+
+    def _single(self, size: int, is_select: bool) -> Iterator[tuple[Values, Values]]:
+        """The nodes of one type with supports of a size, and these."""
+        if size == 0 and not is_select:
+            yield np.array([INPUT], np.int32), _no_sets(1)
+        elif size and len(supports := self.of_size[is_select, size]):
+            yield supports.nodes, supports.sets
+
+    def _supports(self, is_select: bool, size: int) -> Supports:
+        """The supports of one type and size; of size 0, the input's."""
+        if size == 0:
+            count = 0 if is_select else 1
+            return Supports(np.full(count, INPUT, np.int32), _no_sets(count))
+        return self.of_size[is_select, size]
+
+    def _value_pairs(self, size: int) -> Iterator[tuple[Values, Values, Values]]:
+        """Unordered pairs of sequences whose joint supports have `size` nodes: nodes, nodes, joint supports."""
+        if size == 0:
+            yield np.array([INPUT], np.int32), np.array([INPUT], np.int32), _no_sets(1)
+            return
+        for larger in range(size, 0, -1):
+            for smaller in range(larger + 1):
+                overlap = larger + smaller - size
+                if overlap == 0:
+                    yield from _crossed(self._supports(False, larger), self._supports(False, smaller), size)
+                elif overlap > 0 and larger < size:
+                    one, two = self._supports(False, larger), self._supports(False, smaller)
+                    yield from _overlapping(one, two, overlap, size, same=larger == smaller)
+        whole = self._supports(False, size)
+        for column in range(size):
+            inner = whole.sets[:, column]
+            rows = ~self.is_select.array[inner]
+            yield whole.nodes[rows], inner[rows], whole.sets[rows]
+
+    def _select_pairs(self, size: int) -> Iterator[tuple[Values, Values, Values]]:
+        """Pairs of a selection and a sequence whose joint supports have `size` nodes."""
+        for one in range(1, size + 1):
+            for two in range(size + 1):
+                overlap = one + two - size
+                if overlap == 0:
+                    yield from _crossed(self._supports(True, one), self._supports(False, two), size)
+                elif overlap > 0 and one < size and two < size:
+                    yield from _overlapping(self._supports(True, one), self._supports(False, two), overlap, size)
+        if size:
+            for is_select in (True, False):
+                whole = self._supports(is_select, size)
+                for column in range(size):
+                    inner = whole.sets[:, column]
+                    rows = self.is_select.array[inner] != is_select
+                    pair = (whole.nodes[rows], inner[rows])
+                    yield (*(pair if is_select else pair[::-1]), whole.sets[rows])
+
+
+    # -- The last level: only what is right counts
+
+    def matches(self) -> Iterator[Match]:
+        """Programs of one operation more than the last level that are right on the batch; stores no level."""
+        size = len(self.levels) + 1
+        target = self.batch.target.astype(self.dtype)
+        for _, row, kind in self._leaves() if size == 1 else ():
+            if np.array_equal(row[self.batch.scored], target) and self.kinds.may_be_written(kind):
+                yield Match(self._record(row[None], np.array([kind]), False, size)[0], ())
+        table = self.values.rows[:, self.batch.scored]
+        for nodes, sets in self._single(size - 1, False):
+            yield from self._right(nodes, None, sets, target, lambda a, _, t: self._maps(a, t), table)
+        for nodes, sets in self._single(size - 1, True):
+            yield from self._right(nodes, None, sets, target, lambda a, _, t: self._widths(a, t is not None), table)
+        early = np.unique(np.linspace(0, len(target) - 1, _EARLY).astype(int))
+        first = np.ascontiguousarray(table[:, early]) if len(early) < len(target) else None
+        for left, right, sets in self._value_pairs(size - 1):
+            yield from self._right(left, right, sets, target, self._pair_maps, table, first, target[early])
+        for left, right, sets in self._select_pairs(size - 1):
+            yield from self._right(
+                left, right, sets, target, lambda s, v, t: self._aggregates(s, v, t is not None), table
+            )
+
+    def _right(
+        self,
+        left: Values,
+        right: Values | None,
+        sets: Values,
+        target: Values,
+        operate: Callable[..., Iterator[Result]],
+        table: Values,
+        first: Values | None = None,
+        early: Values | None = None,
+    ) -> Iterator[Match]:
+        """Nodes and pairs of nodes of which an operation gives the target.
+
+        Args:
+            left, right, sets: the arguments (`right` is None for operations of one) and their joint supports.
+            target: the target, int[scored].
+            operate: the operations, given arguments and the values of all nodes at the positions wanted.
+            table: the values of all nodes where they are scored.
+            first, early: these values and the target at a few of these positions, to try first.
+        """
+        code = left.astype(np.int64) << 32 | (left if right is None else right)
+        code, index = np.unique(code, return_index=True)
+        for start in range(0, len(code), _CHUNK):
+            part = code[start : start + _CHUNK]
+            if first is not None:
+                part = part[self._any_equal(part, operate, first, early)]
+                self.candidates -= len(part)
+            hits = np.flatnonzero(self._any_equal(part, operate, table, target))
+            for each in part[hits]:
+                one, two = np.array([each >> 32], np.int32), np.array([each & 0xFFFFFFFF], np.int32)
+                for _, _, rows, kinds in operate(one, two, self.values.array if first is not None else None):
+                    if np.array_equal(rows[0][self.batch.scored], target) and self.kinds.may_be_written(int(kinds[0])):
+                        node = self._record(rows, kinds, False, len(self.levels) + 1)[0]
+                        yield Match(int(node), tuple(sets[index[np.searchsorted(code, each)]].tolist()))
+
+    def _any_equal(
+        self, code: Ints, operate: Callable[..., Iterator[Result]], table: Values, target: Values | None
+    ) -> NDArray[np.bool_]:
+        """Whether some operation on each pair gives the target."""
+        out = np.zeros(len(code), np.bool_)
+        if not len(code):
+            return out
+        for _, picks, rows, kinds in operate((code >> 32).astype(np.int32), (code & 0xFFFFFFFF).astype(np.int32), table):
+            self.candidates += len(picks)
+            right = (rows == target).all(axis=1)
+            if right.any():
+                right &= np.array([self.kinds.may_be_written(int(kind)) for kind in kinds])
+                out[picks[right]] = True
+        return out
+
+    # -- From nodes back to a program
+
+    def derivations(self, match: Match) -> Iterator[list[tuple[int, tuple[Any, ...], tuple[int, ...]]]]:
+        """Programs that compute what a match needs: a list of node, operation and arguments, in order."""
+        wanted = {*match.needed, match.node}
+        known: list[int] = [INPUT]
+        ways: list[tuple[int, list[tuple[tuple[Any, ...], tuple[int, ...]]]]] = []
+        while wanted:
+            found: dict[int, list[tuple[tuple[Any, ...], tuple[int, ...]]]] = {}
+            for label, arguments, node in self._all_of(known):
+                if node in wanted:
+                    found.setdefault(node, []).append((label, arguments))
+            if not found:  # a support is complete by construction
+                raise AssertionError(f"{wanted} cannot be computed from {known}")
+            known += found
+            ways += found.items()
+            wanted -= found.keys()
+        for choice in product(*(options for _, options in ways)):
+            yield [(node, *way) for (node, _), way in zip(ways, choice, strict=True)]
+
+    def _all_of(self, nodes: list[int]) -> Iterator[tuple[tuple[Any, ...], tuple[int, ...], int]]:
+        """Every operation on these nodes, with the node of its result; -1 if it is unknown."""
+        array = np.array(nodes, np.int32)
+        selects = array[self.is_select.array[array]]
+        values = array[~self.is_select.array[array]]
+        for label, row, kind in self._leaves():
+            yield label, (), int(self._record(row[None], np.array([kind]), False, -1)[0])
+        left, right = (grid.reshape(-1) for grid in np.meshgrid(values, values, indexing="ij"))
+        unordered = left <= right
+        left, right = left[unordered], right[unordered]
+        which, what = (grid.reshape(-1) for grid in np.meshgrid(selects, values, indexing="ij"))
+        for results, arguments, is_select in (
+            (self._maps(values, self.values.array), (values,), False),
+            (self._key_selects(values), (values,), True),
+            (self._pair_maps(left, right, self.values.array), (left, right), False),
+            (self._selects(left, right), (left, right), True),
+            (self._widths(selects, scored=False) if len(selects) else (), (selects,), False),
+            (self._aggregates(which, what, scored=False) if len(selects) else (), (which, what), False),
+        ):
+            for label, picks, rows, kinds in results:
+                ids = self._record(rows, kinds, is_select, -1)
+                for pick, node in zip(picks.tolist(), ids.tolist(), strict=True):
+                    yield label, tuple(int(each[pick]) for each in arguments), node
+
+
+@dataclass(frozen=True)
+class Match:
+    """A program that is right on the batch: the node of its result, and the nodes that it computes before."""
+
+    node: int
+    needed: tuple[int, ...]
+
+
+class _Gathered:
+    """The supports found at one level, in parts."""
+
+    def __init__(self):
+        self.parts: list[tuple[Values, Values]] = []
+
+    def add(self, nodes: Values, sets: Values) -> None:
+        """Add supports: the nodes, and what is computed before them."""
+        if len(nodes):
+            self.parts.append((nodes, sets))
+
+    def supports(self, of: Enumeration, is_select: bool, size: int) -> Supports:
+        """All supports of one type, each once, ordered by node."""
+        chosen = [(n[rows], s[rows]) for n, s in self.parts if (rows := of.is_select.array[n] == is_select).any()]
+        if not chosen:
+            return Supports(np.empty(0, np.int32), np.empty((0, size), np.int32))
+        nodes = np.concatenate([n for n, _ in chosen])
+        sets = np.sort(np.column_stack([np.concatenate([s for _, s in chosen]), nodes]), axis=1)
+        keys = mixed(nodes) ^ np.bitwise_xor.reduce(mixed(sets.astype(np.int64) + (1 << 40)), axis=1)
+        _, first = np.unique(keys, return_index=True)
+        first = first[np.argsort(nodes[first], kind="stable")]
+        return Supports(nodes[first].astype(np.int32), sets[first].astype(np.int32))
+
+
+def _no_sets(count: int) -> NDArray[np.int32]:
+    return np.empty((count, 0), np.int32)
+
+
+_PAIRS = 1 << 18
+_EARLY = 16
+
+
+def _joined(
+    one: Supports, two: Supports, rows: Values, others: Values, size: int
+) -> Iterator[tuple[Values, Values, Values]]:
+    """The pairs whose joint support has exactly `size` nodes."""
+    merged = np.sort(np.concatenate([one.sets[rows], two.sets[others]], axis=1), axis=1)
+    fresh = np.ones(merged.shape, np.bool_)
+    fresh[:, 1:] = merged[:, 1:] != merged[:, :-1]
+    exact = fresh.sum(axis=1) == size
+    yield one.nodes[rows][exact], two.nodes[others][exact], merged[exact][fresh[exact]].reshape(-1, size)
+
+
+def _crossed(one: Supports, two: Supports, size: int) -> Iterator[tuple[Values, Values, Values]]:
+    """Pairs of disjoint supports."""
+    same = one is two
+    step = max(1, _PAIRS // max(1, len(two)))
+    for start in range(0, len(one) if len(two) else 0, step):
+        rows = np.repeat(np.arange(start, min(start + step, len(one))), len(two))
+        others = np.tile(np.arange(len(two)), len(rows) // len(two))
+        if same:
+            rows, others = rows[rows < others], others[rows < others]
+        yield from _joined(one, two, rows, others, size)
+
+
+def _overlapping(
+    one: Supports, two: Supports, overlap: int, size: int, same: bool = False
+) -> Iterator[tuple[Values, Values, Values]]:
+    """Pairs of supports that share exactly `overlap` nodes, neither of which is the end of one of them."""
+    keys, rows = _subsets(one, overlap)
+    other_keys, other_rows = _subsets(two, overlap)
+    order = np.argsort(other_keys, kind="stable")
+    other_keys, other_rows = other_keys[order], other_rows[order]
+    start = np.searchsorted(other_keys, keys)
+    counts = np.searchsorted(other_keys, keys, side="right") - start
+    ends = np.cumsum(counts)
+    begin = 0
+    while begin < len(keys):
+        end = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + _PAIRS)))
+        part = counts[begin:end]
+        left = np.repeat(rows[begin:end], part)
+        shift = np.arange(part.sum()) - np.repeat(np.cumsum(part) - part, part) + np.repeat(start[begin:end], part)
+        right = other_rows[shift]
+        if same:
+            left, right = left[left < right], right[left < right]
+        yield from _joined(one, two, left, right, size)
+        begin = end
+
+
+def _subsets(supports: Supports, count: int) -> tuple[Keys, Ints]:
+    """A key for each set of `count` nodes before the end of each support, and the support."""
+    size = supports.sets.shape[1]
+    if not len(supports) or count >= size:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    before = supports.sets[supports.sets != supports.nodes[:, None]].reshape(-1, size - 1)
+    hashed = mixed(before)
+    keys = [np.bitwise_xor.reduce(hashed[:, list(columns)], axis=1) for columns in combinations(range(size - 1), count)]
+    return np.concatenate(keys), np.tile(np.arange(len(supports)), len(keys))
