@@ -10,7 +10,19 @@ import typer
 
 from genlab.errors import UserError
 from genlab.help import Command, Group
-from genlab.options import FIGURE, TASK, AsJson, Format, Params, Plugin, StoreOption, examples, output, parse_params
+from genlab.options import (
+    FIGURE,
+    TASK,
+    AsJson,
+    Format,
+    Params,
+    Plugin,
+    StoreOption,
+    examples,
+    note,
+    output,
+    parse_params,
+)
 from genlab.runs.gridfile import parse_range
 from genlab.spec import CompileSpec
 
@@ -138,6 +150,43 @@ def predict(
     from genlab.report.rasp import predictions
 
     show(predictions(reasons), as_json)
+
+
+@rasp_app.command(
+    cls=Command,
+    epilog=examples(
+        "lab rasp search --task sort --max-ops 3",
+        "lab rasp search --task parity --max-ops 4 --grammar library --checkpoint parity.npz",
+    ),
+)
+def search(
+    task: Annotated[str, typer.Option("--task", help="the task to search for", rich_help_panel=TASK)],
+    max_ops: Annotated[int, typer.Option("--max-ops", help="most operations of a program")],
+    format: Format = None,
+    grammar: Annotated[
+        str, typer.Option("--grammar", help="rule set that it must be legal under: strict, library or c-rasp")
+    ] = "strict",
+    memory: Annotated[float, typer.Option("--memory", help="gigabytes that the search may take")] = 4.0,
+    checkpoint: Annotated[
+        Path | None,
+        output(
+            "--checkpoint", help="file to save the search in after each level, and to go on from", endings=(".npz",)
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None, output("--table", help="JSON table to write the result into", endings=(".json",))
+    ] = None,
+    param: Params = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search for the shortest program over a finite grammar, or show that there is none of so few operations."""
+    from genlab.rasp.search.run import LONGEST
+    from genlab.report.output import show
+    from genlab.report.rasp import search_program
+
+    made = _task(task, LONGEST, format, param)
+    show(search_program(made, max_ops, grammar, memory, checkpoint, table, note), as_json)
 
 
 @rasp_app.command(

@@ -16,6 +16,8 @@ from genlab.rasp.prediction import Prediction, predict_all
 from genlab.rasp.programs.registry import OPEN
 from genlab.rasp.reports import ListRow, WrongRow, list_programs, list_wrong, run_program, trace_program
 from genlab.rasp.sealing import Outcome, changed_since, misses, score, sealed
+from genlab.rasp.search.run import INPUTS, Say, Search, SearchResult
+from genlab.rasp.search.table import add_to, rows_of, searched
 from genlab.report.output import print_lines
 from genlab.tasks import Task
 from genlab.text import columns_of
@@ -146,6 +148,7 @@ class Predictions:
         rows: the predictions; reasons: whether they are printed with their reasons.
         sealed: date and hash of the sealed document; changed: tasks and formats predicted otherwise since.
         right, wrong: how many outcomes, known when it was sealed, the rule gets so; misses: the wrong ones.
+        searched: what searches for the shortest program came to, by task and format.
     """
 
     rows: list[Prediction]
@@ -155,12 +158,13 @@ class Predictions:
     right: int
     wrong: int
     misses: list[Outcome]
+    searched: dict[tuple[str, str], list[dict[str, Any]]]
 
     def as_json(self) -> dict[str, Any]:
         """The predictions, and how they fared."""
         scores = {"right": self.right, "wrong": self.wrong, "misses": [str(outcome) for outcome in self.misses]}
         return {
-            "predictions": [row.row() for row in self.rows],
+            "predictions": [{**row.row(), "searched": self.searched[row.task, row.format]} for row in self.rows],
             "sealed": self.sealed,
             "changed": self.changed,
             "retrodictions": scores,
@@ -174,6 +178,7 @@ class Predictions:
             unknown = f"; unknown with {', '.join(row.unknown)}" if row.unknown and row.encodings else ""
             lines.append(f"{row.task} ({row.format}): {row.verdict}{encodings}{unknown}")
             lines += [f"    {row.reason}"] if self.reasons else []
+            lines += [f"    {_found(row, found)}" for found in self.searched[row.task, row.format]]
         lines.append(f"sealed on {self.sealed['date']}, SHA-256 {self.sealed['hash']}")
         lines += [f"changed since: {task} ({format})" for task, format in self.changed]
         lines.append(f"retrodictions (outcome known when sealed): {self.right} right, {self.wrong} wrong")
@@ -186,7 +191,78 @@ def predictions(reasons: bool = True) -> Predictions:
     scores = score(rows)
     about = {name: document[name] for name in ("date", "hash")}
     changed = list(changed_since(document, rows))
-    return Predictions(rows, reasons, about, changed, scores["right"], scores["wrong"], misses(rows))
+    found = {(row.task, row.format): searched(row.task, row.format) for row in rows}
+    return Predictions(rows, reasons, about, changed, scores["right"], scores["wrong"], misses(rows), found)
+
+
+def _found(prediction: Prediction, row: dict[str, Any]) -> str:
+    """What a search came to, beside the length of the lab's own program."""
+    if row["operations"]:
+        found = f"{row['operations']} operations"
+    else:
+        found = f"none of at most {row['excluded']} operations"
+    ours = f"; {prediction.program} has {prediction.length}" if prediction.length else ""
+    return f"shortest by search ({row['grammar']}): {found}{ours}"
+
+
+@dataclass(frozen=True)
+class ProgramSearch:
+    """The shortest program that a search found, or that there is none of so few operations."""
+
+    result: SearchResult
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return self.result.row()
+
+    def print(self, console: Console) -> None:
+        """The program or the bound, and what was looked at."""
+        one = self.result
+        what = f"{one.task} ({one.format}), grammar {one.grammar}"
+        if one.program:
+            lengths = f"{one.checked[0]} to {one.checked[-1]}"
+            lines = [
+                f"{what}: shortest program has {one.operations} operations",
+                "",
+                *one.program.splitlines(),
+                "",
+                f"right on {INPUTS:,} inputs at each of {len(one.checked)} lengths from {lengths}",
+            ]
+        else:
+            lines = [f"{what}: no program of at most {one.excluded} operations in this grammar"]
+        if one.illegal:
+            lines.append(f"right, but not legal as a whole: {one.illegal} programs")
+        seen = one.behaviors[-1] if one.behaviors else 1
+        lines.append(
+            f"{seen:,} behaviors on {one.inputs} inputs, {one.candidates:,} candidates, {one.batches} batches, "
+            f"{one.seconds:.0f} s"
+        )
+        print_lines(console, lines)
+
+
+def search_program(
+    task: Task,
+    max_ops: int,
+    grammar: str,
+    memory: float,
+    checkpoint: Path | None,
+    table: Path | None,
+    say: Say,
+) -> ProgramSearch:
+    """Search for the shortest program of a task (see `genlab.rasp.search.run.Search`).
+
+    Args:
+        table: a table of results to write the result into; None for none.
+
+    Raises:
+        UserError: the task has no fixed answers, the grammar is unknown, or memory does not suffice.
+    """
+    if table is not None and table.exists():
+        rows_of(table)
+    result = Search(task, max_ops, grammar, memory, checkpoint, say).run()
+    if table is not None:
+        add_to(table, result)
+    return ProgramSearch(result)
 
 
 @dataclass(frozen=True)

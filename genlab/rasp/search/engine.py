@@ -217,7 +217,7 @@ class Enumeration:
         self.grammar, self.batch = grammar, batch
         self.kinds = Kinds(grammar, hints_from)
         largest = max(2048, int(np.abs(batch.values).max())) << (0 if grammar.rules == "strict" else max_ops)
-        self.dtype = np.int16 if largest < 1 << 15 else np.int32
+        self.dtype: Any = np.int16 if largest < 1 << 15 else np.int32
         everywhere = np.arange(len(batch.values))
         self.key, self.query, self.first = batch.pairs(everywhere)
         self._scored_pairs = batch.pairs(batch.scored)
@@ -415,36 +415,41 @@ class Enumeration:
         return np.unpackbits(self.bits.array[self.row.array[selects]], axis=1, count=len(self.key))
 
     def _aggregates(self, selects: Values, nodes: Values, scored: bool) -> Iterator[Result]:
-        """Aggregations; the pairs must be ordered by selection. Yields per selection."""
-        distinct, starts = np.unique(selects, return_index=True)
+        """Aggregations; the pairs must be ordered by selection."""
         key, _, first = self._scored_pairs if scored else (self.key, self.query, self.first)
         wanted = self._scored_mask if scored else slice(None)
-        for select, start, stop in zip(distinct, starts, [*starts[1:], len(selects)], strict=True):
+        pairs, width = len(selects), len(first)
+        results = {reduction: np.zeros((pairs, width), self.dtype) for reduction in self.grammar.reductions}
+        empty, one_key = np.ones((pairs, width), np.bool_), np.zeros(pairs, np.bool_)
+        distinct, starts = np.unique(selects, return_index=True)
+        for select, start, stop in zip(distinct, starts, [*starts[1:], pairs], strict=True):
+            rows = slice(start, stop)
             met = self._unpacked(np.array([select]))[0].astype(np.bool_)[wanted]
             counts = np.add.reduceat(met, first, dtype=np.int32)
             some = np.flatnonzero(counts)
+            one_key[rows] = counts.max(initial=0) <= 1
+            if not len(some):
+                continue
+            empty[rows, some] = False
             segments = (np.cumsum(counts) - counts)[some]
-            values = self.values_of(nodes[start:stop])
-            if len(some):
-                chosen = values[:, key[met]]
-            one_key = int(counts.max(initial=0)) <= 1
-            defaults = self.grammar.defaults if len(some) < len(counts) else self.grammar.defaults[:1]
-            kinds = self.kind.array[nodes[start:stop]].tolist()
-            for reduction in ("max",) if one_key else self.grammar.reductions:
-                out_kinds = np.array(
-                    [self.kinds.of_aggr(int(self.kind.array[select]), k, reduction, one_key) for k in kinds]
-                )
-                legal = np.flatnonzero(out_kinds != ILLEGAL)
-                if not len(legal):
-                    continue
-                out = np.zeros((len(legal), len(counts)), self.dtype)
-                if len(some):
-                    out[:, some] = self._reduced(chosen[legal], segments, counts[some], reduction)
-                for default in defaults:
-                    if len(some) < len(counts):
-                        out = out.copy()
-                        out[:, counts == 0] = default
-                    yield ("aggr", reduction, default), start + legal, out, out_kinds[legal]
+            chosen = self.values_of(nodes[rows])[:, key[met]]
+            for reduction in ("max",) if one_key[start] else self.grammar.reductions:
+                results[reduction][rows, some] = self._reduced(chosen, segments, counts[some], reduction)
+        leaves_some = empty.any(axis=1)
+        code = self.kind.array[selects].astype(np.int64) * 32 + self.kind.array[nodes] * 2 + one_key
+        kinds_of = {
+            (c, r): self.kinds.of_aggr(c >> 5, c >> 1 & 15, r, bool(c & 1))
+            for c in np.unique(code).tolist()
+            for r in results
+        }
+        for reduction, out in results.items():
+            kinds = np.array([kinds_of[c, reduction] for c in code.tolist()])
+            legal = (kinds != ILLEGAL) & ((reduction == "max") | ~one_key)
+            for number, default in enumerate(self.grammar.defaults):
+                picks = np.flatnonzero(legal & leaves_some if number else legal)
+                if len(picks):
+                    filled = np.where(empty[picks], self.dtype(default), out[picks])
+                    yield ("aggr", reduction, default), picks, filled, kinds[picks]
 
     def _reduced(self, chosen: Values, segments: Ints, counts: Values, reduction: str) -> Values:
         if reduction == "mean":
@@ -477,7 +482,9 @@ class Enumeration:
         for nodes, sets in self._single(size - 1, True):
             self._each(new, size, nodes, sets, False, lambda x: self._widths(x, scored=False))
         for left, right, sets in self._value_pairs(size - 1):
-            self._each_pair(new, size, left, right, sets, False, lambda a, b: self._pair_maps(a, b, self.values.array))
+            self._each_pair(
+                new, size, left, right, sets, False, lambda a, b: self._pair_maps(a, b, self.values.array)
+            )
             self._each_pair(new, size, left, right, sets, True, self._selects)
         for left, right, sets in self._select_pairs(size - 1):
             self._each_pair(new, size, left, right, sets, False, lambda s, v: self._aggregates(s, v, scored=False))
@@ -492,10 +499,7 @@ class Enumeration:
         self, new: _Gathered, size: int, nodes: Values, sets: Values, is_select: bool, operate: Callable[..., Any]
     ) -> None:
         """Apply operations of one argument to nodes with these supports."""
-        distinct, inverse = np.unique(nodes, return_inverse=True)
-        for start in range(0, len(distinct), _CHUNK):
-            part = distinct[start : start + _CHUNK]
-            self._store(new, size, is_select, operate(part), len(distinct), start, inverse, sets)
+        self._each_pair(new, size, nodes, nodes, sets, is_select, lambda one, _: operate(one))
 
     def _each_pair(
         self,
@@ -508,31 +512,25 @@ class Enumeration:
         operate: Callable[..., Any],
     ) -> None:
         """Apply operations of two arguments to pairs of nodes with these joint supports."""
-        code, inverse = np.unique(left.astype(np.int64) << 32 | right, return_inverse=True)
-        one, two = (code >> 32).astype(np.int32), (code & 0xFFFFFFFF).astype(np.int32)
-        for start in range(0, len(code), _CHUNK):
-            stop = start + _CHUNK
-            self._store(new, size, is_select, operate(one[start:stop], two[start:stop]), len(code), start, inverse, sets)
-
-    def _store(
-        self,
-        new: _Gathered,
-        size: int,
-        is_select: bool,
-        results: Iterator[Result],
-        total: int,
-        offset: int,
-        inverse: Ints,
-        sets: Values,
-    ) -> None:
-        for _, picks, rows, kinds in results:
-            self.candidates += len(picks)
-            self.ticker()
-            ids = np.full(total, -1, np.int32)
-            ids[offset + picks] = self._record(rows, kinds, is_select, size)
-            of_supports = ids[inverse]
-            keep = of_supports >= 0
-            self._keep(new, of_supports[keep], sets[keep])
+        code = left.astype(np.int64) << 32 | right
+        order = np.argsort(code, kind="stable")
+        code, sets = code[order], sets[order]
+        fresh = np.ones(len(code), np.bool_)
+        fresh[1:] = code[1:] != code[:-1]
+        starts = np.flatnonzero(fresh)  # of each pair of nodes
+        which = np.cumsum(fresh) - 1
+        ends = np.append(starts[1:], len(code))
+        for begin in range(0, len(starts), _CHUNK):
+            pairs = code[starts[begin : begin + _CHUNK]]
+            rows = slice(starts[begin], ends[begin + len(pairs) - 1])
+            for _, picks, results, kinds in operate(*_apart(pairs)):
+                self.candidates += len(picks)
+                self.ticker()
+                ids = np.full(len(pairs), -1, np.int32)
+                ids[picks] = self._record(results, kinds, is_select, size)
+                of_supports = ids[which[rows] - begin]
+                keep = of_supports >= 0
+                self._keep(new, of_supports[keep], sets[rows][keep])
 
     def _keep(self, new: _Gathered, nodes: Values, sets: Values) -> None:
         """Gather supports that no other support of the same node is a subset of."""
@@ -615,7 +613,6 @@ class Enumeration:
                     pair = (whole.nodes[rows], inner[rows])
                     yield (*(pair if is_select else pair[::-1]), whole.sets[rows])
 
-
     # -- The last level: only what is right counts
 
     def matches(self) -> Iterator[Match]:
@@ -625,64 +622,73 @@ class Enumeration:
         for _, row, kind in self._leaves() if size == 1 else ():
             if np.array_equal(row[self.batch.scored], target) and self.kinds.may_be_written(kind):
                 yield Match(self._record(row[None], np.array([kind]), False, size)[0], ())
-        table = self.values.rows[:, self.batch.scored]
+        tables = self._tables()
+        early = tables["early"].shape[1] < len(target)
         for nodes, sets in self._single(size - 1, False):
-            yield from self._right(nodes, None, sets, target, lambda a, _, t: self._maps(a, t), table)
+            yield from self._right(nodes, nodes, sets, lambda a, _, at: self._maps(a, tables[at]), early=False)
         for nodes, sets in self._single(size - 1, True):
-            yield from self._right(nodes, None, sets, target, lambda a, _, t: self._widths(a, t is not None), table)
-        early = np.unique(np.linspace(0, len(target) - 1, _EARLY).astype(int))
-        first = np.ascontiguousarray(table[:, early]) if len(early) < len(target) else None
+            yield from self._right(nodes, nodes, sets, lambda a, _, at: self._widths(a, at == "scored"), early=False)
         for left, right, sets in self._value_pairs(size - 1):
-            yield from self._right(left, right, sets, target, self._pair_maps, table, first, target[early])
+            yield from self._right(left, right, sets, lambda a, b, at: self._pair_maps(a, b, tables[at]), early)
         for left, right, sets in self._select_pairs(size - 1):
             yield from self._right(
-                left, right, sets, target, lambda s, v, t: self._aggregates(s, v, t is not None), table
+                left, right, sets, lambda s, v, at: self._aggregates(s, v, at == "scored"), early=False
             )
+
+    def _tables(self) -> dict[str, Values]:
+        """The values of all nodes at all positions, where they are scored, and at a few of these to try first."""
+        scored = self.values.rows[:, self.batch.scored]
+        return {"all": self.values.array, "scored": scored, "early": np.ascontiguousarray(scored[:, self._few])}
+
+    @property
+    def _few(self) -> Ints:
+        """Which scored positions are tried first, int[few]."""
+        return np.unique(np.linspace(0, len(self.batch.scored) - 1, _EARLY).astype(int))
 
     def _right(
         self,
         left: Values,
-        right: Values | None,
+        right: Values,
         sets: Values,
-        target: Values,
-        operate: Callable[..., Iterator[Result]],
-        table: Values,
-        first: Values | None = None,
-        early: Values | None = None,
+        operate: Callable[[Values, Values, str], Iterator[Result]],
+        early: bool,
     ) -> Iterator[Match]:
-        """Nodes and pairs of nodes of which an operation gives the target.
+        """Pairs of nodes of which an operation gives the target.
 
         Args:
-            left, right, sets: the arguments (`right` is None for operations of one) and their joint supports.
-            target: the target, int[scored].
-            operate: the operations, given arguments and the values of all nodes at the positions wanted.
-            table: the values of all nodes where they are scored.
-            first, early: these values and the target at a few of these positions, to try first.
+            left, right, sets: the arguments and their joint supports.
+            operate: the operations, given arguments and the positions wanted: `early`, `scored` or `all`.
+            early: whether to try a few positions first.
         """
-        code = left.astype(np.int64) << 32 | (left if right is None else right)
-        code, index = np.unique(code, return_index=True)
+        target = self.batch.target.astype(self.dtype)
+        code, index = np.unique(left.astype(np.int64) << 32 | right, return_index=True)
         for start in range(0, len(code), _CHUNK):
-            part = code[start : start + _CHUNK]
-            if first is not None:
-                part = part[self._any_equal(part, operate, first, early)]
-                self.candidates -= len(part)
-            hits = np.flatnonzero(self._any_equal(part, operate, table, target))
-            for each in part[hits]:
-                one, two = np.array([each >> 32], np.int32), np.array([each & 0xFFFFFFFF], np.int32)
-                for _, _, rows, kinds in operate(one, two, self.values.array if first is not None else None):
-                    if np.array_equal(rows[0][self.batch.scored], target) and self.kinds.may_be_written(int(kinds[0])):
-                        node = self._record(rows, kinds, False, len(self.levels) + 1)[0]
-                        yield Match(int(node), tuple(sets[index[np.searchsorted(code, each)]].tolist()))
+            rows = np.arange(start, min(start + _CHUNK, len(code)))
+            if early:
+                rows = rows[self._gives(code[rows], operate, "early", target[self._few], True)]
+            for row in rows[self._gives(code[rows], operate, "scored", target, not early)].tolist():
+                for _, _, values, kinds in operate(*_apart(code[row : row + 1]), "all"):
+                    if np.array_equal(values[0][self.batch.scored], target) and self.kinds.may_be_written(
+                        int(kinds[0])
+                    ):
+                        node = self._record(values, kinds, False, len(self.levels) + 1)[0]
+                        yield Match(int(node), tuple(sets[index[row]].tolist()))
 
-    def _any_equal(
-        self, code: Ints, operate: Callable[..., Iterator[Result]], table: Values, target: Values | None
+    def _gives(
+        self,
+        code: Ints,
+        operate: Callable[[Values, Values, str], Iterator[Result]],
+        at: str,
+        target: Values,
+        counted: bool,
     ) -> NDArray[np.bool_]:
-        """Whether some operation on each pair gives the target."""
+        """Whether some operation on each pair gives the target at these positions, bool[pair]."""
         out = np.zeros(len(code), np.bool_)
         if not len(code):
             return out
-        for _, picks, rows, kinds in operate((code >> 32).astype(np.int32), (code & 0xFFFFFFFF).astype(np.int32), table):
-            self.candidates += len(picks)
+        for _, picks, rows, kinds in operate(*_apart(code), at):
+            self.candidates += len(picks) if counted else 0
+            self.ticker()
             right = (rows == target).all(axis=1)
             if right.any():
                 right &= np.array([self.kinds.may_be_written(int(kind)) for kind in kinds])
@@ -766,6 +772,11 @@ class _Gathered:
         return Supports(nodes[first].astype(np.int32), sets[first].astype(np.int32))
 
 
+def _apart(code: Ints) -> tuple[Values, Values]:
+    """The two nodes that each number stands for."""
+    return (code >> 32).astype(np.int32), (code & 0xFFFFFFFF).astype(np.int32)
+
+
 def _no_sets(count: int) -> NDArray[np.int32]:
     return np.empty((count, 0), np.int32)
 
@@ -828,5 +839,7 @@ def _subsets(supports: Supports, count: int) -> tuple[Keys, Ints]:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     before = supports.sets[supports.sets != supports.nodes[:, None]].reshape(-1, size - 1)
     hashed = mixed(before)
-    keys = [np.bitwise_xor.reduce(hashed[:, list(columns)], axis=1) for columns in combinations(range(size - 1), count)]
+    keys = [
+        np.bitwise_xor.reduce(hashed[:, list(columns)], axis=1) for columns in combinations(range(size - 1), count)
+    ]
     return np.concatenate(keys), np.tile(np.arange(len(supports)), len(keys))

@@ -290,4 +290,3 @@ def _as_elementwise(func: Func) -> Func:
 
     call.__rasp_elementwise__ = True  # pyright: ignore[reportFunctionMemberAccess]
     return call
-

@@ -136,6 +136,10 @@ def failures(program: Program, examples: _Examples) -> list[int]:
     return wrong
 
 
+def _silent(line: str) -> None:
+    del line
+
+
 class Search:
     """A search for the shortest program of one task.
 
@@ -155,7 +159,7 @@ class Search:
         rules: str = "strict",
         memory: float = 4,
         checkpoint: Path | None = None,
-        say: Say = lambda line: None,
+        say: Say = _silent,
     ):
         _check_task(task)
         if not 1 <= max_ops <= _MOST_OPS:
@@ -195,6 +199,7 @@ class Search:
         while True:
             size = len(self.enumeration.levels) + 1
             before, level_began = self.enumeration.candidates, time.monotonic()
+            self.enumeration.ticker = self._ticker()
             found, wrong = self._look(size)
             self.candidates += self.enumeration.candidates - before
             self.seconds = time.monotonic() - began
@@ -211,7 +216,6 @@ class Search:
                 return self._result("", size)
             self._estimate(size)
             before = self.enumeration.candidates
-            self.enumeration.ticker = self._ticker()
             level = self.enumeration.grow()
             self.candidates += self.enumeration.candidates - before
             self.say(
@@ -336,7 +340,9 @@ class Search:
             saved = np.load(self.checkpoint, allow_pickle=False)
             about = json.loads(str(saved["about"]))
         except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(f"--checkpoint {str(self.checkpoint)!r} is not a checkpoint of a search: {error}") from None
+            raise UserError(
+                f"--checkpoint {str(self.checkpoint)!r} is not a checkpoint of a search: {error}"
+            ) from None
         asked = self._about()
         if {name: about.get(name) for name in asked} != asked:
             theirs = ", ".join(f"{name} {about.get(name)}" for name in asked if name != "allowed")
@@ -402,4 +408,6 @@ def _check_task(task: Task) -> None:
     if task.d_values:
         raise UserError(f"task {task.name!r}, format {task.format!r} has real numbers; a program works on tokens")
     if type(task).accepts is not Task.accepts:
-        raise UserError(f"task {task.name!r} has several right answers to one prompt: there is no fixed one to search for")
+        raise UserError(
+            f"task {task.name!r} has several right answers to one prompt: there is no fixed one to search for"
+        )
