@@ -76,13 +76,14 @@ class Table:
 
     def __init__(self, width: int | None, dtype: Any):
         shape = (1024,) if width is None else (1024, width)
-        self.array, self.size = np.empty(shape, dtype), 0
+        self.array: Values = np.empty(shape, dtype)
+        self.size = 0
 
     def append(self, rows: Values) -> None:
         """Add rows at the end."""
         need = self.size + len(rows)
         if need > len(self.array):
-            grown = np.empty((max(need, 2 * len(self.array)), *self.array.shape[1:]), self.array.dtype)
+            grown: Values = np.empty((max(need, 2 * len(self.array)), *self.array.shape[1:]), self.array.dtype)
             grown[: self.size] = self.array[: self.size]
             self.array = grown
         self.array[self.size : need] = rows
@@ -610,8 +611,8 @@ class Enumeration:
                 for column in range(size):
                     inner = whole.sets[:, column]
                     rows = self.is_select.array[inner] != is_select
-                    pair = (whole.nodes[rows], inner[rows])
-                    yield (*(pair if is_select else pair[::-1]), whole.sets[rows])
+                    one, two = whole.nodes[rows], inner[rows]
+                    yield (one, two, whole.sets[rows]) if is_select else (two, one, whole.sets[rows])
 
     # -- The last level: only what is right counts
 

@@ -196,6 +196,11 @@ class Search:
             UserError: the levels that must be stored would not fit into memory.
         """
         began = time.monotonic() - self._resume()
+        if self.max_ops > _PROBED + 1 and len(self.enumeration.levels) < _PROBED:
+            probe = self._enumeration()
+            for _ in range(_PROBED):
+                probe.grow()
+            self._estimate(probe, 0)
         while True:
             size = len(self.enumeration.levels) + 1
             before, level_began = self.enumeration.candidates, time.monotonic()
@@ -214,7 +219,8 @@ class Search:
             self.say(f"no program of {size} operations ({taken:.0f} s)")
             if size == self.max_ops:
                 return self._result("", size)
-            self._estimate(size)
+            if size > _PROBED:
+                self._estimate(self.enumeration, size)
             before = self.enumeration.candidates
             level = self.enumeration.grow()
             self.candidates += self.enumeration.candidates - before
@@ -260,11 +266,13 @@ class Search:
 
     def _is_right(self, program: Program) -> bool:
         """Whether the program is right at all lengths that are checked; if not, a counterexample joins the batch."""
-        rng = np.random.default_rng(1)
-        if any(self._fails(program, drawn(self.task, rng, length, INPUTS)) for length in self._checked()):
-            return False
-        scores = check(program, self.task, self._checked(), INPUTS, np.random.default_rng(2))
-        return all(score.right == score.n for score in scores)
+        for score in check(program, self.task, self._checked(), INPUTS, np.random.default_rng(2)):
+            if score.right < score.n:
+                rng = np.random.default_rng(3)
+                while not self._fails(program, drawn(self.task, rng, score.length, INPUTS)):
+                    pass  # such inputs exist, and another draw of as many has one sooner or later
+                return False
+        return True
 
     def _checked(self) -> list[int]:
         wanted = {*self.lengths[:_TRIED], *(n for n in self.lengths if n in (30, 50, 75)), self.lengths[-1]}
@@ -292,17 +300,14 @@ class Search:
 
     # -- Estimates and checkpoints
 
-    def _estimate(self, size: int) -> None:
-        """Say what the levels to come need, once it can be told; refuse what memory cannot hold."""
-        levels = self.enumeration.levels
-        if len(levels) < 3 or size >= self.max_ops:
-            return
-        ahead = forecast(levels, self.max_ops, len(self.enumeration.batch.values))
+    def _estimate(self, enumeration: Enumeration, excluded: int) -> None:
+        """Say what the levels to come need, from those that there are; refuse what memory cannot hold."""
+        ahead = forecast(enumeration.levels, self.max_ops, len(enumeration.batch.values))
         if ahead.gigabytes > self.memory:
             raise UserError(
                 f"--max-ops {self.max_ops} would need about {ahead.gigabytes:.1f} GB of memory "
-                f"({ahead.behaviors:,} behaviors), and {self.memory:g} GB are allowed (--memory); "
-                f"no program of at most {size} operations was found"
+                f"({ahead.behaviors:,} behaviors), and --memory allows {self.memory:g}"
+                + (f"; there is no program of at most {excluded} operations" if excluded else "")
             )
         self.say(
             f"up to {self.max_ops} operations: about {ahead.behaviors:,} behaviors, {ahead.gigabytes:.2f} GB, "
@@ -329,7 +334,9 @@ class Search:
         about |= {"seconds": self.seconds, "inputs": len(self.examples.values)}
         partial = self.checkpoint.with_name(f"{self.checkpoint.name}.{os.getpid()}.part")
         with partial.open("wb") as file:
-            np.savez(file, about=np.array(json.dumps(about)), **rows, **self.enumeration.state())
+            np.savez(
+                file, allow_pickle=False, **{"about": np.array(json.dumps(about))}, **rows, **self.enumeration.state()
+            )
         partial.replace(self.checkpoint)
 
     def _resume(self) -> float:
@@ -370,7 +377,7 @@ class Search:
 
 
 _PARTS = ("values", "targets", "scored")
-_MOST_OPS, _EVERY = 12, 10.0
+_MOST_OPS, _PROBED, _EVERY = 12, 3, 10.0
 
 
 @dataclass(frozen=True)
