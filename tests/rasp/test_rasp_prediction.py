@@ -32,9 +32,9 @@ class TestPrediction:
         parity = predict_task("parity", "plain")
         assert (parity.expected, parity.encodings) == (False, ())
         assert "parity breaks scales (tok_map % 2 does more with a count than compare it" in parity.reason
-        majority = predict_task("majority", "plain")
-        assert "compares counts" in majority.reason
-        assert "its values grow as the length does (at length 16 to count " in majority.reason
+        more = predict_task("compare-occurrence", "plain")
+        assert "compares counts" in more.reason
+        assert "its values grow as the length does (at length 16 to count " in more.reason
         long = predict_task("addition", "forward-hints")
         assert not long.expected
         assert "too large: 45 operations" in long.reason

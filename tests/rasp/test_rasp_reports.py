@@ -58,8 +58,8 @@ class TestRun:
             run_program(make("copy", 20), "5 5 >", limit=50)  # its symbols do not repeat
 
     def test_a_prediction_that_is_no_token(self):
-        with pytest.raises(UserError, match="not a token of task 'count': is the prompt complete"):
-            run_program(make("count", 20), "39 5 >")  # counts up from 39 and never meets 5
+        with pytest.raises(UserError, match="not a token of task 'mode': is the prompt complete"):
+            run_program(make("mode", 20, "by-symbol"), "a " * 40 + ">")  # 40 is above the vocabulary
 
 
 class TestTokens:
@@ -101,7 +101,7 @@ class TestTrace:
         table = trace_program(make("count", 20), "3 5 > 3 4")
         lines = [line.split(maxsplit=0)[0] for line in table.splitlines()]
         assert lines[1].split() == ["input", "3", "5", ">", "3", "4"]
-        assert "first = index_select" in table
+        assert "larger = min where key > query" in table
         assert lines[-1].split()[-5:] == ["4", "end", "3", "4", "5"]
 
     def test_minus_one_means_none(self):

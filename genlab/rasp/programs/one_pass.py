@@ -9,7 +9,6 @@ import numpy as np
 
 from genlab.rasp.lang import (
     elementwise,
-    equals,
     firsts,
     full,
     gt,
@@ -18,11 +17,12 @@ from genlab.rasp.lang import (
     induct_kqv,
     kqv,
     maximum,
-    num_prev,
+    sel_width,
+    select,
     seq_map,
     shift_right,
 )
-from genlab.rasp.programs.parts import NONE, answer_once, at_sep, end_for_sep, first_of, look_up, numbers, sep_index
+from genlab.rasp.programs.parts import NONE, answer_once, end_for_sep, first_of, look_up, numbers, sep_index
 from genlab.rasp.tokens import END, SEP, SPECIALS
 
 TRUE, FALSE, EVEN, ODD = (SPECIALS[token] for token in ("True", "False", "even", "odd"))
@@ -30,9 +30,8 @@ NOWHERE = -1
 
 
 def and_of_bits(x: Any) -> Any:
-    """0 if a zero occurs, else 1."""
-    zero = full(x, 0)
-    return answer_once(x, kqv(x, zero, zero, equals, default=1))
+    """At `>`, which is below all bits, the smallest larger token: 0 if a zero occurs, else 1."""
+    return answer_once(x, kqv(x, x, x, gt, reduction="min"))
 
 
 def looked_up(x: Any, p: int = 97, op: str = "a+b", table: str = "") -> Any:
@@ -55,7 +54,13 @@ def value_of_key(x: Any) -> Any:
 
 def value_of_this_key(x: Any) -> Any:
     """The token after the earlier occurrence of the current key."""
-    return look_up(shift_right(x, 1), x, x)
+    place = indices(x)
+    return look_up(kqv(place, place, x, _just_before), x, x)
+
+
+@elementwise
+def _just_before(key: Any, query: Any) -> Any:
+    return np.equal(key + 1, query)
 
 
 def next_of_context(x: Any, symbols: int = 64) -> Any:
@@ -107,7 +112,7 @@ EVEN_SO_FAR, ODD_SO_FAR = SPECIALS["+"], SPECIALS["-"]
 
 def parity(x: Any) -> Any:
     """The number of ones modulo 2."""
-    ones = num_prev(x, full(x, 1))
+    ones = sel_width(select(x, x, _key_is_one))
     return answer_once(x, ones % 2)
 
 
@@ -125,6 +130,11 @@ def parity_scratchpad(x: Any) -> Any:
     hint_of_one = seq_map(x, before, _hint_if_one)
     next_hint = kqv(hint_of_one, before, hint_of_one, gt, default=END, reduction="min")
     return first_of(seq_map(x, before, _sign), next_hint)
+
+
+@elementwise
+def _key_is_one(key: Any, query: Any) -> Any:
+    return np.equal(key, 1) & np.equal(query, query)
 
 
 @elementwise
@@ -186,13 +196,15 @@ def sort(x: Any) -> Any:
 
 
 def count(x: Any) -> Any:
-    """The first number, then one more at each step, up to the last number."""
-    first = index_select(x, full(x, 0))
-    last = index_select(x, full(x, 1))
-    one_more = seq_map(x, last, _one_more_until)
-    return first_of(at_sep(x, first), one_more)
+    """One more than this number, but at most the smallest larger one: the last number, or the end token at the last.
+
+    At `>`, which is below all numbers, the smallest larger one is the first number. Found by `lab rasp search`.
+    """
+    larger = kqv(x, x, x, gt, default=END, reduction="min")
+    number = seq_map(x, larger, _second_at_sep)
+    return seq_map(larger, number + 1, np.minimum)
 
 
 @elementwise
-def _one_more_until(number: Any, last: Any) -> Any:
-    return np.where(np.equal(number, last), END, np.add(number, 1))
+def _second_at_sep(token: Any, other: Any) -> Any:
+    return np.where(np.equal(token, SEP), other, token)

@@ -165,7 +165,6 @@ class Hasher:
 
     def __init__(self, width: int, seed: int):
         self.weights = np.random.default_rng(seed).integers(1, 1 << 24, (width, 3)).astype(np.float64)
-        self.most = (1 << 53) // (max(1, width) << 24)
 
     def __call__(self, rows: Values) -> Keys:
         sums = (rows.astype(np.float64) @ self.weights).astype(np.int64).view(np.uint64)
