@@ -102,7 +102,7 @@ class TestTrace:
         lines = [line.split(maxsplit=0)[0] for line in table.splitlines()]
         assert lines[1].split() == ["input", "3", "5", ">", "3", "4"]
         assert "larger = min where key > query" in table
-        assert lines[-1].split()[-5:] == ["4", "end", "3", "4", "5"]
+        assert lines[-1].split()[-5:] == ["end", "end", "3", "4", "5"]
 
     def test_minus_one_means_none(self):
         table = trace_program(make("dyck-next", 12), "( [ ] >")

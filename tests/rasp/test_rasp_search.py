@@ -117,7 +117,7 @@ def behaviors(enumeration: Enumeration) -> dict[bytes, int]:
     return out
 
 
-@pytest.mark.parametrize("most", [3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [3, 4])
 def test_every_behavior_is_found_with_the_fewest_operations(most: int):
     rows = [[0], [2, 1], [1, 0, 2], [1, 1, 3]]
     enumeration = Enumeration(TINY, None, batch_of(rows, rows), most)
