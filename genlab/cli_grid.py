@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def grid(
-    file: Annotated[Path, typer.Argument(help="a grid file (see recipes/)")],
+    file: Annotated[Path, typer.Argument(help="a grid file, or a recipe that comes with genlab: recipes/smoke.toml, smoke")],
     status: Annotated[bool, typer.Option("--status", help="show how far the grid is, and start nothing")] = False,
     dry_run: Annotated[
         bool,

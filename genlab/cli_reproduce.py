@@ -28,7 +28,7 @@ def reproduce(
     ] = None,
     page: Annotated[bool, typer.Option("--page", help="write the page again from committed rows")] = False,
     claims: Annotated[
-        Path | None, typer.Option("--claims", help="folder of claim files (default: recipes/claims)")
+        Path | None, typer.Option("--claims", help="folder of claim files (default: those that come with genlab)")
     ] = None,
     store: StoreOption = None,
     device: Device = "auto",
@@ -37,7 +37,7 @@ def reproduce(
     ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="folder of page and rows (default: docs of the checkout)", rich_help_panel=OUTPUT),
+        typer.Option("--out", help="folder of page and rows (default: docs of the checkout, or reproduced)", rich_help_panel=OUTPUT),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -53,8 +53,6 @@ def reproduce(
     seconds = None if budget is None else library.parse_budget(budget)
     folder = library.output_folder(out)
     if page:
-        if folder is None:
-            raise UserError("there is no checkout here to write the page to; give a folder with --out")
         return print(library.write_page(folder, claims))
     if name is None and not all_claims:
         if check:

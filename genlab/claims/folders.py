@@ -1,4 +1,4 @@
-"""Where claim files are: in the checkout, in a folder that the user names, and those that plugins bring."""
+"""Where claim files are: with the recipes, in a folder that the user names, and those that plugins bring."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from genlab.claims.claim import Claim, read_claim
 from genlab.errors import UserError, unknown
+from genlab.runs.gridfile import recipes_folder
 
 _added: dict[str, Path] = {}
 """Name -> file of the claims that plugins bring."""
@@ -32,12 +33,12 @@ def checkout() -> Path:
 
 
 def claim_files(folder: Path | None = None) -> dict[str, Path]:
-    """Name -> file of every claim: those of a folder (default: `recipes/claims` of the checkout), and of plugins.
+    """Name -> file of every claim: those of a folder (default: those that come with genlab), and of plugins.
 
     Raises:
         UserError: the folder does not exist.
     """
-    place = folder or checkout() / "recipes" / "claims"
+    place = folder or recipes_folder() / "claims"
     if not place.is_dir():
         raise UserError(f"no folder of claims {str(place)!r}; give one with --claims")
     return {**{file.stem: file for file in sorted(place.glob("*.toml"))}, **_added}

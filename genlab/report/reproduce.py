@@ -41,13 +41,14 @@ Watch = Callable[[Store, list[str]], Report]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def output_folder(given: Path | None) -> Path | None:
-    """The folder of rows and page: the one given, or `docs` of a checkout; None if there is neither."""
-    docs = checkout() / "docs"
-    return given if given is not None else docs if (checkout() / "recipes" / "claims").is_dir() else None
+def output_folder(given: Path | None) -> Path:
+    """The folder of rows and page: the one given, `docs` of a checkout, or `reproduced` where the command runs."""
+    if given is not None:
+        return given
+    return checkout() / "docs" if (checkout() / "recipes" / "claims").is_dir() else Path("reproduced")
 
 
-def all_states(out: Path | None, folder: Path | None = None) -> list[State]:
+def all_states(out: Path, folder: Path | None = None) -> list[State]:
     """Every claim with its committed rows, judged."""
     return [state_of(read_claim(path), out) for path in claim_files(folder).values()]
 
@@ -169,7 +170,7 @@ def reproduce(
     store: Store,
     *,
     folder: Path | None = None,
-    out: Path | None = None,
+    out: Path,
     check: bool = False,
     device: str = "auto",
     workers: int = 0,
@@ -181,7 +182,7 @@ def reproduce(
 
     Args:
         names: names of claims, or paths of claim files.
-        folder: of the claim files (default: that of the checkout); out: where rows and page go.
+        folder: of the claim files (default: those that come with genlab); out: where rows and page go.
         watch: called before training with the store and the runs of a claim; returns what is told of their progress.
 
     Raises:
@@ -190,8 +191,6 @@ def reproduce(
         FailedRuns, Interrupted: see `genlab.runs.grid`.
     """
     claims = [find_claim(name, folder) for name in names]
-    if out is None:
-        raise UserError("there is no checkout here to write rows and page to; give a folder with --out")
     for claim in claims:
         _check_possible(claim, store, check, device)
     states: list[State] = []
@@ -230,7 +229,7 @@ def reproduce_all(
     *,
     budget: float | None = None,
     folder: Path | None = None,
-    out: Path | None = None,
+    out: Path,
     check: bool = False,
     device: str = "auto",
     **options: Any,

@@ -312,13 +312,28 @@ class Grid:
     text: str = ""
 
 
+def recipes_folder() -> Path:
+    """The folder of the grid files and claims that come with genlab: in the package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def grid_file(path: str | Path) -> Path:
+    """The file as given, or where there is none, the recipe: `recipes/smoke.toml` and `smoke` are found anywhere."""
+    given = Path(path)
+    recipe = recipes_folder() / f"{given.name.removesuffix('.toml')}.toml"
+    named = given.parent in (Path(), Path("recipes"))
+    return recipe if named and not given.is_file() and recipe.is_file() else given
+
+
 def read_grid(path: str | Path) -> Grid:
-    """Read a grid file.
+    """Read a grid file, or a recipe by its name.
 
     Raises:
         UserError: all errors in the file, one per line, with their line numbers.
     """
-    reader = _Reader(read_toml(Path(path)))
+    reader = _Reader(read_toml(grid_file(path)))
     return reader.grid(Path(path).stem)
 
 

@@ -57,6 +57,12 @@ def test_measures_equal_their_definitions(seed: int, ties: bool):
     assert risk_coverage(score, wrong) == pytest.approx(np.mean(risks), abs=0.01 if ties else 1e-12)
 
 
+def test_infinite_scores_are_the_largest_and_the_smallest():
+    score, wrong = np.array([-np.inf, 0.0, 1.0, np.inf]), np.array([False, True, False, True])
+    for measure in (auroc, aupr, fpr95):
+        assert measure(score, wrong) == measure(np.array([-1.0, 0.0, 1.0, 2.0]), wrong), measure.__name__
+
+
 def test_perfect_useless_and_open():
     wrong = np.array([False, False, True, True])
     perfect, constant = np.array([0.0, 0.0, 1.0, 1.0]), np.zeros(4)

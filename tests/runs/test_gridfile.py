@@ -156,6 +156,17 @@ def test_what_is_no_toml_says_where(tmp_path: Path):
         read_grid(tmp_path / "gone.toml")
 
 
+def test_a_recipe_is_found_from_any_folder_by_its_path_or_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_grid("recipes/smoke.toml").name == read_grid("smoke").name == "smoke"
+    (tmp_path / "smoke").mkdir()  # a folder of that name is no file
+    assert read_grid("smoke").name == "smoke"
+    with pytest.raises(UserError, match="cannot be read"):
+        read_grid("elsewhere/smoke.toml")
+    (tmp_path / "smoke.toml").write_text("[base]\ntask = 'sort'\ntrain_len = 3\n[evals]\nn = 1")
+    assert len(read_grid("smoke.toml").plans) == 1  # the user's own goes first
+
+
 @pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.name)
 def test_every_recipe_is_a_grid(file: Path):
     assert read_grid(file).plans

@@ -230,23 +230,22 @@ def auroc(score: Scores, wrong: Wrong) -> float:
     """
     if _undefined(score, wrong):
         return float("nan")
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
-    bad, good = int(wrong.sum()), int((~wrong).sum())
-    return float((rankdata(score)[wrong].sum() - bad * (bad + 1) / 2) / (bad * good))
+    return float(roc_auc_score(wrong, _ordered(score)))
 
 
 def aupr(score: Scores, wrong: Wrong) -> float:
     """Average precision in detecting wrong answers; answers with equal scores are flagged together.
 
-    >>> aupr(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, True, False, True]))
-    0.8333333333333333
+    >>> round(aupr(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, True, False, True])), 6)
+    0.833333
     """
     if _undefined(score, wrong):
         return float("nan")
-    flagged, hits = _flagged(score, wrong)
-    recall = hits / hits[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * hits / flagged))
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(wrong, _ordered(score)))
 
 
 def fpr95(score: Scores, wrong: Wrong) -> float:
@@ -257,9 +256,10 @@ def fpr95(score: Scores, wrong: Wrong) -> float:
     """
     if _undefined(score, wrong):
         return float("nan")
-    flagged, hits = _flagged(score, wrong)
-    first = int(np.argmax(hits >= 0.95 * hits[-1]))
-    return float((flagged[first] - hits[first]) / (~wrong).sum())
+    from sklearn.metrics import roc_curve
+
+    right_flagged, wrong_flagged, _ = roc_curve(wrong, _ordered(score), drop_intermediate=False)
+    return float(right_flagged[np.argmax(wrong_flagged >= 0.95)])
 
 
 def autc(score: Scores, wrong: Wrong) -> float:
@@ -301,11 +301,9 @@ def _undefined(score: Scores, wrong: Wrong) -> bool:
     return bool(wrong.all() or not wrong.any() or np.isnan(score).any())
 
 
-def _flagged(score: Scores, wrong: Wrong) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """At each threshold, from strict to lenient: the number of flagged answers, and how many of them are wrong."""
-    order = np.argsort(-score, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-    return last + 1.0, np.cumsum(wrong[order])[last].astype(float)
+def _ordered(score: Scores) -> Scores:
+    """The scores with the largest numbers in place of infinities, which scikit-learn refuses: the order is the same."""
+    return np.nan_to_num(score)
 
 
 MEASURES: Mapping[str, Callable[[Scores, Wrong], float]] = MappingProxyType(
