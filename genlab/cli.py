@@ -18,6 +18,7 @@ import typer
 from genlab import __version__, cli_forecast, cli_grid, cli_rasp, cli_reproduce
 from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.help import Command, Group
+from genlab.loggers.record import chosen_loggers, log_runs
 from genlab.options import (
     EVALUATION,
     FIGURE,
@@ -29,6 +30,7 @@ from genlab.options import (
     EvalN,
     EvalSeed,
     Format,
+    Logger,
     Params,
     Plugin,
     Splits,
@@ -303,6 +305,7 @@ def train(
         Path | None,
         output("--figure", help="where the figure goes (default: in the group)", endings=FIGURE),
     ] = None,
+    logger: Logger = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
     **options: Any,  # the flags of model and training
@@ -314,6 +317,7 @@ def train(
         raise UserError(f"--evals {evals!r} is not allowed (allowed: all, id)")
     if eval_n < 1 or eval_seed < 0 or workers < 0:
         raise UserError("--eval-n must be at least 1, --eval-seed and --workers at least 0")
+    loggers = chosen_loggers(logger)
     own = default_lengths(task, defaults_of(task, format))[1] if train_len is None else train_len
     longest = own if test_len is None else test_len
     saved = tuple(parse_range(keep_steps, "--keep-steps")) if keep_steps else ()
@@ -349,6 +353,7 @@ def train(
     note(*({without_steps(kept, wanted)} - {lacking}))
     if result.outcome is not None:
         show_result(result, as_json)
+        note(*log_runs(loggers, kept, result.outcome.runs))
     if result.failed:
         raise result.failed
 

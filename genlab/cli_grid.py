@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genlab.errors import UserError
+from genlab.errors import UserError, unknown
 from genlab.help import Command, Group
-from genlab.options import FIGURE, TRAINING, AsJson, Device, Plugin, StoreOption, examples, note, output
+from genlab.loggers.record import chosen_loggers, log_runs
+from genlab.options import (
+    FIGURE,
+    TRAINING,
+    AsJson,
+    Device,
+    Logger,
+    Plugin,
+    StoreOption,
+    examples,
+    note,
+    output,
+    parse_params,
+)
 
 if TYPE_CHECKING:
+    from genlab.runs.api import Options
     from genlab.runs.store import Store
 
 store_app = typer.Typer(
@@ -37,7 +51,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def grid(
-    file: Annotated[Path, typer.Argument(help="a grid file, or a recipe that comes with genlab: recipes/smoke.toml, smoke")],
+    file: Annotated[
+        Path | None, typer.Argument(help="a grid file, or a recipe that comes with genlab: recipes/smoke.toml, smoke")
+    ] = None,
+    example: Annotated[bool, typer.Option("--example", help="print a grid file with every key")] = False,
     status: Annotated[bool, typer.Option("--status", help="show how far the grid is, and start nothing")] = False,
     dry_run: Annotated[
         bool,
@@ -59,25 +76,40 @@ def grid(
         typer.Option("--checkpoint-minutes", min=0, help="minutes between checkpoints", rich_help_panel=TRAINING),
     ] = 1.0,
     executor: Annotated[
-        str, typer.Option("--executor", help="local, or ray (a cluster)", rich_help_panel=TRAINING)
+        str, typer.Option("--executor", help="local, ray (a cluster) or slurm", rich_help_panel=TRAINING)
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option("--address", help="of the Ray cluster; auto: the one here", rich_help_panel=TRAINING),
     ] = None,
+    slurm_partition: Annotated[
+        str | None, typer.Option("--slurm-partition", help="partition of Slurm", rich_help_panel=TRAINING)
+    ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slurm",
+            metavar="KEY=VALUE",
+            help="a parameter of submitit: time=240 (minutes)",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="retrain runs that already exist", rich_help_panel=TRAINING)
     ] = False,
+    logger: Logger = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every run of a grid file; after a stop or a crash the same command goes on."""
-    if executor not in ("local", "ray"):
-        raise UserError(f"--executor {executor!r} is not allowed (allowed: local, ray)")
-    if address is not None and executor != "ray":
-        raise UserError("--address is of a Ray cluster; it goes with --executor ray")
-    from genlab.runs.gridfile import read_grid
+    from genlab.runs.gridfile import grid_file, read_grid
 
+    if example:
+        return print(grid_file("example").read_text("utf-8"), end="")
+    if file is None:
+        raise UserError("lab grid takes a grid file (lab grid --example prints one)")
+    where = _executor(executor, address, slurm_partition, slurm)
+    loggers = chosen_loggers(logger)
     plans = read_grid(file)
     from rich.console import Console
 
@@ -93,7 +125,7 @@ def grid(
         return show(grid_progress(plans, kept), as_json)
     if dry_run:
         return show(grid_cost(plans, kept, device, workers, stack), as_json)
-    if executor == "local":
+    if where["executor"] == "local":
         pick_device(device)  # one that is not there is reported before anything else
     wanted = wanted_runs(plans)
     ids = [spec.run_id for spec, _ in wanted]
@@ -103,7 +135,6 @@ def grid(
     )
     lacking = "" if again else without_steps(kept, wanted)
     note(lacking)
-    where: Literal["local", "ray"] = "ray" if executor == "ray" else "local"
     display = GridDisplay(kept, ids, Console(stderr=True))
     try:
         result = train_grid(
@@ -114,19 +145,40 @@ def grid(
             device=device,
             workers=workers,
             stack=stack,
-            executor=where,
-            address=address,
             checkpoint_minutes=checkpoint_minutes,
             again=again,
+            **where,
         )
     finally:
         display.close()
     after = without_steps(kept, wanted)
     note("" if after == lacking else after)
     show(result, as_json)
+    note(*log_runs(loggers, kept, ids))
     if result.failed:
         raise result.failed
     return None
+
+
+def _executor(name: str, address: str | None, partition: str | None, slurm: list[str] | None) -> Options:
+    """The options of the executor.
+
+    Raises:
+        UserError: an unknown executor, an option of another one, or one that submitit does not have.
+    """
+    if name not in ("local", "ray", "slurm"):
+        raise unknown("executor", name, ("local", "ray", "slurm"))
+    if address is not None and name != "ray":
+        raise UserError("--address is of a Ray cluster; it goes with --executor ray")
+    if (partition is not None or slurm) and name != "slurm":
+        flag = "--slurm-partition" if partition is not None else "--slurm"
+        raise UserError(f"{flag} is of Slurm; it goes with --executor slurm")
+    if name == "local":
+        return {"executor": "local"}
+    if name == "ray":
+        return {"executor": "ray", "address": address}
+    given = parse_params(slurm or [], "--slurm") | ({} if partition is None else {"partition": partition})
+    return {"executor": "slurm", "slurm": given}
 
 
 def compare(

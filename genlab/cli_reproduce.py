@@ -37,7 +37,11 @@ def reproduce(
     ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="folder of page and rows (default: docs of the checkout, or reproduced)", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--out",
+            help="folder of page and rows (default: docs of the checkout, or reproduced)",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,

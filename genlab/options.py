@@ -68,6 +68,12 @@ Plugin = Annotated[
         rich_help_panel=TASK,
     ),
 ]
+Logger = Annotated[
+    str | None,
+    typer.Option(
+        "--logger", help="write ended runs to tensorboard, wandb (offline), or both", rich_help_panel=OUTPUT
+    ),
+]
 Splits = Annotated[str, typer.Option("--split", help="comma-separated splits to test", rich_help_panel=EVALUATION)]
 EvalN = Annotated[int, typer.Option("--eval-n", help="test examples per length", rich_help_panel=EVALUATION)]
 EvalSeed = Annotated[int, typer.Option("--eval-seed", help="seed of the test examples", rich_help_panel=EVALUATION)]
@@ -205,8 +211,8 @@ def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def parse_params(pairs: list[str]) -> dict[str, Scalar]:
-    """`base=2` as {"base": 2}: the parameters of a task.
+def parse_params(pairs: list[str], flag: str = "--param") -> dict[str, Scalar]:
+    """`base=2` as {"base": 2}: the parameters of a task, or what else `flag` takes.
 
     >>> parse_params(["base=2", "leading_zero=false"])
     {'base': 2, 'leading_zero': False}
@@ -215,7 +221,7 @@ def parse_params(pairs: list[str]) -> dict[str, Scalar]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (equals and name and value):
-            raise UserError(f"--param {pair!r} is not NAME=VALUE")
+            raise UserError(f"{flag} {pair!r} is not NAME=VALUE")
         found[name] = _scalar(value)
     return found
 

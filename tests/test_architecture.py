@@ -26,6 +26,7 @@ ROOMS = (
     "claims",
     "report",
     "view",
+    "loggers",
     "help",
     "options",
     "cli_rasp",

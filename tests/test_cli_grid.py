@@ -35,7 +35,11 @@ def _grid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 BAD = [
     (["grid", "gone.toml"], "cannot be read"),
-    (["grid", "two.toml", "--executor", "slurm"], "allowed: local, ray"),
+    (["grid"], "lab grid --example"),
+    (["grid", "two.toml", "--executor", "slrum"], "did you mean 'slurm'? (allowed: local, ray, slurm)"),
+    (["grid", "two.toml", "--slurm-partition", "gpu"], "it goes with --executor slurm"),
+    (["grid", "two.toml", "--executor", "slurm", "--slurm", "time"], "--slurm 'time' is not NAME=VALUE"),
+    (["grid", "two.toml", "--logger", "tensorbord"], "unknown logger 'tensorbord'; did you mean 'tensorboard'?"),
     (["grid", "two.toml", "--address", "auto"], "--executor ray"),
     (["grid", "two.toml", "--device", "tpu"], "allowed: auto, cpu, cuda, cuda:N"),
     (["runs", "--grid", "gone"], "no run or group 'gone'"),

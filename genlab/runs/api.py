@@ -40,9 +40,11 @@ class Options(TypedDict, total=False):
     Keys:
         store: a store or its directory (default: `GENLAB_STORE`, or `runs`).
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        executor: `local` (this machine) or `ray` (a cluster; requires the extra `ray`).
+        executor: `local` (this machine), `ray` (a cluster; requires the extra `ray`) or `slurm` (a queue; requires
+            the extra `slurm`).
         address: address of a Ray cluster; `auto` for the one that runs here.
-        workers: number of processes on a CPU; 0: one per core.
+        slurm: parameters of submitit for Slurm jobs (`genlab.runs.slurm_executor`).
+        workers: number of processes on a CPU; 0: one per core. With Slurm: of jobs in the queue.
         stack: runs per stack; 0: one on a CPU, and measured on CUDA, then stored with the grid.
         checkpoint_minutes: minutes between saves of the resume state.
         again: retrain runs that already exist.
@@ -53,8 +55,9 @@ class Options(TypedDict, total=False):
 
     store: Store | str | Path | None
     device: str
-    executor: Literal["local", "ray"]
+    executor: Literal["local", "ray", "slurm"]
     address: str | None
+    slurm: Mapping[str, Any]
     workers: int
     stack: int
     checkpoint_minutes: float
@@ -88,13 +91,17 @@ def run_grid(wanted: Wanted, name: str, options: Options, command: str = "grid")
     """Train and evaluate all runs as a named group; returns the store. Raises as `genlab.runs.grid`."""
     for option in options.keys() - Options.__annotations__.keys():
         raise unknown("option", option, sorted(Options.__annotations__))
-    executor, workers = options.get("executor", "local"), options.get("workers", 0)
+    executor = options.get("executor", "local")
     device = pick_device(options.get("device", "auto")) if executor == "local" else torch.device("cpu")
     for dtype in {spec.train.dtype for spec, _ in wanted}:
         check_dtype(dtype, device.type)
     for specs, evals in group_stackable(wanted):  # report a wrong split or step before anything is written
         eval_splits(make(specs[0].task), specs[0].train, evals)
         check_steps(specs[0].train, evals)
+    if executor == "slurm":
+        from genlab.runs.slurm_executor import check_slurm
+
+        check_slurm(options.get("slurm", {}))
     given = options.get("store")
     store = given if isinstance(given, Store) else Store(given)
     store.ready()
@@ -114,7 +121,7 @@ def run_grid(wanted: Wanted, name: str, options: Options, command: str = "grid")
                 tick()
                 return report(progress) and not stop.is_set()
 
-            runner = _executor(store, device, jobs, executor, options.get("address"), workers, report_or_stop)
+            runner = _executor(store, name, device, jobs, options, report_or_stop)
             finished = drive(store, jobs, runner, report, stop, tick)
     store.refresh()
     tidy(store)
@@ -180,18 +187,18 @@ def runs_a_stack(store: Store, name: str, wanted: Wanted, device: torch.device, 
 
 
 def _executor(
-    store: Store,
-    device: torch.device,
-    jobs: Sequence[Job],
-    executor: str,
-    address: str | None,
-    workers: int,
-    report: Report,
+    store: Store, name: str, device: torch.device, jobs: Sequence[Job], options: Options, report: Report
 ) -> Executor:
-    if executor == "ray":
+    """The executor of the jobs of a group."""
+    workers = options.get("workers", 0)
+    if options.get("executor") == "ray":
         from genlab.runs.ray_executor import RayTasks
 
-        return RayTasks(store, address)
+        return RayTasks(store, options.get("address"))
+    if options.get("executor") == "slurm":
+        from genlab.runs.slurm_executor import SlurmJobs
+
+        return SlurmJobs(store, store.named.folder(name) / "slurm", options.get("slurm", {}), workers)
     if device.type == "cuda":
         count = torch.cuda.device_count() if device.index is None else 1
         devices = [f"cuda:{i}" for i in range(count)] if count > 1 else [str(device)]

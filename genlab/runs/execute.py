@@ -29,7 +29,7 @@ from genlab.runs.leases import is_held
 from genlab.runs.progress import Progress, Report
 from genlab.runs.store import Store, now
 from genlab.runs.work import Job, Outcome, attempt, is_complete
-from genlab.tasks import plugins
+from genlab.tasks import load_plugin, plugins
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 """Malloc settings of workers. A training step allocates and frees the same megabytes repeatedly; by default glibc
@@ -238,23 +238,53 @@ _DEATHS = 10
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets, for an orderly shutdown; the second Ctrl-C ends the process."""
+def interruptible(*more: signal.Signals) -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C sets, for an orderly shutdown; the second Ctrl-C ends the process.
+
+    Args:
+        more: other signals that do the same.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *more)}
 
-    def on_interrupt(_number: int, _frame: object) -> None:
+    def on_interrupt(number: int, _frame: object) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    for number in before:
+        signal.signal(number, on_interrupt)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def do_job(
+    job: dict[str, Any], store: str, device: str, plugin_files: list[str], threads: int = 1, *stops: signal.Signals
+) -> dict[str, Any]:
+    """Run a job on another machine, where Ray or Slurm started it: the result of `attempt`.
+
+    Args:
+        job: as JSON.
+        store: its path, as all machines see it.
+        device: where to train.
+        plugin_files: plugins to load first.
+        threads: of torch.
+        stops: signals upon which progress is saved and the job ends, beside Ctrl-C.
+    """
+    torch.set_num_threads(threads)
+    try:
+        for file in plugin_files:
+            load_plugin(file, check=False)  # the driver did
+        kept, work = Store(store), Job.from_json(job)
+    except UserError as error:
+        return {"how": "fault", "reason": str(error)}
+    with interruptible(*stops) as stop:
+        return attempt(kept, work, torch.device(device), lambda _progress: not stop.is_set())
 
 
 def drive(

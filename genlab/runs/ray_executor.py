@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genlab.errors import UserError
-from genlab.runs.execute import Ended
+from genlab.runs.execute import Ended, do_job
 from genlab.runs.store import Store
 from genlab.runs.work import Job
 from genlab.tasks import plugins
@@ -42,7 +42,7 @@ class RayTasks:
             raise UserError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
         gpus = ray.cluster_resources().get("GPU", 0)
         self._resource = "GPU" if gpus else "CPU"
-        self._task = self._ray.remote(max_retries=0, **{"num_gpus" if gpus else "num_cpus": 1})(_do)
+        self._task = self._ray.remote(max_retries=0, **{"num_gpus" if gpus else "num_cpus": 1})(do_job)
         self._running: dict[Any, Job] = {}
         self._slots, self._checked = 0, -_CHECK_SECONDS
 
@@ -82,25 +82,6 @@ class RayTasks:
             self.stop()
             self._ray.wait(list(self._running), num_returns=len(self._running), timeout=_END_SECONDS)
         self._ray.shutdown()
-
-
-def _do(job: dict[str, Any], store: str, device: str, plugin_files: list[str]) -> dict[str, Any]:
-    """Run a job as a Ray task. Cancellation arrives as Ctrl-C: progress is saved."""
-    import torch
-
-    from genlab.runs.execute import interruptible
-    from genlab.runs.work import attempt
-    from genlab.tasks import load_plugin
-
-    torch.set_num_threads(1)
-    try:
-        for file in plugin_files:
-            load_plugin(file, check=False)  # the driver did
-        kept, work = Store(store), Job.from_json(job)
-    except UserError as error:
-        return {"how": "fault", "reason": str(error)}
-    with interruptible() as stop:
-        return attempt(kept, work, torch.device(device), lambda _progress: not stop.is_set())
 
 
 def _last_line(error: Exception) -> str:

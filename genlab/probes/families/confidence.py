@@ -302,7 +302,7 @@ def _undefined(score: Scores, wrong: Wrong) -> bool:
 
 
 def _ordered(score: Scores) -> Scores:
-    """The scores with the largest numbers in place of infinities, which scikit-learn refuses: the order is the same."""
+    """The scores with the largest numbers in place of infinities, which scikit-learn refuses; the order stays."""
     return np.nan_to_num(score)
 
 
