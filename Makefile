@@ -24,8 +24,9 @@ check: $(VENV)/.installed-dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-docs: $(VENV)/.installed-dev  ## rebuild the generated blocks of docs/architecture.md
+docs: $(VENV)/.installed-dev  ## rebuild what docs/ has of the code, and build/site; fails on a dead link
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.architecture_page
+	OMP_NUM_THREADS=1 $(BIN)/python docs/make_site.py
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"genlab needs Python 3.11 or newer, this is {v[0]}.{v[1]}; try: make PYTHON=python3.11")'

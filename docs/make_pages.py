@@ -45,6 +45,59 @@ API = {
     "errors": ("Errors", ["genlab.errors"]),
 }
 """Page -> title and the modules (or classes) it describes."""
+NAVIGATION: dict[str, str | dict[str, str]] = {
+    "genlab": "index.md",
+    "Start": "start.md",
+    "Tutorials": {
+        "Length generalization of two encodings": "tutorials/encodings.md",
+        "Finding an induction head": "tutorials/induction.md",
+        "Does a RASP program predict it?": "tutorials/rasp.md",
+        "A sealed forecast": "tutorials/forecast.md",
+    },
+    "How to": {
+        "User guide: every command": "usage.md",
+        "A grid file": "howto/grid-files.md",
+        "Your own task": "contributing/task.md",
+        "Your own model": "howto/own-model.md",
+        "Your own table": "howto/own-table.md",
+        "Training elsewhere": "elsewhere.md",
+        "Many machines": "howto/many-machines.md",
+        "A GPU": "howto/gpu.md",
+        "The store, pandas and DuckDB": "howto/store.md",
+        "Loggers": "howto/loggers.md",
+        "How cost scales": "scaling.md",
+        "Extending genlab": "contributing/README.md",
+    },
+    "Tasks": {
+        "By family": "tasks/index.md",
+        "What is learned within minutes": "tasks.md",
+        "The Chomsky battery": "chomsky.md",
+        **{name: f"tasks/{name}.md" for name in names()},
+    },
+    "Results": {
+        "Reproductions": "reproductions.md",
+        "Position encodings and attention": "models.md",
+        "Steps to learn": "learning.md",
+        "Brackets": "brackets-small.md",
+        "Study 1": "study-1.md",
+        "Gallery": "gallery.md",
+    },
+    "Reference": {
+        "Signals": "signals.md",
+        "RASP": "rasp.md",
+        "Forecasts": "forecast.md",
+        "Glossary": "glossary.md",
+        "API": "api/index.md",
+        **{f"API: {title}": f"api/{page}.md" for page, (title, _) in API.items()},
+    },
+    "Project": {
+        "Architecture": "architecture.md",
+        "Contributing": "repository/CONTRIBUTING.md",
+        "Decisions": "decisions/index.md",
+        "Changelog": "repository/CHANGELOG.md",
+    },
+}
+"""Title -> a page of the site, or the titles and pages below it. Decisions are reached from their list."""
 _TOP = ("plan", "Evals", "train", "load", "Run", "results", "signals", "ask", "batches")
 """What `genlab` offers itself; each is defined elsewhere."""
 

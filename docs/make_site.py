@@ -8,6 +8,7 @@ lies outside (the changelog, recipes, benchmarks) is copied under `repository/`:
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ import make_pages
 ROOT = Path(__file__).parents[1]
 DOCS, BUILD = ROOT / "docs", ROOT / "build"
 PAGES, SITE = BUILD / "docs", BUILD / "site"
+GRID_FILES = DOCS / "howto" / "grid-files.md"
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 _FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.DOTALL | re.MULTILINE)
 _LISTED = {".py": "python", ".toml": "toml", ".json": "json"}
@@ -152,11 +154,44 @@ def loaded_from_elsewhere(site: Path) -> Iterator[str]:
                 yield f"{path.relative_to(site)} loads {found[1]}"
 
 
+def write_config(folder: Path = BUILD) -> Path:
+    """Write the configuration: `site.toml`, with the pages in the order in which the site lists them."""
+    lines = [f"  {{ {_quoted(title)} = {_entries(pages)} }}," for title, pages in make_pages.NAVIGATION.items()]
+    text = (DOCS / "site.toml").read_text("utf-8")
+    head, rest = text.split("\n[project.theme]", 1)
+    path = folder / "zensical.toml"
+    path.write_text("\n".join([head, "nav = [", *lines, "]", f"\n[project.theme]{rest}"]), "utf-8")
+    return path
+
+
+def _entries(pages: str | dict[str, str]) -> str:
+    """A page, or a list of pages with titles, as TOML."""
+    if isinstance(pages, str):
+        return _quoted(pages)
+    return "[" + ", ".join(f"{{ {_quoted(title)} = {_quoted(page)} }}" for title, page in pages.items()) + "]"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def with_example(text: str) -> str:
+    """The page on grid files with the present example."""
+    example = (ROOT / "recipes" / "example.toml").read_text("utf-8")
+    head, rest = text.split("<!-- example -->\n")
+    return f"{head}<!-- example -->\n```toml\n{example}```\n{rest[rest.index('<!-- end of example -->') :]}"
+
+
 def main() -> int:
     """Build; returns the exit status, 2 for dead links."""
+    if "--example" in sys.argv:
+        GRID_FILES.write_text(with_example(GRID_FILES.read_text("utf-8")), "utf-8")
+        return 0
     copy_pages()
+    config = write_config()
     shutil.rmtree(SITE, ignore_errors=True)
-    done = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=ROOT, check=False)
+    words = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "-f", config.name]
+    done = subprocess.run(words, cwd=BUILD, check=False)
     if done.returncode:
         return 2
     faults = [*dead_links(SITE), *loaded_from_elsewhere(SITE)]
