@@ -12,6 +12,8 @@ PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").glob("*.md"),
     *(ROOT / "docs" / "contributing").glob("*.md"),
+    *(ROOT / "docs" / "howto").glob("*.md"),
+    *(ROOT / "docs" / "tutorials").glob("*.md"),
     *(ROOT / "docs" / "decisions").glob("*.md"),
 ]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -35,7 +37,12 @@ def test_relative_links_lead_to_files_and_headings(page: Path):
         assert not anchor or anchor in anchors(there), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/usage.md", "docs/forecast.md"])
+COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/usage.md", "docs/forecast.md", "docs/start.md")
+
+
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, *(name for name in NAMES if name.startswith(("docs/howto", "docs/tut")))]
+)
 def test_commands_that_a_page_names_exist(name: str):
     import typer
 

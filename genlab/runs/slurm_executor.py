@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from genlab.errors import UserError, unknown
@@ -94,7 +95,8 @@ class SlurmJobs:
 
 def check_slurm(options: Mapping[str, Any]) -> None:
     """Check that jobs could be submitted. Raises `UserError` as `SlurmJobs` does; nothing is written."""
-    _submitit(Path("slurm"), options)
+    with TemporaryDirectory() as scratch:  # submitit makes its folder at once
+        _submitit(Path(scratch) / "slurm", options)
 
 
 def _submitit(folder: Path, options: Mapping[str, Any]) -> Any:

@@ -30,13 +30,13 @@ HERE: Options = {"executor": "slurm", "slurm": {"cluster": "local"}, "workers": 
         (["--slurm", "cluster=loca"], "did you mean 'local'?"),
     ],
 )
-def test_what_submitit_refuses_is_one_line(lab, tmp_path: Path, given: list[str], said: str):
+def test_what_submitit_refuses_is_one_line(lab, tmp_path: Path, monkeypatch, given: list[str], said: str):
+    monkeypatch.chdir(tmp_path)
     file, _ = small_grid(tmp_path)
     status, out, err = lab("grid", str(file), "--executor", "slurm", *given)
     assert (status, out) == (2, "")
     assert said in err.splitlines()[-1]
-    assert not (tmp_path / "store").exists()
-    assert not Path("slurm").exists()
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_without_submitit_the_line_that_installs_it(lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
