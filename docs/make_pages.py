@@ -8,6 +8,8 @@ from __future__ import annotations
 import inspect
 import io
 import re
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,9 +23,11 @@ from genlab.rasp.programs.registry import best
 from genlab.runs.plan import default_lengths, defaults_of
 from genlab.tasks import Task, make, names, task_class
 
+sys.path.insert(0, str(Path(__file__).parent))
+from griffe_doctests import fenced
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-_SEEN = {"reached": "reached", "not reached": "not reached", "stopped": "stopped", "diverged": "diverged"}
 
 API = {
     "genlab": ("From Python", ["genlab"]),
@@ -136,11 +140,11 @@ def task_page(name: str) -> dict[str, str]:
     """The page of a task, and its figure."""
     cls = task_class(name)
     train, test = default_lengths(name, defaults_of(name, None))
-    lines = [f"# {name}", "", f"{cls.asks[:1].upper()}{cls.asks[1:]}", ""]
+    lines = [f"# {name}", "", _sentence(cls.asks), ""]
     language = f" Class in the Chomsky hierarchy: {cls.language_class}." if cls.language_class else ""
     lines += [f"Length is counted in {cls.length_unit}. Source: {cls.source}.{language}", ""]
     lines += [f"    lab show {name}", f"    lab train --task {name}", ""]
-    lines += ["## Rule", "", *_quoted(inspect.getdoc(cls) or ""), ""]
+    lines += ["## Rule", "", _prose(inspect.getdoc(cls) or ""), ""]
     lines += ["## Formats", "", *_examples_of_formats(name), "## Splits", "", *_examples_of_splits(name)]
     table, figure = _floor(name, train, test)
     lines += ["## Guessing and shortcuts", "", *table]
@@ -317,7 +321,8 @@ def signals_page() -> str:
         ends = " to ".join("any" if np.isinf(end) else f"{end:g}" for end in (s.low, s.high))
         blind = "may enter a forecast" if s.admissible else f"may not enter a forecast: {s.why_not}"
         slow = " Read only when named." if s.slow else ""
-        lines += [f"### {s.name}", "", f"{s.about[:1].upper()}{s.about[1:]}.", "", "```text", s.formula, "```", ""]
+        lines += [f"### {s.name}", "", _sentence(s.about), ""]
+        lines += ["```text", *textwrap.wrap(s.formula, 84), "```", ""]
         lines += [
             f"One per {s.per}, in {s.unit}, {ends}; read from {s.reads}; {blind}. Source: {s.source}.{slow}",
             "",
@@ -379,9 +384,18 @@ def arrows(mermaid: str) -> str:
     return "\n".join(f"- `{box}` → {', '.join(f'`{other}`' for other in others)}" for box, others in found.items())
 
 
-def _quoted(text: str) -> list[str]:
-    """A docstring as text: what it shows as code stays code."""
-    return ["```text", *text.splitlines(), "```"]
+def _prose(docstring: str) -> str:
+    """A docstring as Markdown: examples are code, and what looks like HTML (`<end>`) is text.
+
+    >>> _prose("Ends with <end>, as `<end>` does.")
+    'Ends with &lt;end>, as `<end>` does.'
+    """
+    parts = re.split(r"(```.*?```|`[^`]*`)", fenced(docstring), flags=re.DOTALL)
+    return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
 
 
 def _cell(text: str) -> str:

@@ -35,7 +35,7 @@ _LISTED = {".py": "python", ".toml": "toml", ".json": "json"}
 def copy_pages(pages: Path = PAGES) -> None:
     """Copy docs/ and the generated pages to where the site is built from, with what they link to outside docs/."""
     shutil.rmtree(pages, ignore_errors=True)
-    shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.py", "site.toml", "__pycache__"))
     for path, text in make_pages.pages().items():
         (pages / path).parent.mkdir(parents=True, exist_ok=True)
         (pages / path).write_text(text, "utf-8")
@@ -76,8 +76,7 @@ def _place(there: Path, pages: Path) -> Path | None:
     """Where a file of the repository is on the site; None if it is nowhere, which the build then reports."""
     if there.is_relative_to(DOCS):
         own = pages / there.relative_to(DOCS)
-        indices = [own / "README.md", own / "index.md"]
-        return next((index for index in indices if index.is_file()), None) if own.is_dir() else own
+        return _index(own, there.relative_to(ROOT)) if own.is_dir() else own
     return _copy_in(there, pages) if there.exists() and there.is_relative_to(ROOT) else None
 
 
@@ -89,9 +88,7 @@ def _copy_in(there: Path, pages: Path) -> Path:
         if (there / "README.md").is_file():
             return _copy_in(there / "README.md", pages)
         place = place / "index.md"
-        names = sorted(p.name + "/" * p.is_dir() for p in there.iterdir() if not p.name.startswith(("_", ".")))
-        listed = "\n".join(f"- [{name}]({name})" for name in names)
-        text = f"# {inner}/\n\n{listed}\n"
+        text = _folder_page(there, inner)
     elif there.suffix in _LISTED:
         place = place.with_name(place.name + ".md")
         text = f"# {inner}\n\n````{_LISTED[there.suffix]}\n{there.read_text('utf-8')}````\n"
@@ -104,6 +101,22 @@ def _copy_in(there: Path, pages: Path) -> Path:
         else:
             shutil.copyfile(there, place)
     return place
+
+
+def _index(folder: Path, inner: Path) -> Path:
+    """The page of a folder of docs/: its own, or a list of its files."""
+    for own in (folder / "README.md", folder / "index.md"):
+        if own.is_file():
+            return own
+    page = folder / "index.md"
+    page.write_text(_folder_page(folder, inner), "utf-8")
+    return page
+
+
+def _folder_page(folder: Path, inner: Path) -> str:
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir() if not p.name.startswith(("_", ".")))
+    listed = "\n".join(f"- [{name}]({name})" for name in names)
+    return f"# {inner}/\n\n{listed}\n"
 
 
 # -- Links of what was built
