@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,6 @@ from genlab.options import (
 )
 
 if TYPE_CHECKING:
-    from genlab.runs.api import Options
     from genlab.runs.store import Store
 
 store_app = typer.Typer(
@@ -160,8 +159,8 @@ def grid(
     return None
 
 
-def _executor(name: str, address: str | None, partition: str | None, slurm: list[str] | None) -> Options:
-    """The options of the executor.
+def _executor(name: str, address: str | None, partition: str | None, slurm: list[str] | None) -> dict[str, Any]:
+    """The options of the executor (`genlab.runs.api.Options`).
 
     Raises:
         UserError: an unknown executor, an option of another one, or one that submitit does not have.

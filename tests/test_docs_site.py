@@ -12,8 +12,8 @@ from genlab.tasks import make, names
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 
-import make_pages
-import make_site
+import make_pages  # pyright: ignore[reportMissingImports]
+import make_site  # pyright: ignore[reportMissingImports]
 
 ROOT = make_site.ROOT
 

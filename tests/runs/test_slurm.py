@@ -7,18 +7,19 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from small_grids import small_grid, start, times_committed
 
 from genlab.runs import Store, grid
-from genlab.runs.api import Options, wanted_runs
+from genlab.runs.api import wanted_runs
 from genlab.runs.leases import active
 
 pytest.importorskip("submitit")
 
-HERE: Options = {"executor": "slurm", "slurm": {"cluster": "local"}, "workers": 2}
+HERE: dict[str, Any] = {"executor": "slurm", "slurm": {"cluster": "local"}, "workers": 2}
 
 
 @pytest.mark.parametrize(
