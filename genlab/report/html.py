@@ -399,9 +399,9 @@ class ReportData:
 
     @property
     def unit(self) -> str:
-        """What lengths count, for all tasks of the grid."""
-        units = {make(self.store.spec(str(run)).task).length_unit for run in self.table.index}
-        return ", ".join(sorted(units))
+        """What lengths count, for all tasks of the grid that are there."""
+        runs = [str(run) for run in self.table.index if not unavailable(self.store, str(run))]
+        return ", ".join(sorted({make(self.store.spec(run).task).length_unit for run in runs})) or "length"
 
     @property
     def traced(self) -> str:
