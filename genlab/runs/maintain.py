@@ -212,7 +212,7 @@ def check_store(store: Store) -> tuple[dict[Path, str], dict[Path, str]]:
     store.refresh()
     damaged |= _wrong_specs(store)
     for name in {name for run in store.index.runs for name in store.index.files(run)}:
-        if not (store.path / name).exists():
+        if not (store.path / name).is_file():
             damaged[store.path / name] = "missing, although a commit names it"
     tables = any(path.parent.name in ROWS for path in damaged)
     if not tables and (lost := lost_runs(store)):

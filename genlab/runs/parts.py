@@ -104,7 +104,7 @@ def missing_parts(store: Path) -> list[Path]:
     """Return the parts that were written to a store and that something other than genlab removed."""
     marks = sorted((store / MARKS).glob("*/[!.]*"))
     found = {store / mark.parent.name / f"{mark.name}.parquet": mark for mark in marks}
-    return [part for part, mark in found.items() if not part.exists() and mark.exists()]
+    return [part for part, mark in found.items() if not part.is_file() and mark.exists()]
 
 
 class Parts:

@@ -302,3 +302,12 @@ def test_what_was_set_aside_of_a_run_is_deleted_with_it(store: Store):
     delete_runs(store, [gone, kept])
     assert check_store(Store(store.path))[0] == {}
     assert not [path for path in (store.path / "lost").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("pattern", ["answers/*", "weights/*", "history/*"])
+def test_a_folder_in_the_place_of_a_file_is_no_file(store: Store, pattern: str):
+    compact_store(store)
+    path = next(store.path.glob(pattern))
+    path.unlink()
+    path.mkdir()
+    assert path in check_store(Store(store.path))[0]
