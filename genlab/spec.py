@@ -538,7 +538,9 @@ class RunSpec(Frozen):
         json_schema_extra={"later": True},
     )
     compiled: CompileSpec | None = Field(
-        None, description="the program that the first weights are compiled from", json_schema_extra={"later": True}
+        default=None,
+        description="the program that the first weights are compiled from",
+        json_schema_extra={"later": True},
     )
 
     @property
