@@ -75,7 +75,7 @@ def _signal_one(store: Path, number: signal.Signals) -> threading.Thread:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2], ids=["killed", "preempted"])
 def test_a_job_that_is_lost_goes_on_in_another(tmp_path: Path, number: signal.Signals):
-    _, found = small_grid(tmp_path, steps=2500, seeds=1)
+    _, found = small_grid(tmp_path, steps=800, seeds=1)
     thread = _signal_one(tmp_path / "s", number)
     runs = grid(found, store=tmp_path / "s", checkpoint_minutes=0.001, **HERE)
     thread.join()
@@ -87,7 +87,7 @@ def test_a_job_that_is_lost_goes_on_in_another(tmp_path: Path, number: signal.Si
 
 @pytest.mark.slow
 def test_a_driver_that_is_stopped_goes_on(tmp_path: Path):
-    file, found = small_grid(tmp_path, steps=2500, seeds=1)
+    file, found = small_grid(tmp_path, steps=800, seeds=1)
     words = ("grid", file, "--store", tmp_path / "s", "--executor", "slurm", "--slurm", "cluster=local")
     process = start(*words)
     while process.poll() is None and not active(tmp_path / "s" / "leases"):
