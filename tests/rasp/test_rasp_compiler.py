@@ -125,7 +125,7 @@ class TestWhatItDependsOn:
 
     def test_the_reading_margin_is_that_of_softmax_dispersion(self):
         """Half the distance of 1 / (n + 1) and 1 / (n + 2) is what is left where n keys are selected."""
-        spec = spec_of("majority", "plain", "majority", 12)
+        spec = spec_of("compare-occurrence", "plain", "compare_occurrence", 12)
         model = model_of(spec.model, flat_of(spec.model, compiled_weights(spec)))
         assert isinstance(model, StackedModel)
         rows = agreement(model, spec, [2, 6, 12], 400, np.random.default_rng(0))
