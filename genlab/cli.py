@@ -44,7 +44,7 @@ from genlab.options import (
 )
 from genlab.runs.gridfile import LAST, parse_range
 from genlab.runs.recipes import RECIPES
-from genlab.tasks import load_plugins_of_environment
+from genlab.tasks import load_plugins_of_environment, plugin_fault
 
 app = typer.Typer(
     cls=Group,
@@ -76,6 +76,10 @@ def main() -> None:
         message = "stopped" if status == _INTERRUPTED else ""  # typer may return it, and say nothing
     except (_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort, OSError) as error:
         status, message = _status_of(error)
+    except (Exception, SystemExit) as error:
+        if not (message := plugin_fault(error)):
+            raise
+        status = 2
     _exit(status, message)
 
 

@@ -31,11 +31,13 @@ from genlab.tasks.examples import START, Examples, Ints, Vocab
 
 
 def describes_itself(task: Task) -> Iterator[str]:
-    """Metadata is present, tokens have no spaces, defaults are valid options, scores are probabilities."""
+    """Metadata is present, tokens have no spaces, widths are integers, defaults are valid, scores are probabilities."""
     if empty := [field for field in ("name", "family", "asks", "source", "length_unit") if not getattr(task, field)]:
         yield f"empty: {', '.join(empty)}"
     if spaced := [token for token in task.vocab.tokens if token.split() != [token]]:
         yield f"tokens that contain spaces: {spaced}"
+    if not isinstance(width := task.width(task.max_len), int | np.integer):
+        yield f"width is not a whole number: {width!r}"
     if task.train_split not in task.splits:
         yield f"train_split {task.train_split!r} is not a split"
     if "id" not in splits_of(task):
@@ -382,7 +384,9 @@ def quick_check(task: Task) -> None:
     Raises:
         ContractError: a clause is violated. An exception of the task itself is raised as it is.
     """
-    violations = [*writes_valid_sequences(task), *scores_the_answer(task), *agrees_with_solve(task, _QUICK)]
+    quick = (describes_itself, writes_valid_sequences, scores_the_answer)
+    violations = [violation for clause in quick for violation in clause(task)]
+    violations += agrees_with_solve(task, _QUICK)
     if violations:
         raise ContractError(task, violations)
 

@@ -10,7 +10,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -97,7 +97,7 @@ def load_plugin(path: str | Path, check: bool = True) -> None:
     try:
         _run(file, str(path))
         for name in _added.keys() - tasks.keys() if check else ():
-            _check(_added[name], str(path))
+            _check(_added[name], file, str(path))
     except UserError:
         _added.clear()
         _added.update(tasks)
@@ -121,16 +121,30 @@ def _run(file: Path, shown: str) -> None:
     sys.modules[module_name] = module  # classes of the file are looked up by their module
     try:
         module_spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a file may call sys.exit
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file may call sys.exit
         del sys.modules[module_name]
-        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if Path(at.filename) == file]
-        line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"plugin {shown!r} cannot be imported: line {line}: {why}") from error
+        raise UserError(f"plugin {shown!r} cannot be imported: {_where_and_why(error, [str(file)])}") from error
 
 
-def _check(cls: type[Task], shown: str) -> None:
-    """Test each format of a task, at the length that `lab show` shows. A format that cannot be made so is passed."""
+def plugin_fault(error: BaseException) -> str:
+    """Return a line on an error that a plugin raised while it was used, with its file and line; '' for any other."""
+    files = [at.filename for at in traceback.extract_tb(error.__traceback__)]
+    inside = [file for file in files if str(Path(file).resolve()) in _plugins]
+    return f"plugin {inside[-1]!r} failed: {_where_and_why(error, inside)}" if inside else ""
+
+
+def _where_and_why(error: BaseException, files: Sequence[str]) -> str:
+    """The last line of the files that an error came through, and what it says, in one line."""
+    lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename in files]
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    why = f"{type(error).__name__}: {error}".splitlines()[0]
+    return why if line is None else f"line {line}: {why}"
+
+
+def _check(cls: type[Task], file: Path, shown: str) -> None:
+    """Test each format of a task, at the length that `lab show` shows. A format that has no such length is passed."""
     for format in cls.formats:
         try:
             task = cls(spec(cls.name, cls.shown_length, format))
@@ -141,8 +155,11 @@ def _check(cls: type[Task], shown: str) -> None:
             raise UserError(
                 f"plugin {shown!r}: task {cls.name!r}, format {format!r}, breaks its contract: {first}{rest}"
             ) from None
-        except Exception:
+        except UserError:
             continue
+        except (Exception, SystemExit) as error:
+            why = _where_and_why(error, [str(file)])
+            raise UserError(f"plugin {shown!r}: task {cls.name!r}, format {format!r}, fails: {why}") from error
 
 
 def load_plugins_of_environment() -> None:

@@ -34,9 +34,9 @@ def campaign(folder: Path, *words: str) -> dict[str, dict[str, object]]:
 
 def test_a_few_cases_do_no_harm(tmp_path: Path):
     """Of every part but the kills, of which test_kills.py has some."""
-    counts = campaign(tmp_path, "damage", "calls", "grids", "tables", "plugins", "--n", "2")
+    counts = campaign(tmp_path, "damage", "calls", "grids", "tables", "plugins", "--n", "1")
     assert {name: part["faults"] for name, part in counts.items()} == {name: {} for name in counts}
-    assert sum(int(str(part["calls"])) for part in counts.values()) > 15
+    assert sum(int(str(part["calls"])) for part in counts.values()) > 8
 
 
 @pytest.mark.slow

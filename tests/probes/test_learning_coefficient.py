@@ -45,6 +45,7 @@ def test_a_bowl_has_half_its_stiff_directions_whatever_the_free_ones(stiff: int,
     assert coefficient(Bowl(stiff, free), bowl, 64) == pytest.approx(wanted, rel=0.12)
 
 
+@pytest.mark.slow
 def test_global_random_state_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(local_learning, "DRAWS", 2)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
@@ -68,6 +69,7 @@ def test_without_the_library_the_signal_says_what_to_install(monkeypatch: pytest
         coefficient(Bowl(3, 0), bowl, 64)
 
 
+@pytest.mark.slow
 def test_each_run_of_a_stack_is_sampled_by_itself(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(local_learning, "DRAWS", 3)
     monkeypatch.setattr(local_learning, "CHAINS", 1)

@@ -137,8 +137,8 @@ def test_signals_of_other_lengths_are_not_admissible():
 SLOW = pytest.mark.slow  # every signal that these tasks have, one of the others has
 TASKS = [
     "brackets",
-    "question-formation",
-    "modular",
+    pytest.param("question-formation", marks=SLOW),
+    pytest.param("modular", marks=SLOW),
     pytest.param("sort", marks=SLOW),
     pytest.param("repeats", marks=SLOW),
 ]

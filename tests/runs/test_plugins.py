@@ -230,3 +230,36 @@ def test_a_group_does_not_leave_its_store(tmp_path: Path, name: str):
     with pytest.raises(UserError, match=r"group .* is not allowed"):
         Store(tmp_path / "store").save_group(name, [], {})
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("return length + 3", "width is not a whole number: 'x'"),
+        ("return 0.5", "TypeError: '<=' not supported between instances of 'int' and 'str'"),
+        ('return ("0", "1")', "ValueError: a vocabulary cannot contain a token twice"),
+        ("bits = Vocab.first", "line 30: SystemExit: 3"),
+    ],
+)
+def test_a_task_that_fails_is_refused_with_its_error(lab, file: Path, body: str, why: str):
+    worse = {
+        "return length + 3": "return 'x'",
+        "return 0.5": "return '0.5'",
+        'return ("0", "1")': 'return ("0", "0")',
+        "bits = Vocab.first": "raise SystemExit(3); bits = Vocab.first",
+    }
+    text = file.read_text()
+    assert body in text
+    file.write_text(text.replace(body, worse[body]))
+    status, out, err = lab("show", "first-bit", "--plugin", str(file))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "task 'first-bit', format 'plain'" in err
+    assert why in err
+
+
+def test_an_error_at_a_length_that_was_not_checked_is_the_plugins_own(lab, file: Path):
+    text = file.read_text().replace("bits = Vocab.first", "bits = 1 // (longest != 6) * Vocab.first")
+    file.write_text(text)
+    status, out, err = lab("show", "first-bit", "--length", "6", "--plugin", str(file))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "first_bit.py' failed: line 30: ZeroDivisionError" in err

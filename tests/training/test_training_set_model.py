@@ -37,6 +37,7 @@ def test_a_run_alone_and_in_a_stack_are_one(extra: dict[str, object]):
         assert [row["loss"] for row in alone.history] == pytest.approx([row["loss"] for row in state.history])
 
 
+@pytest.mark.slow
 def test_it_learns_and_is_scored_at_sizes_it_has_not_seen():
     task = items()
     (spec,) = specs_of(task, [0], steps=300, batch_size=64, train_len=4)
