@@ -31,7 +31,7 @@ from genlab.tasks.examples import START, Examples, Ints, Vocab
 
 
 def describes_itself(task: Task) -> Iterator[str]:
-    """Metadata is present, tokens have no spaces, widths are integers, defaults valid options, scores probabilities."""
+    """Metadata is present, tokens have no spaces, widths are integers, defaults are options, scores probabilities."""
     if empty := [field for field in ("name", "family", "asks", "source", "length_unit") if not getattr(task, field)]:
         yield f"empty: {', '.join(empty)}"
     if spaced := [token for token in task.vocab.tokens if token.split() != [token]]:
