@@ -27,7 +27,7 @@ function theme() {
     config: {
       background: of("paper"), font, padding: 4, view: {stroke: "transparent"},
       axis: {labelColor: dim, titleColor: ink, gridColor: soft, domainColor: soft, tickColor: soft, labelFontSize: 12,
-        titleFontSize: 13, titleFontWeight: 500, titlePadding: 8},
+        titleFontSize: 13, titleFontWeight: 500, titlePadding: 8, labelSeparation: 8},
       axisBand: {grid: false, ticks: false, domain: false, labelFontSize: 11, labelPadding: 3},
       legend: {labelColor: ink, orient: "bottom", direction: "vertical", labelFontSize: 12, symbolType: "circle",
         symbolOpacity: 1, symbolSize: 90, symbolStrokeWidth: 0, symbolFillColor: undefined},
