@@ -286,7 +286,8 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
     """Score sealed forecasts (one lock, or all that can be scored), and keep the scores in the ledger.
 
     Raises:
-        UserError: no locks, no such lock, or one whose runs have no outcome yet (where it was named).
+        UserError: no locks, no such lock, one whose forecaster is gone, or one whose runs have no outcome yet (where
+            it was named).
         DamagedFileError: a file that a score is made from is damaged.
     """
     ledger = Ledger(store)
@@ -299,8 +300,9 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
         raise UserError(f"no lock {which!r} (there are: {', '.join(locks)})")
     scored: list[ScoredLock] = []
     for entry in [locks[which]] if which else ledger.unscored():
+        trained = _forecaster(store, entry)
         try:
-            scored.append(_score(store, ledger, entry))
+            scored.append(_score(store, ledger, entry, trained))
         except DamagedFileError:  # not a lock that cannot be scored yet, but a store that must not be believed
             raise
         except UserError as error:
@@ -310,11 +312,18 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
     return Scores(scored, ledger.entries("score"))
 
 
-def _score(store: Store, ledger: Ledger, entry: dict[str, Any]) -> ScoredLock:
+def _forecaster(store: Store, entry: dict[str, Any]) -> Forecaster:
+    """The forecaster of a lock. That it or a run is gone, or that it is another one, is nothing that waiting mends."""
     trained = load_forecaster(store, entry["forecaster"]["name"])
-    table = grid_table(store, entry["runs"])
     if trained.hash != entry["forecaster"]["hash"]:
         raise UserError(f"lock {entry['number']}: its forecaster {trained.name!r} is not the one that made it")
+    if gone := [run for run in entry["runs"] if run not in store]:
+        raise UserError(f"lock {entry['number']}: {len(gone)} of its runs have no record in the store: {gone[0]}")
+    return trained
+
+
+def _score(store: Store, ledger: Ledger, entry: dict[str, Any], trained: Forecaster) -> ScoredLock:
+    table = grid_table(store, entry["runs"])
     score, gaps = score_lock(entry, table)
     earlier = [old["outcomes"] for old in ledger.entries("score") if old["lock"] == entry["number"]]
     if score["outcomes"] not in earlier:

@@ -171,7 +171,7 @@ def table(
         inadmissible: include signals whose inputs exceed what the run was trained on.
 
     Raises:
-        UserError: no such runs.
+        UserError: no such runs, or some without a record.
     """
     from genlab.runs.diverged import set_aside
     from genlab.runs.store import Store as Opened
@@ -183,6 +183,8 @@ def table(
             f"all {len(diverged)} runs of {runs!r} diverged" if diverged else f"{runs!r} has no completed runs"
         )
     about = kept.runs()
+    if lost := sorted(set(ids) - set(about["run_id"])):
+        raise UserError(f"{len(lost)} of {len(ids)} runs have no record in the store: {', '.join(lost[:3])}")
     laws = laws_of(about[about["run_id"].isin(set(ids))], kept.spec)
     about = about.set_index("run_id").loc[ids]
     evals, trace = placed(kept.evals(ids), laws), placed(kept.trace(ids), laws)

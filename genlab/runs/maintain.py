@@ -255,8 +255,12 @@ def named_only(store: Store) -> dict[str, list[str]]:
     return {name: runs for name, runs in missing.items() if runs}
 
 
+_FILES = (".json", ".parquet", ".safetensors")
+"""Endings that folders of a store never have."""
+
+
 def _files(root: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
-    """All files of a store but those set aside, in folders that are links too. Notes folders that cannot be read."""
+    """All files of a store but those set aside, in folders that are links too. Notes folders that cannot be read or be."""
 
     def note(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
@@ -269,6 +273,9 @@ def _files(root: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
             below.clear()
             continue
         seen.add(place)
+        for name in [name for name in below if name in LAST or Path(name).suffix in _FILES]:
+            unreadable[Path(folder, name)] = "is a folder where a file belongs"
+            below.remove(name)
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 

@@ -81,6 +81,7 @@ UNREAD = {"lease", "figure", "mark of a part", "set aside"}
 what was set aside may be there because it is damaged."""
 FORGOTTEN = {
     *UNREAD, "resume state", "failure", "tag", "group", "last group", "head of the ledger", "forecaster",
+    "commands of a group",
 }  # fmt: skip
 """Kinds of which nothing else says that there was one: their removal is what a user may have wanted."""
 

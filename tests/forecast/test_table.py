@@ -56,6 +56,11 @@ def predicted_encodings() -> tuple[str, ...]:
     return predict_task("sort", "plain").encodings
 
 
+def test_runs_without_a_record_are_named(store: Store):
+    with pytest.raises(UserError, match="1 of 2 runs have no record in the store: 0123456789ab"):
+        table(store, [store.run_ids()[0], "0123456789ab"])
+
+
 def test_in_distribution_is_a_metric_and_all_else_an_outcome(store: Store):
     found = table(store, "two")
     evals = store.evals(metric="exact_match")

@@ -304,7 +304,7 @@ def test_what_was_set_aside_of_a_run_is_deleted_with_it(store: Store):
     assert not [path for path in (store.path / "lost").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("pattern", ["answers/*", "weights/*", "history/*"])
+@pytest.mark.parametrize("pattern", ["answers/*", "weights/*", "history/*", "groups/*/how.json"])
 def test_a_folder_in_the_place_of_a_file_is_no_file(store: Store, pattern: str):
     compact_store(store)
     path = next(store.path.glob(pattern))
