@@ -300,9 +300,9 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
         raise UserError(f"no lock {which!r} (there are: {', '.join(locks)})")
     scored: list[ScoredLock] = []
     for entry in [locks[which]] if which else ledger.unscored():
-        trained = _forecaster(store, entry)
+        _check_lock(store, entry)
         try:
-            scored.append(_score(store, ledger, entry, trained))
+            scored.append(_score(store, ledger, entry))
         except DamagedFileError:  # not a lock that cannot be scored yet, but a store that must not be believed
             raise
         except UserError as error:
@@ -312,17 +312,16 @@ def score_locks(store: Store, which: str | None = None) -> Scores:
     return Scores(scored, ledger.entries("score"))
 
 
-def _forecaster(store: Store, entry: dict[str, Any]) -> Forecaster:
-    """The forecaster of a lock. That it or a run is gone, or that it is another one, is nothing that waiting mends."""
+def _check_lock(store: Store, entry: dict[str, Any]) -> None:
+    """Check that the forecaster of a lock and its runs are there: waiting would not mend that they are gone."""
     trained = load_forecaster(store, entry["forecaster"]["name"])
     if trained.hash != entry["forecaster"]["hash"]:
         raise UserError(f"lock {entry['number']}: its forecaster {trained.name!r} is not the one that made it")
     if gone := [run for run in entry["runs"] if run not in store]:
         raise UserError(f"lock {entry['number']}: {len(gone)} of its runs have no record in the store: {gone[0]}")
-    return trained
 
 
-def _score(store: Store, ledger: Ledger, entry: dict[str, Any], trained: Forecaster) -> ScoredLock:
+def _score(store: Store, ledger: Ledger, entry: dict[str, Any]) -> ScoredLock:
     table = grid_table(store, entry["runs"])
     score, gaps = score_lock(entry, table)
     earlier = [old["outcomes"] for old in ledger.entries("score") if old["lock"] == entry["number"]]

@@ -260,7 +260,7 @@ _FILES = (".json", ".parquet", ".safetensors")
 
 
 def _files(root: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
-    """All files of a store but those set aside, in folders that are links too. Notes folders that cannot be read or be."""
+    """All files of a store but those set aside, in folders that are links too. Notes folders that cannot be read."""
 
     def note(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

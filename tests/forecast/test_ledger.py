@@ -210,5 +210,5 @@ def test_a_damaged_forecaster_is_not_a_lock_that_waits_for_its_outcomes(tmp_path
     with pytest.raises(DamagedFileError, match=r"old\.json is damaged"):
         score_locks(store)
     (store.path / "forecasters" / "old.json").unlink()
-    with pytest.raises(UserError, match="unknown forecaster .old"):
+    with pytest.raises(UserError, match="unknown forecaster 'old'"):
         score_locks(store)
