@@ -357,7 +357,7 @@ def train(
     note(*({without_steps(kept, wanted)} - {lacking}))
     if result.outcome is not None:
         show_result(result, as_json)
-        note(*log_runs(loggers, kept, result.outcome.runs))
+        note(*log_runs(loggers, kept, result.group, result.outcome.runs))
     if result.failed:
         raise result.failed
 

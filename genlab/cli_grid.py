@@ -153,7 +153,7 @@ def grid(
     after = without_steps(kept, wanted)
     note("" if after == lacking else after)
     show(result, as_json)
-    note(*log_runs(loggers, kept, ids))
+    note(*log_runs(loggers, kept, plans.name, ids))
     if result.failed:
         raise result.failed
     return None

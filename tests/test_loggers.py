@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genlab.loggers.record import log_runs
 from genlab.runs.store import Store
 
 TRAIN = "train --task sort --train-len 3 --test-len 4 --seeds 0:2 --steps 4 --eval-every 2 --d-model 16 --n-layers 1"
@@ -45,6 +46,19 @@ def test_tensorboard_holds_what_the_store_holds(lab, tmp_path: Path):
         (image,) = read.Images("exact_match_by_length")
         assert image.width > 100
         assert "_hparams_/experiment" in read.summary_metadata
+
+
+def test_runs_are_logged_below_their_own_group(lab, tmp_path: Path):
+    """Another command may have made a group in the meantime."""
+    pytest.importorskip("tensorboard")
+    assert lab(*BRIEF)[0] == 0
+    store = Store(tmp_path / "store")
+    (own,) = store.groups()
+    other = store.save_group("other", [], {})
+    (line,) = log_runs(["tensorboard"], store, own, store.run_ids())
+    assert {path.name for path in (store.named.folder(own) / "tensorboard").iterdir()} == set(store.run_ids())
+    assert own in line
+    assert not (other / "tensorboard").exists()
 
 
 def _entries_of(file: Path) -> Iterator[bytes]:

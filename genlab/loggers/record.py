@@ -82,12 +82,10 @@ def chosen_loggers(names: str | None) -> list[str]:
     return found
 
 
-def log_runs(names: Sequence[str], store: Store, run_ids: Sequence[str]) -> list[str]:
-    """Write the ended ones of some runs with each logger, below the folder of the latest group; a line per logger."""
-    if not names:
-        return []
-    folder = store.last_folder()
-    return [_logger(name).write(_records(store, run_ids, folder.name), folder / name) for name in names]
+def log_runs(names: Sequence[str], store: Store, group: str, run_ids: Sequence[str]) -> list[str]:
+    """Write the ended ones of the runs of a group with each logger, below its folder; a line per logger."""
+    folder = store.named.folder(group)
+    return [_logger(name).write(_records(store, run_ids, group), folder / name) for name in names]
 
 
 def _records(store: Store, run_ids: Sequence[str], group: str) -> Iterator[LoggedRun]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genlab.errors import NotApplicable
 from genlab.models import StackedModel, flat_of, model_of
+from genlab.probes.families.ablations import head_tap
 from genlab.probes.inputs import probe_input
 from genlab.probes.probing import values_of
 from genlab.probes.signal import Signal
@@ -103,7 +104,7 @@ def _specimen(rule: str, spec: RunSpec, signals: Sequence[Signal], n: int) -> Sp
         if np.isfinite(heads).any():
             layer, head = np.unravel_index(int(np.nanargmax(heads)), heads.shape)
             values[one.name] = float(heads[layer, head])
-            kept[one.name] = float((answers.of(model, _without(int(layer), int(head))) == before).mean())
+            kept[one.name] = float((answers.of(model, head_tap(int(layer), int(head), "zero")) == before).mean())
     right = float((before == answers.expected).mean())
     return Specimen(rule, spec.compiled.program, spec.compiled.noise, spec.compiled.seed, right, values, kept)
 
@@ -129,26 +130,3 @@ class _Answers:
         """The model's answers, int[example]."""
         ids = model(torch.from_numpy(self._examples.tokens), tap=tap).argmax(-1).numpy()
         return self._first(ids, self._examples)
-
-
-def _without(layer: int, head: int) -> Callable[[str, Tensor], Tensor]:
-    """A tap under which a head writes nothing."""
-
-    def tap(name: str, x: Tensor) -> Tensor:
-        if name != f"blocks.{layer}.attn.hook_z":
-            return x
-        x = x.clone()
-        x[..., head, :] = 0.0
-        return x
-
-    return tap
-
-
-def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The probability that a value with the mechanism is larger than one without, ties half; NaN without values.
-
-    >>> auroc([1.0, 0.5], [0.5, 0.0])
-    0.875
-    """
-    pairs = [(a > b) + 0.5 * (a == b) for a in positive for b in negative if np.isfinite(a) and np.isfinite(b)]
-    return float(np.mean(pairs)) if pairs else float("nan")

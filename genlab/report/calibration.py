@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from genlab.errors import UserError, unknown
-from genlab.probes.calibration import Specimen, auroc, specimens
+from genlab.probes.calibration import Specimen, specimens
+from genlab.probes.families.confidence import auroc
 from genlab.probes.signal import Signal
 from genlab.rasp.programs.shortcuts import RULES
 from genlab.report.output import print_lines
@@ -37,8 +38,11 @@ class Calibration:
 
     def auroc(self, signal: str, program: str, noise: float) -> float:
         """How well a signal tells models of one construction from all models that lack the mechanism, at a noise."""
-        without = [m.values[signal] for m in self.models if m.rule in self.lacks and m.noise == noise]
-        return auroc([m.values[signal] for m in self._of(program, noise)], without)
+        having = self._of(program, noise)
+        models = [*having, *(m for m in self.models if m.rule in self.lacks and m.noise == noise)]
+        values, has = np.array([m.values[signal] for m in models]), np.arange(len(models)) < len(having)
+        read = np.isfinite(values)
+        return auroc(values[read], has[read])
 
     @property
     def programs(self) -> dict[str, str]:

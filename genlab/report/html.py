@@ -32,7 +32,7 @@ from genlab.runs.api import load
 from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
-from genlab.tasks import FIT, TrainingLaw, fitted, make, place_in_words, split_in_words
+from genlab.tasks import FIT, TrainingLaw, fitted, place_in_words, split_in_words, task_class
 
 # -- What was trained, how it learned, and how far it is right: the parts of a report that forecast nothing
 
@@ -400,8 +400,9 @@ class ReportData:
     @property
     def unit(self) -> str:
         """What lengths count, for all tasks of the grid that are there."""
-        runs = [str(run) for run in self.table.index if not unavailable(self.store, str(run))]
-        return ", ".join(sorted({make(self.store.spec(run).task).length_unit for run in runs})) or "length"
+        one_each = {self.store.spec(str(run)).task.name: str(run) for run in self.table.index}
+        there = [name for name, run in one_each.items() if not unavailable(self.store, run)]
+        return ", ".join(sorted({task_class(name).length_unit for name in there})) or "length"
 
     @property
     def traced(self) -> str:

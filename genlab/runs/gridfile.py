@@ -44,6 +44,12 @@ from genlab.spec import ModelConfig, TrainConfig
 LAST = ("last", "last-train", "last-grid")
 """Names of the latest group, of all and of each command: no grid, group or tag has one of them."""
 
+
+def is_group_name(name: object) -> bool:
+    """Whether a grid, group or tag may have this name: it becomes the name of a folder or file."""
+    return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) is not None and name not in LAST
+
+
 # -- Ranges of integers
 
 
@@ -372,7 +378,7 @@ class _Reader:
         """Read the whole file; errors are collected in `errors`."""
         self._check_keys(self._toml.values, _TABLES)
         name = self._toml.values.get("name", stem)
-        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or name in LAST:
+        if not is_group_name(name):
             self._error(f"name {name!r} is not allowed (letters, digits, . _ -; not `last`)", "name")
         base = self._settings("base")
         lists = [self._sweep(), *self._zips()]

@@ -40,12 +40,17 @@ def unavailable(store: Store, run_id: str) -> str:
 
 def _from_where(entry: Mapping[str, Any], name: str) -> str:
     """The plugin that a run's record names, as the end of a message; '' if it names none."""
-    digest = dict(part.split(":") for part in str(entry["spec"].get("code", "")).split(", ") if part).get(name)
+    digest = _hashes(entry["spec"].get("code", "")).get(name)
     files = [file for file, source in entry["environment"].get("plugins", {}).items() if source == digest]
     if not files:
         return ""
     gone = "" if Path(files[0]).is_file() else ", which is not there now"
     return f"; run {entry['run_id']} was trained with the plugin {files[0]}{gone} (--plugin FILE loads one)"
+
+
+def _hashes(code: str) -> dict[str, str]:
+    """Name -> hash of its source, as `code_of` writes them."""
+    return dict(part.split(":") for part in code.split(", ") if part)
 
 
 def edited(store: Store, run_ids: Iterable[str]) -> str:
@@ -57,7 +62,7 @@ def edited(store: Store, run_ids: Iterable[str]) -> str:
             other.append(run)
     if not other:
         return ""
-    name = store.spec(other[0]).code.split(":")[0]
+    name = next(iter(_hashes(store.spec(other[0]).code)))
     return f"{name}: its plugin was edited since {len(other)} runs were trained; this uses it as it is now"
 
 
@@ -70,5 +75,5 @@ def trained_otherwise(store: Store, specs: Iterable[RunSpec]) -> str:
     old = [s for s in wanted if any(s.model_copy(update={"code": code}).run_id in store for code in codes)]
     if not old:
         return ""
-    which = ", ".join(sorted({part.split(":")[0] for spec in old for part in spec.code.split(", ")}))
+    which = ", ".join(sorted({name for spec in old for name in _hashes(spec.code)}))
     return f"{which}: the plugin's source is another than that of {len(old)} stored runs; they are trained anew"

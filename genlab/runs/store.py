@@ -26,7 +26,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -41,7 +40,7 @@ from pydantic import ValidationError
 
 from genlab.errors import DamagedFileError, UserError, nearest
 from genlab.runs.files import StoreWriteError, file_id, read_json, read_table, remove_if_same, write_json, write_table
-from genlab.runs.gridfile import LAST
+from genlab.runs.gridfile import LAST, is_group_name
 from genlab.runs.index import Index
 from genlab.runs.laws import law_of, means_by, placed
 from genlab.runs.parts import EVAL_COLUMNS, Evaluations, Signals
@@ -86,7 +85,7 @@ class Groups:
         Raises:
             UserError: the name is not allowed.
         """
-        if not re.fullmatch(r"\w[\w.-]*", name) or name in LAST:
+        if not is_group_name(name):
             raise UserError(f"group {name!r} is not allowed (letters, digits, . _ -; not {', '.join(LAST)})")
         folder = self.folder(name)
         write_json(folder / "group.json", {"name": name, "run_ids": list(run_ids), "request": dict(request)})
@@ -167,7 +166,7 @@ class Groups:
         Raises:
             UserError: the name is invalid or is that of a group.
         """
-        if not re.fullmatch(r"\w[\w.-]*", name) or name in LAST or name in self.names():
+        if not is_group_name(name) or name in self.names():
             raise UserError(f"tag {name!r} is not allowed (letters, digits, . _ -; not a group's name)")
         before = self.tags().get(name, [])
         gone = set(run_ids) if remove else set[str]()

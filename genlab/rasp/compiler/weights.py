@@ -39,6 +39,13 @@ class Compiled:
         units: of each layer, how many.
     """
 
+    config: ModelConfig
+    weights: Mapping[str, Floats]
+    parts: Parts
+    blocks: Mapping[Variable, slice]
+    heads: list[list[str]]
+    units: list[int]
+
     @property
     def largest(self) -> float:
         """The largest absolute weight."""
@@ -53,13 +60,6 @@ class Compiled:
             first = [unit.reads.parts[0] for unit in units]
             found += [(layer, 2 * i, abs(float(m[0, 0]))) for i, (v, m) in enumerate(first) if v.raw]
         return found
-
-    config: ModelConfig
-    weights: Mapping[str, Floats]
-    parts: Parts
-    blocks: Mapping[Variable, slice]
-    heads: list[list[str]]
-    units: list[int]
 
 
 def compile_programs(programs: Sequence[tuple[Program, float]], task: Task, gap: float = 40.0) -> Compiled:
