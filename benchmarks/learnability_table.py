@@ -18,21 +18,21 @@ ROWS, TABLE = DOCS / "tasks-learnability.csv", DOCS / "tasks.md"
 
 HEAD = """# Tasks
 
-What a small transformer learns within minutes on a CPU, task by task. `lab tasks` lists formats, splits and papers.
+What a small transformer learns within minutes on a CPU, by task. `lab tasks` lists formats, splits and papers.
 Written by `python benchmarks/learnability.py --table` from the rows of `tasks-learnability.csv`; do not edit.
 
-- **configuration**: the task's `defaults`, which `lab train --task NAME` uses for options you leave out. Options
-  not listed have the lab's defaults: 2 layers, d_model 64, 4 heads, learned positions, batches of 64, lr 0.001,
-  cosine schedule.
-- **reached**: seeds whose exact match in distribution (up to 8 training lengths, 64 examples at each, every 100
-  steps) reached 0.99 and was still there at the next check, out of all seeds trained; a run ended there.
-- **steps**, **minutes** to that check: medians. Minutes are processor minutes of one core, checks included, since
-  other work ran on the machine (2 cores of an x86-64 server). Where no run reached 0.99: those of the whole run, in
+- **configuration**: the task's `defaults`, which `lab train --task NAME` uses for options that you omit. Options
+  that are not listed have their general defaults: 2 layers, d_model 64, 4 heads, learned positions, batches of 64,
+  lr 0.001, cosine schedule.
+- **reached**: number of seeds whose ID exact match (at up to 8 training lengths, 64 examples each, every 100
+  steps) reached 0.99 at two consecutive checks, out of all seeds trained; training then stopped.
+- **steps**, **minutes**: medians up to the first of these checks. Minutes are processor minutes of one core,
+  including checks, on a shared machine (2 cores of an x86-64 server). If no run reached 0.99: of the whole run, in
   parentheses.
-- **in distribution**, **at twice the length**: exact match of the last weights, 512 examples per length, median
-  (lowest to highest); for a run that was stopped, its last check only. The second is also blank where the task
-  has no such length. Runs stop as soon as they fit, so it shows what little training gives, not the best possible.
-- **not measured**: nothing is claimed for the configuration here.
+- **in distribution**, **at twice the length**: exact match of the final weights, 512 examples per length, median
+  (range); for an interrupted run, its last check only. The second is blank if the task has no such length. Since runs
+  stop as soon as they fit, it shows the result of minimal training, not the best possible.
+- **not measured**: no runs of this configuration.
 """
 CHECK_EVERY, EXAMPLES = 100, 512
 _SEEDS = 10
@@ -41,21 +41,20 @@ _SEEDS = 10
 TRIED = """
 ## What else was tried
 
-Configurations that are not a default, and defaults under an earlier recipe: without a start token, with an
-unembedding of their own, four lengths a batch, weights of .4 / sqrt(d_model) and a clip at norm 1 (docs/learning.md
-says what these cost). A task without 0.99 in any row of this page has not been learned here.
-`lab tasks` says that it needs a GPU if three configurations took 20 processor minutes each and did not learn it,
-and it means no more than that.
+Other configurations, and defaults under an earlier recipe: without a start token, with an untied unembedding, four
+lengths per batch, initial weights of standard deviation .4 / sqrt(d_model), and gradient clipping at norm 1
+(docs/learning.md has the effect of each). A task without 0.99 in any row of this page has not been learned.
+`lab tasks` says that a task needs a GPU if three configurations did not learn it in 20 processor minutes each.
 """
 
 _COLUMNS = ("task", "configuration", "reached", "steps", "minutes", "in distribution", "at twice the length")
 _HEADER = (f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|")
 
-RESULTS = {"stopped": "stopped before their end", "diverged": "diverged"}
+RESULTS = {"stopped": "interrupted", "diverged": "diverged"}
 
 
 def text_of(options: Mapping[str, Any]) -> str:
-    """Options and parameters of the task as one line: what a configuration is known by.
+    """Options and parameters of the task as one line, which identifies a configuration.
 
     >>> text_of({"steps": 3000, "lr": 2e-3, "params": {"p": 7}})
     'lr=0.002 p=7 steps=3000'
@@ -65,7 +64,7 @@ def text_of(options: Mapping[str, Any]) -> str:
 
 
 def table() -> str:
-    """The whole page: defaults as measured, task by task, then what was tried besides."""
+    """The page: measured defaults by task, then other configurations."""
     rows = pd.read_csv(ROWS, keep_default_na=False)
     for column in ("exact", "twice", "minutes", "steps"):
         rows[column] = pd.to_numeric(rows[column])

@@ -21,55 +21,57 @@ TASKS = {"sort": "sort", "copy": "unique copy", "addition": "addition, reversed,
 TRAINED = {"sort": 8, "copy": 8, "addition": 4}
 TIMES = (1, 1.5, 2, 3)
 LEARNED = 0.9
-"""Exact match at the training length from which the page says that a task was learned."""
+"""Minimum exact match at the training length for a task to count as learned."""
 
 ENCODINGS = {
-    "learned": "one vector per position, examples at random offsets; none beyond the context | 2310.16028",
+    "learned": "one vector per position, examples at random offsets; limited to the context | 2310.16028",
     "none": "order from the causal mask alone, at any length | 2203.16634",
-    "sinusoidal": "fixed waves, at any position; the model has not seen far ones | Vaswani et al. 2017",
-    "rotary": "q and k turned by the position: scores of the distance, at any distance | 2104.09864",
-    "alibi": "a penalty linear in the distance, which keeps growing | 2108.12409",
-    "hard-alibi": "half of the heads see the last 1, 2, ... tokens, the others all and no positions | 2402.01032",
-    "t5": "a trained number per bucket of distances; from 128 on all are one bucket | 1910.10683",
-    "fire": "an MLP of log distance / log position, which stays between 0 and 1 | 2310.04418",
-    "learned, random": "sorted random positions below 256: each is trained | 2305.16843",
-    "rotary, random": "the same under rotary positions | 2305.16843",
-    "abacus": "place values, given by the task, at random offsets | 2405.17399",
-    "coupled": "one id for tokens that belong together, given by the task, at random offsets | 2405.20671",
+    "sinusoidal": "fixed sine waves, defined at any position; far ones were not trained | Vaswani et al. 2017",
+    "rotary": "queries and keys rotated by position: scores depend on distance, at any distance | 2104.09864",
+    "alibi": "a penalty that is linear in the distance | 2108.12409",
+    "hard-alibi": "half of the heads see the last 1, 2, ... tokens, the others all, without positions | 2402.01032",
+    "t5": "a trained bias per bucket of distances; all distances from 128 on share one bucket | 1910.10683",
+    "fire": "an MLP of log distance / log position, which lies between 0 and 1 | 2310.04418",
+    "learned, random": "sorted random positions below 256, so that all are trained | 2305.16843",
+    "rotary, random": "the same with rotary positions | 2305.16843",
+    "abacus": "place values of digits, at random offsets | 2405.17399",
+    "coupled": "one id for tokens that belong together, at random offsets | 2405.20671",
 }
 NORMALISERS = {
-    "softmax": "rows sum to 1; flattens as keys grow in number | Vaswani et al. 2017",
-    "softmax, temperature 0.5": "scores divided by 0.5, in training too |",
+    "softmax": "rows sum to 1; flattens as the number of keys grows | Vaswani et al. 2017",
+    "softmax, temperature 0.5": "scores divided by 0.5, also in training |",
     "adaptive": "softmax sharpened by a polynomial of the row's entropy, at inference only | 2410.01104",
     "scalable": "softmax of s log(n) times the scores, s trained per head | 2501.19399",
-    "entmax15": "low scores weigh exactly 0 | 1905.05702",
+    "entmax15": "low scores get weights of exactly 0 | 1905.05702",
     "scalable-entmax": "entmax-1.5 of (delta + beta log(n)^gamma) times the scores, trained per head | 2506.16640",
-    "sigmoid": "each key by itself, scores less log n; rows sum freely | 2409.04431",
-    "stick-breaking": "the nearest keys take their fraction first, the query takes none | 2410.17980",
-    "selective": "a token may tell later ones to look away from a key | 2410.02703",
+    "sigmoid": "each key separately, scores minus log n; rows do not sum to 1 | 2409.04431",
+    "stick-breaking": "the nearest keys take their fraction first; the query gets no weight | 2410.17980",
+    "selective": "a token can mask a key for later queries | 2410.02703",
 }
 GROUPS = {"positions": ENCODINGS, "weights": NORMALISERS}
 
 HEAD = f"""# Positions and attention weights beyond the training lengths
 
-Exact match of small transformers trained on lengths 1 to {TRAINED["sort"]}, of addition 1 to {TRAINED["addition"]},
-at 1, 1.5, 2 and 3 times that: every position encoding under softmax, and every normalizer of attention under
-learned positions (not all combinations). Written by `python benchmarks/models.py` from the grid file
+Exact match of small transformers trained on lengths 1 to {TRAINED["sort"]} (addition: {TRAINED["addition"]}), tested
+at 1, 1.5, 2 and 3 times the training length: every position encoding under softmax, and every normalizer of attention
+under learned positions (not all combinations). Written by `python benchmarks/models.py` from the grid file
 `recipes/models.toml`, which has every option; do not edit.
 
-**Budget of a run, `small`**: 2 layers, d_model 64, 4 heads, batches of 64; 800 steps for sort, 1500 for copy, 2500
-for addition; lr 0.002 with a cosine: 20 to 80 processor-seconds. Published comparisons spend a hundred times that. A
-model that is not near 1 at the training length has not learned its task here, so its results beyond it say
-nothing. Each number is one seed, 256 examples; all trained seeds are shown, and `-` is one that was not trained.
+**Budget of a run**: 2 layers, d_model 64, 4 heads, batches of 64; 800 steps for sort, 1500 for copy, 2500 for
+addition; peak learning rate 0.002 with a cosine schedule: 20 to 80 processor seconds. Published comparisons use about
+a hundred times as much. If a model is not near 1 at the training length, it has not learned its task, and its results
+beyond it say nothing about length generalization. Each number is one seed, 256 examples; all trained seeds are shown;
+`-` was not trained.
 
-**The recipe is an earlier one**: no start token, four lengths a batch, a clip at norm 1, initial weights of .05,
-offsets in the room that the widest example of a batch leaves. Under today's recipe learned positions do copy
-([steps to learn](learning.md)): what this page says of an encoding holds for that recipe.
+**These runs used an earlier recipe**: no start token, four lengths per batch, gradient clipping at norm 1, initial
+weights of standard deviation .05, and offsets limited by the widest example of a batch. With the current recipe,
+models with learned positions do learn to copy ([steps to learn](learning.md)), so the results on this page hold only
+for the earlier one.
 """
 
 AFTER = """
-Published rankings flip between variants of one task, so no table here should be read alone; and three seeds of a
-small budget separate only large differences.
+Published rankings of encodings change between variants of a task, so no single table is conclusive; and three seeds
+with a small budget resolve only large differences.
 """
 
 
@@ -101,28 +103,28 @@ def page(rows: pd.DataFrame) -> str:
     if trained < cells * SEEDS:
         lines.append(f"**{cells * SEEDS - trained} of {cells * SEEDS} runs have not been trained yet.**\n")
     lines += [f"![Exact match by variant](figures/{FIGURE.name})\n"]
-    lines.append("*A dot a seed, at 1.5, 2 and 3 times the training length; grey at the training length itself.*\n")
+    lines.append("*One dot per seed, at 1.5, 2 and 3 times the training length; gray: at the training length.*\n")
     for group, title in (
         ("positions", "Position encodings, under softmax"),
         ("weights", "Attention weights, under learned positions"),
     ):
         lines += [
             f"## {title}\n",
-            "| variant | what it is, and does beyond the training range | source |",
+            "| variant | definition, and behavior beyond the training range | source |",
             "|---|---|---|",
         ]
         lines += [f"| {name} | {text} |" for name, text in GROUPS[group].items()]
-        for task, told in TASKS.items():
-            lines += ["", f"### {told.capitalize()}\n", _learned(both, group, task), *_table(both, group, task)]
+        for task, title in TASKS.items():
+            lines += ["", f"### {title.capitalize()}\n", _learned(both, group, task), *_table(both, group, task)]
         lines.append("")
     return "\n".join([*lines[:-1], AFTER.rstrip(), ""])
 
 
 def _learned(rows: pd.DataFrame, group: str, task: str) -> str:
-    """Which share of the variants and runs came to know their task at all."""
+    """How many runs learned their task."""
     own = rows[(rows["group"] == group) & (rows["task"] == task) & (rows["length"] == TRAINED[task])]
     fits = own["exact_match"] >= LEARNED
-    return f"{fits.sum()} of {len(own)} runs are right on at least {LEARNED} at the training length.\n"
+    return f"{fits.sum()} of {len(own)} runs reach at least {LEARNED} at the training length.\n"
 
 
 def _table(rows: pd.DataFrame, group: str, task: str) -> list[str]:

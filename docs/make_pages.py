@@ -325,6 +325,7 @@ def signals_page() -> str:
         slow = " Read only when named." if s.slow else ""
         lines += [f"### {s.name}", "", _sentence(s.about), ""]
         lines += ["```text", *textwrap.wrap(s.formula, 84), "```", ""]
+        lines += [f"**Blind spots.** {s.blind}", ""]
         lines += [
             f"One per {s.per}, in {s.unit}, {ends}; read from {s.reads}; {blind}. Source: {s.source}.{slow}",
             "",

@@ -59,21 +59,21 @@ _INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
-"""What every error of the command line's own parser derives from (typer gives it no public name)."""
+"""Base class of all errors of the command-line parser (typer has no public name for it)."""
 
 
 def main() -> None:
     """Run a command and exit.
 
-    Status 2 for a user's mistake, 1 for runs that failed and for what the system refused, 130 for Ctrl-C; each with
-    one line on standard error. Status 1 without a line if the reader of the output went away.
+    Status 2 for a user error, 1 for failed runs and operating-system errors, 130 for Ctrl-C; each with one line on
+    standard error. Status 1 without a line if the output pipe was closed.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
         status = app(standalone_mode=False) or 0
-        message = "stopped" if status == _INTERRUPTED else ""  # typer may return it, and say nothing
+        message = "stopped" if status == _INTERRUPTED else ""  # typer may return it without a message
     except (_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort, OSError) as error:
         status, message = _status_of(error)
     except (Exception, SystemExit) as error:
@@ -86,7 +86,7 @@ def main() -> None:
 def _status_of(error: BaseException) -> tuple[int, str]:
     """The exit status after an error, and what to say."""
     if isinstance(error, _CommandLineError):
-        return 2, cast(Any, error).format_message()  # empty where help was shown instead
+        return 2, cast(Any, error).format_message()  # empty if help was shown instead
     if isinstance(error, UserError):
         return 2, str(error)
     if isinstance(error, FailedRuns):
@@ -95,19 +95,21 @@ def _status_of(error: BaseException) -> tuple[int, str]:
         where = "" if error.filename is None else f"{error.filename}: "
         return 1, f"{where}{error.strerror or error}"
     saved = isinstance(error, Interrupted)
-    return _INTERRUPTED, "stopped; progress is saved, and the same command goes on from there" if saved else "stopped"
+    return _INTERRUPTED, "stopped; progress is saved, and the same command resumes" if saved else "stopped"
 
 
 def _exit(status: int, message: str) -> NoReturn:
-    """Say a message on standard error, and exit; a full or closed output is an error of its own."""
+    """Print a message on standard error and exit; full or closed output is an error, too."""
     try:
         if message:
             print(f"lab: {message}", file=sys.stderr)
-        if sys.stdout is not None:  # None where it is closed from the start
+        if sys.stdout is not None:  # None if it was closed from the start
             sys.stdout.flush()
     except OSError as error:
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries once more, and complains
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), 1
+            )  # otherwise the interpreter flushes again at exit, and complains
         status = 1
         if not isinstance(error, BrokenPipeError):
             print(f"lab: the output cannot be written: {error.strerror}", file=sys.stderr)
@@ -121,7 +123,7 @@ def _show_version(wanted: bool) -> None:
 
 
 class _Notes(logging.Handler):
-    """Show what the library logs as notes on standard error, each once."""
+    """Show log messages of the library as notes on standard error, each once."""
 
     def __init__(self):
         super().__init__()
@@ -150,7 +152,7 @@ def lab(
 
 @app.command(cls=Command, epilog=examples("lab tasks", "lab tasks --json"))
 def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:
-    """List the tasks by family: what each asks, its class, formats, splits and paper."""
+    """List tasks by family: question, language class, formats, splits and paper."""
     from genlab.report.listing import task_list
     from genlab.report.output import show as show_result
 
@@ -167,20 +169,20 @@ def show(
     ] = None,
     format: Annotated[str | None, typer.Option("--format", help="only this format", rich_help_panel=TASK)] = None,
     split: Annotated[str | None, typer.Option("--split", help="only this split", rich_help_panel=TASK)] = None,
-    n: Annotated[int | None, typer.Option("-n", help="how many examples of each (default: 3, or fewer)")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="examples of each (default: 3 or fewer)")] = None,
     seed: Annotated[int, typer.Option("--seed", help="seed of the examples")] = 0,
     max_len: Annotated[
-        int | None, typer.Option("--max-len", help="length the vocabulary is made for", rich_help_panel=TASK)
+        int | None, typer.Option("--max-len", help="length that the vocabulary supports", rich_help_panel=TASK)
     ] = None,
     param: Params = None,
     png: Annotated[
         Path | None,
-        output("--png", help="also draw the first example there (png, svg or pdf; mazes)", endings=FIGURE),
+        output("--png", help="also draw the first example to this file (mazes)", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print examples as a person reads them, answers marked: of every format and split, or of those named."""
+    """Print examples with their answers marked, of every format and split or of the ones named."""
     from genlab.report.listing import Asked, example_list
     from genlab.report.output import show as show_result
 
@@ -202,7 +204,7 @@ def export(
         str | None,
         typer.Option(
             "--lengths",
-            help="1:31 is 1 to 30, equally likely (default: the task's training lengths, as training draws them)",
+            help="1:31 is 1 to 30, equally likely (default: the training lengths, as drawn in training)",
             rich_help_panel=TASK,
         ),
     ] = None,
@@ -213,13 +215,13 @@ def export(
     param: Params = None,
     max_len: Annotated[
         int | None,
-        typer.Option("--max-len", help="length the vocabulary is made for", rich_help_panel=TASK),
+        typer.Option("--max-len", help="length that the vocabulary supports", rich_help_panel=TASK),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="seed of the examples")] = 0,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write examples of a task as a Parquet file, for those who train elsewhere."""
+    """Write examples of a task to a Parquet file, for training elsewhere."""
     from genlab.report.output import show as show_result
     from genlab.runs.elsewhere import export as export_task
 
@@ -246,16 +248,18 @@ def export(
 )
 @with_spec_flags
 def train(
-    task: Annotated[str, typer.Option("--task", help="what to learn (see: lab tasks)", rich_help_panel=TASK)],
+    task: Annotated[str, typer.Option("--task", help="task to train on (see: lab tasks)", rich_help_panel=TASK)],
     train_len: Annotated[
         int | None,
-        typer.Option("--train-len", help="longest training length (default: the task's own)", rich_help_panel=TASK),
+        typer.Option(
+            "--train-len", help="longest training length (default: depends on the task)", rich_help_panel=TASK
+        ),
     ] = None,
     test_len: Annotated[
         int | None,
         typer.Option(
             "--test-len",
-            help="longest test length (default: --train-len, or twice the task's own)",
+            help="longest test length (default: --train-len, or twice its default)",
             rich_help_panel=EVALUATION,
         ),
     ] = None,
@@ -265,7 +269,7 @@ def train(
         int | None,
         typer.Option(
             "--max-len",
-            help="length that vocabulary and context are made for (default: --test-len)",
+            help="length that vocabulary and context support (default: --test-len)",
             rich_help_panel=TASK,
         ),
     ] = None,
@@ -273,7 +277,7 @@ def train(
         bool | None,
         typer.Option(
             "--start-token/--no-start-token",
-            help="put a start token before every example (default: if the task can have one)",
+            help="put a start token before every example (default: if the task supports it)",
             rich_help_panel=TASK,
         ),
     ] = None,
@@ -289,7 +293,7 @@ def train(
     ] = "id",
     evals: Annotated[
         str,
-        typer.Option("--evals", help="all, or id: nothing out of distribution", rich_help_panel=EVALUATION),
+        typer.Option("--evals", help="all, or id: evaluate in distribution only", rich_help_panel=EVALUATION),
     ] = "all",
     eval_n: EvalN = 512,
     eval_seed: EvalSeed = 0,
@@ -297,24 +301,24 @@ def train(
         str,
         typer.Option(
             "--keep-steps",
-            help="training steps whose weights are saved too: 100,200 or 100:1000:100",
+            help="steps at which weights are also saved: 100,200 or 100:1000:100",
             rich_help_panel=OUTPUT,
         ),
     ] = "",
     store: StoreOption = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option("--workers", help="processes on a CPU; 0: one per core")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="CPU processes; 0: one per core")] = 0,
     again: Annotated[bool, typer.Option("--again", help="retrain runs that already exist")] = False,
     figure: Annotated[
         Path | None,
-        output("--figure", help="where the figure goes (default: in the group)", endings=FIGURE),
+        output("--figure", help="file of the figure (default: in the group folder)", endings=FIGURE),
     ] = None,
     logger: Logger = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
     **options: Any,  # the flags of model and training
 ) -> None:
-    """Train on short inputs, test on long ones, and draw exact match by length."""
+    """Train on short inputs, test on long ones, and plot exact match by length."""
     from genlab.runs.plan import Evals, default_lengths, defaults_of, plan
 
     if evals not in ("all", "id"):
@@ -380,7 +384,7 @@ def evaluate(
         str,
         typer.Option(
             "--offsets",
-            help="placement in the context: random, zero or batch (default: as in training)",
+            help="offsets in the context: random, zero or batch (default: as in training)",
             rich_help_panel=EVALUATION,
         ),
     ] = "",
@@ -396,7 +400,7 @@ def evaluate(
     device: Device = "auto",
     figure: Annotated[
         Path | None,
-        output("--figure", help="also draw exact match by length there", endings=FIGURE),
+        output("--figure", help="also plot exact match by length to this file", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
@@ -407,7 +411,7 @@ def evaluate(
         raise UserError("--eval-n must be at least 1 and --eval-seed at least 0")
     which = grid if run is None else run
     if which is None or (run is not None and grid is not None):
-        raise UserError("lab eval takes a run, or --grid NAME")
+        raise UserError("lab eval takes either a run or --grid NAME")
     from rich.console import Console
 
     from genlab.report.display import Display
@@ -419,7 +423,7 @@ def evaluate(
     kept = Store(store)
     runs = kept.find(which)
     if not runs:
-        raise UserError(f"{which!r} holds no run that has ended; train them to their end first")
+        raise UserError(f"{which!r} has no finished runs yet; finish training first")
     note(edited(kept, runs))
     with Display({run: run for run in runs}, Console(stderr=True)) as display:
         result = evaluate_at(
@@ -444,38 +448,40 @@ def evaluate(
 def ask(
     run: Annotated[str, typer.Argument(help="a run id, or a unique prefix of one")],
     prompts: Annotated[
-        list[str] | None, typer.Argument(help='prompts, each in quotes: "7 3 5 >"; none: examples of --split')
+        list[str] | None, typer.Argument(help='quoted prompts: "7 3 5 >" (default: examples of --split)')
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="ask examples of this split (default: id)", rich_help_panel=TASK)
+        str | None, typer.Option("--split", help="draw prompts from this split (default: id)", rich_help_panel=TASK)
     ] = None,
     length: Annotated[
         int | None,
-        typer.Option("--length", help="of the examples (default: longest training length)", rich_help_panel=TASK),
+        typer.Option(
+            "--length", help="length of the examples (default: longest training length)", rich_help_panel=TASK
+        ),
     ] = None,
     n: Annotated[int | None, typer.Option("-n", help="how many examples (default: 5)", rich_help_panel=TASK)] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="seed of the examples (default: 0, as lab eval)", rich_help_panel=TASK),
+        typer.Option("--seed", help="seed of the examples (default: 0, as in lab eval)", rich_help_panel=TASK),
     ] = None,
     wrong_only: Annotated[
-        bool, typer.Option("--wrong-only", help="only examples with a wrong answer, of 512", rich_help_panel=TASK)
+        bool, typer.Option("--wrong-only", help="show only wrong answers, among 512 examples", rich_help_panel=TASK)
     ] = False,
     offset: Annotated[int, typer.Option("--offset", help="position of the first token in the context")] = 0,
     png: Annotated[
         Path | None,
-        output("--png", help="draw the first maze with true and written path there", endings=FIGURE),
+        output("--png", help="draw the first maze with true and generated path", endings=FIGURE),
     ] = None,
     store: StoreOption = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a run: what it writes after a prompt, token by token with probabilities, beside the truth."""
+    """Show what a run generates after a prompt, token by token with probabilities, next to the true answer."""
     of_split = {"split": split, "length": length, "n": n, "seed": seed}
     given = [name for name, value in of_split.items() if value is not None] + ["wrong_only"] * wrong_only
     if prompts and given:
         flag = "-n" if given[0] == "n" else f"--{given[0].replace('_', '-')}"
-        raise UserError(f"{flag} is of drawn examples; give it, or prompts")
+        raise UserError(f"{flag} applies to examples of a split and cannot be combined with prompts")
     from genlab.report.ask import ask as ask_prompts
     from genlab.report.ask import ask_split
     from genlab.report.output import show as show_result
@@ -506,26 +512,26 @@ def runs(
     task: Annotated[str | None, typer.Option("--task", help="only runs of this task")] = None,
     grid: Annotated[str | None, typer.Option("--grid", help="only runs of a grid, group or tag")] = None,
     where: Annotated[str | None, typer.Option("--where", help='"lr > 0.01 and induction_prefix.max > 0.5"')] = None,
-    by: Annotated[
-        str | None, typer.Option("--by", help="group by these comma-separated fields, with a figure")
-    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="group by these comma-separated fields, and plot")] = None,
     sort: Annotated[
-        str | None, typer.Option("--sort", help="order by this field; -FIELD: largest first (default: by age)")
+        str | None, typer.Option("--sort", help="sort by this field; -FIELD: descending (default: by age)")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="only so many runs (default: the latest 200)")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="maximum number of runs (default: the latest 200)")
+    ] = None,
     csv: Annotated[
-        bool, typer.Option("--csv", help="all fields and signals, as CSV on standard output", rich_help_panel=OUTPUT)
+        bool, typer.Option("--csv", help="print all fields and signals as CSV", rich_help_panel=OUTPUT)
     ] = False,
     parquet: Annotated[
-        Path | None, output("--parquet", help="all fields and signals, into this file", endings=(".parquet",))
+        Path | None, output("--parquet", help="write all fields and signals to this file", endings=(".parquet",))
     ] = None,
-    figure: Annotated[Path | None, output("--figure", help="where the figure of --by goes", endings=FIGURE)] = None,
+    figure: Annotated[Path | None, output("--figure", help="file of the figure of --by", endings=FIGURE)] = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List runs with their ID and OOD accuracy and signals; filter, sort, export, group."""
     if figure and by is None:
-        raise UserError("--figure is of configurations; it goes with --by")
+        raise UserError("--figure requires --by")
     from genlab.report.grid import (
         Configurations,
         RunList,
@@ -571,7 +577,7 @@ def signals(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the signals: what each measures, its formula, range and source."""
+    """List signals: what each measures, its formula, range and source."""
     from genlab.probes.signal import chosen
     from genlab.report.listing import SignalList
     from genlab.report.output import show as show_result
@@ -587,16 +593,18 @@ def signals(
 )
 def calibrate(
     task: Annotated[str, typer.Option("--task", help="a task with programs for its rules", rich_help_panel=TASK)],
-    has: Annotated[str, typer.Option("--has", help="the rule that a signal should detect")] = "NESTED",
-    lacks: Annotated[str, typer.Option("--lacks", help="comma-separated rules without it")] = "EQUAL-COUNT",
+    has: Annotated[str, typer.Option("--has", help="rule that signals should detect")] = "NESTED",
+    lacks: Annotated[str, typer.Option("--lacks", help="comma-separated rules to tell it from")] = "EQUAL-COUNT",
     names: Annotated[str, typer.Option("--signals", help="comma-separated names or families")] = "brackets",
     max_len: Annotated[int, typer.Option("--max-len", help="longest length", rich_help_panel=TASK)] = 20,
-    noise: Annotated[str, typer.Option("--noise", help="comma-separated noises on weights")] = "0,0.0001,0.001,0.01",
-    seeds: Annotated[str, typer.Option("--seeds", help="seeds of rotation, decoys and noise, half-open")] = "0:5",
+    noise: Annotated[
+        str, typer.Option("--noise", help="comma-separated standard deviations of weight noise")
+    ] = "0,0.0001,0.001,0.01",
+    seeds: Annotated[str, typer.Option("--seeds", help="seeds of rotation, decoys and noise; 0:5 is 0 to 4")] = "0:5",
     decoys: Annotated[int, typer.Option("--decoys", help="random heads and neurons per layer")] = 2,
     as_json: AsJson = False,
 ) -> None:
-    """Read signals in compiled models, whose mechanism is known: what each detects, and at which noise."""
+    """Measure signals in compiled models, whose mechanism is known: what each detects, and up to which noise."""
     from genlab.probes.signal import chosen
     from genlab.report.calibration import calibration, noises_of
     from genlab.report.output import show as show_result
@@ -629,23 +637,23 @@ def probe(
     ] = "",
     step: Annotated[
         str | None,
-        typer.Option("--step", help="weights of this training step (0: initial), of several, or all (default: last)"),
+        typer.Option("--step", help="training steps to read (0: initial weights), or all (default: last)"),
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--probe-n", help="probe examples, drawn as in training, in two halves (default: 512)"),
+        typer.Option("--probe-n", help="probe examples, drawn as in training (default: 512)"),
     ] = None,
-    per_run: Annotated[bool, typer.Option("--per-run", help="a row per run: value, head, null, noise")] = False,
+    per_run: Annotated[bool, typer.Option("--per-run", help="one row per run: value, head, null, noise")] = False,
     device: Device = "auto",
     store: StoreOption = None,
     figure: Annotated[
         Path | None,
-        output("--figure", help="draw attention of the first run over growing length there", endings=FIGURE),
+        output("--figure", help="plot attention of the first run at growing lengths", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read signals inside trained models, on in-distribution inputs alone; stored values are not read again."""
+    """Measure signals in trained models, on in-distribution inputs only; stored values are reused."""
     from genlab.probes.inputs import PROBE_N, check_probe_n
     from genlab.probes.signal import chosen
 
@@ -653,14 +661,14 @@ def probe(
     wanted = chosen(names.split(",") if names else ())
     which = [*(runs or []), *([grid] if grid else [])]
     if not which or (runs and grid):
-        raise UserError("lab probe takes runs, or --grid NAME")
+        raise UserError("lab probe takes either runs or --grid NAME")
     steps: list[int] | Literal["all"] | None = None
     if step is not None:
         steps = "all" if step == "all" else sorted(set(parse_range(step, "--step")))
     if per_run and steps is not None and (steps == "all" or len(steps) > 1):
-        raise UserError("--per-run shows one step; give one --step")
+        raise UserError("--per-run shows a single step; give one --step")
     if figure is not None and steps is not None and (steps == "all" or len(steps) > 1):
-        raise UserError("--figure draws one step; give one --step")
+        raise UserError("--figure shows a single step; give one --step")
     from rich.console import Console
 
     from genlab.report.output import show as show_result
@@ -690,7 +698,7 @@ def notebook(
     run: Annotated[str, typer.Argument(help="a run id, or a unique prefix of one")],
     output: Annotated[
         Path | None,
-        output("--output", "-o", help="where the notebook goes (default: RUN.ipynb)", endings=(".ipynb",)),
+        output("--output", "-o", help="file to write (default: RUN.ipynb)", endings=(".ipynb",)),
     ] = None,
     store: StoreOption = None,
     plugin: Plugin = None,
@@ -710,11 +718,12 @@ def report(
     grid: Annotated[str, typer.Option("--grid", help="a grid, group or tag of the store")],
     out: Annotated[Path, output("--out", "-o", help="the .html file to write", endings=(".html",))],
     target: Annotated[
-        str | None, typer.Option("--target", help="what is forecast (default: exact match on the first other split)")
+        str | None,
+        typer.Option("--target", help="what to forecast (default: exact match on the first shifted split)"),
     ] = None,
-    signal: Annotated[str | None, typer.Option("--signal", help="the signal that is asked about")] = None,
-    by: Annotated[str, typer.Option("--by", help="what is held out: setting, random or task")] = "random",
-    all_runs: Annotated[bool, typer.Option("--all-runs", help="forecast also runs that did not fit")] = False,
+    signal: Annotated[str | None, typer.Option("--signal", help="the signal of interest")] = None,
+    by: Annotated[str, typer.Option("--by", help="what to hold out: setting, random or task")] = "random",
+    all_runs: Annotated[bool, typer.Option("--all-runs", help="include runs that did not fit")] = False,
     store: StoreOption = None,
 ) -> None:
     """Write one self-contained page: what was trained, how far it generalizes, what predicts it."""

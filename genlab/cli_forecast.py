@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 forecast_app = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
-    help="Forecast behavior out of distribution from what is seen in distribution, and score that honestly.",
+    help="Forecast out-of-distribution behavior from in-distribution measurements, and score the forecasts.",
     no_args_is_help=True,
     epilog=examples(
         'lab forecast evaluate --grid NAME --target "exact_match@length=50" --signal induction_prefix.max',
@@ -34,34 +34,32 @@ GridOrNone = Annotated[str | None, typer.Option("--grid", help="a grid, group, t
 Target = Annotated[
     str, typer.Option("--target", help='"exact_match@length=50", "exact_match@split=S>=0.5", furthest@0.9')
 ]
-Signal = Annotated[str | None, typer.Option("--signal", help="the signal that is asked about")]
+Signal = Annotated[str | None, typer.Option("--signal", help="the signal of interest")]
 By = Annotated[
     str,
     typer.Option(
         "--by",
-        help="what is held out: setting, random, task, length, or few (labelled runs)",
+        help="what to hold out: setting, random, task, length, or few (labeled runs)",
         rich_help_panel=METHOD,
     ),
 ]
 Factors = Annotated[
     str | None,
     typer.Option(
-        "--factors", help="comma-separated fields that make a setting (default: all)", rich_help_panel=METHOD
+        "--factors", help="comma-separated fields that define a setting (default: all)", rich_help_panel=METHOD
     ),
 ]
 ModelOption = Annotated[
-    str, typer.Option("--model", help="of the baselines: linear, forest or boosting", rich_help_panel=METHOD)
+    str, typer.Option("--model", help="model of the baselines: linear, forest or boosting", rich_help_panel=METHOD)
 ]
-AllRuns = Annotated[
-    bool, typer.Option("--all-runs", help="also runs that did not fit in distribution", rich_help_panel=METHOD)
-]
+AllRuns = Annotated[bool, typer.Option("--all-runs", help="include runs that did not fit", rich_help_panel=METHOD)]
 Seed = Annotated[
-    int, typer.Option("--seed", help="of splits, trees, bootstrap and permutations", rich_help_panel=METHOD)
+    int, typer.Option("--seed", help="seed of splits, trees, bootstrap and permutations", rich_help_panel=METHOD)
 ]
 Inadmissible = Annotated[
     bool,
     typer.Option(
-        "--inadmissible", help="also signals that read more than training-like inputs", rich_help_panel=METHOD
+        "--inadmissible", help="include signals that read more than training inputs", rich_help_panel=METHOD
     ),
 ]
 
@@ -85,14 +83,15 @@ def evaluate(
     factors: Factors = None,
     model: ModelOption = "linear",
     longest: Annotated[
-        int | None, typer.Option("--longest", help="with --by length: train up to this", rich_help_panel=METHOD)
+        int | None,
+        typer.Option("--longest", help="with --by length: longest training length", rich_help_panel=METHOD),
     ] = None,
     all_runs: AllRuns = False,
     keep_twins: Annotated[
         bool,
         typer.Option(
             "--keep-twins",
-            help="train on runs that share seeds with test runs, as in print",
+            help="also train on runs that share seeds with test runs",
             rich_help_panel=METHOD,
         ),
     ] = False,
@@ -113,14 +112,14 @@ def evaluate(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast outcomes that are known as if they were not, and score that as a sceptic would."""
+    """Cross-validate forecasts of known outcomes against baselines, with intervals."""
     roles = {"setting": setting, "seed": seeds, "metric": metric, "confidence": confidence}
     roles |= {"attention": attention, "signal": signals, "outcome": outcome}
     columns = {role: names.split(",") for role, names in roles.items() if names}
     if (grid is None) == (table is None):
-        raise UserError("lab forecast evaluate takes --grid NAME, or --table FILE with its columns declared")
+        raise UserError("lab forecast evaluate takes either --grid NAME, or --table FILE with declared columns")
     if table is None and columns:
-        raise UserError(f"--{next(iter(columns))} declares columns of a file; it goes with --table")
+        raise UserError(f"--{next(iter(columns))} declares columns of a file and requires --table")
     _needs_target(target)
     from genlab.forecast import commands, read_table
     from genlab.report.output import show
@@ -147,7 +146,7 @@ def evaluate(
 def fit(
     grid: Grid,
     target: Target,
-    save: Annotated[str, typer.Option("--save", help="the name of the forecaster")],
+    save: Annotated[str, typer.Option("--save", help="name of the forecaster")],
     signal: Signal = None,
     model: ModelOption = "linear",
     all_runs: AllRuns = False,
@@ -157,7 +156,7 @@ def fit(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a forecaster to runs whose outcomes are known, and save it under a name."""
+    """Fit a forecaster to runs with known outcomes, and save it."""
     _needs_target(target)
     from genlab.forecast import commands
     from genlab.report.output import show
@@ -177,9 +176,9 @@ def fit(
 def seal(
     grid: Grid,
     with_model: Annotated[
-        str | None, typer.Option("--with", help="a saved forecaster: seal its forecasts of unseen runs")
+        str | None, typer.Option("--with", help="saved forecaster whose forecasts of unseen runs are sealed")
     ] = None,
-    target: Annotated[str, typer.Option("--target", help="without --with: seal the plan of an analysis of it")] = "",
+    target: Annotated[str, typer.Option("--target", help="without --with: target of the analysis plan to seal")] = "",
     by: By = "setting",
     signal: Signal = None,
     factors: Factors = None,
@@ -190,9 +189,9 @@ def seal(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Seal forecasts of runs, or the plan of an analysis, before the outcomes are seen."""
+    """Seal forecasts of runs, or an analysis plan, before outcomes are seen."""
     if (with_model is None) == (not target):
-        raise UserError("lab forecast seal takes --with NAME (forecasts), or --target T (the plan of an analysis)")
+        raise UserError("lab forecast seal takes either --with NAME (forecasts) or --target T (an analysis plan)")
     from genlab.forecast import commands
     from genlab.report.output import show
 
@@ -211,7 +210,7 @@ def score(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare sealed forecasts with what came out, save the score, and show the history."""
+    """Score sealed forecasts against outcomes, save the scores, and show the history."""
     from genlab.forecast import commands
     from genlab.report.output import show
     from genlab.runs.store import Store
@@ -232,7 +231,7 @@ def score(
 def causal(
     grid: Grid,
     target: Target,
-    signal: Annotated[str, typer.Option("--signal", help="the signal whose head is ablated")],
+    signal: Annotated[str, typer.Option("--signal", help="head signal that selects the head to ablate")],
     all_runs: AllRuns = False,
     inadmissible: Inadmissible = False,
     seed: Seed = 0,
@@ -240,7 +239,7 @@ def causal(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ablate the head that a signal reads, in each run, and measure the target again."""
+    """Ablate the head with the largest signal in each run, and measure the target again."""
     _needs_target(target)
     from genlab.forecast import commands
     from genlab.report.output import show
@@ -258,14 +257,14 @@ def causal(
 )
 def rules(
     grid: Annotated[str, typer.Option("--grid", help="a grid, group, tag or run of the store, of one task")],
-    split: Annotated[str, typer.Option("--split", help="a split on which the candidate rules differ")],
+    split: Annotated[str, typer.Option("--split", help="split on which the candidate rules differ")],
     cut: Annotated[
         float,
         typer.Option(
             "--cut",
             min=0,
             max=1,
-            help="largest mean fraction of different answers in a cluster",
+            help="maximum mean fraction of different answers in a cluster",
             rich_help_panel=METHOD,
         ),
     ] = 0.2,
@@ -273,7 +272,7 @@ def rules(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find which rule each run learned: clusters of runs that answer alike, and the answers that each rule gives."""
+    """Show which rule each run learned: clusters of runs with similar answers, and their agreement with each rule."""
     from genlab.forecast import commands
     from genlab.report.output import show
 
@@ -281,7 +280,7 @@ def rules(
 
 
 def _store_of(path: Path | None, grid: str) -> Store:
-    """The store; the runs of the grid that every command leaves out are named on standard error."""
+    """The store; diverged runs of the grid, which all commands leave out, are named on standard error."""
     from genlab.forecast.commands import diverged_line
     from genlab.runs.store import Store
 

@@ -23,6 +23,7 @@ from genlab.options import (
     output,
     parse_params,
 )
+from genlab.text import counted
 
 if TYPE_CHECKING:
     from genlab.runs.store import Store
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 store_app = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
-    help="Look after a store: check it, recover lost runs, merge small files.",
+    help="Maintain a store: check it, recover lost runs, merge small files.",
     no_args_is_help=True,
     epilog=examples("lab store check", "lab store compact"),
 )
 
 
 def add_to(app: typer.Typer) -> None:
-    """Give a command line these commands."""
+    """Add these commands to the command line."""
     app.command(cls=Command, epilog=examples("lab grid recipes/brackets.toml --dry-run", "lab grid FILE --status"))(
         grid
     )
@@ -51,18 +52,18 @@ def add_to(app: typer.Typer) -> None:
 
 def grid(
     file: Annotated[
-        Path | None, typer.Argument(help="a grid file, or a recipe that comes with genlab: recipes/smoke.toml, smoke")
+        Path | None, typer.Argument(help="a grid file, or a recipe included with genlab: recipes/smoke.toml, smoke")
     ] = None,
     example: Annotated[bool, typer.Option("--example", help="print a grid file with every key")] = False,
-    status: Annotated[bool, typer.Option("--status", help="show how far the grid is, and start nothing")] = False,
+    status: Annotated[bool, typer.Option("--status", help="show progress of the grid, and start nothing")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="runs, stacks, memory, hours from a few measured steps; start nothing"),
+        typer.Option("--dry-run", help="estimate stacks, memory and hours from a few steps; start nothing"),
     ] = False,
     store: StoreOption = None,
     device: Device = "auto",
     workers: Annotated[
-        int, typer.Option("--workers", min=0, help="processes on a CPU; 0: one per core", rich_help_panel=TRAINING)
+        int, typer.Option("--workers", min=0, help="CPU processes; 0: one per core", rich_help_panel=TRAINING)
     ] = 0,
     stack: Annotated[
         int,
@@ -79,17 +80,17 @@ def grid(
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option("--address", help="of the Ray cluster; auto: the one here", rich_help_panel=TRAINING),
+        typer.Option("--address", help="address of a Ray cluster; auto: the local one", rich_help_panel=TRAINING),
     ] = None,
     slurm_partition: Annotated[
-        str | None, typer.Option("--slurm-partition", help="partition of Slurm", rich_help_panel=TRAINING)
+        str | None, typer.Option("--slurm-partition", help="Slurm partition", rich_help_panel=TRAINING)
     ] = None,
     slurm: Annotated[
         list[str] | None,
         typer.Option(
             "--slurm",
             metavar="KEY=VALUE",
-            help="a parameter of submitit: time=240 (minutes)",
+            help="a submitit parameter, such as time=240 (minutes)",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -100,7 +101,7 @@ def grid(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train every run of a grid file; after a stop or a crash the same command goes on."""
+    """Train every run of a grid file; after an interruption or a crash, the same command resumes."""
     from genlab.runs.gridfile import grid_file, read_grid
 
     if example:
@@ -125,11 +126,11 @@ def grid(
     if dry_run:
         return show(grid_cost(plans, kept, device, workers, stack), as_json)
     if where["executor"] == "local":
-        pick_device(device)  # one that is not there is reported before anything else
+        pick_device(device)  # report an unavailable device first
     wanted = wanted_runs(plans)
     ids = [spec.run_id for spec, _ in wanted]
     note(
-        f"grid {plans.name}: {len(plans.plans)} configurations, {len(ids)} runs",
+        f"grid {plans.name}: {counted(len(plans.plans), 'configuration')}, {counted(len(ids), 'run')}",
         trained_otherwise(kept, [spec for spec, _ in wanted]),
     )
     lacking = "" if again else without_steps(kept, wanted)
@@ -163,15 +164,15 @@ def _executor(name: str, address: str | None, partition: str | None, slurm: list
     """The options of the executor (`genlab.runs.api.Options`).
 
     Raises:
-        UserError: an unknown executor, an option of another one, or one that submitit does not have.
+        UserError: an unknown executor, an option of a different executor, or one that submitit does not know.
     """
     if name not in ("local", "ray", "slurm"):
         raise unknown("executor", name, ("local", "ray", "slurm"))
     if address is not None and name != "ray":
-        raise UserError("--address is of a Ray cluster; it goes with --executor ray")
+        raise UserError("--address requires --executor ray")
     if (partition is not None or slurm) and name != "slurm":
         flag = "--slurm-partition" if partition is not None else "--slurm"
-        raise UserError(f"{flag} is of Slurm; it goes with --executor slurm")
+        raise UserError(f"{flag} requires --executor slurm")
     if name == "local":
         return {"executor": "local"}
     if name == "ray":
@@ -183,14 +184,14 @@ def _executor(name: str, address: str | None, partition: str | None, slurm: list
 def compare(
     runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags: two or more, or one and --by")],
     by: Annotated[
-        str | None, typer.Option("--by", help="compare configurations: comma-separated settings that tell them apart")
+        str | None, typer.Option("--by", help="comma-separated settings that define configurations")
     ] = None,
     at: Annotated[
-        int | None, typer.Option("--at", help="compare at this length (default: mean over lengths beyond training)")
+        int | None, typer.Option("--at", help="length to compare at (default: mean over lengths beyond training)")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="compare on this split (default: unshifted)")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="split to compare on (default: unshifted)")] = None,
     figure: Annotated[
-        Path | None, output("--figure", help="where the figure goes (default: in the group)", endings=FIGURE)
+        Path | None, output("--figure", help="file of the figure (default: in the group folder)", endings=FIGURE)
     ] = None,
     store: StoreOption = None,
     as_json: AsJson = False,
@@ -203,7 +204,7 @@ def compare(
     from genlab.runs.store import Store
 
     kept, fields = Store(store), by.split(",") if by else []
-    if fields or len(runs) > 1:  # once, for all that follows
+    if fields or len(runs) > 1:  # resolve `last` once
         runs = [kept.named.last(text) if text in LAST else text for text in runs]
     result = comparison(runs, kept, by=fields, at=at, split=split)
     for text, line in result.diverged.items():
@@ -216,15 +217,15 @@ def compare(
 
 
 def tag(
-    name: Annotated[str, typer.Argument(help="the tag; it can be given wherever runs are")],
+    name: Annotated[str, typer.Argument(help="the tag; commands take it in place of runs")],
     runs: Annotated[list[str] | None, typer.Argument(help="runs, groups, grids or tags (with --where: all)")] = None,
-    where: Annotated[str | None, typer.Option("--where", help="only those of them: as lab runs --where")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="remove the runs from it instead")] = False,
+    where: Annotated[str | None, typer.Option("--where", help="only runs that match, as in lab runs --where")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="remove the runs from the tag instead")] = False,
     store: StoreOption = None,
 ) -> None:
     """Name a set of runs."""
     if not runs and where is None:
-        raise UserError("lab tag takes runs, or --where")
+        raise UserError("lab tag takes runs or --where")
     from genlab.report.grid import run_list
     from genlab.runs.store import Store
 
@@ -234,13 +235,13 @@ def tag(
         chosen = run_list(kept, where=where).runs["run_id"]
         ids = [run for run in chosen if not runs or run in ids]
         if not ids:
-            raise UserError(f"--where {where!r}: no run is so; nothing was tagged")
-    print(f"{name}: {len(kept.named.tag(name, ids, remove))} runs")
+            raise UserError(f"--where {where!r}: no run matches; nothing was tagged")
+    print(f"{name}: {counted(len(kept.named.tag(name, ids, remove)), 'run')}")
 
 
 def delete(
     runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags")],
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
     store: StoreOption = None,
 ) -> None:
     """Delete runs with their weights and evaluations."""
@@ -251,19 +252,21 @@ def delete(
     kept = Store(store)
     ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
     try:
-        sure = yes or typer.confirm(f"delete {len(ids)} runs for good?")
+        sure = yes or typer.confirm(f"permanently delete {counted(len(ids), 'run')}?")
     except typer.Abort:  # no terminal to ask, or Ctrl-C
         print()
-        raise UserError("nothing was deleted: there was no answer (--yes deletes without asking)") from None
+        raise UserError("nothing was deleted: no confirmation was given (--yes deletes without asking)") from None
     if not sure:
         raise UserError("nothing was deleted")
     delete_runs(kept, ids)
-    forget(kept.path, [run for text in runs for run in kept.named.runs(text) or ()])  # those that never came to be
-    print(f"deleted {len(ids)} runs")
+    forget(
+        kept.path, [run for text in runs for run in kept.named.runs(text) or ()]
+    )  # failed runs, which have no record
+    print(f"deleted {counted(len(ids), 'run')}")
 
 
 def _existing(path: Path | None) -> Store:
-    """A store that is there: looking after one creates none."""
+    """An existing store: maintenance never creates one."""
     from genlab.runs.store import Store
 
     kept = Store(path)
@@ -273,7 +276,7 @@ def _existing(path: Path | None) -> Store:
 
 @store_app.command(cls=Command, epilog=examples("lab store check", "lab store check --json"))
 def check(store: StoreOption = None, as_json: AsJson = False) -> None:
-    """Read every file of a store: checksums, lost records, files that no commit names. Status 1 for damage."""
+    """Verify every file of a store: checksums, lost records, unreferenced files. Exit status 1 if damaged."""
     from genlab.report.grid import store_check
     from genlab.report.output import show
 
@@ -285,7 +288,7 @@ def check(store: StoreOption = None, as_json: AsJson = False) -> None:
 
 @store_app.command(cls=Command, epilog=examples("lab store repair", "lab store repair --json"))
 def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
-    """Restore runs whose record was lost, from their weights; set the others aside. Deletes nothing."""
+    """Restore runs whose record was lost from their weights; set the others aside. Deletes nothing."""
     from genlab.report.grid import store_repair
     from genlab.report.output import show
 
@@ -294,7 +297,7 @@ def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
 
 @store_app.command(cls=Command, epilog=examples("lab store compact", "lab store compact --store runs"))
 def compact(store: StoreOption = None) -> None:
-    """Merge small files, and remove what killed processes left behind; runs may go on meanwhile."""
+    """Merge small files and remove leftovers of killed processes; runs may continue meanwhile."""
     from genlab.runs.maintain import compact_store
 
     before, after = compact_store(_existing(store))

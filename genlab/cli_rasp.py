@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 rasp_app = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
-    help="RASP-L programs, which predict what a transformer can learn.",
+    help="RASP-L programs, and the length generalization that they predict.",
     no_args_is_help=True,
     epilog=examples("lab rasp list --check", 'lab rasp trace sort "7 3 5 > 3 5"'),
 )
@@ -119,7 +119,7 @@ def trace(
 )
 def check(
     program: Annotated[Path, typer.Argument(help="Python file with a function of one sequence")],
-    task: Annotated[str, typer.Option("--task", help="the task to check it on", rich_help_panel=TASK)],
+    task: Annotated[str, typer.Option("--task", help="task to check it on", rich_help_panel=TASK)],
     format: Format = None,
     lengths: Lengths = "1:20",
     n: Examples = 100,
@@ -160,27 +160,25 @@ def predict(
     ),
 )
 def search(
-    task: Annotated[str, typer.Option("--task", help="the task to search for", rich_help_panel=TASK)],
-    max_ops: Annotated[int, typer.Option("--max-ops", help="most operations of a program")],
+    task: Annotated[str, typer.Option("--task", help="task to search a program for", rich_help_panel=TASK)],
+    max_ops: Annotated[int, typer.Option("--max-ops", help="maximum number of operations")],
     format: Format = None,
-    grammar: Annotated[
-        str, typer.Option("--grammar", help="rule set that it must be legal under: strict, library or c-rasp")
-    ] = "strict",
-    memory: Annotated[float, typer.Option("--memory", help="gigabytes that the search may take")] = 4.0,
+    grammar: Annotated[str, typer.Option("--grammar", help="rule set: strict, library or c-rasp")] = "strict",
+    memory: Annotated[float, typer.Option("--memory", help="memory limit in gigabytes")] = 4.0,
     checkpoint: Annotated[
         Path | None,
         output(
-            "--checkpoint", help="file to save the search in after each level, and to go on from", endings=(".npz",)
+            "--checkpoint", help="file to save progress in after each level, and to resume from", endings=(".npz",)
         ),
     ] = None,
     table: Annotated[
-        Path | None, output("--table", help="JSON table to write the result into", endings=(".json",))
+        Path | None, output("--table", help="JSON table to add the result to", endings=(".json",))
     ] = None,
     param: Params = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search for the shortest program over a finite grammar, or show that there is none of so few operations."""
+    """Search a finite grammar for the shortest program, or show that none has so few operations."""
     from genlab.rasp.search.run import LONGEST
     from genlab.report.output import show
     from genlab.report.rasp import search_program
@@ -226,7 +224,7 @@ def _compile_option(name: str) -> Any:
     ),
 )
 def compile_(
-    program: Annotated[str, typer.Argument(help="name of a program or rule of the task, or a Python file")],
+    program: Annotated[str, typer.Argument(help="program or rule of the task, or a Python file")],
     task: Annotated[str, typer.Option("--task", help="its task", rich_help_panel=TASK)],
     max_len: MaxLen,
     format: Format = None,
@@ -239,17 +237,18 @@ def compile_(
     rotate: Annotated[bool, _compile_option("rotate")] = False,
     noise: Annotated[float, _compile_option("noise")] = 0.0,
     seed: Annotated[int, _compile_option("seed")] = 0,
-    steps: Annotated[int, typer.Option("--steps", help="optimizer steps from these weights on")] = 0,
+    steps: Annotated[int, typer.Option("--steps", help="training steps to continue from these weights")] = 0,
     lr: Annotated[float, typer.Option("--lr", help="peak learning rate of these steps")] = 1e-3,
-    n: Annotated[int, typer.Option("-n", help="inputs per length that are compared with the program")] = 200,
+    n: Annotated[int, typer.Option("-n", help="inputs per length to compare with the program")] = 200,
     figure: Annotated[
-        Path | None, output("--figure", help="where the margins are drawn (default: in the group)", endings=FIGURE)
+        Path | None,
+        output("--figure", help="file of the figure of margins (default: in the group folder)", endings=FIGURE),
     ] = None,
     plugin: Plugin = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compile a program to the weights of a transformer: a run of the store whose mechanism is known."""
+    """Compile a program to transformer weights: a run in the store with a known mechanism."""
     from genlab.report.compiled import compile_run
     from genlab.report.output import show
     from genlab.runs.store import Store

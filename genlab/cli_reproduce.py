@@ -1,4 +1,4 @@
-"""`lab reproduce`: published findings, run here and judged by rules written before."""
+"""`lab reproduce`: published findings, reproduced and judged by rules fixed in advance."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from genlab.options import OUTPUT, TRAINING, AsJson, Device, Plugin, StoreOption
 
 
 def add_to(app: typer.Typer) -> None:
-    """Give a command line this command."""
+    """Add this command to the command line."""
     app.command(cls=Command, epilog=examples("lab reproduce and-fixed-bits", "lab reproduce --all --budget 2h"))(
         reproduce
     )
 
 
 def reproduce(
-    name: Annotated[str | None, typer.Argument(help="a claim, or its file (default: list all claims)")] = None,
-    check: Annotated[bool, typer.Option("--check", help="judge the runs that the store has; train nothing")] = False,
-    all_claims: Annotated[bool, typer.Option("--all", help="all open claims, the cheapest first")] = False,
+    name: Annotated[str | None, typer.Argument(help="claim or claim file (default: list all claims)")] = None,
+    check: Annotated[bool, typer.Option("--check", help="judge the runs in the store; train nothing")] = False,
+    all_claims: Annotated[bool, typer.Option("--all", help="all open claims, cheapest first")] = False,
     budget: Annotated[
         str | None, typer.Option("--budget", help="with --all: processor time, such as 2h or 30m")
     ] = None,
-    page: Annotated[bool, typer.Option("--page", help="write the page again from committed rows")] = False,
+    page: Annotated[bool, typer.Option("--page", help="rewrite the page from committed rows")] = False,
     claims: Annotated[
-        Path | None, typer.Option("--claims", help="folder of claim files (default: those that come with genlab)")
+        Path | None, typer.Option("--claims", help="folder of claim files (default: those included with genlab)")
     ] = None,
     store: StoreOption = None,
     device: Device = "auto",
     workers: Annotated[
-        int, typer.Option("--workers", min=0, help="processes on a CPU; 0: one per core", rich_help_panel=TRAINING)
+        int, typer.Option("--workers", min=0, help="CPU processes; 0: one per core", rich_help_panel=TRAINING)
     ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="folder of page and rows (default: docs of the checkout, or reproduced)",
+            help="folder of page and rows (default: docs/ of a checkout, else reproduced/)",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reproduce published findings: train the runs of a claim, compare with print, and judge by its rules."""
+    """Reproduce published findings: train the runs of a claim, compare with published values, and judge."""
     if budget is not None and not all_claims:
-        raise UserError("--budget limits --all; it goes with it")
+        raise UserError("--budget requires --all")
     if sum([name is not None, all_claims, page]) > 1:
         raise UserError("lab reproduce takes one of: a claim, --all, --page")
     from genlab.report import reproduce as library
@@ -60,7 +60,7 @@ def reproduce(
         return print(library.write_page(folder, claims))
     if name is None and not all_claims:
         if check:
-            raise UserError("--check takes a claim, or --all")
+            raise UserError("--check takes a claim or --all")
         return show(library.ClaimList(library.all_states(folder, claims)), as_json)
     from rich.console import Console
 

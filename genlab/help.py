@@ -1,4 +1,4 @@
-"""How the help of `lab` is laid out: options by panel, no flag cut off, examples last, 80 columns."""
+"""Layout of the help of `lab`: options by panel, full flag names, examples last, 80 columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ARGUMENTS, _OPTIONS = "Arguments", "Options"
 
 
 def _write_panels(command: Any, context: Any, formatter: Any) -> None:
-    """Write the parameters of a command under the headings of their panels, those without a panel first."""
+    """Write the parameters of a command under the headings of their panels; those without a panel come first."""
     panels: dict[str, list[tuple[str, str]]] = {_ARGUMENTS: [], _OPTIONS: []}
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
@@ -24,7 +24,7 @@ def _write_panels(command: Any, context: Any, formatter: Any) -> None:
 
 
 def _write_epilog(command: Any, formatter: Any) -> None:
-    """Write examples as they are: a command that is broken into lines cannot be copied."""
+    """Write examples without wrapping, so that they can be copied."""
     if command.epilog:
         formatter.write_paragraph()
         formatter.write(command.epilog + "\n")

@@ -20,7 +20,7 @@ from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
 
 
 def _use_store(store: Path | None) -> Path | None:
-    """Make the named store this process's own, so that pools of mazes are kept in it too."""
+    """Make this the store of the whole process, so that maze pools are kept in it, too."""
     if store is not None:
         os.environ["GENLAB_STORE"] = str(store.absolute())
     return store
@@ -38,21 +38,24 @@ _WIDEST = 76
 """Characters of an example on one line."""
 
 _WIDEST_CHOICE = 40
-"""Characters of a list of choices beside its flag; a longer one is part of the text."""
+"""Maximum width of a list of choices next to its flag; a longer one goes into the help text."""
 
 TASK, MODEL, TRAINING, EVALUATION, OUTPUT = "Task", "Model", "Training", "Evaluation", "Output"
 
 StoreOption = Annotated[
     Path | None,
     typer.Option(
-        "--store", help="the store (default: $GENLAB_STORE, or runs)", callback=_use_store, rich_help_panel=OUTPUT
+        "--store",
+        help="store directory (default: $GENLAB_STORE, or runs)",
+        callback=_use_store,
+        rich_help_panel=OUTPUT,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead", rich_help_panel=OUTPUT)]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead", rich_help_panel=OUTPUT)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="how the task is written (default: its first format)", rich_help_panel=TASK),
+    typer.Option("--format", help="format of the task (default: its first)", rich_help_panel=TASK),
 ]
 Params = Annotated[
     list[str] | None,
@@ -62,7 +65,7 @@ Plugin = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin",
-        help="a Python file that registers tasks, signals, encodings, normalizers, programs or predictors",
+        help="Python file that registers tasks, signals, encodings, normalizers, programs or predictors",
         callback=_load_plugins,
         is_eager=True,
         rich_help_panel=TASK,
@@ -71,7 +74,7 @@ Plugin = Annotated[
 Logger = Annotated[
     str | None,
     typer.Option(
-        "--logger", help="write ended runs to tensorboard, wandb (offline), or both", rich_help_panel=OUTPUT
+        "--logger", help="log finished runs to tensorboard, wandb (offline), or both", rich_help_panel=OUTPUT
     ),
 ]
 Splits = Annotated[str, typer.Option("--split", help="comma-separated splits to test", rich_help_panel=EVALUATION)]
@@ -80,18 +83,18 @@ EvalSeed = Annotated[int, typer.Option("--eval-seed", help="seed of the test exa
 
 
 FIGURE = (".png", ".svg", ".pdf")
-"""Endings of figures."""
+"""File suffixes of figures."""
 _STORED = (".json", ".parquet", ".safetensors", "")
-"""Endings of the files of a store."""
+"""File suffixes in a store."""
 
 
 def output(*flags: str, help: str, endings: tuple[str, ...], panel: str = OUTPUT) -> Any:
-    """An option that names a file to write. What cannot be written there is refused before the command does anything.
+    """An option that names an output file, validated before the command does any work.
 
     Args:
         flags: names of the option.
         help: its help text.
-        endings: allowed endings of the file.
+        endings: allowed suffixes of the file.
         panel: panel of the help.
     """
 
@@ -104,10 +107,10 @@ def output(*flags: str, help: str, endings: tuple[str, ...], panel: str = OUTPUT
 
 
 def check_output(path: Path, flag: str, endings: tuple[str, ...]) -> None:
-    """Check that a file can be written and is not one of a store.
+    """Check that a file can be written and is not part of a store.
 
     Raises:
-        UserError: the ending is not allowed, the file would be one of a store, or its folder cannot be written.
+        UserError: the suffix is not allowed, the file belongs to a store, or its folder is not writable.
     """
     asked = f"{flag} {str(path)!r}"
     if path.suffix.lower() not in endings:
@@ -120,7 +123,7 @@ def check_output(path: Path, flag: str, endings: tuple[str, ...]) -> None:
         below = place.relative_to(root).parts
         own = place.suffix in _STORED or (len(below) > 1 and below[0] != "groups")
         if own and (root / "store.json").is_file():
-            raise UserError(f"{asked} is in the store {str(root)!r}, among its own files; give another place")
+            raise UserError(f"{asked} is inside the store {str(root)!r}; choose a different place")
     there = next(folder for folder in place.parents if folder.exists())
     if not there.is_dir():
         raise UserError(f"{asked} cannot be written: {str(there)!r} is not a folder")
@@ -129,14 +132,14 @@ def check_output(path: Path, flag: str, endings: tuple[str, ...]) -> None:
 
 
 def note(*lines: str) -> None:
-    """Print lines on standard error (empty ones not): what a person wants to know beside the result."""
+    """Print non-empty lines on standard error: remarks that are not part of the result."""
     for line in lines:
         if line:
             print(line, file=sys.stderr)
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: commands to try, one per line; a long one goes on in a second line."""
+    """The end of a command's help: examples, one per line, long ones folded."""
     return "\n".join(["Examples:", *(f"  {_folded(line)}" for line in lines)])
 
 
@@ -153,9 +156,9 @@ _PANELS: tuple[tuple[type[Frozen], str], ...] = ((ModelConfig, MODEL), (TrainCon
 
 
 def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a typer command a flag for every field of model and training; they arrive in its `**options`.
+    """Give a typer command a flag for every field of the model and training specs, passed as `**options`.
 
-    The command line shows them by the signature that is set here; flags that were not given arrive as None.
+    typer reads the flags from the signature set here; flags that are not given are None.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
     fields = [
@@ -186,7 +189,7 @@ def _flag(name: str, field: FieldInfo, panel: str, planned: Scalar | None) -> in
 
 
 def _kind(annotation: Any) -> tuple[type, str | None]:
-    """The type a flag is read as, and how the help shows it (the spec checks choices, with the nearest name)."""
+    """The type of a flag, and its metavar in the help (choices are validated by the spec)."""
     if get_origin(annotation) is Literal:
         return str, "|".join(get_args(annotation))
     if get_origin(annotation) is tuple:
@@ -202,7 +205,7 @@ def _shown(default: Any) -> str:
 
 
 def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Flags as the specs want them: pairs written `A,B` become tuples of numbers."""
+    """Convert flags to field values: pairs written `A,B` become tuples of numbers."""
     values = {name: value for name, value in options.items() if value is not None}
     for cls, _ in _PANELS:
         for name, field in _fields(cls):
@@ -212,7 +215,7 @@ def spec_values(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_params(pairs: list[str], flag: str = "--param") -> dict[str, Scalar]:
-    """`base=2` as {"base": 2}: the parameters of a task, or what else `flag` takes.
+    """Parse NAME=VALUE pairs, such as the parameters of a task.
 
     >>> parse_params(["base=2", "leading_zero=false"])
     {'base': 2, 'leading_zero': False}

@@ -1,8 +1,17 @@
-"""Rows of text in columns, for whatever prints a table without a library."""
+"""Text helpers: counts with their noun, and rows in columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "layer"), counted(1200, "run")
+    ('1 layer', '1,200 runs')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def columns_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

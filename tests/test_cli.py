@@ -89,7 +89,7 @@ def test_a_plugin_that_does_not_import_shows_its_own_error(lab, tmp_path: Path):
 def test_train_then_everything_else(lab, tmp_path: Path):
     status, out, err = lab(*TINY)
     assert status == 0
-    assert "2 runs: 1 layers, d_model 16" in err
+    assert "2 runs: 1 layer, d_model 16" in err
     assert "picked for you: positions, lr, curriculum=0.7 (each has a flag" in err
     assert "fit in distribution" in out
     assert "0/2" in out

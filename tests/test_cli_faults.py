@@ -33,19 +33,19 @@ def made(tmp_path: Path) -> Path:
 
 
 REFUSED = [
-    (["runs", "--parquet", "STORE/evals/a.parquet"], "among its own files"),
-    (["runs", "--parquet", "STORE/new.parquet"], "among its own files"),
+    (["runs", "--parquet", "STORE/evals/a.parquet"], "inside the store"),
+    (["runs", "--parquet", "STORE/new.parquet"], "inside the store"),
     (["runs", "--parquet", "rows.csv"], "names that end in .parquet"),
     (["runs", "--by", "lr", "--figure", "x.txt"], "names that end in .png, .svg or .pdf"),
-    (["train", "--task", "parity", "--figure", "STORE/evals/x.png"], "among its own files"),
+    (["train", "--task", "parity", "--figure", "STORE/evals/x.png"], "inside the store"),
     (["train", "--task", "parity", "--figure", "x.gif"], "names that end in"),
     (["eval", "last", "--lengths", "5", "--figure", "x"], "names that end in"),
     (["probe", "last", "--figure", "FILE/x.png"], "is not a folder"),
-    (["show", "maze", "--png", "STORE/evals/maze.png"], "among its own files"),
+    (["show", "maze", "--png", "STORE/evals/maze.png"], "inside the store"),
     (["notebook", "last", "-o", "x.html"], "names that end in .ipynb"),
-    (["report", "--grid", "last", "-o", "STORE/commits/x.html"], "among its own files"),
+    (["report", "--grid", "last", "-o", "STORE/commits/x.html"], "inside the store"),
     (["report", "--grid", "last", "-o", "x.htm"], "names that end in .html"),
-    (["rasp", "generate", "--out", "STORE/evals/x.py"], "among its own files"),
+    (["rasp", "generate", "--out", "STORE/evals/x.py"], "inside the store"),
 ]
 
 
@@ -65,7 +65,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(made: Path, lab, wo
 def test_a_link_into_a_store_is_seen_through(made: Path, tmp_path: Path):
     link = tmp_path / "rows.parquet"
     link.symlink_to(made / "evals" / "a.parquet")
-    with pytest.raises(UserError, match="among its own files"):
+    with pytest.raises(UserError, match="inside the store"):
         check_output(link, "--parquet", (".parquet",))
 
 
@@ -171,8 +171,8 @@ def test_a_question_that_nobody_answers_is_one_line(lab, made: Path, monkeypatch
     monkeypatch.setattr("genlab.runs.store.Store.find", lambda *_: ["a"])
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     status, out, err = lab("delete", "a", "--store", str(made))
-    assert (status, out) == (2, "delete 1 runs for good? [y/N]: \n")
-    assert err == "lab: nothing was deleted: there was no answer (--yes deletes without asking)\n"
+    assert (status, out) == (2, "permanently delete 1 run? [y/N]: \n")
+    assert err == "lab: nothing was deleted: no confirmation was given (--yes deletes without asking)\n"
 
 
 BASE = {"task": '"parity"', "train_len": "4", "n_layers": "1", "d_model": "16", "n_heads": "2", "steps": "4"}
@@ -225,7 +225,7 @@ BEYOND = [
     ([*TRAIN, "--batch-size", "1000000000000"], "batch_size: 1000000000000 is not allowed"),
     ([*TRAIN, "--pool", "100000000000"], "pool: 100000000000 is not allowed"),
     ([*TRAIN, "--steps", "10", "--warmup", "11"], "warmup 11 is longer than training: it has 10 steps"),
-    (["show", "parity", "-n", "1000000000"], "at most 10,000 examples are shown"),
+    (["show", "parity", "-n", "1000000000"], "the maximum is 10,000 examples"),
     (["eval", "last", "--lengths", "1:100000000000"], "more than 1,000,000 numbers"),
     (["probe", "last", "--probe-n", "1000000000000"], "at most 10,000,000"),
     (["rasp", "generate", "--out", "new.py", "--pairs", "1000000000"], "at most 1,000"),

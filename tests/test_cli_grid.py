@@ -37,14 +37,14 @@ BAD = [
     (["grid", "gone.toml"], "cannot be read"),
     (["grid"], "lab grid --example"),
     (["grid", "two.toml", "--executor", "slrum"], "did you mean 'slurm'? (allowed: local, ray, slurm)"),
-    (["grid", "two.toml", "--slurm-partition", "gpu"], "it goes with --executor slurm"),
+    (["grid", "two.toml", "--slurm-partition", "gpu"], "requires --executor slurm"),
     (["grid", "two.toml", "--executor", "slurm", "--slurm", "time"], "--slurm 'time' is not NAME=VALUE"),
     (["grid", "two.toml", "--logger", "tensorbord"], "unknown logger 'tensorbord'; did you mean 'tensorboard'?"),
     (["grid", "two.toml", "--address", "auto"], "--executor ray"),
     (["grid", "two.toml", "--device", "tpu"], "allowed: auto, cpu, cuda, cuda:N"),
     (["runs", "--grid", "gone"], "no run or group 'gone'"),
-    (["eval", "--lengths", "3"], "takes a run, or --grid NAME"),
-    (["compare", "last"], "two runs"),
+    (["eval", "--lengths", "3"], "takes either a run or --grid NAME"),
+    (["compare", "last"], "two or more runs"),
 ]
 
 

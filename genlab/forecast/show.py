@@ -15,7 +15,7 @@ from genlab.forecast.reliability import Reliability, reliability_words
 from genlab.forecast.roles import part
 from genlab.forecast.scores import FEWEST, blocks_of, words
 from genlab.forecast.targets import Kind
-from genlab.text import columns_of
+from genlab.text import columns_of, counted
 
 # -- Claims
 
@@ -129,7 +129,8 @@ def _about(found: Judgement) -> list[str]:
     output = [f"{len(runs.table)} of {runs.runs} runs" + (f" ({', '.join(left)})" if left else "")]
     output.append(f"target: {found.said}; {_spread(found)}")
     new = {"random": "runs", "setting": "a setting", "task": "a task", "length": "larger lengths of other runs"}
-    output.append(f"held out: {new[found.by]}; compared within {len(scored)} settings with comparable pairs")
+    comparable = f"compared within {counted(len(scored), 'setting')} with comparable pairs"
+    output.append(f"held out: {new[found.by]}; {comparable}")
     if not scored:
         output.append("nothing is scored: no two runs of a setting and fold have different outcomes")
     if found.unscored:

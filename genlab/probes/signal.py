@@ -41,6 +41,7 @@ class Signal:
         family: the file that declares it.
         about: what it measures, in one line.
         formula: how it is computed, in the notation of `docs/glossary.md` (A is the attention pattern).
+        blind: known blind spots: what it misses, and what fools it.
         unit: the unit of a value.
         low, high: the range of a value.
         source: the paper that defines it, or `ours`.
@@ -73,6 +74,7 @@ class Signal:
     version: int
     reads: Reads
     halved: bool
+    blind: str = ""
 
     @property
     def exact(self) -> bool:
@@ -100,6 +102,7 @@ def signal(
     version: int = 1,
     reads: Reads = "inputs",
     halved: bool = True,
+    blind: str = "",
 ) -> Callable[[Callable[[ProbeInput], Any]], Callable[[ProbeInput], Any]]:
     """Declare the decorated function as a signal. See `Signal` for the arguments; `version` is that of the formula.
 
@@ -115,7 +118,7 @@ def signal(
         declared = (about, formula, unit, low, high, source, not why_not, why_not, has_null, slow, together)
         sampled = reads not in _EXACT
         whole = version + _DRAWN * sampled
-        _signals[name] = Signal(name, read, family, per, *declared, whole, reads, halved and sampled)
+        _signals[name] = Signal(name, read, family, per, *declared, whole, reads, halved and sampled, blind)
         return read
 
     return declare

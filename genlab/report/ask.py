@@ -1,4 +1,4 @@
-"""What a model answers: the tokens that it writes after a prompt, with their probabilities, beside the truth."""
+"""Answers of a model to prompts: generated tokens with their probabilities, next to the true answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from genlab.training.batches import positions_of, widths
 from genlab.training.evaluate import eval_examples, greedy, greedy_answers
 
 _DRAWN = 512
-"""Examples that are drawn of a split at a length: with seed 0 those of `lab eval` with its defaults."""
+"""Examples drawn per split and length; with seed 0, those that `lab eval` draws by default."""
 _ROWS = ("truth", "writes", "p", "runner-up", "p")
 
 
@@ -33,10 +33,10 @@ class Token:
     """A token of an answer.
 
     Attributes:
-        text, p: what was written, and its probability.
+        text, p: the generated token, and its probability.
         runner_up, runner_up_p: the second most likely token.
-        truth: the true token at this place; None where the truth has ended, or is unknown.
-        wrong: whether they differ; False where the truth is unknown.
+        truth: the true token at this position; None if the true answer has ended or is unknown.
+        wrong: whether they differ; False if the true answer is unknown.
     """
 
     text: str
@@ -49,16 +49,16 @@ class Token:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one run writes after one prompt, greedily.
+    """The answer of one run to one prompt, decoded greedily.
 
     Attributes:
         run_id: the run.
-        prompt: what it read, as token strings.
-        truth: the true answer from there on, with its `<end>`; None where the task has no answer to the prompt.
-        tokens: what it wrote, with `<end>` if it ended.
-        right: whether the task accepts the answer; None where the truth is unknown.
-        length: the length of the example, in the task's unit; None for a typed prompt, where nothing depends on it.
-        drawing: the maze with the written path, for tasks that draw.
+        prompt: its tokens as strings.
+        truth: the remaining true answer, with `<end>`; None if the task has no answer to the prompt.
+        tokens: the generated tokens, with `<end>` if it was generated.
+        right: whether the task accepts the answer; None if the true answer is unknown.
+        length: the length of the example, in the task's unit; None for a typed prompt, unless the model needs it.
+        drawing: the maze with the generated path, for tasks with a drawing.
     """
 
     run_id: str
@@ -75,7 +75,7 @@ class Answer:
         return tuple(token.text for token in self.tokens)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, the drawing excepted."""
+        """Return all fields except the drawing."""
         plain = {"run_id": self.run_id, "length": self.length, "prompt": " ".join(self.prompt)}
         truth = None if self.truth is None else " ".join(self.truth)
         plain |= {"truth": truth, "written": " ".join(self.written), "right": self.right}
@@ -88,8 +88,8 @@ class Answers:
 
     Attributes:
         answers: one per prompt.
-        about: what was asked, in one line.
-        figure: where the first answer was drawn.
+        about: a one-line description of the request.
+        figure: file of the drawing of the first answer.
     """
 
     answers: list[Answer]
@@ -97,11 +97,11 @@ class Answers:
     figure: Path | None = None
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A row per prompt."""
+        """Return one row per prompt."""
         return [answer.as_json() for answer in self.answers]
 
     def print(self, console: Console) -> None:
-        """Each prompt with truth, written tokens and probabilities; wrong tokens are marked by `^`."""
+        """Print each prompt with true answer, generated tokens and probabilities; `^` marks wrong tokens."""
         console.print(self.about, highlight=False, markup=False)
         for answer in self.answers:
             console.print()
@@ -118,17 +118,17 @@ def ask(
     offset: int = 0,
     figure: Path | None = None,
 ) -> Answers:
-    """What a run writes after prompts that somebody typed.
+    """Return the answers of a run to given prompts.
 
     Args:
         run: a run, its id, or a unique prefix of it.
-        prompts: one or several; space-separated tokens up to where the answer begins, or further, into the answer.
-        store: where the run is, if it is named.
+        prompts: one or several; space-separated tokens of the prompt, optionally with the beginning of an answer.
+        store: the store of the run, if `run` is an id.
         offset: the position of the first token.
-        figure: where to draw the first maze with its true and written path.
+        figure: file for a drawing of the first maze with its true and generated path.
 
     Raises:
-        UserError: no such run, a token that the task does not have, a prompt longer than the model.
+        UserError: no such run, an unknown token, or a prompt longer than the context.
 
     Example:
         >>> ask("3fa2", "7 3 5 >").answers[0].written  # doctest: +SKIP
@@ -155,14 +155,14 @@ def ask_split(
     offset: int = 0,
     figure: Path | None = None,
 ) -> Answers:
-    """What a run writes after examples of a split: the first of the evaluation set with this seed.
+    """Return the answers of a run to examples of a split: the first of the evaluation set with this seed.
 
     Args:
-        length: of the examples (default: the longest training length that the split has).
-        n: how many to show, at most 512.
-        wrong_only: show only wrong answers, the first `n` among 512 examples.
+        length: length of the examples (default: the longest training length that the split has).
+        n: number of examples, at most 512.
+        wrong_only: only examples with wrong answers, the first `n` among 512.
 
-    Other arguments, and errors, are those of `ask`.
+    Other arguments and errors are those of `ask`.
     """
     if not 1 <= n <= _DRAWN or seed < 0:
         raise UserError(f"-n {n} --seed {seed} is not allowed: -n is 1 to {_DRAWN}, --seed at least 0")
@@ -171,13 +171,13 @@ def ask_split(
     at = asked.usual_length(split) if length is None else length
     task.check_lengths(split, [at])
     examples = eval_examples(task, chosen.at((at,), _DRAWN, seed), at)
-    rows, found = list(range(n)), ""
+    rows, counts = list(range(n)), ""
     if wrong_only:
         wrong = asked.wrong(examples)
-        rows, found = wrong[:n], f"; wrong: {len(wrong)} of {_DRAWN}"
-        found += f", the first {len(rows)} shown" if len(rows) < len(wrong) else ""
+        rows, counts = wrong[:n], f"; wrong: {len(wrong)} of {_DRAWN}"
+        counts += f", the first {len(rows)} shown" if len(rows) < len(wrong) else ""
     answers = [asked.answer(*asked.of_example(examples, row), at) for row in rows]
-    return asked.shown(answers, asked.about(f", split {split}, length {at}{found}"))
+    return asked.shown(answers, asked.about(f", split {split}, length {at}{counts}"))
 
 
 def run_of(run: Run | str, store: Store | str | Path | None) -> Run:
@@ -186,14 +186,14 @@ def run_of(run: Run | str, store: Store | str | Path | None) -> Run:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a model wrote, as tensors.
+    """A generated answer, as tensors.
 
     Attributes:
-        whole: int[1, 1, pos], what it read and wrote, but for the last token written, which nothing follows.
-        offsets, lengths: what the model is given beside the tokens.
+        whole: int[1, 1, pos], prompt and answer without the last generated token, which is never read.
+        offsets, lengths: the other inputs of the model.
         begin: the position at which the answer begins.
-        written: int[pos], the tokens written.
-        length: the length of the example, if anything depends on it.
+        written: int[pos], the generated tokens.
+        length: the length of the example, if the model needs it.
     """
 
     whole: torch.Tensor
@@ -205,21 +205,23 @@ class Decoded:
 
 
 class AskedRun:
-    """A run that is asked, at an offset."""
+    """A run to prompt, at an offset."""
 
     def __init__(self, run: Run, offset: int, figure: Path | None):
-        """Raises `UserError` if the run cannot be asked so."""
+        """Raises `UserError` if the run cannot be prompted this way."""
         self.run, self.task, self.offset, self.figure = run, run.task, offset, figure
         if figure is not None and not isinstance(self.task, Maze):
-            raise UserError(f"task {self.task.name!r} has no figure to write to {str(figure)!r}; mazes have one")
+            raise UserError(
+                f"task {self.task.name!r} has no drawing to write to {str(figure)!r}; only mazes have one"
+            )
         if offset < 0:
-            raise UserError(f"--offset {offset} is not allowed: positions count from 0")
+            raise UserError(f"--offset {offset} is not allowed: the first position is 0")
         if offset >= run.spec.model.n_ctx:
             raise UserError(
                 f"--offset {offset} is not allowed: run {run.run_id} reads {run.spec.model.n_ctx} positions"
             )
         if offset and run.spec.model.random_positions:
-            raise UserError(f"run {run.run_id} draws its positions at random: --offset means nothing to it")
+            raise UserError(f"run {run.run_id} draws its positions at random, so --offset does not apply")
         model: Model = run.model
         if isinstance(model, SetModel):
             raise UserError(f"run {run.run_id} reads real values, not tokens; `lab eval` tests it")
@@ -230,7 +232,7 @@ class AskedRun:
         return f"run {self.run.run_id}, {spec.task.name} ({spec.task.format}){more}; offset {self.offset}"
 
     def shown(self, answers: list[Answer], about: str) -> Answers:
-        """The answers, with a figure of the first where one was asked for."""
+        """The answers, with a drawing of the first if requested."""
         if self.figure is None or not answers:
             return Answers(answers, about)
         first = answers[0]
@@ -240,7 +242,7 @@ class AskedRun:
         return Answers(answers, about, self.figure)
 
     def usual_length(self, split: str) -> int:
-        """The longest training length on a split, or its shortest length."""
+        """The longest training length of a split; its shortest length if it has no training length."""
         train = self.run.spec.train
         known = self.task.lengths_between(split, train.min_len, train.train_len)
         known = known[-1:] if len(known) else self.task.lengths_between(split, 0, self.task.max_len)[:1]
@@ -251,31 +253,31 @@ class AskedRun:
     # -- Prompts and their true answers
 
     def read(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-        """Tokens of a typed prompt, and the true answer from there on. Raises `UserError` for an unknown token."""
+        """Parse a prompt to tokens and the remaining true answer. Raises `UserError` for an unknown token."""
         tokens = tuple(text.split())
         if self.task.spec.start_token and tokens[:1] == (START,):
-            tokens = tokens[1:]  # it is put before every prompt
+            tokens = tokens[1:]  # it is prepended to every prompt
         if not tokens:
-            raise UserError("a prompt has at least one token")
-        token_map(self.task.vocab.tokens).parse(tokens)  # for its message about an unknown token
+            raise UserError("the prompt is empty; it needs at least one token")
+        token_map(self.task.vocab.tokens).parse(tokens)  # raises for unknown tokens
         if self._ends_in_sep() and ">" not in tokens:
-            raise UserError(f"prompt {text!r} has no `>`, which is where the answers of {self.task.name} begin")
+            raise UserError(f"prompt {text!r} has no `>`, after which answers of {self.task.name} begin")
         prompt = tokens[: tokens.index(">") + 1] if self._ends_in_sep() else tokens
         begun = tokens[len(prompt) :]
         try:
             truth = (*self.task.solve(prompt), "<end>")
-        except Exception:  # what a task does with a prompt that is none of its own is not specified
+        except Exception:  # what `solve` does with an invalid prompt is unspecified
             return tokens, None
         return tokens, truth[len(begun) :] if truth[: len(begun)] == begun else None
 
     def _ends_in_sep(self) -> bool:
-        """Whether prompts of the task end in `>`: all do but those of tasks with a syntax of their own."""
+        """Whether prompts of the task end in `>`, as all do except in tasks with their own syntax."""
         shortest = self.task.lengths_between("id", 0, self.task.max_len)[:1]
         example = self.task.sample(np.random.default_rng(0), "id", shortest)
         return self.task.read(example, 0)[0][-1] == ">"
 
     def of_example(self, examples: Examples, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Prompt and true answer, with its `<end>`, of a drawn example."""
+        """Prompt and true answer, with `<end>`, of an example."""
         prompt, truth = self.task.read(examples, row)
         return prompt, (*truth, "<end>")
 
@@ -287,7 +289,7 @@ class AskedRun:
         return [i for i, text in enumerate(decoded) if not self._accepts(*self.of_example(examples, i), text)]
 
     def _accepts(self, prompt: tuple[str, ...], truth: tuple[str, ...], answer: tuple[str, ...]) -> bool:
-        """Whether an answer without `<end>` is right: the truth, or another one of a task that has several."""
+        """Whether an answer without `<end>` is right: the true one, or another that the task accepts."""
         several = type(self.task).accepts is not Task.accepts
         return answer == truth[:-1] or (several and self.task.accepts(prompt, answer))
 
@@ -295,7 +297,7 @@ class AskedRun:
 
     @torch.inference_mode()
     def decode(self, tokens: tuple[str, ...], length: int | None = None) -> Decoded:
-        """Write greedily after a prompt. Raises `UserError` if it is longer than the model."""
+        """Decode greedily after a prompt. Raises `UserError` if it is longer than the context."""
         cfg = self.run.spec.model
         known = self._length_of(len(tokens)) if length is None else length
         at = 0 if known is None else known
@@ -317,19 +319,19 @@ class AskedRun:
 
     @torch.inference_mode()
     def answer(self, tokens: tuple[str, ...], truth: tuple[str, ...] | None, length: int | None = None) -> Answer:
-        """Decode greedily, then read the probabilities in one pass over all that was written."""
-        found = self.decode(tokens, length)
-        logits = self.model(found.whole, found.offsets, lengths=found.lengths)
-        chances = logits[0, 0, found.begin - 1 :].softmax(-1)
+        """Decode greedily, then compute all probabilities in one forward pass."""
+        decoded = self.decode(tokens, length)
+        logits = self.model(decoded.whole, decoded.offsets, lengths=decoded.lengths)
+        chances = logits[0, 0, decoded.begin - 1 :].softmax(-1)
         best = chances.topk(2, dim=-1)
         second, second_p = best.indices[:, 1].tolist(), best.values[:, 1].tolist()
-        own = self._tokens(found.written.tolist(), chances, second, second_p, truth)
+        own = self._tokens(decoded.written.tolist(), chances, second, second_p, truth)
         answer = tuple(token.text for token in own)
         ended = answer[-1] == "<end>"
         right = None if truth is None else ended and self._accepts(tokens, truth, answer[:-1])
         path = answer[:-1] if ended else answer
-        drawing = "" if truth is None else self.task.drawing(tokens, path, int(found.lengths))
-        return Answer(self.run.run_id, tokens, truth, own, right, found.length, drawing)
+        drawing = "" if truth is None else self.task.drawing(tokens, path, int(decoded.lengths))
+        return Answer(self.run.run_id, tokens, truth, own, right, decoded.length, drawing)
 
     def _tokens(
         self,
@@ -339,27 +341,27 @@ class AskedRun:
         second_p: list[float],
         truth: tuple[str, ...] | None,
     ) -> tuple[Token, ...]:
-        vocab, found = self.task.vocab, []
+        vocab, tokens = self.task.vocab, list[Token]()
         for i, token in enumerate(written):
             true = truth[i] if truth is not None and i < len(truth) else None
             wrong = truth is not None and true != vocab.tokens[token]
             p = float(chances[i, token])
-            found.append(Token(vocab.tokens[token], p, vocab.tokens[second[i]], second_p[i], true, wrong))
-        return tuple(found)
+            tokens.append(Token(vocab.tokens[token], p, vocab.tokens[second[i]], second_p[i], true, wrong))
+        return tuple(tokens)
 
     def _positions(self, batch: Examples) -> np.ndarray:
-        """The position of the first token of each example, or those of all of its tokens."""
+        """The position of the first token of each example, or of all tokens where the model needs them."""
         cfg = self.run.spec.model
         if not cfg.needs_ids:
             return np.full(len(batch), self.offset, np.int64)
         ids = positions_of(self.task, batch, [0], cfg.model_copy(update={"offsets": "zero"}))
-        moved = ids + (ids > 0) * self.offset  # an id of 0 belongs to tokens without a place of their own
+        moved = ids + (ids > 0) * self.offset  # id 0 marks tokens without a position
         if cfg.given_positions and moved.max() > (most := self.task.id_reach(cfg.given_positions, self.task.max_len)):
             raise UserError(f"--offset {self.offset} is not allowed: positions of this run end at {most}")
         return moved
 
     def _length_of(self, count: int) -> int | None:
-        """The length of a typed prompt: the shortest at which prompts have so many tokens; None if not needed."""
+        """The length of a typed prompt: the shortest length with prompts of that many tokens; None if not needed."""
         if not (self.run.spec.model.needs_ids or self.run.spec.model.loop_growth or isinstance(self.task, Maze)):
             return None
         known = self.task.lengths_between("id", 0, self.task.max_len)
@@ -374,11 +376,11 @@ class AskedRun:
 
 
 def _print_answer(console: Console, answer: Answer) -> None:
-    """The prompt, then blocks of columns as wide as the terminal, a column per token."""
+    """Print the prompt, then one column per token, in blocks as wide as the terminal."""
     verdict = {True: "right", False: "wrong", None: "the task has no answer to this prompt"}[answer.right]
     console.print(Text.assemble((" ".join(answer.prompt), "bold"), "  ", (verdict, "dim")))
     columns = [_column(token, answer.truth is not None) for token in answer.tokens]
-    for token in (answer.truth or ())[len(answer.tokens) :]:  # the answer ended too early
+    for token in (answer.truth or ())[len(answer.tokens) :]:  # the answer ended early
         columns.append([token, "", "", "", "", "^"])
     start = 2 + max(map(len, _ROWS)) + 2
     block: list[list[str]] = []
@@ -390,7 +392,7 @@ def _print_answer(console: Console, answer: Answer) -> None:
             _print_block(console, block, answer.truth is not None)
             block = []
     if answer.tokens and answer.tokens[-1].text != "<end>":
-        console.print(f"  no <end> within the {len(answer.tokens)} tokens that the model has room for", style="dim")
+        console.print(f"  no <end> within the {len(answer.tokens)} tokens that fit into the context", style="dim")
     if answer.drawing:
         console.print(Text(answer.drawing))
 

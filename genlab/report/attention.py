@@ -1,4 +1,4 @@
-"""Attention of one run on one prompt and the answer that it writes: weights, and a chart per head."""
+"""Attention of one run on one prompt and its own answer: weights, and one chart per head."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Attention:
 
     Attributes:
         run_id: the run.
-        prompt: tokens read, a start token included.
-        answer: tokens written; the last of them is not read any more.
+        prompt: tokens of the prompt, including a start token.
+        answer: generated tokens; the last one is never read.
         weights: float[layer, head, query, key].
     """
 
@@ -31,11 +31,11 @@ class Attention:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The tokens of all positions: the axes of `weights`."""
+        """The token at each position, along the axes of `weights`."""
         return (*self.prompt, *self.answer[:-1])
 
     def charts(self) -> list[Chart]:
-        """A chart per head, layer by layer."""
+        """Return one chart per head, layer by layer."""
         layers, heads = self.weights.shape[:2]
         return [
             pattern(self.weights[i, j], self.tokens, len(self.prompt), f"layer {i} head {j}", self.answer)
@@ -45,17 +45,17 @@ class Attention:
 
 
 def read_attention(asked: AskedRun, tokens: Sequence[str], length: int | None = None) -> Attention:
-    """The attention weights of a run while it answers a prompt.
+    """Return the attention weights of a run while it answers a prompt.
 
     Args:
         asked: the run.
-        tokens: the prompt, perhaps with the beginning of an answer.
-        length: of the example, in the task's unit; by default the shortest that fits.
+        tokens: the prompt, optionally with the beginning of an answer.
+        length: length of the example, in the task's unit (default: the shortest that fits).
 
     Raises:
-        UserError: the model has no attention weights, or the prompt is longer than the model.
+        UserError: the model has no attention weights, or the prompt is longer than the context.
     """
-    found = asked.decode(tuple(tokens), length)
+    decoded = asked.decode(tuple(tokens), length)
     seen: dict[int, np.ndarray] = {}
 
     def tap(name: str, x: torch.Tensor) -> torch.Tensor:
@@ -64,11 +64,11 @@ def read_attention(asked: AskedRun, tokens: Sequence[str], length: int | None = 
         return x
 
     with torch.inference_mode():
-        asked.model(found.whole, found.offsets, lengths=found.lengths, tap=tap)
+        asked.model(decoded.whole, decoded.offsets, lengths=decoded.lengths, tap=tap)
     if not seen:
-        raise UserError(f"run {asked.run.run_id} has no attention weights: it is a model of another kind")
+        raise UserError(f"run {asked.run.run_id} has no attention weights: it is not a transformer")
     vocab = asked.task.vocab.tokens
-    read = [vocab[i] for i in found.whole[0, 0, : found.begin].tolist()]
-    written = [vocab[i] for i in found.written.tolist()]
+    read = [vocab[i] for i in decoded.whole[0, 0, : decoded.begin].tolist()]
+    written = [vocab[i] for i in decoded.written.tolist()]
     weights = np.stack([seen[layer] for layer in sorted(seen)])
     return Attention(asked.run.run_id, tuple(read), tuple(written), weights)

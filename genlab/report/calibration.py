@@ -1,4 +1,4 @@
-"""`lab calibrate`: what signals read in compiled models that have a mechanism, and in others that lack it."""
+"""`lab calibrate`: signals in compiled models that have a mechanism, against others that lack it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from genlab.text import columns_of
 
 @dataclass(frozen=True)
 class Calibration:
-    """Signals on compiled models.
+    """Values of signals in compiled models.
 
     Attributes:
-        has: the rule that they should detect; lacks: rules without it.
+        has: the rule that the signals should detect.
+        lacks: the rules to tell it from.
+        signals: names of the signals.
         models: one per program, noise and seed.
     """
 
@@ -37,7 +39,7 @@ class Calibration:
         return [one for one in self.models if one.program == program and one.noise == noise]
 
     def auroc(self, signal: str, program: str, noise: float) -> float:
-        """How well a signal tells models of one construction from all models that lack the mechanism, at a noise."""
+        """AUROC of a signal: models of one construction against all models without the mechanism, at one noise."""
         having = self._of(program, noise)
         models = [*having, *(m for m in self.models if m.rule in self.lacks and m.noise == noise)]
         values, has = np.array([m.values[signal] for m in models]), np.arange(len(models)) < len(having)
@@ -54,7 +56,7 @@ class Calibration:
         return sorted({one.noise for one in self.models})
 
     def as_json(self) -> dict[str, Any]:
-        """AUROC by signal, construction and noise, and every model."""
+        """Return AUROC by signal, construction and noise, and all models."""
         own = [program for program, rule in self.programs.items() if rule == self.has]
         rows = [
             {"signal": signal, "program": program, "noise": noise, "auroc": self.auroc(signal, program, noise)}
@@ -65,10 +67,10 @@ class Calibration:
         return {"has": self.has, "lacks": self.lacks, "auroc": rows, "models": [asdict(one) for one in self.models]}
 
     def print(self, console: Console) -> None:
-        """Values without noise and what ablation of the head does; then AUROC and right answers, by noise."""
+        """Print values and effects of ablation at the least noise; then AUROC and accuracy by noise."""
         least = self.noises[0]
         lines = [
-            f"largest value over heads (lowest to highest seed), and answers kept without that head; noise {least:g}"
+            f"maximum over heads (range over seeds), and fraction of answers kept without that head; noise {least:g}"
         ]
         head = ("program", "rule", "right", *(f"{name}: value, kept" for name in self.signals))
         rows = [
@@ -108,13 +110,16 @@ def calibration(
     decoys: int = 2,
     report: Callable[[], object] = lambda: None,
 ) -> Calibration:
-    """Compile every construction of the rules, and read signals in them.
+    """Compile every construction of the rules, and measure signals in them.
 
     Args:
         task: a task with programs for its rules.
-        has: the rule that the signals should detect; lacks: rules without it.
+        has: the rule that the signals should detect.
+        lacks: the rules to tell it from.
         signals: signals with one value per head.
-        noises, seeds: of the weights; decoys: random heads and neurons per layer.
+        noises: standard deviations of weight noise.
+        seeds: seeds of rotation, decoys and noise.
+        decoys: number of random heads and neurons per layer.
         report: called after each model.
 
     Raises:
@@ -129,24 +134,24 @@ def calibration(
             raise unknown(f"rule of task {task.name!r}:", rule, rules)
     whole = [one.name for one in signals if one.per != "head"]
     if whole:
-        raise UserError(f"signals with one value per head are calibrated, which {', '.join(whole)} has not")
+        raise UserError(f"calibration needs signals with one value per head; {', '.join(whole)} has none")
     if has in lacks:
-        raise UserError(f"rule {has!r} cannot be among those that lack it")
+        raise UserError(f"rule {has!r} is given in both --has and --lacks")
     programs = [(rule, program.__name__) for rule in (has, *lacks) for program in rules[rule]]
     models = specimens(task, programs, signals, noises, seeds, decoys, report=report)
     return Calibration(has, list(lacks), [one.name for one in signals], models)
 
 
 def noises_of(text: str) -> list[float]:
-    """Comma-separated noises.
+    """Parse comma-separated noises.
 
     Raises:
         UserError: one of them is not a number of at least 0.
     """
     try:
-        found = [float(part) for part in text.split(",")]
+        noises = [float(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"--noise {text!r} is not allowed (comma-separated numbers, such as 0,0.01)") from None
-    if not all(0 <= one < np.inf for one in found):
+    if not all(0 <= one < np.inf for one in noises):
         raise UserError(f"--noise {text!r} is not allowed (numbers of at least 0)")
-    return found
+    return noises

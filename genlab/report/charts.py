@@ -17,7 +17,7 @@ _HEIGHT = 300
 _LEGEND = 12
 """Maximum number of entries of a legend; with more, colors are explained by the table of settings."""
 _POINTS = 6_000
-"""About how many points of a chart's thin lines answer to the pointer."""
+"""Approximate number of points on thin lines with a tooltip."""
 _DIGITS = 4
 _ZOOM = {"type": "interval", "zoom": "wheel![event.ctrlKey || event.metaKey]"}
 _NUMBER = ".4~g"
@@ -28,11 +28,11 @@ class Series:
     """Points of a chart.
 
     Attributes:
-        name: the run, or what else the points are of.
-        x, y: of equal length; points that are not finite are left out.
-        cell: the number of its setting, by which the filter of the page shows and hides it; negative: always shown.
+        name: the run, or a name of the points.
+        x, y: coordinates, of equal length; non-finite points are left out.
+        cell: index of its setting, for the filter of the page; negative: always shown.
         kind: `run` (thin line), `median` (bold line) or `point`.
-        group: name in the legend; by default that of the setting.
+        group: name in the legend (default: that of the setting).
     """
 
     name: str
@@ -45,14 +45,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """One drawing.
+    """One chart.
 
     Attributes:
-        title: above it, and its name for a screen reader and for the downloaded file.
-        caption: below it.
-        spec: Vega-Lite without data, colors and width.
-        data: what the script expands to rows: `series`, or `weights` with `tokens`.
-        size: width in pixels; 0: as wide as there is room.
+        title: its title, and its name for screen readers and downloads.
+        caption: its caption.
+        spec: Vega-Lite specification without data, colors and width.
+        data: `series`, or `weights` with `tokens`, which the script of the page expands to rows.
+        size: width in pixels; 0: the available width.
     """
 
     title: str
@@ -62,7 +62,7 @@ class Chart:
     size: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """What the script of the page is given."""
+        """Return the input of the page's script."""
         return {"title": self.title, "spec": self.spec, "data": self.data, "size": self.size}
 
 
@@ -73,7 +73,7 @@ def library() -> str:
 
     source = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     if "</script" in source.lower() or "<!--" in source:
-        raise ValueError("the bundle of vl-convert cannot stand in a page as it is")
+        raise ValueError("the bundle of vl-convert cannot be embedded in a page")
     return f"(() => {{{source}}})();"
 
 
@@ -86,23 +86,30 @@ def lines(
     y_range: tuple[float, float] | None = None,
     trained: Sequence[tuple[int, int]] = (),
     whole: bool = False,
+    group: str = "setting",
+    log: bool = False,
 ) -> Chart:
-    """Lines in the order of their points; a median is bold.
+    """Return a line chart; medians are bold.
 
     Args:
+        title, caption: see `Chart`.
         axes: titles of x and y.
-        groups: names of the legend, in the order of their colors.
-        y_range: ends of the y axis; None: those of the data.
-        trained: shortest and longest training lengths, each range shaded.
-        whole: whether x is counted, so that its labels are whole numbers.
+        series: the lines, with points in drawing order.
+        groups: names in the legend, in the order of their colors.
+        y_range: limits of the y axis; None: those of the data.
+        trained: ranges of training lengths, to be shaded.
+        whole: whether x is an integer.
+        group: meaning of the groups, for tooltips.
+        log: whether x, which is positive, has a logarithmic axis.
     """
     kept = _kept(series)
-    low, high = _extent([x for s in kept for x in s["x"]])
+    numbers = [x for s in kept for x in s["x"]]
+    low, high = (min(numbers), max(numbers)) if log and numbers else _extent(numbers)
     if trained:
         low, high = min(low, *(a - 0.5 for a, _ in trained)), max(high, *(b + 0.5 for _, b in trained))
-    shown = {"x": _scaled(axes[0], (low, high)), "y": _scaled(axes[1], y_range or _of(kept, "y"))}
+    shown = {"x": _scaled(axes[0], (low, high), log), "y": _scaled(axes[1], y_range or _of(kept, "y"))}
     if whole:
-        shown["x"]["axis"] = {"tickMinStep": 1, "format": "~d"}
+        shown["x"]["axis"] = {"format": "~d"} if log else {"tickMinStep": 1, "format": "~d"}
     count = sum(s["kind"] == "run" for s in kept)
     stride = 1 + sum(len(s["x"]) for s in kept if s["kind"] == "run") // _POINTS
     layers = [
@@ -123,10 +130,12 @@ def lines(
         "transform": [{"filter": f"datum.kind != 'point' && datum.k % {stride} == 0"}],
         "mark": {"type": "circle", "clip": True, "size": 90, "opacity": 0},
         "params": [hover, _legend(), {"name": "zoom", "select": _ZOOM, "bind": "scales"}],
-        "encoding": _colored(groups) | {"tooltip": _told(axes)},
+        "encoding": _colored(groups) | {"tooltip": _tooltip(axes, group)},
     }
-    ends = [_dots(groups, axes)] if any(s["kind"] == "point" for s in kept) else []
-    spec = _spec(title, [*_shade(trained, low, high), *[_placed(one, shown) for one in (*layers, reached, *ends)]])
+    ends = [_dots(groups, axes, group)] if any(s["kind"] == "point" for s in kept) else []
+    spec = _spec(
+        title, [*_shade(trained, (low, high), log), *[_placed(one, shown) for one in (*layers, reached, *ends)]]
+    )
     return Chart(title, caption, spec, {"series": kept})
 
 
@@ -138,7 +147,7 @@ def points(
     groups: Sequence[str],
     y_range: tuple[float, float] | None = None,
 ) -> Chart:
-    """A point per series; other arguments are those of `lines`."""
+    """Return a chart of one point per series; other arguments are those of `lines`."""
     kept = _kept(series)
     shown = {"x": _scaled(axes[0], _of(kept, "x")), "y": _scaled(axes[1], y_range or _of(kept, "y"))}
     dots = _dots(groups, axes) | {"params": [_legend(), {"name": "zoom", "select": _ZOOM, "bind": "scales"}]}
@@ -148,16 +157,16 @@ def points(
 def intervals(
     title: str, caption: str, axis: str, rows: Sequence[tuple[str, float, float | None, float | None]], zero: float
 ) -> Chart:
-    """A row per name: the value as a point, its interval as a bar, and a line at `zero`."""
+    """Return a chart of one row per name: the value as a point, its interval as a bar, and a line at `zero`."""
     values = [v for _, *numbers in rows for v in (*numbers, zero) if v is not None and math.isfinite(v)]
     domain = _extent(values)
     data = [
         {"name": name, "value": _short(value), "low": _short(low), "high": _short(high)}
         for name, value, low, high in rows
     ]
-    told = [{"field": n, "type": "quantitative" if n != "name" else "nominal"} for n in data[0]]
+    tooltip = [{"field": n, "type": "quantitative" if n != "name" else "nominal"} for n in data[0]]
     order = {"field": "name", "type": "nominal", "sort": None, "axis": None, "title": None}
-    shown = {"y": order, "tooltip": told}
+    shown = {"y": order, "tooltip": tooltip}
     x = _scaled(axis, domain)["scale"]
     layers = [
         {
@@ -184,13 +193,14 @@ def intervals(
 
 
 def pattern(weights: np.ndarray, tokens: Sequence[str], begin: int, title: str, written: Sequence[str] = ()) -> Chart:
-    """An attention pattern with tokens on both axes, a line and bold labels where the answer begins.
+    """Return an attention pattern with tokens on both axes; a line and bold labels mark the answer.
 
     Args:
         weights: float[query, key] in [0, 1].
-        tokens: of all positions.
+        tokens: the token at each position.
         begin: position at which the answer begins.
-        written: the token written at each position from `begin - 1` on.
+        title: see `Chart`.
+        written: the token generated at each position from `begin - 1` on.
     """
     count = len(tokens)
     step = max(9, min(30, 330 // count))
@@ -205,11 +215,11 @@ def pattern(weights: np.ndarray, tokens: Sequence[str], begin: int, title: str, 
     scale = {"domain": places, "paddingInner": 0.06, "paddingOuter": 0.03}
     x = {"type": "ordinal", "scale": scale, "title": "key", "axis": labels | {"labelAngle": 0 if upright else -90}}
     y = {"type": "ordinal", "scale": scale, "title": "query", "axis": labels}
-    told = [
+    tooltip = [
         {"field": "weight", "type": "quantitative", "format": ".3f", "title": "attention weight"},
         {"field": "from", "title": "query"},
         {"field": "to", "title": "key"},
-        *([{"field": "writes", "title": "writes next"}] if written else []),
+        *([{"field": "writes", "title": "next token"}] if written else []),
     ]
     color = {
         "field": "weight",
@@ -217,7 +227,7 @@ def pattern(weights: np.ndarray, tokens: Sequence[str], begin: int, title: str, 
         "scale": {"domain": [0, 1], "interpolate": "rgb"},
         "legend": None,
     }
-    cells = {"x": {"field": "key"} | x, "y": {"field": "query"} | y, "color": color, "tooltip": told}
+    cells = {"x": {"field": "key"} | x, "y": {"field": "query"} | y, "color": color, "tooltip": tooltip}
     layers: list[dict[str, Any]] = [{"mark": {"type": "rect"}, "encoding": cells}]
     if 0 < begin < count:
         edge = {"datum": begin, "bandPosition": 0}
@@ -242,7 +252,7 @@ def pattern(weights: np.ndarray, tokens: Sequence[str], begin: int, title: str, 
 
 
 def _spec(title: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """A layered chart; `cell` is the setting that is shown (-1: all), `chosen` the run that stands out."""
+    """A layered chart; `cell` is the setting shown (-1: all), `chosen` the highlighted run."""
     return {
         "description": title,
         "height": _HEIGHT,
@@ -253,13 +263,18 @@ def _spec(title: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _placed(layer: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-    """A layer with its x and y."""
+    """A layer with x and y encodings."""
     own = {name: {"field": name, "type": "quantitative"} | about for name, about in shown.items()}
     return layer | {"encoding": own | layer["encoding"]}
 
 
-def _scaled(title: str, domain: tuple[float, float]) -> dict[str, Any]:
-    return {"title": title, "scale": {"domain": list(domain), "nice": False, "zero": False}}
+def _scaled(title: str, domain: tuple[float, float], log: bool = False) -> dict[str, Any]:
+    return {"title": title, "scale": _scale(domain, log)}
+
+
+def _scale(domain: tuple[float, float], log: bool = False) -> dict[str, Any]:
+    kind: dict[str, Any] = {"type": "log", "base": 2} if log else {"zero": False}
+    return {"domain": list(domain), "nice": False} | kind
 
 
 def _colored(groups: Sequence[str], more: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -269,7 +284,7 @@ def _colored(groups: Sequence[str], more: dict[str, Any] | None = None) -> dict[
 
 
 def _weight(kind: str, count: int) -> dict[str, Any]:
-    """Width and opacity of a line: more under the pointer or if its run is chosen, little beside a chosen group."""
+    """Width and opacity of a line: increased on hover or if its run is chosen, reduced if another group is chosen."""
     wide, clear = (1, min(0.45, max(0.1, 25 / count))) if kind == "run" else (3, 1)
     marked = [
         {"param": "hover", "empty": False, "value": wide + 2},
@@ -286,7 +301,7 @@ def _weight(kind: str, count: int) -> dict[str, Any]:
     }
 
 
-def _dots(groups: Sequence[str], axes: tuple[str, str]) -> dict[str, Any]:
+def _dots(groups: Sequence[str], axes: tuple[str, str], group: str = "setting") -> dict[str, Any]:
     faded = {
         "condition": [{"test": "datum.run == chosen", "value": 1}, {"param": "legend", "value": 0.65}],
         "value": 0.04,
@@ -295,7 +310,7 @@ def _dots(groups: Sequence[str], axes: tuple[str, str]) -> dict[str, Any]:
     return {
         "transform": [{"filter": "datum.kind == 'point'"}],
         "mark": {"type": "circle", "clip": True},
-        "encoding": _colored(groups, {"opacity": faded, "size": size}) | {"tooltip": _told(axes)},
+        "encoding": _colored(groups, {"opacity": faded, "size": size}) | {"tooltip": _tooltip(axes, group)},
     }
 
 
@@ -303,20 +318,23 @@ def _legend() -> dict[str, Any]:
     return {"name": "legend", "select": {"type": "point", "fields": ["group"]}, "bind": "legend"}
 
 
-def _told(axes: tuple[str, str]) -> list[dict[str, Any]]:
-    """What a pointer is told: the run, its setting, and where the point is."""
+def _tooltip(axes: tuple[str, str], group: str) -> list[dict[str, Any]]:
+    """Tooltip: the run (for settings), the group, and the coordinates of the point."""
+    named = [{"field": "run", "title": "run"}] if group == "setting" else []
     where = [
         {"field": field, "type": "quantitative", "title": title, "format": _NUMBER}
         for field, title in zip("xy", axes, strict=True)
     ]
-    return [{"field": "run", "title": "run"}, {"field": "group", "title": "setting"}, *where]
+    return [*named, {"field": "group", "title": group}, *where]
 
 
-def _shade(trained: Sequence[tuple[int, int]], low: float, high: float) -> list[dict[str, Any]]:
+def _shade(
+    trained: Sequence[tuple[int, int]], domain: tuple[float, float], log: bool = False
+) -> list[dict[str, Any]]:
     if not trained:
         return []
     bands = [{"low": a - 0.5, "high": b + 0.5} for a, b in trained]
-    x = {"field": "low", "type": "quantitative", "scale": {"domain": [low, high], "nice": False, "zero": False}}
+    x = {"field": "low", "type": "quantitative", "scale": _scale(domain, log)}
     name = {"x": x, "text": {"value": "training lengths"}}
     return [
         {
@@ -336,18 +354,18 @@ def _shade(trained: Sequence[tuple[int, int]], low: float, high: float) -> list[
 
 
 def _kept(series: Sequence[Series]) -> list[dict[str, Any]]:
-    """The series as the script takes them, without points that are not finite."""
-    found: list[dict[str, Any]] = []
+    """The series as input of the script, without non-finite points."""
+    kept: list[dict[str, Any]] = []
     for one in series:
         pairs = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(x + y)]
         about = {"name": one.name, "cell": one.cell, "kind": one.kind} | ({"group": one.group} if one.group else {})
         if pairs:
-            found.append(about | {"x": [_short(x) for x, _ in pairs], "y": [_short(y) for _, y in pairs]})
-    return found
+            kept.append(about | {"x": [_short(x) for x, _ in pairs], "y": [_short(y) for _, y in pairs]})
+    return kept
 
 
 def _short(value: float | None) -> float | int | None:
-    """A number with few digits, an integer as itself."""
+    """Round a number to few digits; integers stay integers."""
     if value is None or not math.isfinite(value):
         return None
     return int(value) if float(value).is_integer() else float(f"{value:.{_DIGITS}g}")
@@ -358,7 +376,7 @@ def _of(kept: Sequence[dict[str, Any]], axis: str) -> tuple[float, float]:
 
 
 def _extent(values: Sequence[float]) -> tuple[float, float]:
-    """The ends of an axis: those of the data and a little more.
+    """The limits of an axis: those of the data with padding.
 
     >>> _extent([0, 10])
     (-0.3, 10.3)

@@ -1,4 +1,4 @@
-"""Configurations side by side: exact match by length, and differences paired by seed, with interval and sign test."""
+"""Comparison of configurations: exact match by length; paired differences with interval and sign test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from genlab.tasks import FIT, TrainingLaw, fitted, lengths_in_words, split_in_wo
 _SEEDS = ["init_seed", "data_seed"]
 _DRAWS = 10_000
 _FEWEST = 5
-"""Seeds below which no interval is given."""
+"""Minimum number of seeds for an interval."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,27 @@ class Fit:
     fitted: int
 
     def line(self, name: str) -> str:
-        """In words; where none did, that nothing follows about generalization."""
+        """Describe the counts; if no run fitted, say that nothing follows about generalization."""
         line = f"{self.fitted} of {self.runs} {name} runs fitted (ID accuracy {FIT:g} or more)"
         return line if self.fitted else f"{line}: what follows says nothing about their generalization"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Exact match of one configuration minus that of another, over pairs of runs that differ in nothing else.
+    """Exact match of one configuration minus that of another, over pairs of runs with all else equal.
 
-    The unit is the seed: pairs that share one (of other settings that were swept too) are averaged first.
+    The unit is the seed: pairs with the same seed (where other settings were swept, too) are averaged first.
 
     Attributes:
         of, over: the two configurations.
-        fitted_only: whether only pairs were used of which both runs fitted.
-        pairs, seeds: how many.
-        mean: over seeds; low, high: its 95 % interval (`bootstrap_interval`), None with fewer than 5 seeds.
-        higher, lower, equal: seeds by the sign of their difference.
-        p: of the exact two-sided sign test; p_holm: adjusted for the number of comparisons (Holm 1979).
-        least_p: the smallest p that so many seeds can give.
+        fitted_only: whether only pairs are used in which both runs fitted.
+        pairs, seeds: their numbers.
+        mean: the mean over seeds.
+        low, high: its 95 % interval (`bootstrap_interval`), None with fewer than 5 seeds.
+        higher, lower, equal: number of seeds by the sign of their difference.
+        p: p-value of the exact two-sided sign test.
+        p_holm: the p-value adjusted for the number of comparisons (Holm 1979).
+        least_p: the smallest p-value possible with this number of seeds.
     """
 
     of: str
@@ -73,7 +75,7 @@ class Difference:
     least_p: float
 
     def line(self, several: bool) -> str:
-        """In words; `several`: whether there are other comparisons."""
+        """Describe the difference; `several`: whether there are other comparisons."""
         name = f"{self.of} - {self.over}" + (", both fitted" if self.fitted_only else "")
         if not self.seeds:
             return f"{name}: no pairs"
@@ -93,15 +95,17 @@ class Comparison:
     """Configurations, runs or groups side by side.
 
     Attributes:
-        names: what is compared; by: the settings that tell them apart, empty where runs or groups were named.
+        names: what is compared.
+        by: the settings that define configurations; empty if runs or groups were named.
         fits: name -> how many runs fitted.
         settings: field -> name -> value, of the settings that differ.
-        medians: median exact match of the runs that did not diverge, by split and length, a column per name.
-        place: where differences were measured, in words.
-        differences: every pair of names, over all pairs of runs and over those that fitted.
-        laws: training laws of all runs; diverged: name -> a line on the runs left out.
-        unpaired: runs that have no partner in some comparison.
-        curves: for the figure.
+        medians: median exact match of the runs that did not diverge, by split and length, one column per name.
+        place: description of the split and lengths at which differences are measured.
+        differences: for every pair of names, over all pairs of runs and over those that fitted.
+        laws: training length distributions of all runs.
+        diverged: name -> a note on the runs left out.
+        unpaired: number of runs without a partner in some comparison.
+        curves: data of the figure.
     """
 
     names: list[str]
@@ -117,7 +121,7 @@ class Comparison:
     curves: Curves
 
     def as_json(self) -> dict[str, Any]:
-        """Fits, settings, a row per split and length, differences."""
+        """Return fits, settings, one row per split and length, and differences."""
         return {
             "by": self.by,
             "fit": {name: asdict(fit) for name, fit in self.fits.items()},
@@ -129,13 +133,15 @@ class Comparison:
         }
 
     def print(self, console: Console) -> None:
-        """Whether the runs fitted, the settings that differ, exact match by length, the differences."""
+        """Print how many runs fitted, the settings that differ, exact match by length, and the differences."""
         print_lines(console, [fit.line(name) for name, fit in self.fits.items()])
         if self.settings and not self.by:
             console.print("\nsettings that differ")
             print_rows(console, ["", *self.names], [[name, *row.values()] for name, row in self.settings.items()])
         elif set(self.settings) - set(self.by):
-            print_lines(console, [f"they also differ in {', '.join(sorted(set(self.settings) - set(self.by)))}"])
+            print_lines(
+                console, [f"other settings that differ: {', '.join(sorted(set(self.settings) - set(self.by)))}"]
+            )
         console.print("\nexact match, median over runs" + (f", by {', '.join(self.by)}" if self.by else ""))
         values = zip(self.medians.index, self.medians.to_numpy(), strict=True)
         split_of = {s: split_in_words(s, self.laws) for s in self.medians.index.get_level_values(0).unique()}
@@ -148,14 +154,14 @@ class Comparison:
         lines = [f"\ndifference in exact match, {self.place}, paired by seed"]
         lines += [f"  {one.line(several)}" for one in self.differences]
         least = sorted({(one.seeds, one.least_p) for one in self.differences if one.seeds and one.least_p > 0.05})
-        lines += [f"with {seeds} seeds the sign test cannot give less than {p:.3g}" for seeds, p in least]
-        lines += [f"{self.unpaired} runs have no partner in some comparison, and are left out of it"] * bool(
+        lines += [f"with {seeds} seeds, the smallest possible p of the sign test is {p:.3g}" for seeds, p in least]
+        lines += [f"{self.unpaired} runs have no partner in some comparison and are left out of it"] * bool(
             self.unpaired
         )
         print_lines(console, lines)
 
     def draw(self, path: Path) -> None:
-        """Exact match by length, all configurations in one panel."""
+        """Plot exact match by length, all configurations in one panel."""
         draw_curves(self.curves, path)
 
 
@@ -165,15 +171,17 @@ def comparison(
     """Compare runs, groups, grids or tags, or the configurations among them.
 
     Args:
-        by: settings that tell configurations apart; without any, the named runs and groups are compared.
+        which: runs, groups, grids or tags.
+        store: their store.
+        by: settings that define configurations; if empty, the named runs and groups are compared.
         at: the length at which differences are measured (default: the mean over all tested lengths beyond training).
-        split: where (default: the unshifted split).
+        split: the split at which they are measured (default: the unshifted split).
 
     Raises:
-        UserError: nothing to compare, a setting, split or length that is not there, runs of different tasks.
+        UserError: nothing to compare, an unknown setting, split or length, or runs of different tasks.
     """
     if len(which) < 2 and not by:
-        raise UserError("lab compare takes two runs, groups, grids or tags, or more; or one and --by SETTING")
+        raise UserError("lab compare takes two or more runs, groups, grids or tags, or one and --by SETTING")
     sets = {text: run_table(store, store.find(text)) for text in which}
     _check_tasks(sets)
     groups = _by_settings(pd.concat(sets.values()).drop_duplicates("run_id"), by) if by else sets
@@ -182,7 +190,7 @@ def comparison(
     diverged = {n: left_out(gone, len(kept) + len(gone)) for n, (kept, gone) in parted.items() if gone}
     groups = {name: runs[runs["run_id"].isin(parted[name][0])] for name, runs in groups.items()}
     if not any(map(len, groups.values())):
-        raise UserError("every one of these runs diverged: there is nothing to compare")
+        raise UserError("all of these runs diverged: there is nothing to compare")
     ids = list(dict.fromkeys(run for runs in groups.values() for run in runs["run_id"]))
     laws = {run: store.law(run) for run in ids}
     evals = store.evals(ids, metric="exact_match").drop_duplicates(["run_id", "split", "length"], keep="last")
@@ -214,14 +222,14 @@ def comparison(
 def _check_tasks(sets: Mapping[str, pd.DataFrame]) -> None:
     tasks = {text: sorted(set(runs["task"])) for text, runs in sets.items()}
     if empty := [text for text, names in tasks.items() if not names]:
-        raise UserError(f"{empty[0]!r} holds no run that has ended; train them to their end first")
+        raise UserError(f"{empty[0]!r} has no finished runs yet; finish training first")
     if len({name for names in tasks.values() for name in names}) > 1:
-        told = "; ".join(f"{text}: {', '.join(names)}" for text, names in tasks.items())
-        raise UserError(f"runs of different tasks cannot be compared ({told}); name runs of one task")
+        listed = "; ".join(f"{text}: {', '.join(names)}" for text, names in tasks.items())
+        raise UserError(f"runs of different tasks cannot be compared ({listed}); name runs of one task")
 
 
 def _by_settings(runs: pd.DataFrame, by: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Configurations by the settings `by`, named by their values, in the order in which they were trained."""
+    """Group runs by the settings `by`: values as text -> runs, in training order."""
     known = settings_of(runs)
     differing = [name for name in known if runs[name].astype(str).nunique() > 1]
     for name in by:
@@ -229,19 +237,19 @@ def _by_settings(runs: pd.DataFrame, by: Sequence[str]) -> dict[str, pd.DataFram
             raise unknown("setting", name, known, "lab runs --csv")
     groups = {", ".join(map(str, values)): rows for values, rows in runs.groupby(list(by), dropna=False, sort=False)}
     if len(groups) < 2:
-        varied = f"they differ in {', '.join(differing)}" if differing else "they differ in their seeds alone"
+        varied = f"they differ in {', '.join(differing)}" if differing else "they differ in their seeds only"
         raise UserError(f"--by {','.join(by)}: all {len(runs)} runs have {next(iter(groups))}; {varied}")
     return groups
 
 
 def _differing(groups: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """Settings whose values are not the same in all groups: field -> group -> values."""
+    """Settings whose values differ between groups: field -> group -> values as text."""
     names = list(dict.fromkeys(name for runs in groups.values() for name in settings_of(runs)))
-    told = {name: {group: _told(runs, name) for group, runs in groups.items()} for name in names}
-    return {name: row for name, row in told.items() if len(set(row.values())) > 1}
+    values = {name: {group: _listed(runs, name) for group, runs in groups.items()} for name in names}
+    return {name: row for name, row in values.items() if len(set(row.values())) > 1}
 
 
-def _told(runs: pd.DataFrame, name: str) -> str:
+def _listed(runs: pd.DataFrame, name: str) -> str:
     values = sorted({str(value) for value in runs[name]}) if name in runs else []
     return ", ".join(values[:6]) + (", ..." if len(values) > 6 else "") or "-"
 
@@ -249,7 +257,7 @@ def _told(runs: pd.DataFrame, name: str) -> str:
 def _values(
     evals: pd.DataFrame, laws: Mapping[str, TrainingLaw], split: str, at: int | None
 ) -> tuple[pd.Series, str]:
-    """Exact match of each run where it is compared, by run_id, and that place in words."""
+    """Exact match of each run where it is compared, by run_id, and a description of where."""
     splits = sorted(evals["split"].unique())
     if split not in splits:
         raise unknown("evaluated split", split, splits)
@@ -261,14 +269,14 @@ def _values(
     if at is not None:
         if at not in lengths:
             known = lengths_in_words(lengths) if len(lengths) else "no length"
-            raise UserError(f"not all runs were evaluated at length {at} on split {split!r} (all were at {known})")
+            raise UserError(f"not all runs were evaluated at length {at} on split {split!r} (in common: {known})")
         chosen = rows[rows["length"] == at]
         return chosen.set_index("run_id")["value"], f"length {at}{on}"
     beyond = rows.groupby("length")["outside"].all()
     beyond = [n for n in lengths if beyond[n]] or list(lengths)
     chosen = rows[rows["length"].isin(beyond)]
     if chosen.empty:
-        raise UserError(f"the runs have no evaluated length on split {split!r} in common; `lab eval` evaluates them")
+        raise UserError(f"the runs have no evaluated length on split {split!r} in common; run `lab eval`")
     inside = ", trained" if not chosen["outside"].any() else ""
     return means_by(chosen, ["run_id"]), f"mean over {lengths_in_words(beyond)}{inside}{on}"
 
@@ -277,7 +285,7 @@ def _values(
 
 
 def _differences(groups: Mapping[str, pd.DataFrame], values: pd.Series) -> tuple[list[Difference], int]:
-    """Every pair of groups, over all pairs of runs and, where some did not fit, over those that did."""
+    """Differences between every pair of groups, over all pairs of runs and (if some did not fit) over fitted ones."""
     keys = _pair_keys(groups)
     keyed = {
         name: runs.assign(
@@ -287,7 +295,7 @@ def _differences(groups: Mapping[str, pd.DataFrame], values: pd.Series) -> tuple
         ).drop_duplicates("key")
         for name, runs in groups.items()
     }
-    found: list[Difference] = []
+    differences: list[Difference] = []
     unpaired: set[str] = set()
     for only in (False, True):
         of_kind: list[Difference] = []
@@ -301,12 +309,12 @@ def _differences(groups: Mapping[str, pd.DataFrame], values: pd.Series) -> tuple
             if only and fit.all():
                 continue
             of_kind.append(_difference(one, other, pairs[fit] if only else pairs, only))
-        found += _with_holm(of_kind)
-    return found, len(unpaired)
+        differences += _with_holm(of_kind)
+    return differences, len(unpaired)
 
 
 def _pair_keys(groups: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What two runs of a pair have in common: the seeds, and each setting that varies within a group."""
+    """Fields that pair two runs: the seeds, and each setting that varies within a group."""
     names = dict.fromkeys(name for runs in groups.values() for name in settings_of(runs))
     swept = [n for n in names if any(n in r and r[n].astype(str).nunique() > 1 for r in groups.values())]
     return [*_SEEDS, *swept]
@@ -356,7 +364,7 @@ def sign_test(higher: int, lower: int) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjust p values for their number (Holm 1979).
+    """Adjust p-values for multiple comparisons (Holm 1979).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -368,9 +376,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _with_holm(found: list[Difference]) -> list[Difference]:
-    adjusted = holm([one.p for one in found])
-    return [replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
+def _with_holm(differences: list[Difference]) -> list[Difference]:
+    adjusted = holm([one.p for one in differences])
+    return [replace(one, p_holm=p) for one, p in zip(differences, adjusted, strict=True)]
 
 
 def _curves(

@@ -1,4 +1,4 @@
-"""`lab rasp compile`: a program as the weights of a committed run, its size, and its agreement with the program."""
+"""`lab rasp compile`: a program compiled to a committed run, its size, and its agreement with the program."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from genlab.runs.plan import Evals
 from genlab.runs.store import Store
 from genlab.spec import RunSpec, TrainConfig, build
 from genlab.tasks import Task
-from genlab.text import columns_of
+from genlab.text import columns_of, counted
 
 FIGURE = "margin_by_length.png"
 _INPUT_SEED = 0x1A9
-"""Seed of the inputs that a compiled run is compared on."""
+"""Seed of the inputs on which a compiled run is compared with its program."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class CompiledRun:
     Attributes:
         spec: of the run; status: as committed.
         heads: of each layer, the operations that its heads compute; units: of each layer, how many steps its MLP has.
-        parameters: their number; largest: the largest absolute weight, as compiled.
+        parameters: number of parameters.
+        largest: largest absolute weight, as compiled.
         rows: agreement at each length.
         figure: where the margins were drawn.
     """
@@ -51,7 +52,7 @@ class CompiledRun:
 
     @property
     def exact(self) -> bool:
-        """Whether no compared token differs."""
+        """Whether all compared tokens are equal."""
         return not any(row.wrong_tokens for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
@@ -76,14 +77,14 @@ class CompiledRun:
         }
 
     def print(self, console: Console) -> None:
-        """Size, a line per layer, a row per length, and the id."""
+        """Print the size, one line per layer, one row per length, and the run id."""
         model, spec = self.spec.model, self.spec.compiled
         assert spec is not None
         lines = [
             f"{spec.program}{f' and {spec.beside}' if spec.beside else ''} for {self.spec.task.name} "
-            f"({self.spec.task.format}), max_len {self.spec.task.max_len}: {model.n_layers} layers, "
-            f"{model.n_heads} heads of width {model.d_head}, d_model {model.d_model}, d_mlp {model.d_mlp}, "
-            f"positions {model.positions}",
+            f"({self.spec.task.format}), max_len {self.spec.task.max_len}: {counted(model.n_layers, 'layer')}, "
+            f"{counted(model.n_heads, 'head')} of width {model.d_head}, d_model {model.d_model}, "
+            f"d_mlp {model.d_mlp}, positions {model.positions}",
             f"{self.parameters:,} parameters, largest weight {self.largest:,.1f}, score gap {spec.gap:g}",
         ]
         for layer, (heads, units) in enumerate(zip(self.heads, self.units, strict=True)):
@@ -98,7 +99,7 @@ class CompiledRun:
             for r in self.rows
         ]
         inputs, wrong = sum(r.inputs for r in self.rows), sum(r.wrong_inputs for r in self.rows)
-        verdict = "every token as the program has it" if self.exact else f"{wrong:,} of {inputs:,} inputs differ"
+        verdict = "all tokens equal those of the program" if self.exact else f"{wrong:,} of {inputs:,} inputs differ"
         lines += [*columns_of(head, rows), f"{inputs:,} inputs: {verdict}"]
         lines += [f"figure: {self.figure}"] if self.figure else []
         print_lines(console, [*lines, f"run {self.spec.run_id}, status {self.status}"])
@@ -115,19 +116,20 @@ def compile_run(
     figure: Path | None = None,
     **options: Any,
 ) -> CompiledRun:
-    """Compile a program to a run, commit it, and compare it with the program at every length.
+    """Compile a program to a run, commit it, and compare it with the program at each length.
 
     Args:
         task: the task; its longest length is that of the model.
         program: its name (`genlab.rasp.compiler.runs.find_program`).
-        store: where the run is committed.
-        steps: optimizer steps to take from the compiled weights; lr: their peak learning rate.
+        store: the store to commit it to.
+        steps: number of training steps from the compiled weights.
+        lr: their peak learning rate.
         n: inputs per length, drawn with a fixed seed.
-        figure: where the margins are drawn (default: in the folder of the group).
-        options: further fields of `CompileSpec`.
+        figure: file of the figure of margins (default: in the group folder).
+        options: other fields of `CompileSpec`.
 
     Raises:
-        UserError: an unknown program, or operations that cannot be compiled (all of them are listed).
+        UserError: an unknown program, or operations that cannot be compiled (all are listed).
     """
     lengths = task.lengths_between("id", 1, task.max_len).tolist()
     if not lengths:
@@ -146,10 +148,10 @@ def compile_run(
 
 
 def draw_margins(rows: Sequence[Agreement], unit: str, path: Path) -> None:
-    """Margins against length: of the logits, and of the numbers that attention gives.
+    """Plot margins against length: of the logits, and of the numbers that attention computes.
 
-    Beside the latter stands half the distance of 1 / (n + 1) and 1 / (n + 2), n the number of positions but one: the
-    most that is left where all of them are counted, whatever the weights.
+    The latter are shown with half the distance between 1 / (n + 1) and 1 / (n + 2), where n + 1 is the number of
+    positions: an upper bound for any weights, if all positions are counted.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -172,8 +174,8 @@ def draw_margins(rows: Sequence[Agreement], unit: str, path: Path) -> None:
         readings.set_yscale("log")
         readings.legend(frameon=False, fontsize=9)
     else:
-        readings.text(0.5, 0.5, "no count is read", ha="center", va="center", transform=readings.transAxes)
-    readings.set_title("margin of what attention gives", fontsize=11, loc="left")
+        readings.text(0.5, 0.5, "the program counts nothing", ha="center", va="center", transform=readings.transAxes)
+    readings.set_title("margin of attention outputs", fontsize=11, loc="left")
     for panel in (logits, readings):
         panel.set_xlabel(f"length ({unit})")
         panel.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress while runs train, tables when they have ended."""
+"""Terminal output: progress bars during training, and tables of results."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _QUIET_SECONDS = 10.0
 
 
 class Display:
-    """Progress of runs on standard error: bars on a terminal, a line now and then elsewhere.
+    """Progress of runs on standard error: bars on a terminal, otherwise a line every 10 seconds.
 
-    Use as a context; call it with every `Progress` (it never asks to stop).
+    Use it as a context manager, and call it with every `Progress`; it never requests a stop.
     """
 
     def __init__(self, names: Mapping[str, str], console: Console):
-        """`names`: run_id -> what the display calls it, in the order of the display."""
+        """`names`: run_id -> displayed name, in display order."""
         self._names, self._console = names, console
         self._bars = Bars(
             TextColumn("{task.description}"),
@@ -42,7 +42,7 @@ class Display:
             run: self._bars.add_task(name, total=None, loss="-", exact="-", visible=False)
             for run, name in names.items()
         }
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def __enter__(self) -> Display:
         self._bars.__enter__()
@@ -66,8 +66,8 @@ class Display:
             visible=True,
             **fields,
         )
-        if not self._console.is_terminal and time.monotonic() - self._told > _QUIET_SECONDS:
-            self._told = time.monotonic()
+        if not self._console.is_terminal and time.monotonic() - self._printed_at > _QUIET_SECONDS:
+            self._printed_at = time.monotonic()
             measured = f", loss {fields['loss']}, exact match {fields['exact']}" if fields else ""
             where = f"{progress.step}/{progress.steps}"
             self._console.print(f"{self._names[progress.run_id]} {progress.doing} {where}{measured}", highlight=False)
@@ -75,7 +75,7 @@ class Display:
 
 
 _NOTHING = 0.005
-"""A baseline that is below this at every length is not shown."""
+"""A baseline below this value at every length is not shown."""
 
 Baselines = Mapping[tuple[str, int], Mapping[str, float]]
 """(split, length) -> exact match of each shortcut there."""
@@ -84,34 +84,34 @@ Baselines = Mapping[tuple[str, int], Mapping[str, float]]
 def print_lengths(
     console: Console, table: pd.DataFrame, law: TrainingLaw, unit: str, baselines: Baselines | None = None
 ) -> None:
-    """Exact match by length over all seeds, beside that of shortcuts; training lengths are marked.
+    """Print exact match by length over all seeds, with that of shortcuts; training lengths are marked.
 
-    On a shifted split these were not trained: there they are marked as training lengths alone.
+    On a shifted split nothing was trained; there, they are marked as training lengths only.
     """
     for split, rows in table.groupby("split", sort=False):
         title = f"exact match{place_in_words(str(split), rows['length'].to_numpy(), [law])}"
         shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
         at = {int(length): (baselines or {}).get((str(split), int(length)), {}) for length in rows["length"]}
-        told = list(dict.fromkeys(name for own in at.values() for name in own))
-        told = [name for name in told if max(own.get(name, 0.0) for own in at.values()) >= _NOTHING]
+        names = dict.fromkeys(name for own in at.values() for name in own)
+        shortcuts = [name for name in names if max(own.get(name, 0.0) for own in at.values()) >= _NOTHING]
         for name in (unit, "", "median", "lowest", "highest", "at 0.99+", "(95 %)"):
             shown.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
-        for name in told:
+        for name in shortcuts:
             shown.add_column(name, justify="right", overflow="fold", min_width=len("0.000"))
         for row in rows.to_dict("records"):
             shown.add_row(
                 str(row["length"]),
                 "trained" if row["in_distribution"] else "training length" if row["trained"] else "",
                 *(f"{row[name]:.3f}" for name in ("median", "low", "high")),
-                f"{round(row['share'] * row['runs'])}/{row['runs']}",
-                f"({row['share_low']:.2f}-{row['share_high']:.2f})",
-                *(f"{at[row['length']][name]:.3f}" if name in at[row["length"]] else "-" for name in told),
+                f"{round(row['fraction'] * row['runs'])}/{row['runs']}",
+                f"({row['fraction_low']:.2f}-{row['fraction_high']:.2f})",
+                *(f"{at[row['length']][name]:.3f}" if name in at[row["length"]] else "-" for name in shortcuts),
             )
         console.print(shown)
 
 
 def print_factors(console: Console, table: pd.DataFrame, law: TrainingLaw) -> None:
-    """Exact match by a property of the examples, within and beyond the training lengths."""
+    """Print exact match by a property of the examples, within and beyond the training lengths."""
     for place, rows in table.groupby(["factor", "split"], sort=False):
         factor, split = place  # pyright: ignore[reportGeneralTypeIssues]
         where = place_in_words(str(split), [], [law])
@@ -130,10 +130,10 @@ def print_factors(console: Console, table: pd.DataFrame, law: TrainingLaw) -> No
 
 
 def print_rules(console: Console, table: pd.DataFrame, law: TrainingLaw) -> None:
-    """Which rule answers follow, where a task knows several; an answer that two rules give counts for both."""
+    """Print the agreement of answers with each rule of a task; an answer that two rules give counts for both."""
     if table.empty:
         return
-    title = "share of answers that each rule gives (median run, lowest to highest)"
+    title = "fraction of answers that agree with each rule (median run, lowest to highest)"
     shown = Table(title=title, title_justify="left", box=None, padding=(0, 2))
     for name in ("split", "rule", "training lengths", "beyond"):
         shown.add_column(name, justify="left" if name in ("split", "rule") else "right")
@@ -152,7 +152,7 @@ _WIDEST_CELL = 40
 
 
 def print_rows(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]], keys: int = 1) -> None:
-    """A plain table. No word of a heading is broken: columns that do not fit go on below, after the first `keys`."""
+    """Print a table without breaking headings; columns that do not fit continue below, after the first `keys`."""
     cells = [[str(cell) for cell in row] for row in rows]
     held = [max([0, *(min(_WIDEST_CELL, len(row[i])) for row in cells)]) for i in range(len(columns))]
     widths = [max(len(name), width) + 1 for name, width in zip(columns, held, strict=True)]
@@ -171,7 +171,7 @@ def print_rows(console: Console, columns: Sequence[str], rows: Iterable[Sequence
 
 
 def _blocks(widths: Sequence[int], keys: int, room: int) -> list[list[int]]:
-    """Columns by the table that they stand in, so that each is as wide as the terminal at most.
+    """Distribute columns over tables, so that each fits the terminal.
 
     >>> _blocks([4, 6, 6, 6], 1, 16)
     [[0, 1, 2], [0, 3]]

@@ -1,4 +1,4 @@
-"""Figures, drawn from evaluations alone. matplotlib is imported when one is drawn; no global state of it is used."""
+"""Figures of evaluations. matplotlib is imported on first use, without its global state."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _INK, _SEED, _SHADE, _CHANCE = "#1b4965", "#7fb2d1", "#eef3f6", "#b3541e"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, and the folder that it goes into.
+    """Write a figure, creating its folder.
 
     Raises:
-        UserError: a format that matplotlib does not write, or a place that cannot be written.
+        UserError: a format that matplotlib does not write, or a file that cannot be written.
     """
     formats = sorted(figure.canvas.get_supported_filetypes())
     if path.suffix.lower().removeprefix(".") not in formats:
@@ -37,12 +37,11 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def exact_match_by_length(evals: pd.DataFrame, task: Task | None, law: TrainingLaw, title: str, path: Path) -> None:
-    """Exact match against length, a panel a split: one thin line a seed, the median bold, training lengths shaded.
+    """Plot exact match against length, one panel per split: a thin line per seed, the median bold, training shaded.
 
-    The shade goes from half a length below the shortest training length to half a length above the longest.
-
-    Chance is drawn as a dashed line (not without the task). The length axis is logarithmic where the longest is
-    16 times the shortest or more and beyond 100. The format follows the ending of `path` (png, svg, pdf).
+    The shaded range extends half a length beyond the shortest and the longest training length. Chance is a dashed
+    line (omitted without the task). The length axis is logarithmic if lengths exceed 100 and span a factor of 16.
+    The suffix of `path` determines the format (png, svg, pdf).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -82,11 +81,16 @@ def _panel(panel: Axes, lines: pd.DataFrame, task: Task | None, law: TrainingLaw
     panel.set_xlabel(f"length ({task.length_unit})" if task else "length")
 
 
+def logarithmic(shortest: int, longest: int) -> bool:
+    """Whether lengths are shown on a logarithmic axis: if they exceed 100 and span a factor of 16."""
+    return longest > 100 and longest >= 16 * shortest
+
+
 def _length_axis(panel: Axes, shortest: int, longest: int) -> None:
-    """Lengths across, exact match upward; logarithmic from a factor of 16 between the lengths on, beyond 100."""
+    """Scale the axes: lengths horizontally, exact match vertically."""
     from matplotlib.ticker import MaxNLocator
 
-    if longest > 100 and longest >= 16 * shortest:
+    if logarithmic(shortest, longest):
         panel.set_xscale("log")
     else:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -100,9 +104,10 @@ class Curves:
     """Exact match by length of several configurations.
 
     Attributes:
-        title: above the panel; x_label: below it.
-        lines: name -> a row per length, a column per run.
-        trained: shortest and longest training lengths, of each training law.
+        title: title of the panel.
+        x_label: label of the length axis.
+        lines: name -> one row per length, one column per run.
+        trained: shortest and longest training length of each training distribution.
     """
 
     title: str
@@ -112,13 +117,13 @@ class Curves:
 
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
-"""Told apart by people with any color vision (Okabe and Ito 2008), yellow left out; then a scale."""
+"""Distinguishable with any color vision (Okabe and Ito 2008), without yellow; with more curves, a color scale."""
 
 
 def draw_curves(curves: Curves, path: Path) -> None:
-    """Curves over each other in one panel: one thin line per run, the median bold, training lengths shaded.
+    """Plot all curves in one panel: a thin line per run, the median bold, training lengths shaded.
 
-    Where training lengths differ, dotted lines stand at the longest of each.
+    If training lengths differ, dotted lines mark the longest of each.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,4 +1,4 @@
-"""Many runs at once: a grid in progress and done, its cost, lists of runs, checks of a store."""
+"""Many runs at once: progress, results and cost of a grid, lists of runs, checks of a store."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ from genlab.runs.repair import Repaired, repair_store
 from genlab.runs.status import GridStatus, grid_status
 from genlab.runs.store import Store
 from genlab.tasks import names, task_class
+from genlab.text import counted
 
 _LOOK_SECONDS, _QUIET_SECONDS = 2.0, 10.0
 
 
 class GridDisplay:
-    """One line for the whole grid, from the store: renewed in place on a terminal, now and then elsewhere."""
+    """One progress line for a whole grid: updated in place on a terminal, otherwise printed every 10 seconds."""
 
     def __init__(self, store: Store, run_ids: list[str], console: Console):
         self._store, self._ids, self._console = Store(store.path), run_ids, console
-        self._looked = self._told = time.monotonic()
+        self._checked_at = self._printed_at = time.monotonic()
 
     def __call__(self, _progress: Progress) -> bool:
         self.tick()
@@ -47,28 +48,31 @@ class GridDisplay:
     def tick(self) -> None:
         now = time.monotonic()
         live = self._console.is_terminal
-        if now - self._looked < _LOOK_SECONDS or not (live or now - self._told > _QUIET_SECONDS):
+        if now - self._checked_at < _LOOK_SECONDS or not (live or now - self._printed_at > _QUIET_SECONDS):
             return
-        self._looked = self._told = now
+        self._checked_at = self._printed_at = now
         line = grid_status(self._store, self._ids).line()
         self._console.print(
             f"\r{line}\x1b[K" if live else line, end="" if live else "\n", highlight=False, markup=False
         )
 
     def close(self) -> None:
-        """Leave the line as it stands."""
+        """End the line."""
         if self._console.is_terminal:
             self._console.print()
 
 
 @dataclass(frozen=True)
 class GridOutcome:
-    """A grid that was trained, by configuration.
+    """Result of training a grid, by configuration.
 
     Attributes:
-        name: of the grid; status: how far it is; runs: those that ended.
-        configurations: `tables.summary` over the settings that vary; empty where none does.
-        diverged: runs left out of it, of `count`.
+        name: name of the grid.
+        status: its progress.
+        runs: the finished runs.
+        configurations: `tables.summary` over the settings that vary; empty if none does.
+        diverged: runs left out of it.
+        count: number of runs including those.
         failed: the runs that failed, with reasons.
     """
 
@@ -81,12 +85,12 @@ class GridOutcome:
     failed: FailedRuns | None
 
     def as_json(self) -> dict[str, Any]:
-        """Name, counts, and a row per run."""
+        """Return name, counts, and one row per run."""
         runs = [{"run_id": run.run_id, "status": run.status, "step": run.step} for run in self.runs]
         return {"grid": self.name, **self.status.as_json(), "runs": runs}
 
     def print(self, console: Console) -> None:
-        """A row per configuration, then how far the grid is."""
+        """Print one row per configuration, then the progress of the grid."""
         if len(self.configurations):
             rows = [[_cell(value) for value in row] for row in self.configurations.to_numpy()]
             print_rows(console, [name.replace("_", " ") for name in self.configurations.columns], rows)
@@ -98,12 +102,16 @@ class GridOutcome:
 def train_grid(
     plans: Grid, store: Store, *, report: Report, tick: Callable[[], object], **options: Any
 ) -> GridOutcome:
-    """Train a grid, and sum it up by configuration.
+    """Train a grid and summarize it by configuration.
 
-    Runs that fail do not keep the others from being reported: `GridOutcome.failed` says which.
+    Runs that fail do not keep the others from being reported; they are listed in `GridOutcome.failed`.
 
     Args:
-        options: further ones of `genlab.runs.api.Options`.
+        plans: the grid.
+        store: where runs are saved.
+        report: called with the progress of runs.
+        tick: called while waiting.
+        options: other options (`genlab.runs.api.Options`).
 
     Raises:
         UserError, Interrupted: see `genlab.runs.grid`.
@@ -123,52 +131,52 @@ def train_grid(
     return GridOutcome(plans.name, grid_status(store, ids), ended, by_setting, diverged, len(table), failed)
 
 
-def _swept(found: Grid) -> set[str]:
-    """The settings in which the configurations of a grid differ: not seeds, nor what follows from other settings."""
-    rows = [flat_spec(plan.specs[0].configuration.model_dump(mode="json")) for plan in found.plans]
+def _swept(plans: Grid) -> set[str]:
+    """The settings in which the configurations of a grid differ, without seeds and derived fields."""
+    rows = [flat_spec(plan.specs[0].configuration.model_dump(mode="json")) for plan in plans.plans]
     names = {name for row in rows for name in row} - set(DERIVED)
     return {name for name in names if any(row.get(name) != rows[0].get(name) for row in rows)}
 
 
 @dataclass(frozen=True)
 class GridProgress:
-    """How far a grid is, and what failed of it."""
+    """Progress of a grid, and its failures."""
 
     name: str
     status: GridStatus
 
     def as_json(self) -> dict[str, Any]:
-        """Name and counts."""
+        """Return name and counts."""
         return {"grid": self.name, **self.status.as_json()}
 
     def print(self, console: Console) -> None:
-        """A line, and one per failure."""
+        """Print one line, and one per failure."""
         print_lines(console, [f"{self.name}: {self.status.line()}", *(f.line() for f in self.status.failures)])
 
 
 def grid_progress(plans: Grid, store: Store) -> GridProgress:
-    """How far a grid is; starts nothing."""
+    """Return the progress of a grid; starts nothing."""
     return GridProgress(plans.name, grid_status(store, [spec.run_id for spec, _ in wanted_runs(plans)]))
 
 
 @dataclass(frozen=True)
 class GridCost:
-    """What a grid would cost.
+    """Estimated cost of a grid.
 
     Attributes:
-        cost: `runs.estimate.estimate`.
-        configurations: a row per configuration: its swept settings, runs, minutes_per_run, minutes.
+        cost: result of `runs.estimate.estimate`.
+        configurations: one row per configuration: its swept settings, runs, minutes_per_run, minutes.
     """
 
     cost: dict[str, Any]
     configurations: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return everything as plain data."""
         return {**{k: v for k, v in self.cost.items() if k != "minutes"}, "configurations": self.configurations}
 
     def print(self, console: Console) -> None:
-        """A row per configuration, a row per shape of model, then the whole."""
+        """Print one row per configuration, one per model shape, then the total."""
         cost = self.cost
         shown = self.configurations[:_SHOWN]
         swept = [name for name in shown[0] if name not in ("runs", "minutes_per_run", "minutes")]
@@ -179,7 +187,7 @@ class GridCost:
         heads = [*(name.replace("_", " ") for name in swept), "runs", "minutes per run", "minutes"]
         print_rows(console, heads, table, keys=min(1, len(swept)))
         if len(self.configurations) > _SHOWN:
-            console.print(f"the first {_SHOWN} of {len(self.configurations)} configurations; --json gives all")
+            console.print(f"the first {_SHOWN} of {len(self.configurations)} configurations; --json lists all")
         console.print()
         columns = ("runs", "stacks", "runs per stack", "parameters per run", "memory per stack", "batch")
         columns += ("ms per step", "in bfloat16", "hours")
@@ -196,15 +204,16 @@ class GridCost:
         ]
         print_rows(console, columns, rows)
         done = f", {cost['done']} of them done" if cost["done"] else ""
-        total = f"{cost['runs']} runs{done} in {cost['stacks']} stacks on {cost['workers']} workers"
+        runs, stacks, workers = (counted(cost[f"{noun}s"], noun) for noun in ("run", "stack", "worker"))
+        total = f"{runs}{done} in {stacks} on {workers}"
         minutes, hours = 60 * cost["hours"], cost["hours"]
         expected = f"{hours:.1f} hours" if hours >= 2 else f"{minutes:.1f} minutes"
-        hours = f"expected: {expected} (from a few measured steps; nothing was started)"
+        hours = f"estimate: {expected} (from a few measured steps; nothing was started)"
         print_lines(console, [total, hours])
 
 
 def grid_cost(plans: Grid, store: Store, device: str, workers: int, stack: int) -> GridCost:
-    """What a grid would cost, from a few measured steps of each shape of model."""
+    """Estimate the cost of a grid from a few measured steps of each model shape."""
     from genlab.runs.estimate import estimate
 
     cost = estimate(wanted_runs(plans), store, device, workers, stack)
@@ -227,13 +236,14 @@ def _ms(seconds: float | None) -> str:
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """What a check of every file of a store found.
+    """Result of verifying every file of a store.
 
     Attributes:
-        damaged, leftovers: file -> what is wrong with it, or why it is not needed.
-        lost: run -> the files that hold it, where a damaged record named it.
-        unrecorded: group, grid or tag -> runs that it names and no record has.
-        runs: how many have a record; None if the records cannot be read.
+        damaged: file -> what is wrong with it.
+        leftovers: file -> why it is not needed.
+        lost: run named by a damaged record -> the files that contain it.
+        unrecorded: group, grid or tag -> runs that it names but that have no record.
+        runs: number of runs with a record; None if the records cannot be read.
     """
 
     damaged: dict[Path, str]
@@ -243,7 +253,7 @@ class StoreCheck:
     runs: int | None
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return everything as plain data."""
         damaged, leftovers = ({str(path): why for path, why in f.items()} for f in (self.damaged, self.leftovers))
         return {
             "damaged": damaged,
@@ -254,23 +264,23 @@ class StoreCheck:
         }
 
     def print(self, console: Console) -> None:
-        """A line per finding, or that all is clean."""
+        """Print one line per finding, or that the store is clean."""
         lines = [f"damaged: {path}: {why}" for path, why in self.damaged.items()]
-        lines += [f"left over (lab store compact removes it): {path}: {why}" for path, why in self.leftovers.items()]
+        lines += [f"leftover (lab store compact removes it): {path}: {why}" for path, why in self.leftovers.items()]
         lines += [
-            f"not in this store (not trained yet, deleted, or lost without a trace): {shown(runs)} of {name}"
+            f"not in this store (not trained yet, deleted, or lost): {shown(runs)} of {name}"
             for name, runs in self.unrecorded.items()
         ]
         if not self.damaged:
             but = ", but leftovers" if self.leftovers else ""
-            lines.append(f"clean: {self.runs} runs, every file as it was written{but}")
+            lines.append(f"clean: {self.runs} runs, all files intact{but}")
         print_lines(console, lines)
 
 
 def store_check(store: Store) -> StoreCheck:
     """Read every file of a store and compare it with its checksum."""
     damaged, leftovers = check_store(store)
-    damaged = {**sealed_damage(store), **damaged}  # what is said of a single file is more precise
+    damaged = {**sealed_damage(store), **damaged}  # messages about single files are more precise
     try:
         runs = len(store.index.runs)
     except (DamagedFileError, OSError):
@@ -283,38 +293,38 @@ def store_check(store: Store) -> StoreCheck:
 
 @dataclass(frozen=True)
 class StoreRepair:
-    """What `repair_store` did, in which store."""
+    """Result of `repair_store`, and the store that it repaired."""
 
     store: Path
     done: Repaired
 
     def as_json(self) -> dict[str, Any]:
-        """Runs entered again, runs put aside with the reason, files put back."""
+        """Return restored runs, runs set aside with the reason, and restored files."""
         done = self.done
         return {"entered": done.entered, "aside": done.aside, "returned": [str(path) for path in done.returned]}
 
     def print(self, console: Console) -> None:
-        """A line per file and run."""
+        """Print one line per file and run."""
         done = self.done
-        lines = [f"put back: {path}" for path in done.returned]
+        lines = [f"moved back: {path}" for path in done.returned]
         lines += [
-            f"not entered: run {run}: {why}; what is left of it is in {self.store / LOST}"
+            f"not restored: run {run}: {why}; what is left of it is in {self.store / LOST}"
             for run, why in done.aside.items()
         ]
         count = "no run" if not done.entered else shown(done.entered)
-        lines.append(f"{count} entered again" + (f", {len(done.aside)} not" if done.aside else ""))
+        lines.append(f"{count} restored" + (f", {len(done.aside)} not" if done.aside else ""))
         print_lines(console, lines)
 
 
 def store_repair(store: Store) -> StoreRepair:
-    """Enter lost runs of a store again, from their weights."""
+    """Restore lost runs of a store from their weights."""
     return StoreRepair(store.path, repair_store(store))
 
 
 # -- `lab runs`: lists, files, configurations with their figure
 
 _SHOWN = 200
-"""Rows that a terminal is shown."""
+"""Maximum number of rows on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -322,11 +332,11 @@ class RunList:
     """Runs of a store.
 
     Attributes:
-        runs: `tables.run_table`, a row per run.
-        failures: stacks that failed, a line each; they have no row.
-        fields: columns that were asked for by a condition or an order.
-        latest: whether the rows are by age, so that of many the last are shown.
-        of: how many runs they were picked from.
+        runs: `tables.run_table`, one row per run.
+        failures: one line per failed stack; its runs have no row.
+        fields: columns named by a condition or by the order.
+        latest: whether rows are sorted by age, so that the last ones are shown.
+        of: number of runs before filtering.
     """
 
     runs: pd.DataFrame
@@ -337,34 +347,34 @@ class RunList:
 
     @property
     def rows(self) -> pd.DataFrame:
-        """What is exported."""
+        """The rows to export."""
         return self.runs
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A row per run, all fields."""
+        """Return one row per run, with all fields."""
         return json.loads(self.runs.to_json(orient="records"))
 
     def print(self, console: Console) -> None:
-        """What the runs have in common in a line, then a row per run: what varies, and their accuracy."""
+        """Print what the runs have in common, then one row per run: what varies, and accuracy."""
         if self.runs.empty:
-            console.print(none_match(self.of) or "no runs yet; `lab train` makes some", highlight=False)
+            console.print(none_match(self.of) or "no runs yet; `lab train` trains some", highlight=False)
             return
         shown = self.runs.tail(_SHOWN) if self.latest else self.runs.head(_SHOWN)
         columns = _columns(shown, self.fields)
         print_lines(console, [_in_common(shown)])
-        told = shown[list(columns)].astype(object)
+        cells = shown[list(columns)].astype(object)
         for name in ("exact_match_in", "exact_match_out"):
-            told[name] = ["-" if pd.isna(value) else f"{value:.3f}" for value in shown[name]]
-        rows = [[_cell(value) for value in row] for row in told.to_numpy(object)]
+            cells[name] = ["-" if pd.isna(value) else f"{value:.3f}" for value in shown[name]]
+        rows = [[_cell(value) for value in row] for row in cells.to_numpy(object)]
         print_rows(console, list(columns.values()), rows)
         if len(self.runs) > _SHOWN:
             which = "last" if self.latest else "first"
-            console.print(f"the {which} {_SHOWN} of {len(self.runs):,} runs; --csv and --parquet FILE give all")
+            console.print(f"the {which} {_SHOWN} of {len(self.runs):,} runs; --csv and --parquet FILE include all")
 
 
 def none_match(of: int) -> str:
-    """What to say where none of so many runs was picked; '' if there were none to pick from."""
-    return f"0 of {of:,} run{'s' if of > 1 else ''} match" if of else ""
+    """A note that none of this many runs matches; '' if there were none."""
+    return f"0 of {counted(of, 'run')} match" if of else ""
 
 
 @dataclass(frozen=True)
@@ -372,8 +382,11 @@ class Configurations:
     """Runs grouped by settings: `tables.summary`.
 
     Attributes:
-        by: the settings; rows: a row per configuration.
-        diverged: runs left out of the medians, of `count`; failures: as in `RunList`.
+        by: the settings.
+        rows: one row per configuration.
+        diverged: runs left out of the medians.
+        count: number of runs including those.
+        failures: as in `RunList`.
     """
 
     by: list[str]
@@ -383,11 +396,11 @@ class Configurations:
     failures: list[str]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A row per configuration."""
+        """Return one row per configuration."""
         return json.loads(self.rows.to_json(orient="records"))
 
     def print(self, console: Console) -> None:
-        """A table."""
+        """Print a table."""
         if self.rows.empty:
             console.print("no runs")
             return
@@ -406,16 +419,20 @@ def run_list(
     signals: bool = False,
     fields: Sequence[str] = (),
 ) -> RunList:
-    """The runs of a store, or of a group or grid, that satisfy a condition.
+    """Return the runs of a store, or of a group or grid, that satisfy a condition.
 
     Args:
-        sort: a field to order by, `-FIELD` largest first; limit: how many runs (`tables.ordered`).
-        signals: whether stored signals are columns too; they are wherever a condition, the order or `fields` names
-            one.
-        fields: further fields that will be asked for.
+        store: the store.
+        task: only runs of this task.
+        grid: only runs of this grid, group or tag.
+        where: a condition (`tables.filtered`).
+        sort: a field to sort by; `-FIELD`: descending.
+        limit: maximum number of runs (`tables.ordered`).
+        signals: include stored signals as columns, as is done if a condition, the order or `fields` names one.
+        fields: other fields that will be used.
 
     Raises:
-        UserError: an unknown task, group or field, or a condition that cannot be read.
+        UserError: an unknown task, group or field, or an invalid condition.
     """
     known = set(store.runs()["task"]) if task is not None and store.index.runs else set[str]()
     if task is not None and task not in known:  # an unknown name is an error, not an empty list
@@ -435,11 +452,11 @@ def run_list(
 
 
 _COLUMNS = 6
-"""Settings that get a column in a list of runs; where more vary, `lab runs --csv` tells them."""
+"""Maximum number of settings with a column in a list of runs; `lab runs --csv` includes all."""
 
 
 def _columns(runs: pd.DataFrame, asked: Sequence[str]) -> dict[str, str]:
-    """Column -> heading of a list of runs: the settings that vary, and what was asked for."""
+    """Columns of a list of runs with their headings: the settings that vary, and requested fields."""
     varied = [name for name in settings_of(runs) if runs[name].astype(str).nunique() > 1]
     first = [name for name in ("task", "format", "train_len", "positions", "n_layers", "d_model") if name in varied]
     varied = list(dict.fromkeys([*first, *varied]))[:_COLUMNS]
@@ -452,21 +469,21 @@ def _columns(runs: pd.DataFrame, asked: Sequence[str]) -> dict[str, str]:
 
 
 def _in_common(runs: pd.DataFrame) -> str:
-    """What all runs of a list have in common, of what most ask for."""
-    told = {"task": "", "format": "", "train_len": "trained to length ", "n_layers": "", "d_model": "d_model "}
-    told |= {"positions": "", "step": ""}
+    """The most useful settings that all runs of a list have in common."""
+    before = {"task": "", "format": "", "train_len": "trained to length ", "n_layers": "", "d_model": "d_model "}
+    before |= {"positions": "", "step": ""}
     after = {"n_layers": " layers", "positions": " positions", "step": " steps"}
-    same = {name: runs[name].iloc[0] for name in told if runs[name].nunique() == 1}
-    return ", ".join(f"{told[name]}{value}{after.get(name, '')}" for name, value in same.items())
+    same = {name: runs[name].iloc[0] for name in before if runs[name].nunique() == 1}
+    return ", ".join(f"{before[name]}{value}{after.get(name, '')}" for name, value in same.items())
 
 
 def figure_folder(store: Store, name: str | None) -> Path:
-    """Where figures about a group or grid go: into its folder; those about other runs, into the store."""
+    """Folder of figures: that of a group or grid, or the store for other sets of runs."""
     return store.named.folder(name) if name in store.groups() else store.path
 
 
 def configurations(runs: RunList, by: Sequence[str]) -> Configurations:
-    """Runs grouped by settings."""
+    """Group runs by settings."""
     diverged = runs.runs.loc[runs.runs["status"] == "diverged", "run_id"].tolist()
     return Configurations(list(by), summary(runs.runs, by), diverged, len(runs.runs), runs.failures)
 
@@ -476,7 +493,7 @@ def _cell(value: object) -> str:
 
 
 def draw_configurations(cells: pd.DataFrame, by: Sequence[str], path: Path) -> None:
-    """The configurations of a grid: fraction of runs that fit, and exact match beyond (median and range)."""
+    """Plot the configurations of a grid: fraction of runs that fit, and OOD exact match (median and range)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -487,7 +504,7 @@ def draw_configurations(cells: pd.DataFrame, by: Sequence[str], path: Path) -> N
     places = range(len(cells))
     for panel, middle, low, high, title in (
         (left, "fit", "fit_low", "fit_high", "fraction of runs that fit (95 %)"),
-        (right, "out_median", "out_low", "out_high", "exact match beyond (median, range)"),
+        (right, "out_median", "out_low", "out_high", "OOD exact match (median, range)"),
     ):
         values = cells[[middle, low, high]].astype(float)
         panel.hlines(places, values[low], values[high], color="#7fb2d1", lw=3)

@@ -1,4 +1,4 @@
-"""`lab report`: one self-contained page about a grid: what was trained, how far it generalizes, what predicts it."""
+"""`lab report`: a self-contained page about a grid: what was trained, how far it generalizes, what predicts it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from genlab.forecast.targets import Target, parse_target, target_in_words, value
 from genlab.report.ask import AskedRun
 from genlab.report.attention import read_attention
 from genlab.report.charts import UNIT, Chart, Series, intervals, lines, points
+from genlab.report.figures import logarithmic
 from genlab.report.page import Block, Bullets, Charts, Section, Table, Text, Tokens, page
 from genlab.report.tables import wilson
 from genlab.runs.api import load
@@ -34,14 +35,14 @@ from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
 from genlab.tasks import FIT, TrainingLaw, fitted, place_in_words, split_in_words, task_class
 
-# -- What was trained, how it learned, and how far it is right: the parts of a report that forecast nothing
+# -- Sections without forecasts: what was trained, exact match by length, training curves
 
 _SHOWN = 4
-"""Ranges of training lengths that a caption names."""
+"""Maximum number of ranges of training lengths in a caption."""
 
 
 def trained(data: ReportData) -> list[Block]:
-    """A row per setting: its runs, how many fit, and the outcome over them."""
+    """One row per setting: its runs, how many fit, and their outcomes."""
     cell = np.array([data.cell[run] for run in data.table.index])
     rows: list[tuple[str, ...]] = []
     for i, name in enumerate(data.cells):
@@ -72,7 +73,7 @@ def trained(data: ReportData) -> list[Block]:
 
 
 def by_length(data: ReportData) -> list[Block]:
-    """A chart per split: a thin line per run, the median of each setting bold; the medians as a table."""
+    """One chart per split: a thin line per run, the median of each setting bold; the medians as a table."""
     charts: list[Chart] = []
     laws = data.laws
     ends = sorted({law.ends for law in laws})
@@ -84,10 +85,11 @@ def by_length(data: ReportData) -> list[Block]:
                 place = (data.cells[one.cell], split_in_words(str(split), laws))
                 rows += [(*place, f"{x:g}", f"{y:.3f}") for x, y in zip(one.x, one.y, strict=True)]
                 of_rows += [one.cell] * len(one.x)
-        said = f"exact match{place_in_words(str(split), of_split['length'].unique(), laws)}"
-        about = f"{said}; {_lengths_trained(ends)} (shaded); thin: a run, bold: the median of a setting"
+        title = f"exact match{place_in_words(str(split), of_split['length'].unique(), laws)}"
+        about = f"{title}; {_lengths_trained(ends)} (shaded); thin: one run, bold: the median of a setting"
         axes = (f"length ({data.unit})", "exact match")
-        charts.append(lines(said, about, axes, series, data.cells, UNIT, ends, whole=True))
+        log = logarithmic(int(of_split["length"].min()), int(of_split["length"].max()))
+        charts.append(lines(title, about, axes, series, data.cells, UNIT, ends, whole=True, log=log))
     numbers = Table(
         ("setting", "split", "length", "median"), rows, "medians over runs", of_rows, folded="medians as numbers"
     )
@@ -95,13 +97,13 @@ def by_length(data: ReportData) -> list[Block]:
 
 
 def _lengths_trained(ends: Sequence[tuple[int, int]]) -> str:
-    """The training lengths of runs, in words."""
-    told = ", ".join(f"{low} to {high}" for low, high in ends[:_SHOWN]) + (", ..." if len(ends) > _SHOWN else "")
-    return f"training lengths {told}"
+    """Describe the training lengths of runs."""
+    ranges = ", ".join(f"{low} to {high}" for low, high in ends[:_SHOWN])
+    return f"training lengths {ranges}" + (", ..." if len(ends) > _SHOWN else "")
 
 
 def _lines(data: ReportData, rows: pd.DataFrame, x: str, y: str) -> list[Series]:
-    """A line per run, then the median of each setting."""
+    """One line per run, then the median of each setting."""
     series = [
         Series(str(run), own[x].tolist(), own[y].tolist(), data.cell[str(run)])
         for run, own in rows.sort_values(x).groupby("run_id")
@@ -116,7 +118,7 @@ def _lines(data: ReportData, rows: pd.DataFrame, x: str, y: str) -> list[Series]
 
 
 def over_training(data: ReportData) -> list[Block]:
-    """Loss, exact match in distribution, and out of it, by step."""
+    """Loss, ID and OOD exact match by training step."""
     measured = [
         (data.history, "loss", "loss", None),
         (data.history, "exact_match", "exact match in distribution", UNIT),
@@ -125,104 +127,104 @@ def over_training(data: ReportData) -> list[Block]:
         measured.append((data.trace, "outside", data.traced, UNIT))
     charts: list[Chart] = []
     for rows, column, name, y_range in measured:
-        title, about = f"{name} over training", f"{name} over training; thin: a run, bold: the median of a setting"
+        title, about = f"{name} over training", f"{name} over training; thin: one run, bold: the median of a setting"
         series = _lines(data, rows, "step", column)
         charts.append(lines(title, about, ("step", name), series, data.cells, y_range, whole=True))
     return [Charts(charts)]
 
 
-# -- Points and paths, one per run: in against out of distribution, and signals against the outcome
+# -- Points and trajectories, one per run: ID against OOD accuracy, and signals against the outcome
 
 _SIGNALS = 6
 
 
 def in_against_out(data: ReportData) -> list[Block]:
-    """A point per run; and a path per run, over its training."""
+    """One point per run, and each run's trajectory over training."""
     axes = ("exact match in distribution", data.measured)
-    title = "in against out of distribution"
+    title = "ID against OOD accuracy"
     charts = [
-        points(title, "a point per run, after training", axes, _points(data, data.inside), data.cells, data.y_range)
+        points(title, "one point per run, after training", axes, _points(data, data.inside), data.cells, data.y_range)
     ]
     if len(data.trace):
-        about = "over training: a path per run, from its first evaluation to its last, where the point is"
+        about = "trajectory of each run over training, from its first evaluation to its last (point)"
         shown = ("exact match in distribution", data.traced)
         charts.append(lines(f"{title} over training", about, shown, _paths(data), data.cells, UNIT))
     return [Charts(charts)]
 
 
 def _paths(data: ReportData) -> list[Series]:
-    found: list[Series] = []
+    series: list[Series] = []
     for name, own in data.trace.sort_values("step").groupby("run_id"):
         run, cell = str(name), data.cell[str(name)]
         x, y = own["inside"].tolist(), own["outside"].tolist()
-        found += [Series(run, x, y, cell), Series(run, x[-1:], y[-1:], cell, "point")]
-    return found
+        series += [Series(run, x, y, cell), Series(run, x[-1:], y[-1:], cell, "point")]
+    return series
 
 
 def _points(data: ReportData, x: np.ndarray) -> list[Series]:
-    about = zip(data.table.index, x, data.value, strict=True)
-    return [Series(str(run), [a], [b], data.cell[str(run)], "point") for run, a, b in about]
+    rows = zip(data.table.index, x, data.value, strict=True)
+    return [Series(str(run), [a], [b], data.cell[str(run)], "point") for run, a, b in rows]
 
 
 def signals_against_outcome(data: ReportData) -> list[Block]:
-    """A chart for the signal that is asked about and those that tell most."""
-    read, found = part(data.table, "signal"), data.judgement
-    if not read.shape[1]:
-        return [Text("No signal was measured of these runs; lab probe does that.")]
-    told = {} if isinstance(found, str) else {t.name: t for t in found.tried}
+    """Charts of the signal of interest and of the most predictive others."""
+    values, judged = part(data.table, "signal"), data.judgement
+    if not values.shape[1]:
+        return [Text("No signal was measured in these runs; run lab probe.")]
+    tests = {} if isinstance(judged, str) else {t.name: t for t in judged.tried}
     best = sorted(
-        map(str, read), key=lambda name: (told[name].p_all, -abs(told[name].z)) if name in told else (2.0, 0.0)
+        map(str, values), key=lambda name: (tests[name].p_all, -abs(tests[name].z)) if name in tests else (2.0, 0.0)
     )
-    asked = [] if isinstance(found, str) or found.signal not in told else [str(found.signal)]
+    asked = [] if isinstance(judged, str) or judged.signal not in tests else [str(judged.signal)]
     names = [*asked, *(name for name in best if name not in asked)][:_SIGNALS]
     charts: list[Chart] = []
     for name in names:
-        caption = f"{name}; a point per run"
-        if name in told:
-            one = told[name]
-            caption = f"{name}: z {one.z:+.2f}, p {one.p_all:.4f} as the best of {len(told)} tried"
-        series = _points(data, read[name].to_numpy(float))
+        caption = f"{name}; one point per run"
+        if name in tests:
+            one = tests[name]
+            caption = f"{name}: z {one.z:+.2f}, p {one.p_all:.4f} corrected for {len(tests)} signals tried"
+        series = _points(data, values[name].to_numpy(float))
         charts.append(
             points(f"{name} against the target", caption, (name, data.measured), series, data.cells, data.y_range)
         )
     return [Charts(charts)]
 
 
-# -- Attention of three runs, each on one in-distribution example
+# -- Attention of three runs, each on one ID example
 
 _LONGEST = 24
-"""Maximum number of tokens of a prompt that is drawn: with more, tokens on the axes cannot be read."""
+"""Maximum number of prompt tokens: with more, the tokens on the axes are illegible."""
 
 
 def patterns(data: ReportData) -> list[Block]:
-    """All heads of the best, the median and the worst run by the target, on an example that each was trained for."""
+    """All heads of the best, median and worst run by the target, on one ID example each."""
     order = data.order[: int((~np.isnan(data.value)).sum())]
     picked = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
-    found: list[Block] = [
+    blocks: list[Block] = [
         Text(
-            "Rows are queries, columns are keys; deeper color is more attention, from 0 to 1. Each run reads one "
-            "example like those in training and writes its answer: bold, and beyond the lines.",
+            "Rows are queries, columns are keys; darker color is more attention, from 0 to 1. Each run reads one "
+            "example as in training and generates its answer (bold, beyond the lines).",
             dim=True,
         )
     ]
     for name, row in picked.items():
-        found += _pattern_of(
+        blocks += _pattern_of(
             data, f"{name}: run {data.table.index[row]}, {data.measured}: {data.value[row]:.3f}", row
         )
-    return found
+    return blocks
 
 
 def _pattern_of(data: ReportData, heading: str, row: int) -> list[Block]:
     run = load(str(data.table.index[row]), data.store)
     if why := unavailable(data.store, run.run_id):
-        return [Tokens(heading, (), ()), Text(f"not drawn: {why}", dim=True)]
+        return [Tokens(heading, (), ()), Text(f"not shown: {why}", dim=True)]
     train, task = run.spec.train, run.task
     lengths = task.lengths_between(train.train_split, train.min_len, train.train_len)
     rng = np.random.default_rng(0)
     prompts = [(int(n), task.read(task.sample(rng, train.train_split, [int(n)]), 0)[0]) for n in lengths[:_LONGEST]]
     short = [(n, prompt) for n, prompt in prompts if len(prompt) <= _LONGEST]
     if not short:
-        return [Tokens(heading, (), ()), Text("no training example is short enough to be drawn", dim=True)]
+        return [Tokens(heading, (), ()), Text("no training example is short enough", dim=True)]
     try:
         seen = read_attention(AskedRun(run, 0, None), short[-1][1], short[-1][0])
     except (DamagedFileError, FileNotFoundError):
@@ -233,13 +235,13 @@ def _pattern_of(data: ReportData, heading: str, row: int) -> list[Block]:
     return [Tokens(heading, seen.prompt, seen.answer), Charts(charts)]
 
 
-# -- What predicts the outcome: the part of a report that holds a judgement, and a row per run with its forecast
+# -- Sections with forecasts: what predicts the outcome, and one row per run with its forecast
 
 _BINS = 8
 
 
 def predictors(data: ReportData) -> list[Block]:
-    """The table of predictors with intervals, the claims, and the calibration of the last predictors."""
+    """Predictors with intervals, claims, and the calibration of the main predictors."""
     found = data.judgement
     if isinstance(found, str):
         return [Text(f"Nothing can be forecast: {found}.")]
@@ -273,21 +275,21 @@ def predictors(data: ReportData) -> list[Block]:
 
 
 def _reliability(found: Judgement) -> list[Block]:
-    """How well the signal that is asked about is known, and a row for every one."""
+    """Reliability of the signal of interest, and of every signal."""
     asked = found.signal
-    told: list[Block] = [] if asked is None else [Text(reliability_words(found.reliability[asked], asked))]
+    blocks: list[Block] = [] if asked is None else [Text(reliability_words(found.reliability[asked], asked))]
     if not found.reliability:
-        return told
+        return blocks
     rows = [
         (name, reliability_cell(one), *(_end(end) for end in (one.low, one.high)), _end(one.noise), str(one.runs))
         for name, one in found.reliability.items()
     ]
     head = ("signal", "reliability", "95 % from", "to", "reading noise", "runs")
     about = (
-        "halves of the probe examples correlated over the runs of a setting (Spearman-Brown); exact: not read on a "
-        f"sample; noise: below {NOISE:g}, where most of the variance between runs is reading noise"
+        "correlation of two halves of the probe examples over the runs of a setting (Spearman-Brown); exact: without "
+        f"sampling; noise: below {NOISE:g}, where most of the variance between runs is reading noise"
     )
-    return [*told, Table(head, rows, about, folded=f"how well {len(rows)} signals are known")]
+    return [*blocks, Table(head, rows, about, folded=f"reliability of {len(rows)} signals")]
 
 
 def _end(value: float | None) -> str:
@@ -299,23 +301,24 @@ def _calibration(found: Judgement) -> Chart:
     series = [Series(ideal, [0, 1], [0, 1], kind="run", group=ideal)]
     shown = [s.name for s in found.scores if s.name.startswith("baselines")] or [found.scores[-1].name]
     for name in shown:
-        said, order = found.predictions.mean[name], np.argsort(found.predictions.mean[name])
+        forecast, order = found.predictions.mean[name], np.argsort(found.predictions.mean[name])
         bins = [b for b in np.array_split(order, _BINS) if len(b)]
-        x = [float(said[b].mean()) for b in bins]
+        x = [float(forecast[b].mean()) for b in bins]
         y = [float(found.predictions.value[b].mean()) for b in bins]
         series += [Series(name, x, y, -1, kind, name) for kind in ("median", "point")]
-    about = "calibration: how often it was yes, by what was forecast"
-    return lines("calibration", about, ("forecast", "fraction of yes"), series, [*shown, ideal], UNIT)
+    about = "calibration: fraction of yes outcomes by forecast probability"
+    axes = ("forecast probability", "fraction of yes")
+    return lines("calibration", about, axes, series, [*shown, ideal], UNIT, group="predictor")
 
 
 def each_run(data: ReportData) -> list[Block]:
-    """A row per run, the worst first: its setting, tags, outcome, and the forecast made while it was left out."""
+    """One row per run, worst first: its setting, tags, outcome, and cross-validated forecast."""
     settings = part(data.table, "setting")[varying(data.table, None)]
     head = ["run", *map(str, settings), *(["tags"] if data.tags else []), "in distribution", data.measured]
-    said, empty = dict[str, tuple[str, ...]](), tuple[str, ...]()
+    forecasts, empty = dict[str, tuple[str, ...]](), tuple[str, ...]()
     if not isinstance(data.judgement, str):
         main = main_predictor(data.judgement.predictions.mean, data.judgement.signal)
-        said = _forecasts(data.judgement, main)
+        forecasts = _forecasts(data.judgement, main)
         more = [f"forecast ({main})", *(["90 % from", "to"] if data.judgement.predictions.intervals else [])]
         head, empty = head + more, ("",) * len(more)
     rows: list[tuple[str, ...]] = []
@@ -323,9 +326,9 @@ def each_run(data: ReportData) -> list[Block]:
         run = str(data.table.index[i])
         tags = (", ".join(data.tags.get(run, ())),) if data.tags else ()
         outcome = (_number(float(data.inside[i])), _number(float(data.value[i])))
-        rows.append((run, *map(str, settings.iloc[i]), *tags, *outcome, *said.get(run, empty)))
+        rows.append((run, *map(str, settings.iloc[i]), *tags, *outcome, *forecasts.get(run, empty)))
     cells = [data.cell[str(run)] for run in data.table.index[data.order]]
-    about = "a row per run, the worst first; empty: not forecast"
+    about = "one row per run, worst first; empty: no forecast"
     return [Table(head, rows, about, cells, file=f"{_file_name(data.name)}-runs.csv", chosen=0)]
 
 
@@ -334,8 +337,8 @@ def _file_name(text: str) -> str:
 
 
 def _forecasts(found: Judgement, main: str) -> dict[str, tuple[str, ...]]:
-    made, said = found.predictions, found.predictions.mean[main]
-    columns = [said] if made.intervals is None else [said, made.intervals.low, made.intervals.high]
+    made, mean = found.predictions, found.predictions.mean[main]
+    columns = [mean] if made.intervals is None else [mean, made.intervals.low, made.intervals.high]
     runs = found.population.table.index[made.row]
     return {
         str(run): tuple(_number(value) for value in row)
@@ -347,7 +350,7 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else ("-" if np.isnan(value) else "unbounded")
 
 
-# -- What the report of a grid is made of: read from the store once, and nothing from anywhere else
+# -- The data of a report, read from the store once
 
 
 @dataclass(frozen=True)
@@ -356,11 +359,14 @@ class ReportData:
 
     Attributes:
         table: `genlab.forecast.table`.
-        cells: names of the settings; cell: the number of each run's.
-        exact: exact match, a row a (run, split, length), the latest.
-        target: what is forecast; value: its number for each run, before any `>=` (NaN: no evaluation).
-        tags: of the runs that have some.
-        judgement: forecasts of it, or why there are none.
+        cells: names of the settings.
+        cell: run -> index of its setting.
+        exact: exact match, one row per (run, split, length), the latest.
+        history, trace: loss and accuracy over training.
+        target: what is forecast.
+        value: its value for each run, before any `>=` (NaN: no evaluation).
+        tags: run -> its tags.
+        judgement: evaluation of forecasts, or why there is none.
     """
 
     name: str
@@ -378,40 +384,40 @@ class ReportData:
 
     @property
     def measured(self) -> str:
-        """What `value` is, in words."""
+        """Description of `value`."""
         return target_in_words(replace(self.target, least=None), self.table)
 
     @property
     def y_range(self) -> tuple[float, float] | None:
-        """The axis of `value`: that of a fraction, or None where the data say."""
+        """Axis limits of `value`: those of a fraction, or None to use the range of the data."""
         return UNIT if self.target.metric == "exact_match" and self.target.furthest is None else None
 
     @property
     def order(self) -> np.ndarray:
-        """int[run]: rows from the worst outcome to the best, those without one last."""
+        """int[run]: rows from the worst outcome to the best; rows without an outcome are last."""
         value = -self.value if self.target.metric == "loss" else self.value
         return np.argsort(np.where(np.isnan(value), np.inf, value), kind="stable")
 
     @property
     def laws(self) -> list[TrainingLaw]:
-        """Of the training lengths of the runs."""
+        """Training length distributions of the runs."""
         return [self.store.law(str(run)) for run in self.table.index]
 
     @property
     def unit(self) -> str:
-        """What lengths count, for all tasks of the grid that are there."""
+        """Units of length of all available tasks of the grid."""
         one_each = {self.store.spec(str(run)).task.name: str(run) for run in self.table.index}
         there = [name for name, run in one_each.items() if not unavailable(self.store, run)]
         return ", ".join(sorted({task_class(name).length_unit for name in there})) or "length"
 
     @property
     def traced(self) -> str:
-        """What `trace` has of the runs while they trained, out of distribution, in words."""
+        """Description of the OOD accuracy in `trace`."""
         return f"exact match{place_in_words(self.target.split or 'id', self.trace.attrs['lengths'], self.laws)}"
 
     @property
     def inside(self) -> np.ndarray:
-        """float[run]: exact match in distribution."""
+        """float[run]: ID exact match."""
         metric = part(self.table, "metric")
         return metric["exact_match"].to_numpy(float) if "exact_match" in metric else np.full(len(self.table), np.nan)
 
@@ -419,15 +425,18 @@ class ReportData:
 def read_report(
     store: Store, grid: str, text: str | None, signal: str | None, by: By, fit_only: bool = True
 ) -> ReportData:
-    """Read all of a grid.
+    """Read the data of a report.
 
     Args:
-        text: a target; default: exact match on the first split out of distribution, over all its lengths.
-        signal: the signal that is asked about; default: none.
-        fit_only: forecasts are of runs that learned their task alone.
+        store: the store.
+        grid: a grid, group or tag.
+        text: a target (default: exact match on the first shifted split, over all its lengths).
+        signal: the signal of interest.
+        by: what is held out.
+        fit_only: forecast only runs that learned their task.
 
     Raises:
-        UserError: no such grid, a target that is none, outcomes of sealed runs that are not scored yet.
+        UserError: no such grid, an invalid target, or outcomes of sealed runs that are not scored yet.
     """
     table = grid_table(store, grid)
     ids = list(table.index)
@@ -438,11 +447,11 @@ def read_report(
     cells = list(dict.fromkeys(names.tolist()))
     exact = store.evals(ids, metric="exact_match").drop_duplicates(["run_id", "split", "length"], keep="last")
     try:
-        found: Judgement | str = judge(table, target, by, signal=signal, fit_only=fit_only)
+        judged: Judgement | str = judge(table, target, by, signal=signal, fit_only=fit_only)
     except UserError as error:
         if signal is not None:
             raise
-        found = str(error)
+        judged = str(error)
     return ReportData(
         grid,
         store,
@@ -455,22 +464,22 @@ def read_report(
         target,
         value,
         _tags(store, ids),
-        found,
+        judged,
     )
 
 
 def _tags(store: Store, ids: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    tags: dict[str, list[str]] = {}
     for tag, runs in store.named.tags().items():
         for run in set(runs).intersection(ids):
-            found.setdefault(run, []).append(tag)
-    return found
+            tags.setdefault(run, []).append(tag)
+    return tags
 
 
 def _default_target(table: pd.DataFrame) -> Target:
     names = [str(name) for name in part(table, "outcome") if str(name).startswith("exact_match@")]
     if not names:
-        raise UserError("no run of the grid was evaluated out of distribution yet; lab eval does that")
+        raise UserError("no run of the grid was evaluated out of distribution yet; run lab eval")
     splits = list(dict.fromkeys(name.split("split=")[1].rpartition(",length=")[0] for name in names))
     return parse_target(f"exact_match@split={next((s for s in splits if s != 'id'), 'id')}")
 
@@ -478,7 +487,7 @@ def _default_target(table: pd.DataFrame) -> Target:
 _SECTIONS: list[tuple[str, str, Callable[[ReportData], list[Block]]]] = [
     ("trained", "What was trained", trained),
     ("lengths", "Exact match by length", by_length),
-    ("inside-outside", "In against out of distribution", in_against_out),
+    ("inside-outside", "ID against OOD accuracy", in_against_out),
     ("signals", "Signals against the outcome", signals_against_outcome),
     ("forecast", "What predicts it", predictors),
     ("training", "Over training", over_training),
@@ -490,10 +499,10 @@ _SECTIONS: list[tuple[str, str, Callable[[ReportData], list[Block]]]] = [
 def write_report(
     store: Store, grid: str, path: Path, target: str | None, signal: str | None, by: By, fit_only: bool = True
 ) -> str:
-    """Write the page; returns a line that says what it holds. Arguments are those of `read_report`.
+    """Write the page, and return a one-line summary. Arguments are those of `read_report`.
 
     Raises:
-        UserError: as `read_report`; a path that is no `.html` file.
+        UserError: as `read_report`; a path that does not end in `.html`.
     """
     if path.suffix != ".html":
         raise UserError(f"-o {str(path)!r} is not allowed (a file that ends in .html)")
@@ -513,5 +522,5 @@ def write_report(
     sections = [Section(name, heading, draw(data)) for name, heading, draw in _SECTIONS]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(f"Report of {grid}", facts, intro, sections, data.cells), encoding="utf-8")
-    told = f"{path}: {len(data.table)} runs, {path.stat().st_size / 1e6:.1f} MB"
-    return f"{told}; {missing}" if missing else told
+    written = f"{path}: {len(data.table)} runs, {path.stat().st_size / 1e6:.1f} MB"
+    return f"{written}; {missing}" if missing else written

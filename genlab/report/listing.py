@@ -1,4 +1,4 @@
-"""Lists of tasks, of examples and of signals. No torch is imported."""
+"""Lists of tasks, examples and signals, without importing torch."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ NEEDS_GPU = "needs a GPU: not learned in ten minutes on two cores (docs/tasks.md
 
 @dataclass(frozen=True)
 class TaskList:
-    """All tasks by family, a row each."""
+    """All tasks by family, one row each."""
 
     rows: list[dict[str, Any]]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The rows."""
+        """Return the rows."""
         return self.rows
 
     def print(self, console: Console) -> None:
-        """Family by family: name, class in the Chomsky hierarchy, what is asked, formats, splits, paper."""
+        """Print by family: name, class in the Chomsky hierarchy, question, formats, splits, paper."""
         for family, members in groupby(self.rows, key=lambda row: row["family"]):
             console.print(Text(family, style="bold underline"))
             for row in members:
@@ -54,7 +54,7 @@ class TaskList:
 
 
 def task_list() -> TaskList:
-    """All tasks, those of plugins too."""
+    """Return all tasks, including those of plugins."""
     return TaskList(sorted((_task_row(name) for name in names()), key=lambda row: (row["family"], row["name"])))
 
 
@@ -73,16 +73,16 @@ def _task_row(name: str) -> dict[str, Any]:
     }
 
 
-# -- Examples of a task for the terminal: of every format and split, or of those named. No torch is imported
+# -- Examples of a task: of every format and split, or of the ones named
 
 _MOST = 10_000
-"""Largest number of examples of each kind."""
+"""Maximum number of examples."""
 _FIGURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What `lab show` was asked for; None where it was not said."""
+    """A request for examples; None means the default."""
 
     task: str
     length: int | None = None
@@ -94,21 +94,21 @@ class Asked:
     params: Mapping[str, Scalar] | None = None
 
     def made(self, format: str | None = None) -> Task:
-        """The task, in this format or the one asked for."""
+        """The task, in this format or the requested one."""
         usual = task_class(self.task).shown_length
         asked = usual if self.length is None or self.length < 1 else self.length
         longest = asked if self.max_len is None else self.max_len
         return make(self.task, longest, format or self.format, self.params)
 
     def length_on(self, task: Task, split: str) -> int:
-        """The length asked for, or the usual one, or the nearest that the split makes.
+        """The requested length, or the longest of the split up to the task's maximum.
 
         Raises:
-            UserError: the split makes no such length.
+            UserError: the split has no such length.
         """
         if self.length is not None:
             shortest = task.min_len(task.split(split))
-            if self.length < shortest:  # the task's longest is no bound to tell: it is as long as what is asked for
+            if self.length < shortest:  # do not report the maximum: it is the requested length
                 raise UserError(
                     f"task {task.name!r} cannot make length {self.length} on split {split!r}: "
                     f"its shortest has {shortest} {task.length_unit}"
@@ -133,7 +133,7 @@ class _Block:
     examples: Examples
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Prompts and answers as a person reads them."""
+        """Prompts and answers in readable form."""
         return [self.task.written(self.examples, row) for row in range(len(self.examples))]
 
     def drawing(self, row: int) -> str:
@@ -145,8 +145,9 @@ class ExampleList:
     """Examples of a task, by format and split.
 
     Attributes:
-        named: whether one format or split was asked for, and is shown in full.
-        figure: where the first example was drawn.
+        blocks: examples of each format and split.
+        named: whether one format or split was requested, and is shown in full.
+        figure: file of the drawing of the first example.
     """
 
     blocks: list[_Block]
@@ -154,7 +155,7 @@ class ExampleList:
     figure: Path | None
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A row per example."""
+        """Return one row per example."""
         return [
             {"format": b.task.format, "split": b.split, "length": b.length, "prompt": prompt, "answer": answer}
             for b in self.blocks
@@ -162,7 +163,7 @@ class ExampleList:
         ]
 
     def print(self, console: Console) -> None:
-        """Prompts with their answers marked."""
+        """Print prompts with their answers marked."""
         if self.named:
             _print_one(console, self.blocks[0])
         else:
@@ -172,17 +173,19 @@ class ExampleList:
 
 
 def example_list(asked: Asked, figure: Path | None = None) -> ExampleList:
-    """Draw examples of a task; the first one also as a figure, if asked for.
+    """Generate examples of a task, with a drawing of the first if requested.
 
     Raises:
-        UserError: an unknown task, format or split, a length it cannot make, or a figure that cannot be drawn.
+        UserError: an unknown task, format or split, a length it cannot generate, or a task without a drawing.
     """
     if (asked.n is not None and asked.n < 1) or asked.seed < 0:
-        raise UserError(f"-n {asked.n} --seed {asked.seed} is not allowed: -n is at least 1, --seed at least 0")
+        raise UserError(
+            f"-n {asked.n} --seed {asked.seed} is not allowed: -n must be at least 1, and --seed at least 0"
+        )
     if asked.n is not None and asked.n > _MOST:
-        raise UserError(f"-n {asked.n} is not allowed: at most {_MOST:,} examples are shown")
+        raise UserError(f"-n {asked.n} is not allowed: the maximum is {_MOST:,} examples")
     if figure is not None and figure.suffix.lower() not in _FIGURES:
-        raise UserError(f"--png {str(figure)!r} is not allowed: a figure ends in one of {', '.join(_FIGURES)}")
+        raise UserError(f"--png {str(figure)!r} is not allowed (allowed: names that end in {', '.join(_FIGURES)})")
     named = asked.format is not None or asked.split is not None
     blocks = [_drawn(asked, asked.made(), asked.split or "id", 3)] if named else _every(asked)
     if figure is not None:
@@ -198,15 +201,14 @@ def _drawn(asked: Asked, task: Task, split: str, usual: int) -> _Block:
 
 
 def _every(asked: Asked) -> list[_Block]:
-    """Two examples of each format, then one of each further split that makes the length (all, if none is asked)."""
+    """Two examples of each format, then one of each other split that has the requested length, if any."""
     cls = task_class(asked.task)
     blocks = [_drawn(asked, asked.made(format), "id", 2) for format in cls.formats]
     for split in list(cls.splits)[1:]:
         task = asked.made()
         if asked.length is None and not len(task.lengths_between(split, 0, task.max_len)):
             task = make(asked.task, max(task.min_len(task.split(split)), 1), None, asked.params)
-        made = asked.length is None or asked.length in task.lengths_between(split, asked.length, asked.length)
-        if made:
+        if asked.length is None or asked.length in task.lengths_between(split, asked.length, asked.length):
             blocks.append(_drawn(asked, task, split, 1))
     return blocks
 
@@ -238,7 +240,7 @@ def _print_every(console: Console, blocks: list[_Block]) -> None:
             drawing = block.drawing(row)
             if not drawing or of_format:
                 console.print(Padding(_marked(*pair), (0, 0, 0, 2)))
-            if drawing and (number == 0 or not of_format):  # the formats write the same examples
+            if drawing and (number == 0 or not of_format):  # all formats show the same examples
                 console.print(Padding(Text(drawing), (0, 0, 0, 2)))
     console.print(f"\n{_scores(blocks[0])}")
 
@@ -250,27 +252,27 @@ def _marked(prompt: str, answer: str) -> Text:
 def _scores(block: _Block) -> str:
     task, length = block.task, block.length
     shortcuts = task.baseline_on(task.split(block.split), length)
-    told = "".join(f"; {name.replace('_', ' ')} {score:.3g}" for name, score in shortcuts.items())
-    return f"exact match by chance {task.chance(length):.3g}{told} (split {block.split}, length {length})"
+    others = "".join(f"; {name.replace('_', ' ')} {score:.3g}" for name, score in shortcuts.items())
+    return f"exact match by chance {task.chance(length):.3g}{others} (split {block.split}, length {length})"
 
 
-# -- The list of signals for the terminal. No torch is imported
+# -- The list of signals
 
 _WIDEST, _NAMES = 100, 12
 
 
 @dataclass(frozen=True)
 class SignalList:
-    """Declared signals, in the order of their families."""
+    """Signals by family."""
 
     signals: Sequence[Signal]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A row per signal."""
+        """Return one row per signal."""
         return [_as_json(s) for s in self.signals]
 
     def print(self, console: Console) -> None:
-        """A paragraph per signal, no wider than the terminal (piped: 80 columns)."""
+        """Print one paragraph per signal, as wide as the terminal (piped: 80 columns)."""
         width = min(console.width, _WIDEST)
         for family, members in groupby(self.signals, key=lambda s: s.family):
             console.print(Text(family, style="bold underline"))
@@ -279,20 +281,21 @@ class SignalList:
                 console.print(Text(s.name, style="bold"))
                 print_lines(console, paragraph(s, width))
             console.print()
-        print_lines(console, ["slow ones are read when they are named: lab probe RUNS --signals NAME,FAMILY,..."])
+        print_lines(console, ["slow signals are measured only if named: lab probe RUNS --signals NAME,FAMILY"])
 
 
 def paragraph(s: Signal, width: int) -> list[str]:
-    """What there is to say of a signal below its name, in lines of at most `width` characters."""
+    """Describe a signal in lines of at most `width` characters, to go below its name."""
     entries = {
         "measures": s.about,
         "formula": s.formula,
         "range": f"{_end(s.low)} to {_end(s.high)}",
         "unit": s.unit,
-        "one a": f"{s.per} (slow: read when named)" if s.slow else s.per,
+        "one per": f"{s.per} (slow: measured only if named)" if s.slow else s.per,
         "source": s.source,
         "read from": f"{s.reads} (no reading noise)" if s.exact else s.reads,
         "admissible": "yes" if s.admissible else f"no: {s.why_not}",
+        "blind spots": s.blind or "not stated",
     }
     found: list[str] = []
     for name, text in entries.items():
@@ -312,6 +315,7 @@ def _as_json(s: Signal) -> dict[str, Any]:
         "source",
         "admissible",
         "why_not",
+        "blind",
         "slow",
         "version",
         "reads",

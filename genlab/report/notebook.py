@@ -12,9 +12,10 @@ from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
 from genlab.spec import RunSpec
 from genlab.tasks import plugins
+from genlab.text import counted
 
 _SECONDS = 600
-"""The longest that one cell may take."""
+"""Timeout of one cell."""
 
 _KERNEL = """
 from ipykernel.iostream import IOPubThread
@@ -23,7 +24,7 @@ from ipykernel.kernelapp import launch_new_instance
 IOPubThread._setup_pipe_in = lambda self: None  # a TCP port for the output of forked processes; cells fork none
 launch_new_instance()
 """
-"""Start of the kernel that executes a notebook."""
+"""Code that starts the kernel of a notebook."""
 
 _OPEN = """\
 %matplotlib inline
@@ -52,6 +53,7 @@ by_head(readings(*names), "what heads do")"""
 
 _SHARPNESS = """\
 from genlab.probes.families.sharpness import by_length
+from genlab.text import counted
 
 weights = by_length(given, "largest")[0].numpy()  # [layer, head, length]
 lines = {f"layer {i} head {j}": weights[i, j] for i, j in np.ndindex(weights.shape[:2])}
@@ -60,32 +62,34 @@ curves(lengths, lines, run.task.length_unit, "largest attention weight", "sharpn
 
 
 def notebook_of(run: str, store: Store, spec: RunSpec, diverged: bool = False) -> Any:
-    """The notebook about a run, not executed yet; of one that diverged it says so first."""
+    """Return the notebook about a run, not executed yet; it first says if the run diverged."""
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
     task, model = spec.task, spec.model
-    shape = f"{model.n_layers} layers, {model.n_heads} heads, d_model {model.d_model}, {model.positions} positions"
+    positions = "no" if model.positions == "none" else model.positions
+    layers, heads = counted(model.n_layers, "layer"), counted(model.n_heads, "head")
+    shape = f"{layers}, {heads}, d_model {model.d_model}, {positions} positions"
     about = f"{task.name} ({task.format}), trained to length {spec.train.train_len}; {shape}."
-    about += " It diverged: the weights are those of the last step before that." if diverged else ""
+    about += " It diverged: the weights are from the last step before divergence." if diverged else ""
     cells = [
         new_markdown_cell(f"# Run {run}\n\n{about}"),
         new_code_cell(_OPEN.format(run=run, store=str(store.path.resolve()), plugins=_loading())),
         new_markdown_cell("## Attention patterns\n\nOne in-distribution example of the longest training length."),
         new_code_cell("attention(given)"),
-        new_markdown_cell("## Heads\n\nEach value is defined in `lab signals`; all are read in distribution."),
+        new_markdown_cell("## Heads\n\nValues are defined in `lab signals`; all are measured in distribution."),
         new_code_cell(_HEADS),
         new_markdown_cell("## Sharpness\n\nThe largest weight at the places of the answer, by length."),
         new_code_cell(_SHARPNESS),
-        new_markdown_cell("## Ablations\n\nWhat each head's output is worth, in distribution."),
+        new_markdown_cell("## Ablations\n\nID exact match without the output of each head."),
         new_code_cell("ablation(given)"),
     ]
     for i, cell in enumerate(cells):
-        cell["id"] = f"cell-{i}"  # not random: one run gives one notebook
+        cell["id"] = f"cell-{i}"  # deterministic, unlike nbformat's
     return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
 
 
 def _loading() -> str:
-    """The lines that load the plugins of this process in another."""
+    """Code that loads the plugins of this process."""
     files = plugins()
     return (
         "".join(["from genlab.tasks import load_plugin\n\n", *(f"load_plugin({f!r})\n" for f in files)])
@@ -95,10 +99,10 @@ def _loading() -> str:
 
 
 def execute(notebook: Any, folder: Path) -> None:
-    """Run all cells in place, in a kernel of its own.
+    """Execute all cells in place, in a separate kernel.
 
     Raises:
-        UserError: nbclient is not installed, or a cell fails; says which and how.
+        UserError: nbclient is not installed, or a cell fails.
     """
     try:
         from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -114,7 +118,7 @@ def execute(notebook: Any, folder: Path) -> None:
             return KernelSpec(argv=[sys.executable, "-c", _KERNEL, "-f", "{connection_file}"], language="python")
 
     try:
-        # Sockets in a folder of this user's own: over TCP, every user of the machine could reach the kernel's ports.
+        # Sockets in a private folder: over TCP, every user of the machine could connect to the kernel.
         with TemporaryDirectory(prefix="genlab-") as sockets:
             place = str(Path(sockets, "kernel.json"))
             kernel = AsyncKernelManager(transport="ipc", connection_file=place, kernel_spec_manager=OwnKernel())
@@ -125,10 +129,10 @@ def execute(notebook: Any, folder: Path) -> None:
 
 
 def write_notebook(run: str, store: Store, path: Path | None) -> Path:
-    """Make, execute and write the notebook about a run; returns where it is (default: RUN.ipynb here).
+    """Create, execute and write the notebook about a run; returns its path (default: RUN.ipynb).
 
     Raises:
-        UserError: no such run, several, or a model that has no attention to look at.
+        UserError: no such run, an ambiguous prefix, or a model without attention.
     """
     import nbformat
 
@@ -142,7 +146,7 @@ def write_notebook(run: str, store: Store, path: Path | None) -> Path:
     try:
         Stacked(found.model)
     except NotApplicable as why:
-        raise UserError(f"there is nothing to draw of run {found.run_id}: {why}") from None
+        raise UserError(f"there is nothing to show of run {found.run_id}: {why}") from None
     made = notebook_of(found.run_id, store, found.spec, found.status == "diverged")
     execute(made, Path.cwd())
     place = path or Path(f"{found.run_id}.ipynb")

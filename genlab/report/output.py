@@ -1,4 +1,4 @@
-"""One way out for every command: a result is printed as text for people, or as one JSON document for programs."""
+"""Output of every command: its result as text, or as one JSON document."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.console import Console
 
 
 class Result(Protocol):
-    """What the library call behind a command returns."""
+    """Result of the library call behind a command."""
 
     def as_json(self) -> Any:
-        """All of it as plain data."""
+        """Return everything as plain data."""
         ...
 
     def print(self, console: Console) -> None:
-        """All of it for a reader."""
+        """Print everything as text."""
         ...
 
 
@@ -31,13 +31,13 @@ def show(result: Result, as_json: bool = False) -> None:
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Lines as they are: not wrapped, not highlighted, square brackets no markup."""
+    """Print lines verbatim, without wrapping, highlighting or markup."""
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def finite(value: Any) -> Any:
-    """The value with None in place of NaN and infinities, which JSON does not have."""
+    """Replace NaN and infinities, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: finite(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

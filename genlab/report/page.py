@@ -1,4 +1,4 @@
-"""One HTML page that needs no network: text, tables and charts, by Jinja2 templates that escape all text."""
+"""A self-contained HTML page with text, tables and charts, by Jinja2 templates that escape all text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from genlab.report.charts import Chart, library
 
-# -- What a page is made of
+# -- Blocks of a page
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A sequence of tokens: the prompt, then the answer."""
+    """A prompt and its answer, as tokens."""
 
     kind: ClassVar[str] = "tokens"
     heading: str
@@ -43,7 +43,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts beside each other, as many as there is room for."""
+    """Charts side by side, as many as fit."""
 
     kind: ClassVar[str] = "charts"
     charts: Sequence[Chart]
@@ -51,15 +51,15 @@ class Charts:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that sorts by its headings and scrolls by itself on a narrow screen.
+    """A sortable table that scrolls separately on narrow screens.
 
     Attributes:
-        head, rows: as text; the first column is what a row is about.
-        caption: above it, and its name for a screen reader.
-        cells: the setting of each row, by number: its color stands before it, and the filter shows and hides it.
-        folded: if not empty, the table is folded under this text.
+        head, rows: headings and cells as text; the first column identifies the row.
+        caption: its caption, and its name for screen readers.
+        cells: index of the setting of each row, which determines its color and its visibility.
+        folded: if not empty, the table is collapsed under this text.
         file: if not empty, the table has a text filter and can be downloaded as this CSV file.
-        chosen: the column whose entries are runs that can be made to stand out in charts; -1: none.
+        chosen: the column of run ids that can be highlighted in charts; -1: none.
     """
 
     kind: ClassVar[str] = "table"
@@ -77,7 +77,7 @@ Block = Text | Bullets | Tokens | Charts | Table
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, with the name of its anchor."""
+    """A section of the page, with the name of its anchor."""
 
     name: str
     heading: str
@@ -89,7 +89,7 @@ class Section:
         return [chart for block in self.blocks if isinstance(block, Charts) for chart in block.charts]
 
 
-# -- Colors of settings, on light and on dark paper
+# -- Colors of settings, in light and dark mode
 
 _COLORS = (
     ("#0072b2", "#56b4e9"),
@@ -100,11 +100,11 @@ _COLORS = (
     ("#5b4fb5", "#a99cff"),
     ("#444444", "#c8c8c8"),
 )
-"""After Okabe and Ito 2008, told apart by people with any color vision; darker or lighter where contrast needs it."""
+"""Distinguishable with any color vision (after Okabe and Ito 2008), adjusted for contrast."""
 
 
 def color(cell: int) -> tuple[str, str]:
-    """The color of a setting on light and on dark paper; beyond the list, hues spread by the golden angle."""
+    """Return the color of a setting in light and dark mode; beyond the list, hues are spaced by the golden angle."""
     if cell < len(_COLORS):
         return _COLORS[cell]
     hue = round(205 + 137.5 * cell) % 360
@@ -134,19 +134,21 @@ def page(
     sections: Sequence[Section],
     cells: Sequence[str],
 ) -> str:
-    """The page.
+    """Render a page.
 
     Args:
-        facts: pairs of a number and what it counts, shown large.
+        title: title of the page.
+        facts: pairs of a number and its label, shown large.
         intro: paragraphs below the title.
-        cells: names of the settings that the filter offers.
+        sections: the sections.
+        cells: names of the settings, for the filter.
     """
     charts = [chart.as_json() for section in sections for chart in section.charts]
     return _render("report.html", title, charts, cells, facts=facts, intro=intro, sections=sections)
 
 
 def fragment(title: str, blocks: Sequence[Block]) -> str:
-    """A page with a few blocks and nothing around them, such as a notebook shows in a frame."""
+    """Render a page of some blocks only, to be shown in a frame of a notebook."""
     section = Section("view", title, blocks)
     return _render("view.html", title, [chart.as_json() for chart in section.charts], [], sections=[section])
 

@@ -1,4 +1,4 @@
-"""Signals read inside runs: values, reliability, what was skipped and why."""
+"""Signals of runs: values, reliability, and skipped signals with reasons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from genlab.forecast.show import reliability_cell
 from genlab.probes.signal import AUXILIARY, HALVES, Signal, all_signals
 from genlab.report.display import print_rows
 from genlab.report.output import print_lines
-from genlab.report.tables import of_signals
+from genlab.report.tables import of_signals, with_units
 
 if TYPE_CHECKING:
     from genlab.probes.probing import Probing
@@ -28,20 +28,21 @@ if TYPE_CHECKING:
 
 _WIDEST = 1000
 Steps = Sequence[int] | Literal["all"] | None
-"""Training steps to read at; `all` are those that each run has kept, None is the last of each."""
+"""Training steps to measure at; `all`: all checkpoints of each run; None: its last step."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """Signals that were read of runs.
+    """Signals of runs.
 
     Attributes:
-        runs: those that were read; diverged: those left out, of all that were named.
-        frame: values of the signals asked for, a row each (`genlab.runs.parts.SIGNAL_COLUMNS`).
-        probing: what was read now, found in the store, and skipped with the reason.
-        steps: how many training steps were asked for.
-        per_run: whether a row per run is shown rather than one per signal.
-        figure: where attention was drawn.
+        runs: the runs that were measured.
+        diverged: the runs left out.
+        frame: values of the requested signals, one row each (`genlab.runs.parts.SIGNAL_COLUMNS`).
+        probing: numbers of measured and stored values, and skipped signals with reasons.
+        steps: number of requested training steps.
+        per_run: whether to show one row per run rather than one per signal.
+        figure: file of the figure of attention.
     """
 
     runs: list[str]
@@ -53,7 +54,7 @@ class Probed:
     figure: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """A row per value; at a single step the reliability of each signal too."""
+        """Return one row per value; at a single step, also the reliability of each signal."""
         document: dict[str, Any] = {
             "runs": self.runs,
             "left_out": self.diverged,
@@ -69,7 +70,7 @@ class Probed:
         return document
 
     def print(self, console: Console) -> None:
-        """A row per signal (and step, where several were asked for)."""
+        """Print one row per signal (and step, if several were requested)."""
         if self.per_run:
             _print_per_run(console, self.frame)
             _print_done(console, self.runs, self.probing)
@@ -80,7 +81,7 @@ class Probed:
 
     @property
     def left_out(self) -> str:
-        """A line on the runs that were left out, or ''."""
+        """A note on the runs left out, or ''."""
         from genlab.runs.diverged import left_out
 
         return left_out(self.diverged, len(self.diverged) + len(self.runs))
@@ -98,14 +99,18 @@ def probe_runs(
     figure: Path | None = None,
     report: Callable[[str], object] = lambda _line: None,
 ) -> Probed:
-    """Read signals of runs and keep them in the store; those that are there already are not read again.
+    """Measure signals of runs and save them in the store; stored values are reused.
 
     Args:
-        which: runs, groups, grids, tags.
-        n: probe examples (default: `PROBE_N`); values that were read on another number are left out.
-        per_run: whether to show a row per run.
-        figure: where to draw attention of the first run over growing length.
-        report: called with a line of progress.
+        which: runs, groups, grids or tags.
+        signals: the signals to measure.
+        steps: training steps to measure at.
+        store: the store of the runs.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        n: probe examples (default: `PROBE_N`); stored values of a different number are ignored.
+        per_run: whether to show one row per run.
+        figure: file of a figure of attention of the first run at growing lengths.
+        report: called with lines of progress.
 
     Raises:
         UserError: a run, step or device that does not exist.
@@ -138,8 +143,7 @@ def probe_runs(
 
 
 def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int | None, Sequence[str]]]:
-    """Each step with the runs to read at it. Raises `UserError`: one that a run has not kept."""
-
+    """Each step with the runs to measure at it. Raises `UserError` if a run has no checkpoint there."""
     if steps is None:
         return [(None, runs)]
     if steps == "all":
@@ -152,12 +156,13 @@ def _by_step(store: Store, runs: Sequence[str], steps: Steps) -> list[tuple[int 
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a signal: its headline value over runs (of one a head the maximum), median, lowest, highest, null.
+    """Return one row per signal: median and range over runs (for head signals, of the maximum over heads), and null.
 
-    Also the reading noise of a run and, over runs, the reliability (`genlab.forecast.reliability`): of all that are
-    shown, whatever their setting.
+    Also the reading noise of a run, and the reliability (`genlab.forecast.reliability`) over all of these runs,
+    regardless of setting.
     """
-    own = frame[~frame["name"].str.endswith(AUXILIARY)]
+    own = with_units(frame)
+    own = own[~own["name"].str.endswith(AUXILIARY)]
     headline = own[own["layer"] == -1]
     layered = own[(own["layer"] >= 0) & ~own["signal"].isin(headline["signal"])].copy()
     layered["name"] += " (layer " + layered["layer"].astype(str) + ")"
@@ -178,12 +183,12 @@ _NUMBERS = ("low", "high", "null", "noise")
 
 
 def _exact() -> set[str]:
-    """Signals that are not read on a sample."""
+    """Signals without sampling noise."""
     return {one.name for one in all_signals() if one.exact}
 
 
 def _reliabilities(frame: pd.DataFrame) -> dict[str, Reliability]:
-    """Name of a value as it is shown -> how well it is known over the runs of one step."""
+    """Displayed name of a value -> its reliability over the runs of one step."""
     of_half = frame[frame["name"].str.endswith(HALVES)].copy()
     of_half["half"] = of_half["name"].str[-1]
     of_half["name"] = of_half["name"].str.slice(stop=-len(HALVES[0]))
@@ -212,12 +217,12 @@ def _print(console: Console, frame: pd.DataFrame, ids: Sequence[str], done: Prob
         cells += [_number(row[name]) for name in ("median", *_NUMBERS)] + [reliability_cell(row["reliability"])]
         table.add_row(row["name"], row["unit"], *cells)
     needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
-    console.print(table, width=max(needed, console.width), crop=False)  # a name that is cut off cannot be typed again
+    console.print(table, width=max(needed, console.width), crop=False)  # do not truncate names
     _print_done(console, ids, done)
 
 
 def _print_per_run(console: Console, frame: pd.DataFrame) -> None:
-    """A table per value, a row per run: the value, the head it stands at, its null, how well it is known."""
+    """Print one table per value, one row per run: value, head, null, noise."""
     known = {row["name"]: row["reliability"] for row in summary(frame).to_dict("records")}
     for (name, unit, layer), rows in of_signals(frame).groupby(["name", "unit", "layer"], sort=False):
         shown = f"{name} (layer {layer})" if layer >= 0 else str(name)
@@ -238,11 +243,11 @@ def _print_done(console: Console, ids: Sequence[str], done: Probing) -> None:
     for signal, reasons in done.skipped.items():
         for why, runs in reasons.items():
             console.print(f"skipped {signal} ({len(runs)} of {len(ids)} runs): {why}", highlight=False)
-    console.print(f"{done.read} read now, {done.found} found in the store", highlight=False)
+    console.print(f"{done.read} measured now, {done.found} found in the store", highlight=False)
 
 
 def _step_by_step(frame: pd.DataFrame) -> pd.DataFrame:
-    """The summary of every step, the steps of a value one below the other."""
+    """The summary at every step, sorted by value."""
     joined = pd.concat([summary(part).assign(step=step) for step, part in frame.groupby("step")])
     order = {name: i for i, name in enumerate(joined["name"].unique())}
     return joined.sort_values("name", key=lambda names: names.map(order), kind="stable")

@@ -1,4 +1,4 @@
-"""What the `lab rasp` commands show: lists of programs, answers, traces, checks, predictions, generated pairs."""
+"""Results of the `lab rasp` commands: lists of programs, answers, traces, checks, predictions, generated pairs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from genlab.text import columns_of
 
 @dataclass(frozen=True)
 class ProgramList:
-    """The lab's programs; `without`: tasks and formats that have none."""
+    """The programs of genlab; `without`: tasks and formats without one."""
 
     rows: list[ListRow]
     without: list[tuple[str, str]]
 
     def as_json(self) -> dict[str, Any]:
-        """A row per program, and the formats without one."""
+        """Return one row per program, and the formats without one."""
         return {"programs": [asdict(row) for row in self.rows], "without_program": self.without}
 
     def print(self, console: Console) -> None:
-        """A table, then the formats without a program."""
+        """Print a table, then the formats without a program."""
         table = [("task", "format", "program", "legal", "ops", "depth", "heads", "right to")]
         for r in self.rows:
             right = "-" if r.right_up_to is None else str(r.right_up_to)
@@ -46,13 +46,13 @@ class ProgramList:
 
 
 def program_list(lengths: Sequence[int] = (), n: int = 100) -> ProgramList:
-    """Examine every program, and check it on n inputs at each of `lengths`."""
+    """Analyze every program, and check it on n inputs at each length."""
     return ProgramList(list_programs(lengths, n), sorted(OPEN))
 
 
 @dataclass(frozen=True)
 class WrongProgramList:
-    """Shortcuts and failed attempts, each with where it fails."""
+    """Shortcuts and failed attempts, with the inputs on which they fail."""
 
     rows: list[WrongRow]
 
@@ -68,23 +68,23 @@ class WrongProgramList:
 
 
 def wrong_program_list() -> WrongProgramList:
-    """All programs that are known to be wrong."""
+    """Return all programs that are known to be wrong."""
     return WrongProgramList(list_wrong())
 
 
 @dataclass(frozen=True)
 class ProgramAnswer:
-    """What the best program for a task writes after a prompt."""
+    """The answer of the best program for a task to a prompt."""
 
     prompt: str
     answer: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """Prompt and answer."""
+        """Return prompt and answer."""
         return {"prompt": self.prompt, "answer": " ".join(self.answer)}
 
     def print(self, console: Console) -> None:
-        """The answer."""
+        """Print the answer."""
         print_lines(console, [" ".join(self.answer)])
 
 
@@ -95,16 +95,16 @@ def program_answer(task: Task, prompt: str) -> ProgramAnswer:
 
 @dataclass(frozen=True)
 class ProgramTrace:
-    """The intermediate sequences of a run on one prompt, as a table."""
+    """The intermediate sequences of a program on one prompt, as a table."""
 
     table: str
 
     def as_json(self) -> list[str]:
-        """A line per operation."""
+        """Return one line per operation."""
         return self.table.splitlines()
 
     def print(self, console: Console) -> None:
-        """The table."""
+        """Print the table."""
         print_lines(console, self.table.splitlines())
 
 
@@ -115,12 +115,12 @@ def program_trace(task: Task, prompt: str) -> ProgramTrace:
 
 @dataclass(frozen=True)
 class ProgramCheck:
-    """A user's program, examined and checked."""
+    """Analysis and check of a user's program."""
 
     report: FileReport
 
     def as_json(self) -> dict[str, Any]:
-        """Size, verdicts by rule set, exact match by length."""
+        """Return size, legality by rule set, and exact match by length."""
         examination, sizes = self.report.examination, self.report.examination.complexity
         return {
             "operations": sizes.length,
@@ -136,19 +136,22 @@ class ProgramCheck:
         }
 
     def print(self, console: Console) -> None:
-        """All of it in lines."""
+        """Print everything as lines."""
         print_lines(console, self.report.lines)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the rule predicts for every task and format, beside what was sealed.
+    """Predictions of the rule for every task and format, compared with the sealed ones.
 
     Attributes:
-        rows: the predictions; reasons: whether they are printed with their reasons.
-        sealed: date and hash of the sealed document; changed: tasks and formats predicted otherwise since.
-        right, wrong: how many outcomes, known when it was sealed, the rule gets so; misses: the wrong ones.
-        searched: what searches for the shortest program came to, by task and format.
+        rows: the predictions.
+        reasons: whether to print reasons.
+        sealed: date and hash of the sealed document.
+        changed: tasks and formats whose prediction has changed since.
+        right, wrong: counts over outcomes that were known when the document was sealed.
+        misses: the wrong ones.
+        searched: results of searches for the shortest program, by task and format.
     """
 
     rows: list[Prediction]
@@ -161,7 +164,7 @@ class Predictions:
     searched: dict[tuple[str, str], list[dict[str, Any]]]
 
     def as_json(self) -> dict[str, Any]:
-        """The predictions, and how they fared."""
+        """Return the predictions and their score."""
         scores = {"right": self.right, "wrong": self.wrong, "misses": [str(outcome) for outcome in self.misses]}
         return {
             "predictions": [{**row.row(), "searched": self.searched[row.task, row.format]} for row in self.rows],
@@ -171,7 +174,7 @@ class Predictions:
         }
 
     def print(self, console: Console) -> None:
-        """A line per task and format, then the score."""
+        """Print one line per task and format, then the score."""
         lines: list[str] = []
         for row in self.rows:
             encodings = f" with positions {', '.join(row.encodings)}" if row.encodings else ""
@@ -186,7 +189,7 @@ class Predictions:
 
 
 def predictions(reasons: bool = True) -> Predictions:
-    """Apply the rule to every task and format, and compare it with what is known."""
+    """Apply the rule to every task and format, and compare it with known outcomes."""
     rows, document = predict_all(), sealed()
     scores = score(rows)
     about = {name: document[name] for name in ("date", "hash")}
@@ -196,7 +199,7 @@ def predictions(reasons: bool = True) -> Predictions:
 
 
 def _found(prediction: Prediction, row: dict[str, Any]) -> str:
-    """What a search came to, beside the length of the lab's own program."""
+    """Describe the result of a search, with the length of our own program."""
     if row["operations"]:
         found = f"{row['operations']} operations"
     else:
@@ -207,16 +210,16 @@ def _found(prediction: Prediction, row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ProgramSearch:
-    """The shortest program that a search found, or that there is none of so few operations."""
+    """The shortest program found by a search, or a lower bound on its length."""
 
     result: SearchResult
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return everything as plain data."""
         return self.result.row()
 
     def print(self, console: Console) -> None:
-        """The program or the bound, and what was looked at."""
+        """Print the program or the bound, and the size of the search."""
         one = self.result
         what = f"{one.task} ({one.format}), grammar {one.grammar}"
         if one.program:
@@ -252,7 +255,7 @@ def search_program(
     """Search for the shortest program of a task (see `genlab.rasp.search.run.Search`).
 
     Args:
-        table: a table of results to write the result into; None for none.
+        table: a table of results to add the result to, or None.
 
     Raises:
         UserError: the task has no fixed answers, the grammar is unknown, or memory does not suffice.
@@ -267,17 +270,17 @@ def search_program(
 
 @dataclass(frozen=True)
 class GeneratedPairs:
-    """Pairs of tasks that were written to a file: task, rule that it breaks (''), operations, expectation."""
+    """Pairs of tasks written to a file: task, rule that it breaks ('': none), operations, prediction."""
 
     file: Path
     rows: list[tuple[str, str, int, bool]]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A row per task."""
+        """Return one row per task."""
         return [dict(zip(("task", "breaks", "operations", "expected"), row, strict=True)) for row in self.rows]
 
     def print(self, console: Console) -> None:
-        """A table."""
+        """Print a table."""
         rows = [
             (task, f"breaks {rule}" if rule else "legal", str(size), "yes" if expected else "no")
             for task, rule, size, expected in self.rows

@@ -42,14 +42,14 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def output_folder(given: Path | None) -> Path:
-    """The folder of rows and page: the one given, `docs` of a checkout, or `reproduced` where the command runs."""
+    """The folder of rows and page: the given one, else `docs` of a checkout, else `reproduced`."""
     if given is not None:
         return given
     return checkout() / "docs" if (checkout() / "recipes" / "claims").is_dir() else Path("reproduced")
 
 
 def all_states(out: Path, folder: Path | None = None) -> list[State]:
-    """Every claim with its committed rows, judged."""
+    """Return every claim with its committed rows, judged."""
     return [state_of(read_claim(path), out) for path in claim_files(folder).values()]
 
 
@@ -60,11 +60,11 @@ class ClaimList:
     states: list[State]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A row per claim."""
+        """Return one row per claim."""
         return table_of(self.states).to_dict("records")
 
     def print(self, console: Console) -> None:
-        """A row per claim: name, verdict, date, cost and what it says."""
+        """Print one row per claim: name, verdict, date, cost and statement."""
         rows = [
             [
                 s.claim.name,
@@ -86,11 +86,12 @@ class ClaimList:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Claims that were judged now.
+    """Newly judged claims.
 
     Attributes:
         states: the claims, with rows and verdicts.
-        written: the files that were written; left: lines on claims that were left out, and why.
+        written: the files written.
+        left: notes on claims that were left out, with reasons.
     """
 
     states: list[State]
@@ -98,7 +99,7 @@ class Reproduction:
     left: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """Verdicts with their findings, the numbers, and the files."""
+        """Return verdicts with their findings, numbers, and files."""
         return {
             "claims": [_as_json(state) for state in self.states],
             "files": [str(path) for path in self.written],
@@ -106,7 +107,7 @@ class Reproduction:
         }
 
     def print(self, console: Console) -> None:
-        """For each claim what it says, our numbers beside the published ones, each rule, and the verdict."""
+        """Print each claim: its statement, our numbers and the published ones, each rule, and the verdict."""
         for state in self.states:
             judgment = state.judgment
             assert judgment is not None
@@ -146,13 +147,13 @@ def _as_json(state: State) -> dict[str, Any]:
 
 
 def parse_budget(text: str) -> float:
-    """Seconds of a budget such as `2h`, `30m` or `90s`.
+    """Parse a budget such as `2h`, `30m` or `90s` to seconds.
 
     >>> parse_budget("1.5h")
     5400.0
 
     Raises:
-        UserError: no number above zero with a unit.
+        UserError: not a positive number with a unit.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
@@ -176,17 +177,21 @@ def reproduce(
     workers: int = 0,
     watch: Watch = lambda _store, _runs: _go_on,
 ) -> Reproduction:
-    """Train and judge claims; with `check`, judge the runs that the store has.
+    """Train and judge claims; with `check`, judge the runs in the store without training.
 
-    Rows, figures and the page are written for claims all of whose runs have ended.
+    Rows, figures and the page are written for claims whose runs have all finished.
 
     Args:
         names: names of claims, or paths of claim files.
-        folder: of the claim files (default: those that come with genlab); out: where rows and page go.
-        watch: called before training with the store and the runs of a claim; returns what is told of their progress.
+        store: the store of the runs.
+        folder: folder of the claim files (default: those included with genlab).
+        out: folder of rows and page.
+        check: only judge.
+        device, workers: as in `genlab.runs.grid`.
+        watch: called before training with the store and the runs of a claim; returns a progress callback.
 
     Raises:
-        UserError: an unknown claim or an invalid file, a claim that needs a GPU on a CPU, or (with `check`) a store
+        UserError: an unknown claim, an invalid file, a claim that needs a GPU on a CPU, or (with `check`) a store
             without its runs. Nothing is trained then.
         FailedRuns, Interrupted: see `genlab.runs.grid`.
     """
@@ -203,21 +208,21 @@ def reproduce(
         if len([run for run in claim.runs if run.run_id in store]) == len(claim.runs):
             written += _write(states[-1], store, out)
         else:
-            left.append(f"{claim.name}: not all runs have ended, so no rows were written")
+            left.append(f"{claim.name}: not all runs have finished, so no rows were written")
     if written:
         written.append(write_page(out, folder))
     return Reproduction(states, written, left)
 
 
 def affordable(states: Sequence[State], budget: float | None, cpu: bool) -> tuple[list[str], list[str]]:
-    """Names of the open claims that fit a budget, cheapest first, and lines on those that are left out."""
+    """Return the open claims that fit a budget, cheapest first, and notes on those left out."""
     waiting = sorted((s.claim for s in states if not s.current), key=lambda claim: claim.cost)
     chosen, left, spent = list[str](), list[str](), 0.0
     for claim in waiting:
         if claim.gpu and cpu:
             left.append(f"{claim.name}: needs a GPU")
         elif budget is not None and spent + claim.cost > budget:
-            left.append(f"{claim.name}: {hours(claim.cost)} do not fit into what is left of the budget")
+            left.append(f"{claim.name}: {hours(claim.cost)} exceed the rest of the budget")
         else:
             chosen.append(claim.name)
             spent += claim.cost
@@ -234,14 +239,15 @@ def reproduce_all(
     device: str = "auto",
     **options: Any,
 ) -> Reproduction:
-    """Reproduce the cheapest open claims, as many as fit the budget; with `check`, judge all that the store has.
+    """Reproduce the cheapest open claims that fit the budget; with `check`, judge all that have runs in the store.
 
     Args:
+        store, folder, out, check, device: as in `reproduce`.
         budget: processor seconds, compared with the claims' estimates; None: no limit.
-        options: as in `reproduce`.
+        options: other arguments of `reproduce`.
 
     Raises:
-        UserError: nothing is open, nothing fits the budget, or the store has no runs of any claim.
+        UserError: no claim is open, none fits the budget, or the store has no runs of any claim.
     """
     from genlab.runs.devices import pick_device
 
@@ -264,14 +270,14 @@ def _check_possible(claim: Claim, store: Store, check: bool, device: str) -> Non
     if check and not there:
         raise UserError(
             f"store {str(store.path)!r} has none of the {len(claim.runs)} runs of claim {claim.name!r}; "
-            "without --check they are trained"
+            "lab reproduce without --check trains them"
         )
     if not check and claim.gpu and pick_device(device).type == "cpu":
         raise UserError(f"claim {claim.name!r} needs a GPU ({hours(claim.cost)} there, estimated)")
 
 
 def _train(claim: Claim, store: Store, device: str, workers: int, report: Report) -> None:
-    """Train what the store lacks of a claim's runs, evaluate them, and read the signals that its measures name."""
+    """Train the missing runs of a claim, evaluate them, and measure the signals that it uses."""
     from genlab.runs.api import evaluate, grid
     from genlab.runs.diverged import set_aside
 
@@ -292,7 +298,7 @@ def _train(claim: Claim, store: Store, device: str, workers: int, report: Report
 
 
 def _read_signals(claim: Claim, store: Store, runs: Sequence[str], device: str) -> None:
-    """Read the signals that measures name: of the last step, and of the checkpoints where a measure wants those."""
+    """Measure the signals that the claim uses: at the last step, and at checkpoints if needed."""
     at_the_end = sorted(
         {one.signal.partition(".")[0] for one in claim.measures if isinstance(one, Signal | SignalSteps)}
     )
@@ -314,7 +320,7 @@ def _split(one: Evaluate) -> Split:
 
 
 def _judged(claim: Claim, store: Store) -> State:
-    """Measure and judge the runs that the store has."""
+    """Measure and judge the runs in the store."""
     table = measured_rows(claim, store)
     there = [run.run_id for run in claim.runs if run.run_id in store]
     date = max(str(store.entry(run)["at"])[:10] for run in there)
@@ -335,7 +341,7 @@ def _write(state: State, store: Store, out: Path) -> list[Path]:
 
 
 def write_page(out: Path, folder: Path | None = None) -> Path:
-    """Write the page from claim files and committed rows alone."""
+    """Write the page from claim files and committed rows only."""
     path = out / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(all_states(out, folder)), "utf-8")

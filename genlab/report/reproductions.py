@@ -1,7 +1,6 @@
 """The page of reproductions: verdicts, numbers beside published ones, and a figure per claim, from committed rows.
 
-Everything is written from the claim files and `reproductions/NAME.csv` alone, so that the page is the same wherever
-it is written.
+Everything is derived from the claim files and `reproductions/NAME.csv` only, so that the page is reproducible.
 """
 
 from __future__ import annotations
@@ -54,10 +53,12 @@ not that the paper is wrong.
 
 @dataclass(frozen=True)
 class State:
-    """A claim and what is known of it.
+    """A claim with its rows and verdict.
 
     Attributes:
-        claim: the claim; rows: its rows, if there are any; judgment: of these rows.
+        claim: the claim.
+        rows: its committed rows, if any.
+        judgment: the judgment of these rows.
     """
 
     claim: Claim
@@ -71,24 +72,24 @@ class State:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know about rows that are not of the file as it is now."""
+        """Notes on rows that do not match the current claim file."""
         if self.rows is None:
             return []
-        found = []
+        notes: list[str] = []
         if self.rows.rule != self.claim.rule_hash:
-            found.append("The rule was changed after these rows were made; the verdict is by the rule as it is now.")
+            notes.append("The rule was changed after these rows were made; the verdict is by the current rule.")
         if self.rows.grid != self.claim.grid_hash:
-            found.append("The runs were changed after these rows were made; the rows are of the runs as they were.")
-        return found
+            notes.append("The runs were changed after these rows were made; the rows are of the former runs.")
+        return notes
 
     @property
     def current(self) -> bool:
-        """Whether there are rows of the file as it is now."""
+        """Whether there are rows of the current claim file."""
         return self.rows is not None and not self.notes
 
 
 def state_of(claim: Claim, out: Path | None) -> State:
-    """A claim with its rows in a folder, judged by its rules."""
+    """Return a claim with its rows in a folder, judged by its rules."""
     rows = read_rows(out / FOLDER / f"{claim.name}.csv", claim) if out else None
     return State(claim, rows, judge(claim, rows.table) if rows else None)
 
@@ -98,11 +99,12 @@ def state_of(claim: Claim, out: Path | None) -> State:
 
 @dataclass(frozen=True)
 class Number:
-    """A measure over the runs of a group, beside the published value.
+    """A measure over a group of runs, and its published value.
 
     Attributes:
-        measure, where, length: what is measured, and of which runs; length is None for one number per run.
-        values: float[run], of the runs that are judged.
+        measure, where: the measure, and the settings of the runs.
+        length: a length, or None for one number per run.
+        values: float[run], values of the judged runs.
         printed: the published value as text, or ''.
     """
 
@@ -130,23 +132,23 @@ def _shown(value: float) -> str:
 
 
 def _groups(claim: Claim) -> list[tuple[str, Where, bool]]:
-    """(measure, settings, fitted runs alone) of everything that rules and published numbers speak of."""
-    found: list[tuple[str, Where, bool]] = []
+    """(measure, settings, only fitted runs) of all rules and published numbers."""
+    groups: list[tuple[str, Where, bool]] = []
     for rule in claim.rules:
-        found += [(rule.measure, where, rule.runs == "fitted") for where in rule.groups()]
-    known = {(measure, listed(where)) for measure, where, _ in found}
-    found += [
+        groups += [(rule.measure, where, rule.runs == "fitted") for where in rule.groups()]
+    known = {(measure, listed(where)) for measure, where, _ in groups}
+    groups += [
         (one.measure, one.where, True) for one in claim.published if (one.measure, listed(one.where)) not in known
     ]
-    distinct = {(measure, listed(where), fitted): (measure, where, fitted) for measure, where, fitted in found}
+    distinct = {(measure, listed(where), fitted): (measure, where, fitted) for measure, where, fitted in groups}
     return list(distinct.values())
 
 
 def numbers(state: State) -> list[Number]:
-    """Every number that the rules of a claim speak of, ours beside the published one."""
+    """Return every number that the rules of a claim use, with the published one."""
     if state.rows is None:
         return []
-    claim, found = state.claim, list[Number]()
+    claim, all_numbers = state.claim, list[Number]()
     runs = runs_of(claim, state.rows.table)
     for measure, where, fitted in _groups(claim):
         own = [
@@ -156,8 +158,8 @@ def numbers(state: State) -> list[Number]:
         lengths = {n for run in own for n in run.curve(measure)} | set(printed)
         for length in sorted(lengths, key=lambda n: -1 if n is None else n):
             values = np.array([curve[length] for run in own if length in (curve := run.curve(measure))])
-            found.append(Number(measure, where, length, values, _printed(claim, measure, where, length)))
-    return found
+            all_numbers.append(Number(measure, where, length, values, _printed(claim, measure, where, length)))
+    return all_numbers
 
 
 def _printed(claim: Claim, measure: str, where: Where, length: int | None) -> str:
@@ -174,7 +176,7 @@ def _printed(claim: Claim, measure: str, where: Where, length: int | None) -> st
 
 
 def page(states: Sequence[State]) -> str:
-    """The page of all claims, as Markdown."""
+    """Return the page of all claims as Markdown."""
     judged = [state for state in states if state.judgment]
     waiting = [state for state in states if not state.judgment]
     counts = {verdict: sum(state.verdict == verdict for state in judged) for verdict in ("pass", "fail", "undecided")}
@@ -207,7 +209,7 @@ def _cost(claim: Claim) -> str:
 
 
 def hours(seconds: float) -> str:
-    """A duration in the unit that reads best.
+    """Format a duration in a suitable unit.
 
     >>> hours(50), hours(900), hours(9000)
     ('50 s', '15 min', '2.5 h')
@@ -254,10 +256,10 @@ def _section(state: State) -> list[str]:
 
 
 def draw(state: State, path: Path) -> None:
-    """Draw every run of a claim, a panel per measure: points per group of runs, or lines over length.
+    """Plot every run of a claim, one panel per measure: points by group of runs, or lines over length.
 
-    Open circles and dashed lines are runs that did not fit; published values are drawn across. What a run never
-    reached is a triangle at the upper edge.
+    Open circles and dashed lines are runs that did not fit; horizontal lines are published values; triangles at the
+    upper edge are values that were never reached.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -332,7 +334,7 @@ def _draw_curves(panel: Axes, claim: Claim, runs: Sequence[RunValues], measure: 
 
 
 def _scale(panel: Axes, values: Sequence[float]) -> None:
-    """Fractions from 0 to 1; large positive numbers, such as steps, on a logarithmic axis."""
+    """Scale the y axis: fractions from 0 to 1, wide ranges of positive numbers (such as steps) logarithmically."""
     known = np.array([value for value in values if np.isfinite(value)])
     if len(known) and known.min() >= 0 and known.max() <= 1:
         panel.set_ylim(-0.04, 1.04)
@@ -341,7 +343,7 @@ def _scale(panel: Axes, values: Sequence[float]) -> None:
 
 
 def table_of(states: Sequence[State]) -> pd.DataFrame:
-    """One row per claim: name, paper, claim, scale, core_hours, gpu, verdict, runs, date."""
+    """Return one row per claim: name, paper, claim, scale, core_hours, gpu, verdict, runs, date."""
     rows = [
         {
             "claim": state.claim.name,

@@ -20,11 +20,11 @@ from genlab.runs.store import Store
 from genlab.tasks import TrainingLaw, fitted, mean_over_lengths
 
 _RULE = "rule|"
-"""How the name of a metric begins that is the share of answers a rule gives."""
+"""Prefix of metrics that are the fraction of answers that agree with a rule."""
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share of runs (Wilson 1927)."""
+    """95 % interval of a fraction of runs (Wilson 1927)."""
     from scipy.stats import binomtest
 
     interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
@@ -32,16 +32,16 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def per_seed(evals: pd.DataFrame, metric: str = "exact_match") -> pd.DataFrame:
-    """One column a run, one row a (split, length): the metric's value."""
+    """Return values of a metric, one column per run and one row per (split, length)."""
     chosen = evals[evals["metric"] == metric]
     return chosen.pivot_table(index=["split", "length"], columns="run_id", values="value", aggfunc="last")
 
 
 def by_length(evals: pd.DataFrame, law: TrainingLaw, metric: str = "exact_match") -> pd.DataFrame:
-    """A row a (split, length): median, low and high over runs, share of runs at 0.99 or more with its interval.
+    """Return one row per (split, length): median, low and high over runs, fraction of runs at 0.99 or more.
 
-    Columns: split, length, trained (a training length), in_distribution, runs, median, low, high, share, share_low,
-    share_high.
+    Columns: split, length, trained (a training length), in_distribution, runs, median, low, high,
+    fraction, fraction_low, fraction_high (its 95 % interval).
     """
     rows: list[dict[str, object]] = []
     for place, values in per_seed(evals, metric).iterrows():
@@ -59,21 +59,21 @@ def by_length(evals: pd.DataFrame, law: TrainingLaw, metric: str = "exact_match"
                 "median": float(values.median()),
                 "low": float(values.min()),
                 "high": float(values.max()),
-                "share": hits / len(values),
-                "share_low": low,
-                "share_high": high,
+                "fraction": hits / len(values),
+                "fraction_low": low,
+                "fraction_high": high,
             }
         )
     return pd.DataFrame(rows)
 
 
-def fit_share(evals: pd.DataFrame, law: TrainingLaw) -> dict[str, float] | None:
-    """How many runs learned what they were trained on: mean exact match in distribution is 0.99 or more.
+def fit_fraction(evals: pd.DataFrame, law: TrainingLaw) -> dict[str, float] | None:
+    """Return the fraction of runs that learned their task: mean ID exact match of 0.99 or more.
 
-    Training lengths are weighed as training draws them.
+    Training lengths are weighted as training draws them.
 
     Returns:
-        `runs`, `share` of them, and `low` and `high` of its interval; None where none was evaluated in distribution.
+        `runs`, `fraction`, and its interval `low`, `high`; None if no run was evaluated in distribution.
     """
     table = per_seed(evals)
     places = table.index.to_frame()
@@ -84,15 +84,15 @@ def fit_share(evals: pd.DataFrame, law: TrainingLaw) -> dict[str, float] | None:
     means = mean_over_lengths(inside.to_numpy(float).T, law.relative(lengths))
     hits, runs = int(fitted(means).sum()), int((~np.isnan(means)).sum())
     low, high = wilson(hits, runs)
-    return {"runs": runs, "share": hits / runs, "low": low, "high": high}
+    return {"runs": runs, "fraction": hits / runs, "low": low, "high": high}
 
 
 def by_factor(evals: pd.DataFrame, law: TrainingLaw) -> pd.DataFrame:
-    """Exact match by a property of the example (longest carry chain), within and beyond the training lengths.
+    """Return exact match by a property of the example (such as carry chain), within and beyond the training lengths.
 
-    Examples of a training length count as often as training draws it; beyond, all count alike.
+    Training lengths are weighted as training draws them, longer ones equally.
 
-    Columns: split, factor, value, within, beyond (medians over runs), n_within, n_beyond (examples a run).
+    Columns: split, factor, value, within, beyond (medians over runs), n_within, n_beyond (examples per run).
     """
     chosen = evals[evals["metric"].str.startswith("exact_match|")]
     if chosen.empty:
@@ -104,20 +104,20 @@ def by_factor(evals: pd.DataFrame, law: TrainingLaw) -> pd.DataFrame:
         split, factor, level = place  # pyright: ignore[reportGeneralTypeIssues]
         row: dict[str, object] = {"split": split, "factor": factor, "value": int(level)}
         for name, part in _within_and_beyond(group, law):
-            shares = _shares(part, law)
-            row[name] = float(shares.median()) if len(shares) else None
+            values = _weighted(part, law)
+            row[name] = float(values.median()) if len(values) else None
             row[f"n_{name}"] = int(part.groupby("run_id")["n"].sum().max()) if len(part) else 0
         rows.append(row)
     return pd.DataFrame(rows).sort_values(["split", "factor", "value"], ignore_index=True)
 
 
 def by_rule(evals: pd.DataFrame, law: TrainingLaw) -> pd.DataFrame:
-    """The share of answers that each rule gives, a row a (split, rule), within and beyond the training lengths.
+    """Return the fraction of answers that agree with each rule, within and beyond the training lengths.
 
-    Answers at a training length count as often as training draws it; beyond, all count alike.
+    Training lengths are weighted as training draws them, longer ones equally.
 
     Columns: split, rule, and for `within` and `beyond` the median, lowest and highest run (`within`, `within_low`,
-    `within_high`; None where there are no such lengths).
+    `within_high`; None if there are no such lengths).
     """
     chosen = evals[evals["metric"].str.startswith(_RULE)]
     if chosen.empty:
@@ -128,9 +128,9 @@ def by_rule(evals: pd.DataFrame, law: TrainingLaw) -> pd.DataFrame:
         split, rule = place  # pyright: ignore[reportGeneralTypeIssues]
         row: dict[str, object] = {"split": split, "rule": rule}
         for name, part in _within_and_beyond(group, law):
-            shares = _shares(part, law)
-            kinds = {name: shares.median(), f"{name}_low": shares.min(), f"{name}_high": shares.max()}
-            row |= {kind: float(value) if len(shares) else None for kind, value in kinds.items()}
+            values = _weighted(part, law)
+            kinds = {name: values.median(), f"{name}_low": values.min(), f"{name}_high": values.max()}
+            row |= {kind: float(value) if len(values) else None for kind, value in kinds.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -140,15 +140,15 @@ def _within_and_beyond(rows: pd.DataFrame, law: TrainingLaw) -> list[tuple[str, 
     return [("within", rows[trained]), ("beyond", rows[~trained])]
 
 
-def _shares(rows: pd.DataFrame, law: TrainingLaw) -> pd.Series:
-    """The value of each run over all of its examples, those of a training length as often as training draws it."""
+def _weighted(rows: pd.DataFrame, law: TrainingLaw) -> pd.Series:
+    """The mean of each run over its examples, with training lengths weighted as training draws them."""
     relative = law.relative(rows["length"].to_numpy(np.int64))
     n = rows["n"] * np.where(np.isnan(relative), 1.0, relative)
     sums = pd.DataFrame({"run_id": rows["run_id"], "hits": rows["value"] * n, "n": n}).groupby("run_id").sum()
     return sums["hits"] / sums["n"]
 
 
-# -- Runs as one table: every field of their specs, how they ended, exact match within and beyond training len
+# -- Runs as one table: fields of their specs, status, ID and OOD accuracy
 
 _OPERATORS = {
     "=": lambda a, b: a == b,
@@ -161,13 +161,16 @@ _OPERATORS = {
 }
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|==|=|<|>)\s*(.+?)\s*")
 _FEW = 10_000
-"""Runs below which evaluations are picked out rather than all taken."""
+"""With fewer runs, only their evaluations are read, not all of the store."""
 _HIDDEN = ("history", "weights", "again", "law")
 
 
 def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFrame:
-    """A row a run, oldest first. The first column is `run_id`; `exact_match_in` is the mean of exact match in
-    distribution, lengths weighed as training draws them; `exact_match_out` that of all that was tested out of it."""
+    """Return one row per run, oldest first.
+
+    The first column is `run_id`; `exact_match_in` is the mean ID exact match, with lengths weighted as training draws
+    them, and `exact_match_out` the mean over all OOD evaluations.
+    """
     runs = store.runs()
     if run_ids is not None:
         wanted = pc.is_in(pa.array(runs["run_id"], pa.string()), pa.array(list(run_ids), pa.string()))
@@ -187,11 +190,11 @@ def run_table(store: Store, run_ids: Sequence[str] | None = None) -> pd.DataFram
 
 
 DERIVED = ("d_vocab", "n_ctx", "d_values", "task_version")
-"""Fields that follow from others: no settings."""
+"""Fields that follow from others, which are not settings."""
 
 
 def settings_of(runs: pd.DataFrame) -> list[str]:
-    """The columns of a run table that are settings: neither seeds, nor derived, nor results."""
+    """Return the columns of a run table that are settings, as opposed to seeds, derived fields and results."""
     fields = SETTINGS - {"init_seed", "data_seed", *DERIVED}
     return [name for name in runs.columns if name in fields or str(name).startswith(TAGGED)]
 
@@ -200,18 +203,19 @@ def settings_of(runs: pd.DataFrame) -> list[str]:
 
 
 def signal_table(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
-    """A row per run and signal of the final weights, of which every value that has no head of its own.
+    """Return one row per run and signal of the final weights, with one value per model or layer.
 
-    Columns: run_id, signal, name, unit, layer (-1: of the whole model), value; of a maximum over heads also where it
-    is (`at_layer`, `at_head`: the head with the largest value on all examples) and the mean and standard deviation of
-    that maximum over untrained models (`null`, `null_sd`); `noise`, the standard error of the value from its two
-    halves (0 where nothing is sampled, NaN where there are none); n, the number of probe examples.
+    Columns: run_id, signal, name, unit, layer (-1: whole model), value; for a maximum over heads also `at_layer` and
+    `at_head` (the head with the largest value on all examples), and the mean and standard deviation of the maximum
+    over untrained models (`null`, `null_sd`); `noise`, the standard error of the value from its two halves (0 without
+    sampling, NaN without halves); n, the number of probe examples.
     """
     return of_signals(read_at_the_end(store, list(run_ids)))
 
 
 def of_signals(rows: pd.DataFrame) -> pd.DataFrame:
-    """`signal_table` of rows of one step per run (`genlab.runs.parts.SIGNAL_COLUMNS`)."""
+    """Return the `signal_table` of stored rows of one step per run (`genlab.runs.parts.SIGNAL_COLUMNS`)."""
+    rows = with_units(rows)
     own = rows[~rows["name"].str.endswith(AUXILIARY)]
     heads, found = own[own["head"] >= 0], own[own["head"] < 0].copy()
     place = ["run_id", "name", "layer"]
@@ -233,6 +237,12 @@ def of_signals(rows: pd.DataFrame) -> pd.DataFrame:
     return found[list(_OF_SIGNAL)].reset_index(drop=True)
 
 
+def with_units(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of stored signals with the current units of signals; stored ones may be worded differently."""
+    units = {one.name: one.unit for one in all_signals()} if len(rows) else {}
+    return rows.assign(unit=rows["signal"].map(units).fillna(rows["unit"]))
+
+
 ALL_LAYERS = -1
 _OF_SIGNAL = (
     *("run_id", "signal", "name", "unit", "layer", "value"),
@@ -241,9 +251,9 @@ _OF_SIGNAL = (
 
 
 def signal_columns(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
-    """A row per run, a column per stored signal: `NAME`, `NAME.max` of one per head, `NAME.layer0` of one per layer.
+    """Return one row per run and one column per stored signal: `NAME`, `NAME.max` (heads) or `NAME.layer0` (layers).
 
-    They are those that forecasts read: of the final weights, in their newest version.
+    These are the signals that forecasts use: of the final weights, in their newest version.
     """
     rows = stored_signals(store, run_ids)
     rows = rows[rows["half"].isna()]
@@ -255,7 +265,7 @@ def signal_columns(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def with_signals(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
-    """A run table with the stored signals of its runs as further columns."""
+    """Return a run table with the stored signals of its runs as additional columns."""
     read = signal_columns(store, runs["run_id"].tolist())
     return pd.concat([runs.reset_index(drop=True), read.reset_index(drop=True)], axis=1)
 
@@ -264,7 +274,7 @@ def with_signals(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def results(which: str | Sequence[str], store: Store | str | Path | None = None) -> pd.DataFrame:
-    """Evaluations of runs as a tidy table: one row per run, split, length and metric, with every option of the run.
+    """Return evaluations of runs as a tidy table: one row per run, split, length and metric, with all options.
 
     Args:
         which: a run, group, grid or tag, `last`, or several of them.
@@ -286,9 +296,9 @@ def results(which: str | Sequence[str], store: Store | str | Path | None = None)
 
 
 def signals(which: str | Sequence[str], store: Store | str | Path | None = None) -> pd.DataFrame:
-    """Stored signals of the final weights of runs: `signal_table`, with every option of the run.
+    """Return stored signals of the final weights of runs: `signal_table`, with all options of each run.
 
-    `lab probe` reads signals. Arguments and errors are those of `results`.
+    `lab probe` measures signals. Arguments and errors are those of `results`.
     """
     kept, ids = _named(which, store)
     return _options(kept, ids).merge(signal_table(kept, ids), on="run_id").reset_index(drop=True)
@@ -301,7 +311,7 @@ def _named(which: str | Sequence[str], store: Store | str | Path | None) -> tupl
 
 
 def _options(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
-    """A row per run: run_id, status, the settings that any of them has, and the seeds."""
+    """One row per run: run_id, status, the settings that any of the runs has, and the seeds."""
     runs = store.runs().set_index("run_id").loc[list(run_ids)].reset_index()
     return runs[["run_id", "status", *settings_of(runs), "init_seed", "data_seed"]].dropna(axis=1, how="all")
 
@@ -310,15 +320,15 @@ def _options(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def ordered(runs: pd.DataFrame, by: str | None, limit: int | None) -> pd.DataFrame:
-    """Rows in the order of a field, smallest first (`-FIELD`: largest first), and the first `limit` of them.
+    """Sort runs by a field, ascending (`-FIELD`: descending), and return the first `limit`.
 
-    Without a field, rows stay as they are, and the last `limit` are taken: the latest runs.
+    Without a field, the order is kept and the last `limit` are returned: the latest runs.
 
     Raises:
-        UserError: a field that is not there, or a limit below 1.
+        UserError: an unknown field, or a limit below 1.
     """
     if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit} is not allowed: it is at least 1")
+        raise UserError(f"--limit {limit} is not allowed: the minimum is 1")
     if by is None or runs.empty:
         return runs if limit is None else runs.tail(limit)
     name = by.removeprefix("-")
@@ -329,7 +339,7 @@ def ordered(runs: pd.DataFrame, by: str | None, limit: int | None) -> pd.DataFra
 
 
 def fields_of(where: str | None) -> list[str]:
-    """The fields that a condition names; of a part that is no condition, none.
+    """Return the fields that a condition names; invalid parts are skipped.
 
     >>> fields_of("lr >= 0.2 and induction_prefix.max > 0.5")
     ['lr', 'induction_prefix.max']
@@ -339,19 +349,19 @@ def fields_of(where: str | None) -> list[str]:
 
 
 def filtered(runs: pd.DataFrame, where: str | None) -> pd.DataFrame:
-    """The rows for which `field op value and field op value ...` holds; op is = == != < <= > >=.
+    """Return the rows that satisfy `field op value and field op value ...`; op is = == != < <= > >=.
 
     >>> runs = pd.DataFrame({"run_id": ["a", "b"], "lr": [0.1, 0.2], "positions": ["none", "rotary"]})
     >>> list(filtered(runs, "lr >= 0.2 and positions = rotary")["run_id"])
     ['b']
 
     Raises:
-        UserError: a condition that is none, a field that is not there, a value of another kind.
+        UserError: an invalid condition, an unknown field, or a value of the wrong type.
     """
     for part in re.split(r"\s+and\s+", where.strip()) if where else ():
         found = _CONDITION.fullmatch(part)
         if not found:
-            raise UserError(f"--where {part!r} is no condition; write FIELD OP VALUE, joined by `and`")
+            raise UserError(f"--where {part!r} is not a condition; write FIELD OP VALUE, joined by `and`")
         name, operator, text = found.groups()
         if runs.empty:
             return runs
@@ -370,21 +380,21 @@ def _value(text: str, column: pd.Series, operator: str) -> object:
         try:
             return float(text)
         except ValueError:
-            raise UserError(f"--where: {column.name} is a number, {text!r} is none") from None
+            raise UserError(f"--where: {column.name} is a number, but {text!r} is not") from None
     return text
 
 
 def summary(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """A row a cell of the fields `by`: runs, the share that fit in distribution (95 % interval), the spread beyond.
+    """Return one row per configuration of the fields `by`: runs, fraction that fit, range of OOD accuracy.
 
-    Runs that diverged are counted, and left out of the rest (`genlab.runs.diverged`).
+    Diverged runs are counted, and left out of everything else (`genlab.runs.diverged`).
 
     Columns: the fields, runs, diverged, fit, fit_low, fit_high, out_median, out_low, out_high.
 
     Raises:
         UserError: a field that is not there.
     """
-    if runs.empty:  # of a group without a run yet there are no fields either
+    if runs.empty:  # without runs there are no fields
         return pd.DataFrame()
     for name in by:
         if name not in runs:

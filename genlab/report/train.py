@@ -1,4 +1,4 @@
-"""What came of training and evaluating runs: tables, figure and run ids, as text and as JSON."""
+"""Results of training and evaluating runs: tables, figure and run ids, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genlab.report.display import print_factors, print_lengths, print_rules
 from genlab.report.figures import exact_match_by_length
 from genlab.report.listing import NEEDS_GPU
 from genlab.report.output import print_lines
-from genlab.report.tables import by_factor, by_length, by_rule, fit_share
+from genlab.report.tables import by_factor, by_length, by_rule, fit_fraction
 from genlab.runs.api import evaluate, group_name, train
 from genlab.runs.devices import check_dtype, pick_device
 from genlab.runs.diverged import left_out, set_aside
@@ -26,24 +26,26 @@ from genlab.runs.sources import live_task, unavailable
 from genlab.runs.store import Store
 from genlab.spec import ModelConfig, RunSpec
 from genlab.tasks import FIT, Task, TrainingLaw, make
+from genlab.text import counted
 
 FIGURE = "exact_match_by_length.png"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a group of runs of one configuration did, from the store.
+    """Results of runs of one configuration, from the store.
 
-    Those that diverged are named, and left out of all numbers.
+    Diverged runs are named, and left out of all numbers.
 
     Attributes:
-        task: None if it is of a plugin that is not loaded; chance and baselines are not shown then.
-        runs, statuses: of all runs; diverged: those of them that did.
-        evals: of the others; may be empty.
-        law: of their training lengths.
-        lengths: `tables.by_length`; factors: `tables.by_factor`; rules: `tables.by_rule`.
-        judged: metric -> `tables.by_length` of it.
-        fit: share of runs that fit in distribution, or None where that was not evaluated.
+        task: the task; None if its plugin is not loaded (chance and baselines are then not shown).
+        runs, statuses: all runs, and how they ended.
+        diverged: the runs that diverged.
+        evals: evaluations of the others; may be empty.
+        law: distribution of their training lengths.
+        lengths, factors, rules: `tables.by_length`, `tables.by_factor` and `tables.by_rule`.
+        judged: metric -> its `tables.by_length`.
+        fit: `tables.fit_fraction`; None without an ID evaluation.
     """
 
     spec: RunSpec
@@ -66,7 +68,7 @@ class Outcome:
 
     @cached_property
     def baselines(self) -> dict[tuple[str, int], dict[str, float]]:
-        """Exact match of the task's shortcuts at each (split, length) of `lengths`; none without the task."""
+        """Exact match of the task's shortcuts at each (split, length) of `lengths`; empty without the task."""
         task = self.task
         if task is None:
             return {(str(row["split"]), int(row["length"])): {} for row in self.lengths.to_dict("records")}
@@ -74,16 +76,17 @@ class Outcome:
         return {(split, n): dict(task.baseline_on(task.split(split), n)) for split, n in places}
 
     def draw(self, path: Path) -> None:
-        """The figure `exact match by length`, if there is something to draw."""
+        """Plot exact match by length, if there are evaluations."""
         if self.lengths.empty:
             return
         task, model = self.spec.task, self.spec.model
-        shape = f"{model.n_layers} layers, d_model {model.d_model}, {model.positions} positions"
+        positions = "no" if model.positions == "none" else model.positions
+        shape = f"{counted(model.n_layers, 'layer')}, d_model {model.d_model}, {positions} positions"
         title = f"{task.name} ({task.format}), {shape}"
         exact_match_by_length(self.evals, self.task, self.law, title, path)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as one JSON document."""
+        """Return everything as plain data."""
         return {
             "task": self.spec.task.model_dump(mode="json"),
             "model": self.spec.model.model_dump(mode="json"),
@@ -101,7 +104,7 @@ class Outcome:
         }
 
     def print(self, console: Console) -> None:
-        """Tables, the share that fit, and the ids."""
+        """Print tables and the fraction of runs that fit."""
         if not self.lengths.empty:
             print_lengths(console, self.lengths, self.law, self.unit, self.baselines)
         for name, table in self.judged.items():
@@ -110,7 +113,7 @@ class Outcome:
         print_factors(console, self.factors, self.law)
         print_rules(console, self.rules, self.law)
         if self.fit:
-            hits, runs = round(self.fit["share"] * self.fit["runs"]), self.fit["runs"]
+            hits, runs = round(self.fit["fraction"] * self.fit["runs"]), self.fit["runs"]
             interval = f"{self.fit['low']:.2f} to {self.fit['high']:.2f}"
             console.print(f"fit in distribution ({FIT:g} or more): {hits} of {runs} runs, 95 % interval {interval}")
         for status in sorted({s for s in self.statuses if s not in ("finished", "diverged")}):
@@ -120,10 +123,12 @@ class Outcome:
 
 
 def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None) -> Outcome:
-    """The outcome of runs of one configuration.
+    """Summarize runs of one configuration.
 
     Args:
-        evals: the evaluations to speak of (default: all of the store).
+        store: their store.
+        runs: run ids.
+        evals: the evaluations to summarize (default: all in the store).
     """
     spec = store.spec(runs[0])
     counted, diverged = set_aside(store, runs)
@@ -143,22 +148,23 @@ def outcome(store: Store, runs: Sequence[str], evals: pd.DataFrame | None = None
         by_factor(found, law),
         by_rule(found, law),
         judged,
-        fit_share(found, law),
+        fit_fraction(found, law),
     )
 
 
 def _is_judge(metric: str) -> bool:
-    """Whether a metric is one that the task judges answers by: not exact match, nor a part of it."""
+    """Whether a metric is a judge of the task, as opposed to exact match or a part of it."""
     return metric != "exact_match" and "|" not in metric
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A plan that was trained.
+    """Result of training a plan.
 
     Attributes:
-        outcome: of the runs that ended; None where none did.
-        group: the name of the group that they make; figure: where it was drawn, if there was something to draw.
+        outcome: results of the runs that finished; None if none did.
+        group: the name of their group.
+        figure: file of the figure, if there are evaluations.
         failed: the runs that failed, with reasons.
     """
 
@@ -168,12 +174,12 @@ class Trained:
     failed: FailedRuns | None
 
     def as_json(self) -> dict[str, Any]:
-        """The outcome with group and figure, as one JSON document."""
+        """Return the outcome with group and figure."""
         about = {"group": self.group, "figure": str(self.figure) if self.figure else None}
         return {**(self.outcome.as_json() if self.outcome else {}), **about}
 
     def print(self, console: Console) -> None:
-        """Tables, where the figure is, and the ids of the runs."""
+        """Print tables, the file of the figure, and the run ids."""
         if self.outcome is None:
             return
         self.outcome.print(console)
@@ -182,10 +188,10 @@ class Trained:
 
 
 def plan_notes(plan: Plan, device: str) -> list[str]:
-    """What to say before a plan is trained: its configuration, what was picked, whether it wants a GPU.
+    """Return notes on a plan before training: its configuration, picked options, whether it needs a GPU.
 
     Raises:
-        UserError: a device that is not there, or a precision that it does not have.
+        UserError: an unavailable device, or a precision that it does not support.
     """
     spec, kind = plan.specs[0], pick_device(device).type
     check_dtype(spec.train.dtype, kind)
@@ -200,15 +206,15 @@ def plan_notes(plan: Plan, device: str) -> list[str]:
 def train_plan(
     plan: Plan, store: Store, *, device: str, workers: int, again: bool, figure: Path | None, report: Report
 ) -> Trained:
-    """Train a plan and sum up what came out, with its figure in the folder of the group, or at `figure`.
+    """Train a plan and summarize its runs, with a figure in the group folder, or at `figure`.
 
-    Runs that fail do not keep the others from being reported: `Trained.failed` says which.
+    Runs that fail do not keep the others from being reported; they are listed in `Trained.failed`.
 
     Raises:
-        Interrupted: Ctrl-C; what was reached is kept.
+        Interrupted: Ctrl-C; progress is saved.
     """
     failed: FailedRuns | None = None
-    group = group_name(plan.specs)  # another command may make one meanwhile: this one is not the last then
+    group = group_name(plan.specs)  # explicit: with concurrent commands, the last group may be another one
     try:
         train(plan, store=store, group=group, device=device, workers=workers, again=again, report=report)
     except FailedRuns as error:
@@ -225,25 +231,25 @@ def train_plan(
 
 
 def describe(spec: RunSpec, seeds: int) -> str:
-    """A configuration in two lines."""
+    """Describe a configuration in two lines."""
     task, model, train = spec.task, spec.model, spec.train
     return (
         f"task {task.name} ({task.format}), training lengths {train.min_len} to {train.train_len}, "
         f"max_len {task.max_len}{', with a start token' if task.start_token else ''}\n"
-        f"{seeds} runs: {_shape(model)}; {train.steps} steps of {train.batch_size}, lr {train.lr:g}"
+        f"{counted(seeds, 'run')}: {_shape(model)}; {train.steps} steps of {train.batch_size}, lr {train.lr:g}"
     )
 
 
 def _shape(model: ModelConfig) -> str:
-    """The model in words; of what most models have in common nothing is said."""
-    sizes = f"{model.n_layers} layers, d_model {model.d_model}"
+    """Describe a model; common defaults are left out."""
+    sizes = f"{counted(model.n_layers, 'layer')}, d_model {model.d_model}"
     if model.architecture == "lstm":
-        return f"an LSTM of as many parameters as a transformer of {sizes}"
-    parts = [sizes, f"{model.n_heads} heads", "attention only" if model.attn_only else f"d_mlp {model.d_mlp}"]
+        return f"an LSTM with as many parameters as a transformer with {sizes}"
+    parts = [sizes, counted(model.n_heads, "head"), "attention only" if model.attn_only else f"d_mlp {model.d_mlp}"]
     parts.append(f"positions {model.positions}" + (" at random places" if model.random_positions else ""))
     parts += [f"attention weights {model.attn_weights}"] if model.attn_weights != "softmax" else []
     if model.loops > 1 or model.loop_growth:
-        growth = f" + {model.loop_growth:g} a unit of length" if model.loop_growth else ""
+        growth = f" + {model.loop_growth:g} per unit of length" if model.loop_growth else ""
         parts.append(f"{model.loops}{growth} loops")
     return ", ".join(parts)
 
@@ -255,11 +261,11 @@ class Evaluated:
     outcomes: list[Outcome]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A document per configuration."""
+        """Return one document per configuration."""
         return [one.as_json() for one in self.outcomes]
 
     def print(self, console: Console) -> None:
-        """Each configuration with its tables."""
+        """Print each configuration with its tables."""
         for one in self.outcomes:
             print_lines(console, [describe(one.spec, len(one.runs))])
             one.print(console)
@@ -282,14 +288,15 @@ def evaluate_at(
     """Evaluate committed runs on splits at lengths.
 
     Args:
-        n: examples per length; seed: that they are drawn by.
-        offsets: where examples are placed in the context ('': as in training).
-        attn_weights: attention weights in place of those of the runs ('': as in training).
-        figure: where to draw exact match by length.
+        n: examples per length.
+        seed: seed of the examples.
+        offsets: placement in the context ('': as in training).
+        attn_weights: attention weights that replace those of the runs ('': as in training).
+        figure: file of a figure of exact match by length.
 
     Raises:
-        UserError: a split or a length that a run's task cannot make; nothing is evaluated then.
-        Interrupted: Ctrl-C; what was evaluated is kept.
+        UserError: a split or a length that the task cannot generate; nothing is evaluated then.
+        Interrupted: Ctrl-C; finished evaluations are saved.
     """
     wanted = [live_task(store, runs[0]).split(name).at(lengths, n, seed, offsets, attn_weights) for name in splits]
     evaluate(runs, wanted, store, device, report)

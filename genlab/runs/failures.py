@@ -14,6 +14,7 @@ from pathlib import Path
 
 from genlab.errors import DamagedFileError
 from genlab.runs.files import read_json, write_json
+from genlab.text import counted
 
 _FOLDER = "failures"
 _SHOWN = 4
@@ -42,7 +43,7 @@ class Failure:
 
     def line(self) -> str:
         """Summarize everything except the trace in one line."""
-        count = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        count = counted(len(self.runs), "run")
         return f"failed: {count} of {self.task} ({_listed(self.runs)}): {self.reason}"
 
 

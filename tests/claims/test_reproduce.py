@@ -161,14 +161,14 @@ def _another_rule(lab, folder: Path, before: str) -> None:
 BAD = [
     (["reproduce", "layer", *HERE], "unknown claim 'layer'; did you mean 'layers'?"),
     (["reproduce", "gone.toml", *HERE], "claim file 'gone.toml' cannot be read"),
-    (["reproduce", "layers", "--check", *HERE], "has none of the 4 runs of claim 'layers'; without --check"),
+    (["reproduce", "layers", "--check", *HERE], "has none of the 4 runs of claim 'layers'; lab reproduce without"),
     (["reproduce", "--all", "--check", *HERE], "no claim was run; layers: no runs in the store"),
     (["reproduce", "--all", "--budget", "0h", *HERE], "--budget '0h' is not allowed"),
     (["reproduce", "--all", "--budget", "2", *HERE], "a time above zero, such as 2h, 30m or 90s"),
-    (["reproduce", "--all", "--budget", "1s", *HERE], "5 s do not fit into what is left of the budget"),
-    (["reproduce", "layers", "--budget", "2h", *HERE], "--budget limits --all"),
+    (["reproduce", "--all", "--budget", "1s", *HERE], "5 s exceed the rest of the budget"),
+    (["reproduce", "layers", "--budget", "2h", *HERE], "--budget requires --all"),
     (["reproduce", "layers", "--all", *HERE], "takes one of: a claim, --all, --page"),
-    (["reproduce", "--check", *HERE], "--check takes a claim, or --all"),
+    (["reproduce", "--check", *HERE], "--check takes a claim or --all"),
     (["reproduce", "--claims", "gone"], "no folder of claims 'gone'"),
 ]
 
@@ -222,7 +222,7 @@ def test_the_cheapest_claims_that_fit_a_budget_are_chosen():
     states = [State(claim, None, None) for claim in claims]
     chosen, left = affordable(states, parse_budget("35s"), cpu=True)
     assert (len(chosen), len(left)) == (2, 1)
-    assert "30 s do not fit" in left[0]
+    assert "30 s exceed" in left[0]
     assert len(affordable(states, None, cpu=True)[0]) == 3
 
 

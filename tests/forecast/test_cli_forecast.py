@@ -103,8 +103,8 @@ def test_what_a_person_reads(lab, population: Path):
 
 
 BAD = [
-    ([], "takes --grid NAME, or --table FILE"),
-    (["--grid", "x", "--setting", "a", "--target", "b"], "goes with --table"),
+    ([], "takes either --grid NAME, or --table FILE"),
+    (["--grid", "x", "--setting", "a", "--target", "b"], "requires --table"),
     (["--grid", "gone", "--target", "b"], "no run or group 'gone'"),
     (["--table", "TABLE", "--outcome", "ood", "--signals", "ambi"], "--target is missing"),
     (["--table", "TABLE", "--outcome", "ood", "--signals", "amby", "--target", "ood"], "did you mean 'ambi'?"),

@@ -75,7 +75,7 @@ def test_values_are_rows_found_again(lab, store: Store):
 
     status, out, _ = lab("probe", "--grid", "few", "--signals", ",".join(HEADS))
     assert status == 0
-    assert "0 read now, 6 found in the store" in out
+    assert "0 measured now, 6 found in the store" in out
     assert sorted(path.name for path in (store.path / "signals").iterdir()) == files
     again = json.loads(lab("probe", "few", "--signals", ",".join(HEADS), "--json")[1])
     assert again["values"] == first["values"]
@@ -147,7 +147,7 @@ def test_weights_of_a_kept_step_and_training_up_to_it(lab, store: Store):
     _, out, _ = lab(*words[:-1], "--step", "all")
     told = [line.split()[:4] for line in out.splitlines() if line.startswith("weight_norm")]
     assert told == [["weight_norm", "norm", str(step), "3"] for step in (0, 2, 4, 6)]
-    assert "0 read now, 48 found in the store" in out
+    assert "0 measured now, 48 found in the store" in out
 
 
 def test_all_steps_are_those_of_each_run(store: Store, lab):
@@ -199,8 +199,8 @@ def test_where_nothing_applies_there_is_nothing_to_show(lab, store: Store, step:
 
 
 BAD = [
-    (["probe"], "lab probe takes runs, or --grid NAME"),
-    (["probe", "few", "--grid", "few"], "lab probe takes runs, or --grid NAME"),
+    (["probe"], "lab probe takes either runs or --grid NAME"),
+    (["probe", "few", "--grid", "few"], "lab probe takes either runs or --grid NAME"),
     (["probe", "fewer"], "did you mean 'few'?"),
     (["probe", "few", "--signals", "inductoin"], "unknown signal 'inductoin'; did you mean 'induction'"),
     (
@@ -213,7 +213,7 @@ BAD = [
     ),
     (["probe", "few", "--step", "-2"], "--step '-2' is not a valid range"),
     (["probe", "few", "--step", "last"], "--step: 'last' is not an integer"),
-    (["probe", "few", "--step", "all", "--figure", "x.png"], "--figure draws one step"),
+    (["probe", "few", "--step", "all", "--figure", "x.png"], "--figure shows a single step"),
     (["probe", "few", "--probe-n", "63"], "--probe-n 63 is not allowed (allowed: even numbers from 16"),
     (["probe", "few", "--device", "tpu"], "allowed: auto, cpu, cuda"),
     (["probe", "few", "--figure", "x.xyz"], "--figure 'x.xyz' is not allowed"),

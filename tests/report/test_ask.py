@@ -129,14 +129,14 @@ def test_a_maze_is_drawn_with_both_paths(lab, store: Store, tmp_path: Path, monk
 
 BAD = [
     (["nope", "7 >"], "no run or group 'nope'"),
-    (["sorting", ""], "a prompt has at least one token"),
+    (["sorting", ""], "the prompt is empty"),
     (["sorting", "7 x 5 >"], "unknown token 'x' (allowed: 0 to"),
     (["sorting", "7 3 5"], "has no `>`"),
     (["sorting", " ".join(["1"] * 60) + " >"], "the prompt has 61 tokens; run"),
     (["sorting", "7 >", "--offset", "900"], "--offset 900 is not allowed"),
-    (["sorting", "7 >", "--offset", "-1"], "positions count from 0"),
-    (["sorting", "7 >", "-n", "3"], "-n is of drawn examples"),
-    (["sorting", "7 >", "--wrong-only"], "--wrong-only is of drawn examples"),
+    (["sorting", "7 >", "--offset", "-1"], "the first position is 0"),
+    (["sorting", "7 >", "-n", "3"], "-n applies to examples of a split"),
+    (["sorting", "7 >", "--wrong-only"], "--wrong-only applies to examples of a split"),
     (["sorting", "--split", "revrsed"], "did you mean 'reversed'?"),
     (["sorting", "--length", "99"], "cannot make length 99"),
     (["sorting", "-n", "0"], "-n 0 --seed 0 is not allowed"),

@@ -120,9 +120,9 @@ BAD = [
     (["runs", "--limit", "0"], "--limit 0 is not allowed"),
     (["runs", "--where", "start_tokn.max > 1"], "did you mean 'start_token.max'"),
     (["runs", "--by", "positons"], "did you mean 'positions'"),
-    (["tag", "mine"], "lab tag takes runs, or --where"),
-    (["tag", "mine", "--where", "n_layers > 9"], "no run is so; nothing was tagged"),
-    (["probe", "pos", "--per-run", "--step", "all"], "--per-run shows one step"),
+    (["tag", "mine"], "lab tag takes runs or --where"),
+    (["tag", "mine", "--where", "n_layers > 9"], "no run matches; nothing was tagged"),
+    (["probe", "pos", "--per-run", "--step", "all"], "--per-run shows a single step"),
 ]
 
 

@@ -34,6 +34,24 @@ def test_an_axis_holds_its_data_and_the_training_lengths():
     assert name["encoding"]["text"]["value"] == "training lengths"
 
 
+def test_a_logarithmic_axis_stays_positive_and_its_layers_agree():
+    series = [Series("a", [1, 2, 16384], [1, 1, 0], 0)]
+    drawn = lines("t", "c", ("length", "y"), series, ["one"], None, [(1, 16)], whole=True, log=True)
+    scales = [layer["encoding"]["x"]["scale"] for layer in drawn.spec["layer"]]
+    assert all(scale == scales[0] for scale in scales)
+    assert (scales[0]["type"], scales[0]["domain"]) == ("log", [0.5, 16384])
+    assert "zero" not in scales[0]
+
+
+def test_tooltips_say_what_groups_are():
+    drawn = lines(
+        "t", "c", ("x", "y"), [Series("a", [0, 1], [0, 1], group="baselines")], ["baselines"], group="predictor"
+    )
+    shown = [layer["encoding"]["tooltip"] for layer in drawn.spec["layer"] if "tooltip" in layer["encoding"]]
+    assert shown
+    assert all([field["title"] for field in one] == ["predictor", "x", "y"] for one in shown)
+
+
 def test_an_interval_that_is_unknown_is_none():
     drawn = intervals("t", "c", "AUROC", [("a", float("nan"), None, None), ("b", 0.5, 0.25, 0.75)], 0.5)
     assert drawn.data["rows"][0] == {"name": "a", "value": None, "low": None, "high": None}

@@ -146,7 +146,7 @@ def test_two_runs_are_compared_by_name(lab, store: Store, tmp_path: Path):
 
 
 BAD = [
-    (["last"], "two runs, groups"),
+    (["last"], "two or more runs, groups"),
     (["pos", "--by", "position"], "did you mean 'positions'"),
     (["pos", "--by", "n_layers"], "all 4 runs have 1; they differ in"),
     (["pos", "--by", "d_vocab"], "unknown setting 'd_vocab'"),

@@ -131,7 +131,7 @@ def test_tags_stand_in_the_table(store: Store, tmp_path: Path):
 
 
 def test_over_training_each_run_is_a_path_that_ends_in_its_point(text: str):
-    drawn = charts(text)["in against out of distribution over training"]["data"]["series"]
+    drawn = charts(text)["ID against OOD accuracy over training"]["data"]["series"]
     assert len(drawn) == 2 * 16
     for path, end in zip(drawn[::2], drawn[1::2], strict=True):
         assert (path["kind"], end["kind"], path["name"]) == ("run", "point", end["name"])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from genlab.errors import UserError
 from genlab.report.figures import save_figure
-from genlab.report.tables import by_factor, by_length, by_rule, fit_share, wilson
+from genlab.report.tables import by_factor, by_length, by_rule, fit_fraction, wilson
 from genlab.tasks import TrainingLaw
 
 
@@ -33,9 +33,9 @@ def test_by_length_speaks_of_all_runs():
     inside, outside = table.to_dict("records")
     assert (inside["trained"], outside["trained"]) == (True, False)
     assert (inside["median"], inside["low"], inside["high"], inside["runs"]) == (0.99, 0.2, 1.0, 3)
-    assert inside["share"] == pytest.approx(2 / 3)
-    assert (inside["share_low"], inside["share_high"]) == wilson(2, 3)
-    assert outside["share"] == 0
+    assert inside["fraction"] == pytest.approx(2 / 3)
+    assert (inside["fraction_low"], inside["fraction_high"]) == wilson(2, 3)
+    assert outside["fraction"] == 0
 
 
 def test_wilson_against_its_formula():
@@ -47,9 +47,9 @@ def test_wilson_against_its_formula():
 
 def test_fit_is_the_mean_over_training_lengths_of_each_run():
     evals = rows({("id", 5): [1.0, 1.0], ("id", 10): [0.99, 0.9], ("id", 20): [0.0, 1.0], ("dense", 5): [0.0, 0.0]})
-    fit = fit_share(evals, law(10))
+    fit = fit_fraction(evals, law(10))
     assert fit is not None
-    assert (fit["runs"], fit["share"]) == (2, 0.5)
+    assert (fit["runs"], fit["fraction"]) == (2, 0.5)
     assert (fit["low"], fit["high"]) == wilson(1, 2)
 
 

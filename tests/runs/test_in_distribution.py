@@ -85,7 +85,7 @@ def test_every_table_follows_the_rule(tmp_path: Path, task: str, options: dict[s
     assert part(found, "metric")["exact_match"].item() == pytest.approx(expected)
     fit = outcome(store, [run]).fit
     assert fit is not None
-    assert fit["share"] == (expected >= 0.99)
+    assert fit["fraction"] == (expected >= 0.99)
     places = {str(name).partition("@")[2] for name in part(found, "outcome")}
     wanted = {k for k in values if not (k[0] in (home, drawn) and low <= k[1] <= high)}
     assert places == {f"split={split},length={length}" for split, length in wanted}
@@ -139,7 +139,7 @@ def test_a_run_that_is_wrong_at_lengths_that_it_never_met_has_fitted(tmp_path: P
     planted(store, run, {("id", n): float(n >= 6) for n in range(2, 13)})
     found = outcome(store, [run])
     assert found.fit is not None
-    assert (found.fit["share"], found.fit["runs"]) == (1.0, 1)
+    assert (found.fit["fraction"], found.fit["runs"]) == (1.0, 1)
     assert found.lengths.set_index("length")["trained"].to_dict() == {n: 6 <= n <= 10 for n in range(2, 13)}
     assert summary(run_table(store), ["task"])["fit"].item() == 1.0
 
@@ -161,7 +161,7 @@ def test_lengths_that_training_hardly_draws_do_not_make_a_run_unfitted(tmp_path:
     planted(store, run, {("matched-unnested", n): 0.5 for n in lengths})
     fit = outcome(store, [run]).fit
     assert fit is not None
-    assert fit["share"] == 1.0
+    assert fit["fraction"] == 1.0
     assert summary(run_table(store), ["task"])["fit"].item() == 1.0
     found, target = table(store, [run]), parse_target("exact_match@split=matched-unnested")
     with pytest.raises(genlab.errors.UserError, match=r"is 0\.5 for all 1 runs"):  # it is among those that fit

@@ -343,7 +343,7 @@ def test_lost_records_are_told_kept_and_made_again(kept_store: Store, other_stor
     assert check_store(Store(store.path)) == ({}, {})
     assert len(Signals(store.path).frame(lost)) == len(lost)
     assert tidy(Store(store.path)) == []
-    assert "no run entered again" in run_lab("store", "repair", "--store", store.path)
+    assert "no run restored" in run_lab("store", "repair", "--store", store.path)
 
 
 def run_lab(*words: str | Path, status: int = 0) -> str:
@@ -421,7 +421,7 @@ def test_what_cannot_be_entered_is_put_aside_and_comes_back(kept_store: Store, t
     age(kept_store)
     said = run_lab("store", "repair", "--store", kept_store.path)
     assert "2 runs (" in said
-    assert all(f"not entered: run {run}: its weights are missing" in said for run in both)
+    assert all(f"not restored: run {run}: its weights are missing" in said for run in both)
     store = Store(kept_store.path)
     assert not set(both) & set(store.run_ids())
     assert not set(both) & (set(store.evals()["run_id"]) | set(Signals(store.path).frame()["run_id"]))
@@ -448,7 +448,7 @@ def test_files_that_records_name_come_back_from_aside(store: Store):
     (store.path / "lost" / "weights").mkdir(parents=True)
     (store.path / "weights" / name).rename(store.path / "lost" / "weights" / name)
     assert "missing" in check_store(store)[0][store.path / "weights" / name]
-    assert "put back" in run_lab("store", "repair", "--store", store.path)
+    assert "moved back" in run_lab("store", "repair", "--store", store.path)
     assert check_store(Store(store.path)) == ({}, {})
 
 
@@ -459,10 +459,10 @@ def test_deleted_runs_are_no_loss(store: Store, small_plan: Plan):
     delete_runs(store, [first])
     age(store)
     assert check_store(Store(store.path)) == ({}, {})
-    assert "no run entered again" in run_lab("store", "repair", "--store", store.path)
+    assert "no run restored" in run_lab("store", "repair", "--store", store.path)
     assert Store(store.path).run_ids() == [second]
     told = run_lab("store", "check", "--store", store.path)
-    assert f"deleted, or lost without a trace): 1 run ({first}) of group" in told
+    assert f"deleted, or lost): 1 run ({first}) of group" in told
     genlab.train(small_plan.specs[1:], small_plan.evals, store=store, workers=1, again=True)
     delete_runs(store, [second])
     assert [path for folder in ("weights", "history") for path in (store.path / folder).iterdir()] == []

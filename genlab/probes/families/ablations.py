@@ -108,7 +108,9 @@ def stacked(lists: dict[str, list[Tensor]], shape: tuple[int, ...]) -> dict[str,
     about="effect of ablating a head in distribution: exact match lost, loss gained",
     formula="exact match before - after, and loss after - before; the head's output is replaced by zero, its mean "
     "over examples and positions, or another example's (resample), or its attention is made uniform",
-    unit="share, nats",
+    blind="Backup heads can hide a loss, and a constant that later layers rely on can create one. Measured in "
+    "distribution only; in Li et al. 2025 ablating a head raised accuracy beyond.",
+    unit="fraction, nats",
     low=-_ANY,
     high=_ANY,
     source=PATCHING,
@@ -137,7 +139,8 @@ def ablate_head(given: ProbeInput) -> dict[str, Tensor]:
     per="layer",
     about="effect of ablating an MLP in distribution: exact match lost, loss gained",
     formula="as ablate_head, for the MLP's output: zero, mean, resample",
-    unit="share, nats",
+    blind="Same as ablate_head, for a whole layer.",
+    unit="fraction, nats",
     low=-_ANY,
     high=_ANY,
     source=PATCHING,
@@ -204,7 +207,8 @@ def paired(given: ProbeInput, halves: bool = False) -> tuple[Tensor, Tensor, Mea
     formula="fraction of the difference in the answer's log probability that is restored when the head's output is "
     "patched into a pass over another prompt; pairs of in-distribution examples of the most common length (of "
     "several, the longest)",
-    unit="share",
+    blind="One head at a time: an effect that needs two heads is missed.",
+    unit="fraction",
     low=-_ANY,
     high=_ANY,
     source=PATCHING,
@@ -224,6 +228,7 @@ def patch_head(given: ProbeInput) -> Tensor:
     about="what a head loses when its keys receive one earlier head's output from another prompt",
     formula="max over heads of earlier layers of the drop in the answer's log probability under path patching into "
     "keys; pairs as for patch_head, the earlier head chosen on one half of them and read on the other, both ways",
+    blind="Keys of one head from one earlier head only; paths through MLPs are missed.",
     unit="nats",
     low=-_ANY,
     high=_ANY,

@@ -87,7 +87,8 @@ def fraction_largest(given: ProbeInput, which: int) -> Tensor:
     about="main-auxiliary-detecting: where the answer begins, the main auxiliary has the largest weight",
     formula="fraction of sentences with at least two auxiliaries whose largest weight among them at `>` is on the "
     "main auxiliary",
-    unit="share of sentences",
+    blind="Where the main auxiliary is the only auxiliary, every head that attends to auxiliaries scores 1.",
+    unit="fraction of sentences",
     low=0,
     high=1,
     source=_SOURCE,
@@ -103,7 +104,8 @@ def main_auxiliary(given: ProbeInput) -> Tensor:
     "weight",
     formula="fraction of sentences with a relative clause on the subject whose largest weight among auxiliaries at "
     "`>` is on that of the clause",
-    unit="share of sentences",
+    blind="Same as main_auxiliary, for the auxiliary inside the subject.",
+    unit="fraction of sentences",
     low=0,
     high=1,
     source=_SOURCE,

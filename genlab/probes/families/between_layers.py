@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genlab.probes.families.confidence import wrongness_of
+from genlab.probes.families.confidence import UNDEFINED, wrongness_of
 from genlab.probes.scores import MEASURED
 from genlab.probes.signal import signal
 
@@ -48,6 +48,7 @@ def declare(name: str) -> None:
         per="run",
         about="how sharply layers transform the residual stream, averaged over examples (higher: more suspect)",
         formula=f"{formula}; maximum over the positions of an answer",
+        blind="Depends on the scale of the residual stream: in pre-LN models a large norm of late layers lowers it.",
         unit="score",
         low=0,
         high=float("inf"),
@@ -69,6 +70,7 @@ def declare_measure(measure: str) -> None:
         per="run",
         about=f"is this answer wrong? {about}, for `blood` and `blood_last`",
         formula="see genlab.probes.families.confidence",
+        blind=UNDEFINED,
         unit=measure,
         low=0,
         high=1,

@@ -54,6 +54,8 @@ def norm_ratio(left: Tensor, right: Tensor) -> Tensor:
     per="head",
     about="composition of a head's queries with the output of an earlier head",
     formula="max over earlier heads of |W_OV W_QK| / (|W_OV| |W_QK|), Frobenius norms, gains folded in",
+    blind="Weights only: high for directions that no input uses. Small widths give high values by chance; "
+    "compare with the null.",
     unit="ratio",
     low=0,
     high=1,
@@ -70,6 +72,7 @@ def q_composition(given: ProbeInput) -> Tensor:
     per="head",
     about="composition of a head's keys with the output of an earlier head, as in an induction head",
     formula="max over earlier heads of |W_OV W_QK^T| / (|W_OV| |W_QK|)",
+    blind="Same as q_composition.",
     unit="ratio",
     low=0,
     high=1,
@@ -86,6 +89,7 @@ def k_composition(given: ProbeInput) -> Tensor:
     per="head",
     about="composition of a head's values with the output of an earlier head",
     formula="max over earlier heads of |W_OV(earlier) W_OV(later)| / product of norms",
+    blind="Same as q_composition.",
     unit="ratio",
     low=0,
     high=1,
@@ -124,6 +128,7 @@ def alignment(reads: Tensor, writes: Tensor) -> Tensor:
     about="overlap of the subspace that a head's keys read with one that an earlier head writes",
     formula=f"max over earlier heads of the largest cosine between the top-j right singular spaces of W_QK and W_OV, "
     f"j = min({_WIDEST}, d_head), gains of norms folded in",
+    blind="Random subspaces overlap strongly at small widths (.67 at d 64, j 10); use subspace_percentile.",
     unit="cosine",
     low=0,
     high=1,
@@ -142,7 +147,8 @@ def subspace_match(given: ProbeInput) -> Tensor:
     "10)",
     formula=f"fraction of {_RANDOM_PAIRS} pairs of random subspaces of the same rank and width whose cosine is "
     f"lower, to the power of the number of earlier heads",
-    unit="share",
+    blind="Weights only: LayerNorm and the position encoding in between are ignored.",
+    unit="fraction",
     low=0,
     high=1,
     source="ours, after Song et al. 2024, arXiv 2408.09503",
@@ -175,6 +181,7 @@ def random_alignments(d_model: int, j: int) -> Tensor:
     about="whether a head's keys match exactly what an earlier head copies",
     formula="max over earlier heads of (mean diagonal - mean) / std of the entries of W_QK W_OV^T, gains of norms "
     "folded in",
+    blind="Ignores LayerNorm and positions; a match through a rotation of the residual stream by an MLP is missed.",
     unit="standard deviations",
     low=float("-inf"),
     high=float("inf"),

@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from genlab.probes.input_scores import InputScores
     from genlab.probes.inputs import Batch, ProbeInput, Seen
 
+UNDEFINED = (
+    "Undefined where all answers are right, which is the rule in distribution for runs that fit. Ranks answers "
+    "inside the training distribution only."
+)
+"""Blind spots of all measures of how well scores find wrong answers."""
+
 
 @signal(
     "loss",
     per="run",
     about="in-distribution loss",
     formula="mean cross-entropy over the scored positions of each length, averaged over examples",
+    blind="Averages over answers: a few confident errors dominate.",
     unit="nats",
     low=0,
     high=float("inf"),
@@ -45,6 +52,7 @@ def loss(given: ProbeInput) -> Tensor:
     per="run",
     about="in-distribution exact match",
     formula="fraction of examples in which every scored token is the most likely one",
+    blind="Saturated at 1 for runs that fit.",
     unit="fraction",
     low=0,
     high=1,
@@ -77,6 +85,8 @@ def declare(name: str) -> None:
         per="run",
         about=f"mean over examples of the score `{name}` (higher: more suspect)",
         formula=f"{score.formula}; maximum over the positions of an answer, fitted on the other half of the examples",
+        blind="A mean over in-distribution examples: how unsure a run is there. Models that extrapolate wrongly can "
+        "be sure of it.",
         unit="score",
         low=score.low,
         high=score.high,
@@ -124,6 +134,7 @@ def declare_measure(measure: str) -> None:
         per="run",
         about=f"is this answer wrong? {about}, for each score",
         formula="see genlab.probes.families.confidence; scores as in the confidence_ signals",
+        blind=UNDEFINED,
         unit=measure,
         low=0,
         high=1,
@@ -184,6 +195,7 @@ def answers(given: ProbeInput) -> tuple[Tensor, Tensor]:
     about="fraction of a run's answer tokens that differ from those of the other seeds",
     formula="mean over the other runs of the configuration of the fraction of scored positions with another most "
     "likely token",
+    blind="Needs several seeds. Seeds that share a wrong rule agree.",
     unit="fraction",
     low=0,
     high=1,
@@ -202,6 +214,7 @@ def ensemble_disagreement(given: ProbeInput) -> Tensor:
     per="run",
     about="how much the seeds of a configuration disagree beyond their own uncertainty (the same for all of them)",
     formula="entropy of the mean prediction - mean entropy of the predictions, averaged over scored positions",
+    blind="One value per configuration: it cannot rank its runs.",
     unit="nats",
     low=0,
     high=float("inf"),

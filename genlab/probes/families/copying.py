@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     per="head",
     about="whether a head's OV circuit is positive: attended tokens gain logit overall",
     formula="sum of Re(l) / sum of |l| over eigenvalues l of W_E W_V W_O W_U, gains of norms folded in",
-    unit="share",
+    blind="Weights only: ignores LayerNorm, MLPs and later layers. A head may copy without ever attending to "
+    "what should be copied. Meaningless if embedding and unembedding tokens differ in role.",
+    unit="fraction",
     low=-1,
     high=1,
     source="Elhage et al. 2021, A mathematical framework for transformer circuits",
@@ -40,7 +42,8 @@ def copying_eigenvalues(given: ProbeInput) -> Tensor:
     about="rank of a token's own logit among all logits that attending to it changes",
     formula="mean over tokens t of the fraction of other tokens whose entry in row t of W_E W_V W_O W_U is lower "
     "than that of t; 0.5 by chance",
-    unit="share",
+    blind="Same as copying_eigenvalues.",
+    unit="fraction",
     low=0,
     high=1,
     source="after Olsson et al. 2022, arXiv 2209.11895 (there the fraction of raised logits)",

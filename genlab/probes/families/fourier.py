@@ -61,6 +61,7 @@ def key_frequencies(fractions: Tensor) -> Tensor:
     per="run",
     about="whether the number embeddings use few frequencies",
     formula="Gini coefficient of the embeddings' power over frequencies 1 to p // 2",
+    blind="Only modular tasks. Sparse frequencies can be there before the answers are right.",
     unit="Gini",
     low=0,
     high=1,
@@ -82,6 +83,7 @@ def fourier_gini(given: ProbeInput) -> Tensor:
     about="number of frequencies that the number embeddings use",
     formula=f"size of the smallest set of frequencies that holds {_FRACTION} of the embeddings' power (without the "
     "constant)",
+    blind="Depends on a threshold on the energy of frequencies.",
     unit="frequencies",
     low=1,
     high=float("inf"),
@@ -143,6 +145,7 @@ def loss_with(given: ProbeInput, tokens: Tensor, offsets: torch.Tensor | None, k
     about="how much the answers to training pairs rely on the key frequencies: high once the rotation does the work",
     formula="loss on training pairs after projecting cos and sin of w(a + b), w the key frequencies, out of the "
     "logits",
+    blind="Key frequencies are read from the embeddings: frequencies that only later layers use are not excluded.",
     unit="nats",
     low=0,
     high=float("inf"),
@@ -159,6 +162,7 @@ def excluded_loss(given: ProbeInput) -> Tensor:
     per="run",
     about="how well the key frequencies alone answer: falls before the test loss does",
     formula="loss over all pairs when the logits keep only the constant and cos and sin of w(a + b)",
+    blind="Same as excluded_loss. Reads all pairs, held-out ones included, so it may not enter a forecast.",
     unit="nats",
     low=0,
     high=float("inf"),

@@ -38,6 +38,7 @@ def latest(batch: Batch) -> Tensor:
     about="attention to the token that followed the latest earlier occurrence of the query's token",
     formula="mean over queries whose token occurs earlier of A[i, j], j right after its latest occurrence; on two "
     "copies this is the diagonal -(period - 1)",
+    blind="Blind to induction that averages over all earlier occurrences. Undefined where no token occurs twice.",
     unit="weight",
     low=0,
     high=1,
@@ -52,6 +53,8 @@ def induction_latest(given: ProbeInput) -> Tensor:
     per="head",
     about="attention to all tokens that followed earlier occurrences of the query's token (prefix matching)",
     formula="mean over queries whose token occurs earlier of the sum of A[i, j] over all j right after an occurrence",
+    blind="Attention only: a head can match prefixes and copy nothing. Uniform attention scores the number of "
+    "matches over the number of keys; compare with the null.",
     unit="weight",
     low=0,
     high=1,
@@ -66,7 +69,8 @@ def induction_prefix(given: ProbeInput) -> Tensor:
     per="head",
     about="fraction of all attention on tokens that followed earlier occurrences of the query's token",
     formula="sum of A[i, j] over j right after an earlier occurrence of x_i / sum A",
-    unit="share",
+    blind="Lower for heads that rest on the first token when there is nothing to match; see induction_mul_no_first.",
+    unit="fraction",
     low=0,
     high=1,
     source=LENS,
@@ -80,7 +84,8 @@ def induction_mul(given: ProbeInput) -> Tensor:
     per="head",
     about="induction_mul without attention to the first token, where idle heads rest",
     formula="induction_mul, with the first key excluded from both sums (exclude_bos)",
-    unit="share",
+    blind="A head with almost all attention on the first token is judged by what little is left.",
+    unit="fraction",
     low=0,
     high=1,
     source=LENS,
@@ -95,6 +100,8 @@ def induction_mul_no_first(given: ProbeInput) -> Tensor:
     about="attention, at answer positions, to the correct next token after an earlier occurrence of the query's "
     "token",
     formula="mean over scored queries of the sum of A[i, j] with x_(j-1) = x_i and x_j the target of i",
+    blind="Counts any head that attends to the right source token at the answer, also by position; it does not "
+    "test prefix matching.",
     unit="weight",
     low=0,
     high=1,
@@ -177,6 +184,8 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
     formula="mean of the diagonal -(period - 1) of A' except its first entry; A' is A without the first token, rows "
     f"rescaled to sum to 1; {_TEXTS_OF_SONG} texts of {_PERIOD} independent random tokens, each twice (fewer tokens "
     "if the context requires it)",
+    blind="Random text is far from most training distributions here: a low value may mean that the model breaks "
+    "on it, not that it has no induction.",
     unit="weight",
     low=0,
     high=1,
@@ -206,6 +215,7 @@ def random_induction_diagonal(given: ProbeInput) -> Tensor:
     per="head",
     about="prefix matching on repeated random tokens",
     formula="induction_prefix on 25 random tokens repeated 4 times",
+    blind="Same as random_induction_diagonal.",
     unit="weight",
     low=0,
     high=1,
@@ -222,7 +232,8 @@ def random_induction_prefix(given: ProbeInput) -> Tensor:
     per="head",
     about="fraction of all attention on tokens that followed the query's token before, on repeated random tokens",
     formula="induction_mul on 25 random tokens repeated 4 times",
-    unit="share",
+    blind="Same as random_induction_diagonal; also lower for heads that rest on the first token.",
+    unit="fraction",
     low=0,
     high=1,
     source=LENS,
@@ -238,7 +249,8 @@ def random_induction_mul(given: ProbeInput) -> Tensor:
     per="head",
     about="random_induction_mul without attention to the first token",
     formula="random_induction_mul, with the first key excluded from both sums (exclude_bos)",
-    unit="share",
+    blind="Same as random_induction_diagonal; a head that rests on the first token is judged by what is left.",
+    unit="fraction",
     low=0,
     high=1,
     source=LENS,

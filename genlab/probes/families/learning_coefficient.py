@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     about="how degenerate the loss is around the weights: small if many directions leave it unchanged",
     formula="b (mean L(w) - L(w*)), b = 64 / ln 64, over 4 chains of 200 steps of SGLD from the weights w* (step "
     "size 1e-4, pull to w* 100, batches of 64 in-distribution examples); L of an example: mean loss of its answer",
+    blind="An estimate that depends on step size and localization; compare only runs with the same settings.",
     unit="parameters",
     low=-float("inf"),
     high=float("inf"),

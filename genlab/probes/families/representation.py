@@ -26,7 +26,9 @@ _POSITIONS, _SEED = 1200, 15
     about="how well the task's latent states can be decoded linearly from the residual stream",
     formula="accuracy of a logistic regression on the residual after a layer, at positions of held-out examples; "
     "`selectivity` is that minus the accuracy of one trained and tested on shuffled labels",
-    unit="share",
+    blind="What can be decoded need not be used; with wide residual streams much can be decoded from untrained "
+    "models.",
+    unit="fraction",
     low=-1,
     high=1,
     source="Hewitt and Liang 2019, control tasks, arXiv 1909.03368 (there labels of word types)",
@@ -94,6 +96,7 @@ def probe_accuracy(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray)
     per="layer",
     about="how little a layer changes the direction of the residual stream",
     formula="mean over scored positions of the cosine between the residual before and after a layer",
+    blind="Ignores norms: a layer that only rescales the stream looks like one that does nothing.",
     unit="cosine",
     low=-1,
     high=1,
@@ -115,6 +118,7 @@ def layer_smoothness(given: ProbeInput) -> Tensor:
     about="number of directions that the residual stream uses",
     formula="exp of the entropy of the singular values, normalized to sum 1, of the centered residuals at scored "
     "positions",
+    blind="Dominated by directions of large variance, such as a token that all sequences share.",
     unit="dimensions",
     low=0,
     high=float("inf"),
@@ -139,7 +143,8 @@ def effective_rank(given: ProbeInput) -> Tensor:
     about="fraction of a layer's neurons that fire strongly on some in-distribution input",
     formula="fraction of neurons whose activation, rescaled to [0, 1] over the layer at each position, exceeds 1/2 "
     "somewhere",
-    unit="share",
+    blind="Counts firing, not use; depends on the threshold.",
+    unit="fraction",
     low=0,
     high=1,
     source="Pei et al. 2017, DeepXplore, arXiv 1705.06640",

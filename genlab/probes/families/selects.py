@@ -99,7 +99,9 @@ def agreement(given: ProbeInput) -> dict[str, Tensor]:
     about="agreement of a head's pattern with each select of the task's RASP program",
     formula="(m - u) / (1 - u), m the mean attention on the selected keys, u that of uniform attention, over queries "
     "that select some but not all keys",
-    unit="share",
+    blind="Compares patterns only; superposed or multi-layer implementations of a select score low. Near- "
+    "uniform selects agree with diffuse heads, so compare with the null.",
+    unit="fraction",
     low=float("-inf"),
     high=1,
     source="ours, after the programs of Zhou et al. 2023, arXiv 2310.16028",
@@ -114,6 +116,7 @@ def rasp_select(given: ProbeInput) -> dict[str, Tensor]:
     about="fraction of the selects of the task's RASP program that the model's heads implement",
     formula=f"fraction of the program's selects whose best head has an agreement (rasp_select) of at least "
     f"{_THRESHOLD}; the head is chosen on one half of the examples and read on the other, both ways, and averaged",
+    blind="A threshold on rasp_select, with its blind spots; models can implement another program than ours.",
     unit="fraction of selects",
     low=0,
     high=1,
