@@ -42,7 +42,7 @@ from genlab.options import (
     spec_values,
     with_spec_flags,
 )
-from genlab.runs.gridfile import LAST, parse_range
+from genlab.runs.gridfile import parse_range
 from genlab.runs.recipes import RECIPES
 from genlab.tasks import load_plugins_of_environment, plugin_fault
 
@@ -540,7 +540,7 @@ def runs(
     from genlab.runs.store import Store
 
     kept = Store(store)
-    grid = kept.named.last(grid) if grid in LAST else grid
+    grid = None if grid is None else kept.named.resolve(grid)
     fields = by.split(",") if by is not None else []
     whole = csv or as_json or parquet is not None
     listed = run_list(
@@ -694,12 +694,14 @@ def notebook(
     ] = None,
     store: StoreOption = None,
     plugin: Plugin = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write an executed notebook about a run: attention patterns, heads, sharpness curves, ablations."""
     from genlab.report.notebook import write_notebook
+    from genlab.report.output import show as show_result
     from genlab.runs.store import Store
 
-    print(write_notebook(run, Store(store), output))
+    show_result(write_notebook(run, Store(store), output), as_json)
 
 
 @app.command(
@@ -716,12 +718,14 @@ def report(
     by: Annotated[str, typer.Option("--by", help="what is held out: setting, random or task")] = "random",
     all_runs: Annotated[bool, typer.Option("--all-runs", help="forecast also runs that did not fit")] = False,
     store: StoreOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write one self-contained page: what was trained, how far it generalizes, what predicts it."""
     from genlab.report.html import write_report
+    from genlab.report.output import show as show_result
     from genlab.runs.store import Store
 
-    print(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs))
+    show_result(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs), as_json)
 
 
 cli_grid.add_to(app)

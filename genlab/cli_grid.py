@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -199,12 +200,11 @@ def compare(
     from genlab.report.compare import comparison
     from genlab.report.grid import figure_folder
     from genlab.report.output import show
-    from genlab.runs.gridfile import LAST
     from genlab.runs.store import Store
 
     kept, fields = Store(store), by.split(",") if by else []
     if fields or len(runs) > 1:  # once, for all that follows
-        runs = [kept.named.last(text) if text in LAST else text for text in runs]
+        runs = [kept.named.resolve(text) for text in runs]
     result = comparison(runs, kept, by=fields, at=at, split=split)
     for text, line in result.diverged.items():
         note(f"{text}: {line}")
@@ -221,45 +221,37 @@ def tag(
     where: Annotated[str | None, typer.Option("--where", help="only those of them: as lab runs --where")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="remove the runs from it instead")] = False,
     store: StoreOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Name a set of runs."""
     if not runs and where is None:
         raise UserError("lab tag takes runs, or --where")
-    from genlab.report.grid import run_list
+    from genlab.report.output import show
+    from genlab.report.upkeep import tag_runs
     from genlab.runs.store import Store
 
-    kept = Store(store)
-    ids = [run for text in runs or [] for run in kept.find(text)]
-    if where is not None:
-        chosen = run_list(kept, where=where).runs["run_id"]
-        ids = [run for run in chosen if not runs or run in ids]
-        if not ids:
-            raise UserError(f"--where {where!r}: no run is so; nothing was tagged")
-    print(f"{name}: {len(kept.named.tag(name, ids, remove))} runs")
+    show(tag_runs(Store(store), name, runs or [], where, remove), as_json)
 
 
 def delete(
     runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags")],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     store: StoreOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete runs with their weights and evaluations."""
-    from genlab.runs.failures import forget
-    from genlab.runs.maintain import delete_runs
+    from genlab.report.output import show
+    from genlab.report.upkeep import delete_named
     from genlab.runs.store import Store
 
-    kept = Store(store)
-    ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
+    def sure(count: int) -> bool:
+        return yes or typer.confirm(f"delete {count} runs for good?", err=as_json)
+
     try:
-        sure = yes or typer.confirm(f"delete {len(ids)} runs for good?")
+        show(delete_named(Store(store), runs, sure), as_json)
     except typer.Abort:  # no terminal to ask, or Ctrl-C
-        print()
+        print(file=sys.stderr if as_json else sys.stdout)
         raise UserError("nothing was deleted: there was no answer (--yes deletes without asking)") from None
-    if not sure:
-        raise UserError("nothing was deleted")
-    delete_runs(kept, ids)
-    forget(kept.path, [run for text in runs for run in kept.named.runs(text) or ()])  # those that never came to be
-    print(f"deleted {len(ids)} runs")
 
 
 def _existing(path: Path | None) -> Store:
@@ -274,8 +266,8 @@ def _existing(path: Path | None) -> Store:
 @store_app.command(cls=Command, epilog=examples("lab store check", "lab store check --json"))
 def check(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Read every file of a store: checksums, lost records, files that no commit names. Status 1 for damage."""
-    from genlab.report.grid import store_check
     from genlab.report.output import show
+    from genlab.report.upkeep import store_check
 
     result = store_check(_existing(store))
     show(result, as_json)
@@ -286,16 +278,16 @@ def check(store: StoreOption = None, as_json: AsJson = False) -> None:
 @store_app.command(cls=Command, epilog=examples("lab store repair", "lab store repair --json"))
 def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Restore runs whose record was lost, from their weights; set the others aside. Deletes nothing."""
-    from genlab.report.grid import store_repair
     from genlab.report.output import show
+    from genlab.report.upkeep import store_repair
 
     show(store_repair(_existing(store)), as_json)
 
 
 @store_app.command(cls=Command, epilog=examples("lab store compact", "lab store compact --store runs"))
-def compact(store: StoreOption = None) -> None:
+def compact(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Merge small files, and remove what killed processes left behind; runs may go on meanwhile."""
-    from genlab.runs.maintain import compact_store
+    from genlab.report.output import show
+    from genlab.report.upkeep import store_compaction
 
-    before, after = compact_store(_existing(store))
-    print(f"{before} parts and records, now {after}")
+    show(store_compaction(_existing(store)), as_json)

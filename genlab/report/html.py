@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 
 from genlab.errors import DamagedFileError, UserError, unknown
 from genlab.forecast.judge import By, Judgement, judge
@@ -26,6 +27,7 @@ from genlab.forecast.targets import Target, parse_target, target_in_words, value
 from genlab.report.ask import AskedRun
 from genlab.report.attention import read_attention
 from genlab.report.charts import UNIT, Chart, Series, intervals, lines, points
+from genlab.report.output import print_lines
 from genlab.report.page import Block, Bullets, Charts, Section, Table, Text, Tokens, page
 from genlab.report.tables import wilson
 from genlab.runs.api import load
@@ -487,10 +489,35 @@ _SECTIONS: list[tuple[str, str, Callable[[ReportData], list[Block]]]] = [
 ]
 
 
+@dataclass(frozen=True)
+class WrittenReport:
+    """A page that was written.
+
+    Attributes:
+        path: where it is; size: its bytes.
+        runs: those that it shows; diverged: those left out.
+    """
+
+    path: Path
+    size: int
+    runs: list[str]
+    diverged: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {"report": str(self.path), "bytes": self.size, "runs": self.runs, "left_out": self.diverged}
+
+    def print(self, console: Console) -> None:
+        """One line."""
+        missing = left_out(self.diverged, len(self.runs) + len(self.diverged))
+        told = f"{self.path}: {len(self.runs)} runs, {self.size / 1e6:.1f} MB"
+        print_lines(console, [f"{told}; {missing}" if missing else told])
+
+
 def write_report(
     store: Store, grid: str, path: Path, target: str | None, signal: str | None, by: By, fit_only: bool = True
-) -> str:
-    """Write the page; returns a line that says what it holds. Arguments are those of `read_report`.
+) -> WrittenReport:
+    """Write the page. Arguments are those of `read_report`.
 
     Raises:
         UserError: as `read_report`; a path that is no `.html` file.
@@ -499,9 +526,11 @@ def write_report(
         raise UserError(f"-o {str(path)!r} is not allowed (a file that ends in .html)")
     if by not in get_args(By):
         raise unknown("--by", by, get_args(By))
+    grid = store.named.resolve(grid)
     data = read_report(store, grid, target, signal, by, fit_only)
     runs = store.find(grid)
-    missing = left_out(set_aside(store, runs)[1], len(runs))
+    diverged = set_aside(store, runs)[1]
+    missing = left_out(diverged, len(runs))
     known = data.value[~np.isnan(data.value)]
     facts = [
         (str(len(data.table)), "runs"),
@@ -513,5 +542,4 @@ def write_report(
     sections = [Section(name, heading, draw(data)) for name, heading, draw in _SECTIONS]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(f"Report of {grid}", facts, intro, sections, data.cells), encoding="utf-8")
-    told = f"{path}: {len(data.table)} runs, {path.stat().st_size / 1e6:.1f} MB"
-    return f"{told}; {missing}" if missing else told
+    return WrittenReport(path, path.stat().st_size, list(data.table.index), diverged)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rich.console import Console
+
 from genlab.errors import UserError
+from genlab.report.output import print_lines
 from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
 from genlab.spec import RunSpec
@@ -124,8 +128,25 @@ def execute(notebook: Any, folder: Path) -> None:
         raise UserError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
 
 
-def write_notebook(run: str, store: Store, path: Path | None) -> Path:
-    """Make, execute and write the notebook about a run; returns where it is (default: RUN.ipynb here).
+@dataclass(frozen=True)
+class WrittenNotebook:
+    """A notebook that was executed and written; `diverged`: whether its run did."""
+
+    run: str
+    path: Path
+    diverged: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {"run_id": self.run, "notebook": str(self.path), "diverged": self.diverged}
+
+    def print(self, console: Console) -> None:
+        """Where it is."""
+        print_lines(console, [str(self.path)])
+
+
+def write_notebook(run: str, store: Store, path: Path | None) -> WrittenNotebook:
+    """Make, execute and write the notebook about a run (default: RUN.ipynb here).
 
     Raises:
         UserError: no such run, several, or a model that has no attention to look at.
@@ -151,4 +172,4 @@ def write_notebook(run: str, store: Store, path: Path | None) -> Path:
         nbformat.write(made, place)
     except OSError as error:
         raise UserError(f"{str(place)!r} cannot be written: {error.strerror}") from None
-    return place
+    return WrittenNotebook(found.run_id, place, found.status == "diverged")
