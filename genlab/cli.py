@@ -61,12 +61,18 @@ _INTERRUPTED = 130
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
 """What every error of the command line's own parser derives from (typer gives it no public name)."""
 
+_ENDINGS = (
+    *(_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort),
+    *(OSError, MemoryError),
+)
+"""What ends a command with one line; any other exception is a fault of the lab or of a plugin."""
+
 
 def main() -> None:
     """Run a command and exit.
 
-    Status 2 for a user's mistake, 1 for runs that failed and for what the system refused, 130 for Ctrl-C; each with
-    one line on standard error. Status 1 without a line if the reader of the output went away.
+    Status 2 for a user's mistake, 1 for runs that failed and for what the system refused (a file, memory), 130 for
+    Ctrl-C; each with one line on standard error. Status 1 without a line if the reader of the output went away.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -74,7 +80,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=False) or 0
         message = "stopped" if status == _INTERRUPTED else ""  # typer may return it, and say nothing
-    except (_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort, OSError) as error:
+    except _ENDINGS as error:
         status, message = _status_of(error)
     except (Exception, SystemExit) as error:
         if not (message := plugin_fault(error)):
@@ -94,6 +100,8 @@ def _status_of(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
         return 1, f"{where}{error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return 1, f"there is not enough memory: {str(error) or 'nothing more is known'}"
     saved = isinstance(error, Interrupted)
     return _INTERRUPTED, "stopped; progress is saved, and the same command goes on from there" if saved else "stopped"
 

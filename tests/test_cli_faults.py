@@ -156,6 +156,15 @@ def test_a_system_error_is_one_line_that_names_the_file(lab, monkeypatch: pytest
     assert lab("tasks") == (1, "", "lab: /some/file: Permission denied\n")
 
 
+def test_too_little_memory_is_one_line(lab, monkeypatch: pytest.MonkeyPatch):
+    import numpy as np
+
+    monkeypatch.setattr("genlab.report.listing.task_list", lambda: np.empty(10**15))
+    status, out, err = lab("tasks")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("lab: there is not enough memory: Unable to allocate")
+
+
 # -- What a store that is not there, a grid file or an option may ask for
 
 
@@ -229,6 +238,8 @@ BEYOND = [
     (["eval", "last", "--lengths", "1:100000000000"], "more than 1,000,000 numbers"),
     (["probe", "last", "--probe-n", "1000000000000"], "at most 10,000,000"),
     (["rasp", "generate", "--out", "new.py", "--pairs", "1000000000"], "at most 1,000"),
+    (["export", "parity", "--out", "new.parquet", "-n", "1000000000000"], "-n is 1 to 100,000,000"),
+    (["export", "parity", "--out", "new.parquet", "-n", "1" + "0" * 30], "-n is 1 to 100,000,000"),
 ]
 
 
@@ -238,6 +249,15 @@ def test_what_no_memory_could_hold_is_refused_at_once(lab, tmp_path: Path, words
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert why in err
     assert not (tmp_path / "store").exists()
+
+
+def test_an_evaluation_that_no_memory_could_hold_is_refused_at_once(tmp_path: Path):
+    from genlab.runs import Store, evaluate
+    from genlab.tasks import make
+
+    split = make("parity", max_len=5).split("id").at((3,), 10**12, 0)
+    with pytest.raises(UserError, match="1000000000000 test examples per length are not allowed"):
+        evaluate([], [split], Store(tmp_path / "store"))
 
 
 def test_a_warm_up_that_nobody_asked_for_is_shorter_than_training():

@@ -177,8 +177,10 @@ def example_list(asked: Asked, figure: Path | None = None) -> ExampleList:
     Raises:
         UserError: an unknown task, format or split, a length it cannot make, or a figure that cannot be drawn.
     """
-    if (asked.n is not None and asked.n < 1) or asked.seed < 0:
-        raise UserError(f"-n {asked.n} --seed {asked.seed} is not allowed: -n is at least 1, --seed at least 0")
+    if asked.n is not None and asked.n < 1:
+        raise UserError(f"-n {asked.n} is not allowed: at least 1")
+    if asked.seed < 0:
+        raise UserError(f"--seed {asked.seed} is not allowed: at least 0")
     if asked.n is not None and asked.n > _MOST:
         raise UserError(f"-n {asked.n} is not allowed: at most {_MOST:,} examples are shown")
     if figure is not None and figure.suffix.lower() not in _FIGURES:

@@ -269,14 +269,20 @@ def wrong_kind(name: str, value: object) -> str:
     return "a number" if any(isinstance(part, bool | str) for part in parts) else ""
 
 
+def check_examples(n: int) -> None:
+    """Raise `UserError` for more test examples per length than memory could hold."""
+    if n > MOST_EXAMPLES:
+        raise UserError(f"{n} test examples per length are not allowed (at most {MOST_EXAMPLES:,})")
+
+
 def _check_size(task: Task, model: ModelConfig, train: TrainConfig, evals: Evals | None) -> None:
     """Raise `UserError` for a plan that no memory could hold."""
     for name, most in _MOST.items():
         value = getattr(train if name in TrainConfig.model_fields else model, name)
         if value > most:
             raise UserError(f"{name}: {value} is not allowed (at most {most:,})")
-    if evals is not None and evals.n > MOST_EXAMPLES:
-        raise UserError(f"{evals.n} test examples per length are not allowed (at most {MOST_EXAMPLES:,})")
+    if evals is not None:
+        check_examples(evals.n)
     if (weights := _weights(model)) > _MOST_WEIGHTS:
         raise UserError(
             f"a model of {weights:,} weights is not allowed (at most {_MOST_WEIGHTS:,}): n_layers, d_model"
