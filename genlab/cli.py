@@ -204,7 +204,7 @@ def show(
 )
 def export(
     task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the .parquet file to write", rich_help_panel=OUTPUT)],
+    out: Annotated[Path, output("--out", "-o", help="the .parquet file to write", endings=(".parquet",))],
     n: Annotated[int, typer.Option("-n", help="examples of each split")] = 10_000,
     lengths: Annotated[
         str | None,

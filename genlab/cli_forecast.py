@@ -56,7 +56,10 @@ AllRuns = Annotated[
     bool, typer.Option("--all-runs", help="also runs that did not fit in distribution", rich_help_panel=METHOD)
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", help="of splits, trees, bootstrap and permutations", rich_help_panel=METHOD)
+    int,
+    typer.Option(
+        "--seed", min=0, max=2**32 - 1, help="of splits, trees, bootstrap and permutations", rich_help_panel=METHOD
+    ),
 ]
 Inadmissible = Annotated[
     bool,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -244,13 +243,16 @@ def delete(
     from genlab.report.upkeep import delete_named
     from genlab.runs.store import Store
 
+    if as_json and not yes:
+        raise UserError("--json does not ask whether to delete; it goes with --yes")
+
     def sure(count: int) -> bool:
-        return yes or typer.confirm(f"delete {count} runs for good?", err=as_json)
+        return yes or typer.confirm(f"delete {count} runs for good?")
 
     try:
         show(delete_named(Store(store), runs, sure), as_json)
     except typer.Abort:  # no terminal to ask, or Ctrl-C
-        print(file=sys.stderr if as_json else sys.stdout)
+        print()
         raise UserError("nothing was deleted: there was no answer (--yes deletes without asking)") from None
 
 

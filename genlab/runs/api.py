@@ -361,7 +361,7 @@ def evaluate(
         Interrupted: Ctrl-C; completed evaluations are stored.
     """
     for split in splits:
-        check_examples(split.n)
+        check_examples(split.n, split.seed)
     for run in runs:
         spec = store.spec(run)
         if why := unavailable(store, run):
