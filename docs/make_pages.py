@@ -314,6 +314,12 @@ def signals_page() -> str:
     lines += [
         "`lab signals NAME` prints the same. Notation: [glossary](glossary.md); A is the attention pattern.",
         "",
+        "Figures show values in reference models: RASP programs compiled to weights (brown), small trained",
+        "transformers (blue) and their initial weights (gray); one dot per run, layer or head. They come from",
+        "`benchmarks/signal_pictures.py`, with rows in `docs/signals.csv`. A signal that is as high in initial",
+        "weights as elsewhere measures little; one that is low in a compiled program with its mechanism is blind",
+        "to that form of it.",
+        "",
     ]
     family = ""
     for s in all_signals():
@@ -326,6 +332,8 @@ def signals_page() -> str:
         lines += [f"### {s.name}", "", _sentence(s.about), ""]
         lines += ["```text", *textwrap.wrap(s.formula, 84), "```", ""]
         lines += [f"**Blind spots.** {s.blind}", ""]
+        if (DOCS / "figures" / "signals" / f"{s.name}.png").is_file():
+            lines += [f"![Values of {s.name} in reference models](figures/signals/{s.name}.png)", ""]
         lines += [
             f"One per {s.per}, in {s.unit}, {ends}; read from {s.reads}; {blind}. Source: {s.source}.{slow}",
             "",

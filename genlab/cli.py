@@ -42,7 +42,7 @@ from genlab.options import (
     spec_values,
     with_spec_flags,
 )
-from genlab.runs.gridfile import LAST, parse_range
+from genlab.runs.gridfile import parse_range
 from genlab.runs.recipes import RECIPES
 from genlab.tasks import load_plugins_of_environment, plugin_fault
 
@@ -61,12 +61,18 @@ _INTERRUPTED = 130
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
 """Base class of all errors of the command-line parser (typer has no public name for it)."""
 
+_ENDINGS = (
+    *(_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort),
+    *(OSError, MemoryError),
+)
+"""Exceptions that end a command with one line; any other is a bug in genlab or in a plugin."""
+
 
 def main() -> None:
     """Run a command and exit.
 
-    Status 2 for a user error, 1 for failed runs and operating-system errors, 130 for Ctrl-C; each with one line on
-    standard error. Status 1 without a line if the output pipe was closed.
+    Status 2 for a user error, 1 for failed runs and operating-system errors (including memory), 130 for Ctrl-C; each
+    with one line on standard error. Status 1 without a line if the output pipe was closed.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -74,7 +80,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=False) or 0
         message = "stopped" if status == _INTERRUPTED else ""  # typer may return it without a message
-    except (_CommandLineError, UserError, FailedRuns, Interrupted, KeyboardInterrupt, typer.Abort, OSError) as error:
+    except _ENDINGS as error:
         status, message = _status_of(error)
     except (Exception, SystemExit) as error:
         if not (message := plugin_fault(error)):
@@ -94,6 +100,8 @@ def _status_of(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
         return 1, f"{where}{error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return 1, f"out of memory: {str(error) or 'no details'}"
     saved = isinstance(error, Interrupted)
     return _INTERRUPTED, "stopped; progress is saved, and the same command resumes" if saved else "stopped"
 
@@ -198,7 +206,7 @@ def show(
 )
 def export(
     task: Annotated[str, typer.Argument(help="a task (see: lab tasks)")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the .parquet file to write", rich_help_panel=OUTPUT)],
+    out: Annotated[Path, output("--out", "-o", help="the .parquet file to write", endings=(".parquet",))],
     n: Annotated[int, typer.Option("-n", help="examples of each split")] = 10_000,
     lengths: Annotated[
         str | None,
@@ -546,7 +554,7 @@ def runs(
     from genlab.runs.store import Store
 
     kept = Store(store)
-    grid = kept.named.last(grid) if grid in LAST else grid
+    grid = None if grid is None else kept.named.resolve(grid)
     fields = by.split(",") if by is not None else []
     whole = csv or as_json or parquet is not None
     listed = run_list(
@@ -702,12 +710,14 @@ def notebook(
     ] = None,
     store: StoreOption = None,
     plugin: Plugin = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write an executed notebook about a run: attention patterns, heads, sharpness curves, ablations."""
     from genlab.report.notebook import write_notebook
+    from genlab.report.output import show as show_result
     from genlab.runs.store import Store
 
-    print(write_notebook(run, Store(store), output))
+    show_result(write_notebook(run, Store(store), output), as_json)
 
 
 @app.command(
@@ -725,12 +735,14 @@ def report(
     by: Annotated[str, typer.Option("--by", help="what to hold out: setting, random or task")] = "random",
     all_runs: Annotated[bool, typer.Option("--all-runs", help="include runs that did not fit")] = False,
     store: StoreOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write one self-contained page: what was trained, how far it generalizes, what predicts it."""
     from genlab.report.html import write_report
+    from genlab.report.output import show as show_result
     from genlab.runs.store import Store
 
-    print(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs))
+    show_result(write_report(Store(store), grid, out, target, signal, cast(Any, by), not all_runs), as_json)
 
 
 cli_grid.add_to(app)

@@ -54,7 +54,14 @@ ModelOption = Annotated[
 ]
 AllRuns = Annotated[bool, typer.Option("--all-runs", help="include runs that did not fit", rich_help_panel=METHOD)]
 Seed = Annotated[
-    int, typer.Option("--seed", help="seed of splits, trees, bootstrap and permutations", rich_help_panel=METHOD)
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**32 - 1,
+        help="seed of splits, trees, bootstrap and permutations",
+        rich_help_panel=METHOD,
+    ),
 ]
 Inadmissible = Annotated[
     bool,
@@ -126,7 +133,7 @@ def evaluate(
 
     kept = None
     if grid is not None:
-        kept, runs = _runs_of(store, grid, inadmissible)
+        kept, grid, runs = _runs_of(store, grid, inadmissible)
     else:
         runs = read_table(cast(Path, table), columns)
     common: dict[str, Any] = {"signal": signal, "fit_only": not all_runs, "seed": seed}
@@ -161,7 +168,7 @@ def fit(
     from genlab.forecast import commands
     from genlab.report.output import show
 
-    kept, runs = _runs_of(store, grid, inadmissible)
+    kept, grid, runs = _runs_of(store, grid, inadmissible)
     options: dict[str, Any] = {"signal": signal, "model": model, "fit_only": not all_runs, "seed": seed}
     show(commands.fit_forecaster(kept, runs, target, save, **options), as_json)
 
@@ -196,9 +203,8 @@ def seal(
     from genlab.report.output import show
 
     if with_model is not None:
-        kept = _store_of(store, grid)
-        return show(commands.seal_forecasts(kept, grid, with_model), as_json)
-    kept, runs = _runs_of(store, grid, inadmissible)
+        return show(commands.seal_forecasts(*_store_of(store, grid), with_model), as_json)
+    kept, grid, runs = _runs_of(store, grid, inadmissible)
     options: dict[str, Any] = {"signal": signal, "fit_only": not all_runs, "seed": seed, "factors": _split(factors)}
     return show(commands.seal_plan(kept, runs, grid, target, by, **options), as_json)
 
@@ -244,7 +250,7 @@ def causal(
     from genlab.forecast import commands
     from genlab.report.output import show
 
-    kept, runs = _runs_of(store, grid, inadmissible)
+    kept, grid, runs = _runs_of(store, grid, inadmissible)
     show(commands.check_causally(kept, runs, target, signal, fit_only=not all_runs, seed=seed), as_json)
 
 
@@ -276,24 +282,28 @@ def rules(
     from genlab.forecast import commands
     from genlab.report.output import show
 
-    show(commands.learned_rules(_store_of(store, grid), grid, split, cut), as_json)
+    show(commands.learned_rules(*_store_of(store, grid), split, cut), as_json)
 
 
-def _store_of(path: Path | None, grid: str) -> Store:
-    """The store; diverged runs of the grid, which all commands leave out, are named on standard error."""
+def _store_of(path: Path | None, grid: str) -> tuple[Store, str]:
+    """The store, and the grid with `last` resolved.
+
+    Diverged runs of the grid, which all commands leave out, are named on standard error.
+    """
     from genlab.forecast.commands import diverged_line
     from genlab.runs.store import Store
 
     kept = Store(path)
-    note(diverged_line(kept, grid))
-    return kept
+    name = kept.named.resolve(grid)
+    note(diverged_line(kept, name))
+    return kept, name
 
 
-def _runs_of(path: Path | None, grid: str, inadmissible: bool) -> tuple[Store, pd.DataFrame]:
+def _runs_of(path: Path | None, grid: str, inadmissible: bool) -> tuple[Store, str, pd.DataFrame]:
     from genlab.forecast import table
 
-    kept = _store_of(path, grid)
-    return kept, table(kept, grid, None, inadmissible)
+    kept, name = _store_of(path, grid)
+    return kept, name, table(kept, name, None, inadmissible)
 
 
 def _needs_target(target: str) -> None:

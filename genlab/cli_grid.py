@@ -200,12 +200,11 @@ def compare(
     from genlab.report.compare import comparison
     from genlab.report.grid import figure_folder
     from genlab.report.output import show
-    from genlab.runs.gridfile import LAST
     from genlab.runs.store import Store
 
     kept, fields = Store(store), by.split(",") if by else []
     if fields or len(runs) > 1:  # resolve `last` once
-        runs = [kept.named.last(text) if text in LAST else text for text in runs]
+        runs = [kept.named.resolve(text) for text in runs]
     result = comparison(runs, kept, by=fields, at=at, split=split)
     for text, line in result.diverged.items():
         note(f"{text}: {line}")
@@ -222,47 +221,40 @@ def tag(
     where: Annotated[str | None, typer.Option("--where", help="only runs that match, as in lab runs --where")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="remove the runs from the tag instead")] = False,
     store: StoreOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Name a set of runs."""
     if not runs and where is None:
         raise UserError("lab tag takes runs or --where")
-    from genlab.report.grid import run_list
+    from genlab.report.output import show
+    from genlab.report.upkeep import tag_runs
     from genlab.runs.store import Store
 
-    kept = Store(store)
-    ids = [run for text in runs or [] for run in kept.find(text)]
-    if where is not None:
-        chosen = run_list(kept, where=where).runs["run_id"]
-        ids = [run for run in chosen if not runs or run in ids]
-        if not ids:
-            raise UserError(f"--where {where!r}: no run matches; nothing was tagged")
-    print(f"{name}: {counted(len(kept.named.tag(name, ids, remove)), 'run')}")
+    show(tag_runs(Store(store), name, runs or [], where, remove), as_json)
 
 
 def delete(
     runs: Annotated[list[str], typer.Argument(help="runs, groups, grids or tags")],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
     store: StoreOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete runs with their weights and evaluations."""
-    from genlab.runs.failures import forget
-    from genlab.runs.maintain import delete_runs
+    from genlab.report.output import show
+    from genlab.report.upkeep import delete_named
     from genlab.runs.store import Store
 
-    kept = Store(store)
-    ids = list(dict.fromkeys(run for text in runs for run in kept.find(text)))
+    if as_json and not yes:
+        raise UserError("--json requires --yes: it cannot ask for confirmation")
+
+    def sure(count: int) -> bool:
+        return yes or typer.confirm(f"permanently delete {counted(count, 'run')}?")
+
     try:
-        sure = yes or typer.confirm(f"permanently delete {counted(len(ids), 'run')}?")
+        show(delete_named(Store(store), runs, sure), as_json)
     except typer.Abort:  # no terminal to ask, or Ctrl-C
         print()
         raise UserError("nothing was deleted: no confirmation was given (--yes deletes without asking)") from None
-    if not sure:
-        raise UserError("nothing was deleted")
-    delete_runs(kept, ids)
-    forget(
-        kept.path, [run for text in runs for run in kept.named.runs(text) or ()]
-    )  # failed runs, which have no record
-    print(f"deleted {counted(len(ids), 'run')}")
 
 
 def _existing(path: Path | None) -> Store:
@@ -277,8 +269,8 @@ def _existing(path: Path | None) -> Store:
 @store_app.command(cls=Command, epilog=examples("lab store check", "lab store check --json"))
 def check(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Verify every file of a store: checksums, lost records, unreferenced files. Exit status 1 if damaged."""
-    from genlab.report.grid import store_check
     from genlab.report.output import show
+    from genlab.report.upkeep import store_check
 
     result = store_check(_existing(store))
     show(result, as_json)
@@ -289,16 +281,16 @@ def check(store: StoreOption = None, as_json: AsJson = False) -> None:
 @store_app.command(cls=Command, epilog=examples("lab store repair", "lab store repair --json"))
 def repair(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Restore runs whose record was lost from their weights; set the others aside. Deletes nothing."""
-    from genlab.report.grid import store_repair
     from genlab.report.output import show
+    from genlab.report.upkeep import store_repair
 
     show(store_repair(_existing(store)), as_json)
 
 
 @store_app.command(cls=Command, epilog=examples("lab store compact", "lab store compact --store runs"))
-def compact(store: StoreOption = None) -> None:
+def compact(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Merge small files and remove leftovers of killed processes; runs may continue meanwhile."""
-    from genlab.runs.maintain import compact_store
+    from genlab.report.output import show
+    from genlab.report.upkeep import store_compaction
 
-    before, after = compact_store(_existing(store))
-    print(f"{before} parts and records, now {after}")
+    show(store_compaction(_existing(store)), as_json)

@@ -60,7 +60,7 @@ def list_(
         raise UserError("--lengths and -n apply only to --check; add --check")
     if wrong and check:
         raise UserError("--wrong and --check cannot be combined: programs listed by --wrong are known to be wrong")
-    inputs = _at_least_one(100 if n is None else n)
+    inputs = _inputs(100 if n is None else n)
     from genlab.report.output import show
     from genlab.report.rasp import program_list, wrong_program_list
 
@@ -134,7 +134,7 @@ def check(
     from genlab.report.output import show
     from genlab.report.rasp import ProgramCheck
 
-    requested, inputs = parse_range(lengths, "--lengths", inclusive=True), _at_least_one(n)
+    requested, inputs = parse_range(lengths, "--lengths", inclusive=True), _inputs(n)
     made = _task(task, max(*requested, 16), format, param)
     show(ProgramCheck(check_file(program, made, requested, inputs, split, decode)), as_json)
 
@@ -255,7 +255,7 @@ def compile_(
 
     weights = {"gap": gap, "beside": beside, "gate": gate, "decoys": decoys, "width": width, "rotate": rotate}
     weights |= {"noise": noise, "seed": seed}
-    made, inputs = _task(task, max_len, format, param), _at_least_one(n)
+    made, inputs = _task(task, max_len, format, param), _inputs(n)
     show(compile_run(made, program, Store(store), steps=steps, lr=lr, n=inputs, figure=figure, **weights), as_json)
 
 
@@ -266,7 +266,10 @@ def _task(name: str, max_len: int, format: str | None, param: list[str] | None) 
     return make(name, max_len, format, {**params_for(name, max_len), **parse_params(param or [])})
 
 
-def _at_least_one(n: int) -> int:
-    if n < 1:
-        raise UserError(f"-n {n}: must be at least 1 input per length")
+_MOST = 1_000_000
+
+
+def _inputs(n: int) -> int:
+    if not 1 <= n <= _MOST:
+        raise UserError(f"-n {n} is not allowed: 1 to {_MOST:,} inputs per length")
     return n

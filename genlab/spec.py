@@ -21,6 +21,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -30,6 +31,10 @@ from genlab.errors import UserError, unknown
 
 
 Scalar = bool | int | float | str
+
+
+MOST = 2**63 - 1
+"""The largest integer that a column of a table holds."""
 
 
 class Frozen(BaseModel):
@@ -44,6 +49,15 @@ class Frozen(BaseModel):
     the field names it as `planned` (in `json_schema_extra`), and plans fill it in.
     A new field joins the set by `json_schema_extra={"later": True}`.
     """
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _fits_a_column(cls, value: Any) -> Any:
+        """Specs become columns of tables, which hold integers of 64 bits."""
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+        if any(isinstance(part, int) and abs(part) > MOST for part in parts):
+            raise ValueError(f"at most {MOST}")
+        return value
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:

@@ -4,28 +4,33 @@
 
 A mutant is one change of one expression: a comparison, an arithmetic sign, a number, a truth value, a returned value
 or the end of a range. A sample with a fixed seed is drawn from all mutants of `PACKAGES`. Each is run against the
-tests that execute its line, the fastest first, until one fails. Which tests those are comes from one run of the tests
-under `coverage`, which is made if `--map` has none yet. The table is appended to, so that a sample that was stopped
-goes on where it was.
+tests that execute its line, the fastest first, until one fails: those of the files that import its module, then those
+of its package, then all others. Which tests those are comes from one run of each test file under `coverage`, made
+when it is first needed and kept in `--map`. The table is appended to, so that a sample that was stopped goes on where
+it was, as long as the code is the same. `--quick` comes first and needs no such run: it tries the tests that name the
+function that is changed, and leaves what they do not notice to a second call without it.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import copy
 import csv
 import importlib
+import json
 import os
+import py_compile
 import random
 import re
+import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -37,8 +42,8 @@ SUITE = (*PACKAGES, "report", "claims", "test_cli.py", "test_cli_grid.py", "test
 COPIED = ("genlab", "tests", "recipes", "docs", "notebooks", "pyproject.toml", "README.md", "CHANGELOG.md")
 HEAVY = ("matplotlib.pyplot", "pyarrow.parquet", "pytest", "scipy.stats", "sklearn.ensemble", "torch", "typer")
 """What is imported once, for all runs of tests."""
-_MOST_SECONDS, _MOST_TESTS = 60.0, 80
-"""Bounds of what is run against one mutant, by the durations of the run under coverage."""
+_MOST_SECONDS, _MOST_TESTS, _NAMING = 60.0, 80, 8
+"""Bounds of what is run against one mutant: by the durations of the run under coverage, and of `--quick`."""
 
 
 # -- Mutants
@@ -155,82 +160,158 @@ def sample(n: int, seed: int, root: Path = ROOT) -> list[Mutant]:
     return random.Random(seed).sample(every, min(n, len(every)))
 
 
-# -- Which tests execute a line
+# -- Which tests are run
+
+
+def nearness(mutant: Mutant, file: str, text: str) -> int:
+    """How likely the tests of a file notice: 0 if it imports the module, 1 if it is of its package, 2 otherwise."""
+    module = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    parent, _, name = module.rpartition(".")
+    if re.search(rf"{re.escape(module)}\b|from {re.escape(parent)} import [^\n]*\b{name}\b", text):
+        return 0
+    return 1 if file.split("/")[1] == mutant.file.split("/")[1] else 2
+
+
+class Naming:
+    """The tests that name what a mutant is in, themselves or through helpers and fixtures of their file.
+
+    Quick to find, since nothing is run. A function counts as named where another one of its module is that calls it.
+    """
+
+    def __init__(self, place: Path):
+        self._place = place
+        self._tests: dict[str, dict[str, set[str]]] = {}
+        self._texts = {p.relative_to(place).as_posix(): p.read_text("utf-8") for p in _test_files(place)}
+        for file, text in self._texts.items():
+            words = _reachable(_words(ast.parse(text)))
+            self._tests[file] = {test: said for test, said in words.items() if test.startswith("test_")}
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """At most `_NAMING`, of the nearest files first, of these those that name the function itself."""
+        words = _words(ast.parse((self._place / mutant.file).read_bytes()))
+        level = {name for name, lines in _lines(self._place / mutant.file).items() if mutant.line in lines}
+        levels = list[set[str]]()
+        while level and len(levels) < _NAMING:
+            levels.append({name for name in level if not name.startswith("__")})
+            level = {name for name, said in words.items() if said & level} - set[str]().union(*levels)
+        found: dict[str, tuple[int, int, int, str]] = {}
+        for file, tests in self._tests.items():
+            near = nearness(mutant, file, self._texts[file])
+            for test, said in tests.items():
+                if (hops := next((i for i, names in enumerate(levels) if names & said), None)) is not None:
+                    found[f"{file}::{test}"] = (near, hops, len(said), test)
+        return sorted(found, key=lambda test: found[test])[:_NAMING]
+
+
+def _test_files(root: Path) -> list[Path]:
+    """Those of `SUITE`."""
+    paths = [path for name in SUITE for path in sorted((root / "tests" / name).rglob("test_*.py"))]
+    return paths + [root / "tests" / name for name in SUITE if name.endswith(".py")]
+
+
+def _words(tree: ast.Module) -> dict[str, set[str]]:
+    """Top-level definition -> the words in it: names, attributes, and those of its texts."""
+    return {
+        node.name: set(re.findall(r"\w+", ast.unparse(node))) - {node.name}
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+
+
+def _reachable(words: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The same, with the words of the definitions of the file that each one names, directly or not."""
+    while True:
+        grown = {name: said.union(*(words[other] for other in said & words.keys())) for name, said in words.items()}
+        if grown == words:
+            return words
+        words = grown
+
+
+def _lines(path: Path) -> dict[str, range]:
+    """The lines of each definition: functions, classes and their methods, and names that are assigned."""
+    found: dict[str, range] = {}
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.col_offset == 0:
+            found[node.targets[0].id] = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    return found
 
 
 class Reached:
-    """The tests that execute each line, and how long they take, from a run under `coverage`.
+    """The tests that execute each line, and how long they take.
+
+    Each test file is run once under `coverage`, in `place`, when a mutant needs it for the first time.
 
     Args:
-        folder: where that run is kept; it is made if it is not there.
-        suite: the tests of it, as files and folders of the tests.
+        folder: where what was found is kept, so that it is there when the sample goes on.
+        place: the copy of the checkout.
     """
 
-    def __init__(self, folder: Path, suite: Sequence[str] = SUITE):
-        if not (folder / "tests.xml").exists():
-            _run_under_coverage(folder, suite)
-        from coverage import CoverageData
-
-        self._data = CoverageData(str(folder / "coverage"))
-        self._data.read()
-        self._files = {path.stem: path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
-        self.seconds: dict[str, float] = {}
-        for case in ElementTree.parse(folder / "tests.xml").iter("testcase"):
-            name = case.get("name", "").partition("[")[0]
-            stem = case.get("classname", "").rpartition(".")[2]
-            if stem in self._files:
-                test = f"{self._files[stem]}::{name}"
-                self.seconds[test] = self.seconds.get(test, 0.0) + float(case.get("time", 0))
-
-    def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that execute the line of a mutant, the fastest first, within the bounds of this module."""
-        lines = self._data.contexts_by_lineno(str(ROOT / mutant.file))
-        contexts = {c for line in (mutant.line, mutant.statement) for c in lines.get(line, []) if c}
-        found: dict[str, float] = {}
-        for context in contexts:
-            stem, _, name = context.rpartition(".")
-            if (file := self._files.get(stem.rpartition(".")[2])) is not None:
-                test = f"{file}::{name}"
-                found[test] = self.seconds.get(test, 1.0)
-        chosen: list[str] = []
-        total = 0.0
-        for test in sorted(found, key=lambda t: (found[t], t))[:_MOST_TESTS]:
-            if chosen and total + found[test] > _MOST_SECONDS:
-                break
-            chosen.append(test)
-            total += found[test]
-        return chosen
-
-
-class Importing:
-    """The test files that import the module of a mutant, the shortest first: less exact, but there at once."""
-
-    def __init__(self) -> None:
-        texts = {path: path.read_text("utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py"))}
+    def __init__(self, folder: Path, place: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._place = folder, place
+        self._files: dict[str, FileLines] = {}
+        texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in _test_files(ROOT)}
         self._texts = dict(sorted(texts.items(), key=lambda item: len(item[1])))
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        """At most four files."""
-        module = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        named = re.compile(rf"(from|import) {re.escape(module)}\b")
-        return [p.relative_to(ROOT).as_posix() for p, text in self._texts.items() if named.search(text)][:4]
+    def files(self, mutant: Mutant) -> list[str]:
+        """All test files, the nearest first, of these the shortest."""
+        return sorted(self._texts, key=lambda file: nearness(mutant, file, self._texts[file]))
+
+    def tests(self, mutant: Mutant, file: str) -> dict[str, float]:
+        """Seconds of each test of a file that executes the line of a mutant, the fastest first."""
+        if file not in self._files:
+            self._files[file] = self._found(file)
+        lines, seconds = self._files[file]
+        reached = {t for line in (mutant.line, mutant.statement) for t in lines.get(f"{mutant.file}:{line}", [])}
+        return {test: seconds[test] for test in sorted(reached, key=lambda t: (seconds[t], t))}
+
+    def _found(self, file: str) -> FileLines:
+        kept = self._folder / f"{file.replace('/', '.')}.json"
+        if not kept.exists():
+            ended, _ = run_tests(self._place, [file], _MOST_SECONDS * 10, self._folder)
+            found = ({}, {}) if ended == "timeout" else _reached(self._folder, self._place, file)
+            kept.write_text(json.dumps(found))
+        lines, seconds = json.loads(kept.read_text())
+        return lines, seconds
 
 
-def _run_under_coverage(folder: Path, suite: Sequence[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    source = ",".join(f"genlab/{package}" for package in PACKAGES)
-    settings = folder / "settings"
-    settings.write_text(f"[run]\nsource = {source}\ndata_file = {folder}/coverage\ndynamic_context = test_function\n")
-    words = ["-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-p", "no:cacheprovider"]
-    tests = [f"tests/{name}" for name in suite]
-    subprocess.run([sys.executable, *words, f"--junitxml={folder}/tests.xml", *tests], cwd=ROOT, check=False)
+FileLines = tuple[dict[str, list[str]], dict[str, float]]
+"""Of one test file: the tests that execute each `file:line`, and the seconds of each test."""
+
+
+def _reached(folder: Path, place: Path, file: str) -> FileLines:
+    """What one run under coverage found."""
+    from coverage import CoverageData
+
+    data = CoverageData(str(folder / "coverage"))
+    data.read()
+    seconds: dict[str, float] = {}
+    for case in ElementTree.parse(folder / "tests.xml").iter("testcase"):
+        test = f"{file}::{case.get('name', '').partition('[')[0]}"
+        seconds[test] = seconds.get(test, 0.0) + float(case.get("time", 0))
+    lines: dict[str, list[str]] = {}
+    for measured in data.measured_files():
+        for line, contexts in data.contexts_by_lineno(measured).items():
+            tests = {f"{file}::{c.rpartition('.')[2]}" for c in contexts} & set(seconds)
+            if len(tests) < len(contexts):  # by a fixture too, or as a module was imported: for any of the tests
+                tests = set(seconds)
+            lines[f"{Path(measured).relative_to(place).as_posix()}:{line}"] = sorted(tests)
+    return lines, seconds
 
 
 # -- Running them
 
 
-def run_tests(place: Path, tests: Sequence[str], seconds: float) -> tuple[str, str]:
+def run_tests(place: Path, tests: Sequence[str], seconds: float, measured: Path | None = None) -> tuple[str, str]:
     """Run tests of a copy of the checkout in a child of this process, which has the heavy imports already.
+
+    Args:
+        place: the copy.
+        tests: files, or names of tests.
+        seconds: of processor time, before it counts as a timeout; or ten times as many on the clock.
+        measured: a folder for what `coverage` finds, and for the durations; all tests are run then.
 
     Returns:
         `passed`, `failed` or `timeout`, and the first test that failed.
@@ -245,15 +326,14 @@ def run_tests(place: Path, tests: Sequence[str], seconds: float) -> tuple[str, s
         status = 70
         try:
             os.chdir(place)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
             os.environ["PYTHONPATH"] = str(place)
             sys.path[:] = [str(place), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
-            import pytest
-
-            status = int(pytest.main(["-x", "-q", "-rf", "-p", "no:cacheprovider", *tests]))
+            status = _pytest(tests) if measured is None else _measured(tests, place, measured)
         finally:
             sys.stdout.flush()
             os._exit(status)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 10 * seconds
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
         if time.monotonic() > deadline:
             os.killpg(child, signal.SIGKILL)
@@ -263,7 +343,29 @@ def run_tests(place: Path, tests: Sequence[str], seconds: float) -> tuple[str, s
     said = log.read_text(errors="replace")
     failed = [line.split()[1] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     status = os.waitstatus_to_exitcode(ended[1])
-    return ("passed" if status == 0 else "failed"), (failed[0] if failed else f"status {status}")
+    if status in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "timeout", ""
+    return ("passed" if status in (0, _NO_TESTS) else "failed"), (failed[0] if failed else f"status {status}")
+
+
+def _pytest(words: Sequence[str]) -> int:
+    import pytest
+
+    return int(pytest.main(["-q", "-rf", "-x", "-p", "no:cacheprovider", *words]))
+
+
+def _measured(tests: Sequence[str], place: Path, folder: Path) -> int:
+    """Run all tests under coverage, by test function."""
+    import coverage
+
+    packages = [str(place / "genlab" / package) for package in PACKAGES]
+    found = coverage.Coverage(data_file=str(folder / "coverage"), source=packages, config_file=False, messages=False)
+    found.set_option("run:dynamic_context", "test_function")
+    found.start()
+    status = _pytest(["--maxfail=1000", f"--junitxml={folder}/tests.xml", *tests])
+    found.stop()
+    found.save()
+    return status
 
 
 class Copy:
@@ -274,33 +376,71 @@ class Copy:
         for name in COPIED:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, place / name)
+        by_hash = py_compile.PycInvalidationMode.CHECKED_HASH  # a mutant may have the size and time of another
+        compileall.compile_dir(place / "genlab", quiet=1, force=True, invalidation_mode=by_hash)
         self.broken: set[str] = set()
         """Tests that fail here without any mutant."""
 
-    def judge(self, mutant: Mutant, tests: Sequence[str], seconds: float) -> tuple[str, str]:
-        """`killed`, `survived`, `timeout` or `untested`, and the test that noticed it."""
+    def judge_quickly(self, mutant: Mutant, naming: Naming, seconds: float) -> tuple[str, str, int]:
+        """The same by the tests that name what it is in; `untested` if they all pass."""
+        tests = naming.tests(mutant)
+        result, by = self._tried(self.place / mutant.file, mutant, [mutant.file, *tests], seconds)
+        return ("untested" if result == "passed" else result), by, len(tests)
+
+    def judge(self, mutant: Mutant, reached: Reached, seconds: float, most_files: int) -> tuple[str, str, int]:
+        """What became of a mutant.
+
+        Returns:
+            `killed`, `survived`, `timeout`, or `untested` if no test executes its line; the test that noticed it; how
+            many tests were run.
+        """
         file = self.place / mutant.file
+        left, ran, own = _MOST_SECONDS, 0, [mutant.file]
+        for name in reached.files(mutant)[:most_files]:
+            found = reached.tests(mutant, name)
+            tests = _within(found, self.broken, left, _MOST_TESTS - ran)
+            if not tests and not own:
+                continue
+            left, ran = left - sum(found[test] for test in tests), ran + len(tests)
+            result, by = self._tried(file, mutant, [*own, *tests], seconds)
+            own = []  # its doctests have been run
+            if result != "passed":
+                return result, by, ran
+        return ("survived" if ran else "untested"), "", ran
+
+    def _tried(self, file: Path, mutant: Mutant, tests: Sequence[str], seconds: float) -> tuple[str, str]:
+        """Plant it and run tests: `passed`, `killed` or `timeout`, and the test that noticed it."""
         source = file.read_bytes()
-        for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
-            compiled.unlink()  # its time and size may be those of the mutant
         while tests := [test for test in tests if test not in self.broken]:
             try:
                 file.write_bytes(mutant.apply(source))
-                result, by = run_tests(self.place, [mutant.file, *tests], seconds)
+                result, by = run_tests(self.place, tests, seconds)
             finally:
                 file.write_bytes(source)
             if result != "failed":
-                return {"passed": "survived"}.get(result, result), by
+                return result, by
             test = by.partition("[")[0]
-            if (
-                test.partition("::")[0] not in {name.partition("::")[0] for name in tests}
-                or run_tests(self.place, [test], seconds)[0] == "passed"
-            ):
+            if test not in tests or run_tests(self.place, [test], seconds)[0] == "passed":
                 return "killed", by
             self.broken.add(test)
-        return "untested", ""
+        return "passed", ""
 
 
+def _within(found: Mapping[str, float], broken: set[str], seconds: float, most: int) -> list[str]:
+    """The first tests that pass, up to bounds of time and number, but at least one if there is any time."""
+    chosen: list[str] = []
+    for test, takes in found.items():
+        if test in broken:
+            continue
+        if len(chosen) >= most or (takes > seconds and (chosen or seconds <= 0)):
+            break
+        chosen.append(test)
+        seconds -= takes
+    return chosen
+
+
+_NO_TESTS = 5
+"""Exit status of pytest where a module has no doctest and there is nothing else to run."""
 FIELDS = ["number", "key", "line", "kind", "before", "after", "result", "by", "tests", "seconds"]
 
 
@@ -311,11 +451,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--only", type=int, nargs="+", help="only these of the sample")
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
-    parser.add_argument("--limit", type=float, default=150.0, help="seconds for one mutant")
+    parser.add_argument("--limit", type=float, default=150.0, help="processor seconds of the tests of one file")
     parser.add_argument("--csv", type=Path, default=Path("mutants.csv"), help="the table")
-    parser.add_argument("--suite", nargs="+", default=SUITE, help="tests of the run under coverage, in tests/")
-    parser.add_argument("--quick", action="store_true", help="run the test files that import the module; no coverage")
-    parser.add_argument("--map", type=Path, default=ROOT / "build" / "coverage", help="the run under coverage")
+    parser.add_argument("--quick", action="store_true", help="only tests that name the function that is changed")
+    parser.add_argument("--files", type=int, default=1000, help="how many test files to try, the likeliest first")
+    parser.add_argument(
+        "--map", type=Path, default=ROOT / "build" / "reached", help="which tests execute which lines"
+    )
     asked = parser.parse_args()
     chosen = list(enumerate(sample(asked.n, asked.seed)))
     if asked.list:
@@ -325,21 +467,25 @@ def main() -> None:
     done: set[str] = set()
     if asked.csv.exists() and asked.only is None:
         with asked.csv.open(newline="") as file:
-            done = {row["key"] for row in csv.DictReader(file)}
-    reached = Importing() if asked.quick else Reached(asked.map, asked.suite)
-    sys.dont_write_bytecode = True
-    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+            done = {row["key"] for row in csv.DictReader(file) if asked.quick or row["result"] != "untested"}
+    sys.dont_write_bytecode = False  # or each child compiles all modules
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["OMP_NUM_THREADS"] = "1"
     for name in HEAVY:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         there = Copy(Path(folder))
+        naming, reached = Naming(there.place), Reached(asked.map.resolve(), there.place)
         for number, mutant in chosen:
             if mutant.key in done or number not in (asked.only or [number]):
                 continue
-            tests, start = reached.tests(mutant), time.monotonic()
-            result, by = there.judge(mutant, tests, asked.limit)
-            row = [number, mutant.key, mutant.line, mutant.kind, mutant.before, mutant.after, result, by, len(tests)]
+            start = time.monotonic()
+            if asked.quick:
+                result, by, tests = there.judge_quickly(mutant, naming, asked.limit)
+            else:
+                result, by, tests = there.judge(mutant, reached, asked.limit, asked.files)
+            row = [number, mutant.key, mutant.line, mutant.kind, mutant.before, mutant.after, result, by, tests]
             _append(asked.csv, [*row, round(time.monotonic() - start, 1)])
             change = f"{mutant.file}:{mutant.line} {mutant.before!r} -> {mutant.after!r}"
             print(f"{number:4} {result:9} {change}  {by}", flush=True)
@@ -357,7 +503,7 @@ def _append(table: Path, row: list[object]) -> None:
 
 def _count(table: Path) -> None:
     with table.open(newline="") as file:
-        results = [row["result"] for row in csv.DictReader(file)]
+        results = list({row["key"]: row["result"] for row in csv.DictReader(file)}.values())  # the last one counts
     print(", ".join(f"{results.count(name)} {name}" for name in ("killed", "timeout", "survived", "untested")))
 
 

@@ -46,6 +46,8 @@ REFUSED = [
     (["report", "--grid", "last", "-o", "STORE/commits/x.html"], "inside the store"),
     (["report", "--grid", "last", "-o", "x.htm"], "names that end in .html"),
     (["rasp", "generate", "--out", "STORE/evals/x.py"], "inside the store"),
+    (["export", "parity", "--out", "STORE/x.parquet", "-n", "4"], "inside the store"),
+    (["export", "parity", "--out", "x.csv"], "names that end in .parquet"),
 ]
 
 
@@ -156,6 +158,15 @@ def test_a_system_error_is_one_line_that_names_the_file(lab, monkeypatch: pytest
     assert lab("tasks") == (1, "", "lab: /some/file: Permission denied\n")
 
 
+def test_too_little_memory_is_one_line(lab, monkeypatch: pytest.MonkeyPatch):
+    import numpy as np
+
+    monkeypatch.setattr("genlab.report.listing.task_list", lambda: np.empty(10**15))
+    status, out, err = lab("tasks")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("lab: out of memory: Unable to allocate")
+
+
 # -- What a store that is not there, a grid file or an option may ask for
 
 
@@ -173,6 +184,12 @@ def test_a_question_that_nobody_answers_is_one_line(lab, made: Path, monkeypatch
     status, out, err = lab("delete", "a", "--store", str(made))
     assert (status, out) == (2, "permanently delete 1 run? [y/N]: \n")
     assert err == "lab: nothing was deleted: no confirmation was given (--yes deletes without asking)\n"
+
+
+def test_an_answer_as_json_is_not_asked_for(lab, tmp_path: Path):
+    status, out, err = lab("delete", "a", "--json")
+    assert (status, out) == (2, "")
+    assert err == "lab: --json requires --yes: it cannot ask for confirmation\n"
 
 
 BASE = {"task": '"parity"', "train_len": "4", "n_layers": "1", "d_model": "16", "n_heads": "2", "steps": "4"}
@@ -225,10 +242,21 @@ BEYOND = [
     ([*TRAIN, "--batch-size", "1000000000000"], "batch_size: 1000000000000 is not allowed"),
     ([*TRAIN, "--pool", "100000000000"], "pool: 100000000000 is not allowed"),
     ([*TRAIN, "--steps", "10", "--warmup", "11"], "warmup 11 is longer than training: it has 10 steps"),
+    ([*TRAIN, "--eval-every", "1" + "0" * 30], "is not allowed (at most 9223372036854775807)"),
+    (["forecast", "evaluate", "--table", "x.csv", "--target", "x", "--seed", "-1"], "greater than or equal to 0"),
+    (
+        ["forecast", "fit", "--grid", "x", "--target", "x", "--save", "x", "--seed", "4294967296"],
+        "less than or equal to 4294967295",
+    ),
+    ([*TRAIN, "--eval-seed", "1" + "0" * 30], "seed 1" + "0" * 30 + " is not allowed (0 to 9223372036854775807)"),
+    ([*TRAIN, "--seeds", "1" + "0" * 30], "seed 1" + "0" * 30 + " is not allowed (0 to 9223372036854775807)"),
     (["show", "parity", "-n", "1000000000"], "the maximum is 10,000 examples"),
     (["eval", "last", "--lengths", "1:100000000000"], "more than 1,000,000 numbers"),
     (["probe", "last", "--probe-n", "1000000000000"], "at most 10,000,000"),
     (["rasp", "generate", "--out", "new.py", "--pairs", "1000000000"], "at most 1,000"),
+    (["rasp", "list", "--check", "-n", "1000000000000"], "1 to 1,000,000 inputs per length"),
+    (["export", "parity", "--out", "new.parquet", "-n", "1000000000000"], "-n is 1 to 100,000,000"),
+    (["export", "parity", "--out", "new.parquet", "-n", "1" + "0" * 30], "-n is 1 to 100,000,000"),
 ]
 
 
@@ -238,6 +266,17 @@ def test_what_no_memory_could_hold_is_refused_at_once(lab, tmp_path: Path, words
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert why in err
     assert not (tmp_path / "store").exists()
+
+
+def test_an_evaluation_that_no_memory_or_table_could_hold_is_refused_at_once(tmp_path: Path):
+    from genlab.runs import Store, evaluate
+    from genlab.tasks import make
+
+    split = make("parity", max_len=5).split("id").at((3,), 10**12, 0)
+    with pytest.raises(UserError, match="1000000000000 test examples per length are not allowed"):
+        evaluate([], [split], Store(tmp_path / "store"))
+    with pytest.raises(UserError, match=r"seed 9223372036854775808 is not allowed"):
+        evaluate([], [split.at((3,), 1, 2**63)], Store(tmp_path / "store"))
 
 
 def test_a_warm_up_that_nobody_asked_for_is_shorter_than_training():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -96,11 +97,15 @@ def test_a_grid_and_all_that_is_done_with_it(lab, tmp_path: Path):
     assert Path(err.partition("figure: ")[2].strip()).read_bytes().startswith(b"\x89PNG")
     assert lab("eval", "--grid", "two", "--lengths", "5:6", "--split", "dense", "--eval-n", "8")[0] == 0
     assert lab("tag", "good", *listed["run_id"])[1] == "good: 2 runs\n"
+    assert json.loads(lab("tag", "good", "good", "--json")[1]) == {"tag": "good", "runs": listed["run_id"].tolist()}
     _, out, _ = lab("compare", "good", "two", "--json")
     assert json.loads(out)["settings"]["weight_decay"] == {"good": "0.01", "two": "0.0, 0.01"}
-    assert lab("store", "compact")[0] == 0
+    before, after = re.findall(r"\d+", lab("store", "compact")[1])
+    assert int(after) < int(before)
+    assert json.loads(lab("store", "compact", "--json")[1]) == {"before": int(after), "after": int(after)}
     assert lab("store", "check")[1].startswith("clean: 4 runs")
-    assert lab("delete", "good", "--yes")[1] == "deleted 2 runs\n"
+    assert lab("delete", listed["run_id"][0], "--yes")[1] == "deleted 1 run\n"
+    assert json.loads(lab("delete", "good", "--yes", "--json")[1]) == {"deleted": [listed["run_id"][1]]}
     assert lab("grid", "two.toml", "--status")[1] == "two: 2 of 4 runs done, 0 running, 2 waiting\n"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from genlab.forecast.scores import blocks_of, mean_scores
 from genlab.forecast.splits import Fold, settings_of, twins_of
 from genlab.forecast.targets import Target, Values, parse_target, target_in_words, values_of
 from genlab.runs.files import create_json, read_json, read_table, write_table
+from genlab.runs.gridfile import LAST, is_group_name
 from genlab.runs.store import Store, now
 from genlab.tasks import fitted
 
@@ -136,8 +136,8 @@ def save_forecaster(
     Raises:
         UserError: an invalid or existing name, or what `judge` raises for a target, a signal or its runs.
     """
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UserError(f"--save {name!r} is not allowed (letters, digits, . _ -)")
+    if not is_group_name(name):
+        raise UserError(f"--save {name!r} is not allowed (letters, digits, . _ -; not {', '.join(LAST)})")
     chosen = choose(table, target, fit_only).table
     if signal is not None:
         signal_column(chosen, signal)

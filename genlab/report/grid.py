@@ -1,4 +1,4 @@
-"""Many runs at once: progress, results and cost of a grid, lists of runs, checks of a store."""
+"""Many runs at once: progress, results and cost of a grid, lists of runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from genlab.errors import DamagedFileError, FailedRuns, UserError, unknown
-from genlab.forecast.sealing import sealed_damage
+from genlab.errors import FailedRuns, UserError, unknown
 from genlab.report.display import print_rows
 from genlab.report.figures import save_figure
 from genlab.report.output import print_lines
@@ -23,9 +22,7 @@ from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.failures import read_failures
 from genlab.runs.gridfile import Grid
 from genlab.runs.index import flat_spec
-from genlab.runs.maintain import LOST, check_store, lost_runs, named_only, shown
 from genlab.runs.progress import Progress, Report
-from genlab.runs.repair import Repaired, repair_store
 from genlab.runs.status import GridStatus, grid_status
 from genlab.runs.store import Store
 from genlab.tasks import names, task_class
@@ -229,96 +226,6 @@ def grid_cost(plans: Grid, store: Store, device: str, workers: int, stack: int) 
 
 def _ms(seconds: float | None) -> str:
     return "" if seconds is None else f"{1000 * seconds:.1f}"
-
-
-# -- `lab store check` and `lab store repair`
-
-
-@dataclass(frozen=True)
-class StoreCheck:
-    """Result of verifying every file of a store.
-
-    Attributes:
-        damaged: file -> what is wrong with it.
-        leftovers: file -> why it is not needed.
-        lost: run named by a damaged record -> the files that contain it.
-        unrecorded: group, grid or tag -> runs that it names but that have no record.
-        runs: number of runs with a record; None if the records cannot be read.
-    """
-
-    damaged: dict[Path, str]
-    leftovers: dict[Path, str]
-    lost: dict[str, list[str]]
-    unrecorded: dict[str, list[str]]
-    runs: int | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        damaged, leftovers = ({str(path): why for path, why in f.items()} for f in (self.damaged, self.leftovers))
-        return {
-            "damaged": damaged,
-            "leftovers": leftovers,
-            "lost": self.lost,
-            "unrecorded": self.unrecorded,
-            "runs": self.runs,
-        }
-
-    def print(self, console: Console) -> None:
-        """Print one line per finding, or that the store is clean."""
-        lines = [f"damaged: {path}: {why}" for path, why in self.damaged.items()]
-        lines += [f"leftover (lab store compact removes it): {path}: {why}" for path, why in self.leftovers.items()]
-        lines += [
-            f"not in this store (not trained yet, deleted, or lost): {shown(runs)} of {name}"
-            for name, runs in self.unrecorded.items()
-        ]
-        if not self.damaged:
-            but = ", but leftovers" if self.leftovers else ""
-            lines.append(f"clean: {self.runs} runs, all files intact{but}")
-        print_lines(console, lines)
-
-
-def store_check(store: Store) -> StoreCheck:
-    """Read every file of a store and compare it with its checksum."""
-    damaged, leftovers = check_store(store)
-    damaged = {**sealed_damage(store), **damaged}  # messages about single files are more precise
-    try:
-        runs = len(store.index.runs)
-    except (DamagedFileError, OSError):
-        return StoreCheck(damaged, leftovers, {}, {}, None)
-    lost = lost_runs(store) if damaged.get(store.path / "commits", "").startswith("no record") else {}
-    unrecorded = {} if store.named.damage() else named_only(store)
-    places = {run: sorted(files) for run, files in sorted(lost.items())}
-    return StoreCheck(damaged, leftovers, places, unrecorded, runs)
-
-
-@dataclass(frozen=True)
-class StoreRepair:
-    """Result of `repair_store`, and the store that it repaired."""
-
-    store: Path
-    done: Repaired
-
-    def as_json(self) -> dict[str, Any]:
-        """Return restored runs, runs set aside with the reason, and restored files."""
-        done = self.done
-        return {"entered": done.entered, "aside": done.aside, "returned": [str(path) for path in done.returned]}
-
-    def print(self, console: Console) -> None:
-        """Print one line per file and run."""
-        done = self.done
-        lines = [f"moved back: {path}" for path in done.returned]
-        lines += [
-            f"not restored: run {run}: {why}; what is left of it is in {self.store / LOST}"
-            for run, why in done.aside.items()
-        ]
-        count = "no run" if not done.entered else shown(done.entered)
-        lines.append(f"{count} restored" + (f", {len(done.aside)} not" if done.aside else ""))
-        print_lines(console, lines)
-
-
-def store_repair(store: Store) -> StoreRepair:
-    """Restore lost runs of a store from their weights."""
-    return StoreRepair(store.path, repair_store(store))
 
 
 # -- `lab runs`: lists, files, configurations with their figure

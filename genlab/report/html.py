@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 
 from genlab.errors import DamagedFileError, UserError, unknown
 from genlab.forecast.judge import By, Judgement, judge
@@ -27,6 +28,7 @@ from genlab.report.ask import AskedRun
 from genlab.report.attention import read_attention
 from genlab.report.charts import UNIT, Chart, Series, intervals, lines, points
 from genlab.report.figures import logarithmic
+from genlab.report.output import print_lines
 from genlab.report.page import Block, Bullets, Charts, Section, Table, Text, Tokens, page
 from genlab.report.tables import wilson
 from genlab.runs.api import load
@@ -34,6 +36,7 @@ from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
 from genlab.tasks import FIT, TrainingLaw, fitted, place_in_words, split_in_words, task_class
+from genlab.text import counted
 
 # -- Sections without forecasts: what was trained, exact match by length, training curves
 
@@ -496,10 +499,37 @@ _SECTIONS: list[tuple[str, str, Callable[[ReportData], list[Block]]]] = [
 ]
 
 
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report that was written.
+
+    Attributes:
+        path: the file.
+        size: its size in bytes.
+        runs: the runs that it shows.
+        diverged: the runs left out.
+    """
+
+    path: Path
+    size: int
+    runs: list[str]
+    diverged: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {"report": str(self.path), "bytes": self.size, "runs": self.runs, "left_out": self.diverged}
+
+    def print(self, console: Console) -> None:
+        """Print one line."""
+        missing = left_out(self.diverged, len(self.runs) + len(self.diverged))
+        line = f"{self.path}: {counted(len(self.runs), 'run')}, {self.size / 1e6:.1f} MB"
+        print_lines(console, [f"{line}; {missing}" if missing else line])
+
+
 def write_report(
     store: Store, grid: str, path: Path, target: str | None, signal: str | None, by: By, fit_only: bool = True
-) -> str:
-    """Write the page, and return a one-line summary. Arguments are those of `read_report`.
+) -> WrittenReport:
+    """Write the report. Arguments are those of `read_report`.
 
     Raises:
         UserError: as `read_report`; a path that does not end in `.html`.
@@ -508,13 +538,15 @@ def write_report(
         raise UserError(f"-o {str(path)!r} is not allowed (a file that ends in .html)")
     if by not in get_args(By):
         raise unknown("--by", by, get_args(By))
+    grid = store.named.resolve(grid)
     data = read_report(store, grid, target, signal, by, fit_only)
     runs = store.find(grid)
-    missing = left_out(set_aside(store, runs)[1], len(runs))
+    diverged = set_aside(store, runs)[1]
+    missing = left_out(diverged, len(runs))
     known = data.value[~np.isnan(data.value)]
     facts = [
         (str(len(data.table)), "runs"),
-        (str(len(data.cells)), "setting" if len(data.cells) == 1 else "settings"),
+        (str(len(data.cells)), counted(len(data.cells), "setting").split()[1]),
         (f"{int(fitted(data.inside).sum())} of {len(data.table)}", "runs that fitted"),
         (f"{np.median(known):.3f}" if len(known) else "-", f"{data.measured}, median"),
     ]
@@ -522,5 +554,4 @@ def write_report(
     sections = [Section(name, heading, draw(data)) for name, heading, draw in _SECTIONS]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(f"Report of {grid}", facts, intro, sections, data.cells), encoding="utf-8")
-    written = f"{path}: {len(data.table)} runs, {path.stat().st_size / 1e6:.1f} MB"
-    return f"{written}; {missing}" if missing else written
+    return WrittenReport(path, path.stat().st_size, list(data.table.index), diverged)

@@ -178,10 +178,10 @@ def example_list(asked: Asked, figure: Path | None = None) -> ExampleList:
     Raises:
         UserError: an unknown task, format or split, a length it cannot generate, or a task without a drawing.
     """
-    if (asked.n is not None and asked.n < 1) or asked.seed < 0:
-        raise UserError(
-            f"-n {asked.n} --seed {asked.seed} is not allowed: -n must be at least 1, and --seed at least 0"
-        )
+    if asked.n is not None and asked.n < 1:
+        raise UserError(f"-n {asked.n} is not allowed: at least 1")
+    if asked.seed < 0:
+        raise UserError(f"--seed {asked.seed} is not allowed: at least 0")
     if asked.n is not None and asked.n > _MOST:
         raise UserError(f"-n {asked.n} is not allowed: the maximum is {_MOST:,} examples")
     if figure is not None and figure.suffix.lower() not in _FIGURES:

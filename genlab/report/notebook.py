@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rich.console import Console
+
 from genlab.errors import UserError
+from genlab.report.output import print_lines
 from genlab.runs.sources import unavailable
 from genlab.runs.store import Store
 from genlab.spec import RunSpec
@@ -128,8 +132,25 @@ def execute(notebook: Any, folder: Path) -> None:
         raise UserError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from None
 
 
-def write_notebook(run: str, store: Store, path: Path | None) -> Path:
-    """Create, execute and write the notebook about a run; returns its path (default: RUN.ipynb).
+@dataclass(frozen=True)
+class WrittenNotebook:
+    """An executed notebook that was written; `diverged`: whether its run diverged."""
+
+    run: str
+    path: Path
+    diverged: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {"run_id": self.run, "notebook": str(self.path), "diverged": self.diverged}
+
+    def print(self, console: Console) -> None:
+        """Where it is."""
+        print_lines(console, [str(self.path)])
+
+
+def write_notebook(run: str, store: Store, path: Path | None) -> WrittenNotebook:
+    """Make, execute and write the notebook about a run (default: RUN.ipynb here).
 
     Raises:
         UserError: no such run, an ambiguous prefix, or a model without attention.
@@ -155,4 +176,4 @@ def write_notebook(run: str, store: Store, path: Path | None) -> Path:
         nbformat.write(made, place)
     except OSError as error:
         raise UserError(f"{str(place)!r} cannot be written: {error.strerror}") from None
-    return place
+    return WrittenNotebook(found.run_id, place, found.status == "diverged")

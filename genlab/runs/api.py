@@ -18,7 +18,7 @@ from genlab.runs.execute import Executor, InProcess, Processes, drive, interrupt
 from genlab.runs.failures import forget, read_failures, summarize
 from genlab.runs.gridfile import Grid
 from genlab.runs.maintain import tidy
-from genlab.runs.plan import Evals, Plan, check_steps, eval_splits
+from genlab.runs.plan import Evals, Plan, check_examples, check_steps, eval_splits
 from genlab.runs.progress import Progress, Report
 from genlab.runs.sources import live_task, unavailable
 from genlab.runs.store import Store, stack_id
@@ -356,9 +356,12 @@ def evaluate(
     """Evaluate committed runs, of any configurations, on `splits` (with lengths, n and seed), and store the results.
 
     Raises:
-        UserError: a task has no such split or length, or a model no such attention weights. Nothing is evaluated.
+        UserError: a task has no such split or length, or a model no such attention weights, or there are too many
+            examples. Nothing is evaluated.
         Interrupted: Ctrl-C; completed evaluations are stored.
     """
+    for split in splits:
+        check_examples(split.n, split.seed)
     for run in runs:
         spec = store.spec(run)
         if why := unavailable(store, run):

@@ -102,6 +102,8 @@ def batches(
 
 # -- Examples as a file
 
+_MOST = 100_000_000
+"""Examples of a split in a file: their lengths are drawn at once."""
 _CHUNK = 10_000
 _SCHEMA = pa.schema(
     [
@@ -164,8 +166,8 @@ def export(
     file = Path(out)
     if file.suffix != ".parquet":
         raise UserError(f"--out {str(out)!r} is not allowed (allowed: names that end in .parquet)")
-    if n < 1 or seed < 0:
-        raise UserError(f"-n {n} --seed {seed} is not allowed: -n is at least 1, --seed at least 0")
+    if not 1 <= n <= _MOST or seed < 0:
+        raise UserError(f"-n {n} --seed {seed} is not allowed: -n is 1 to {_MOST:,}, --seed at least 0")
     made, laws = _laws(task, splits, lengths, format, params, max_len)
     if made.d_values:
         raise UserError(f"format {made.format!r} of task {task!r} has real values, not tokens")

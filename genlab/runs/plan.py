@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from genlab.errors import UserError, nearest, unknown
 from genlab.runs.recipes import recipe_options
-from genlab.spec import LSTM_FIXED, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
+from genlab.spec import LSTM_FIXED, MOST, ModelConfig, RunSpec, Scalar, Split, TrainConfig, build
 from genlab.tasks import Task, code_of, in_distribution, make, spread, task_class, training_law
 from genlab.tasks import spec as task_spec
 
@@ -228,6 +228,8 @@ def plan(
     picked += [f"{name}={defaults[name]}" for name in sorted(defaults.keys() - {*_PICKED, *_DESCRIBED, *given})]
     picked += [f"--param {name}={value}" for name, value in own_params.items()]
     pairs = [(seed, seed) if isinstance(seed, int) else seed for seed in seeds]
+    for pair in pairs:
+        check_seed(max(pair))
     return Plan([base.with_seeds(*pair) for pair in pairs], made, wanted_evals, ", ".join(picked))
 
 
@@ -269,14 +271,27 @@ def wrong_kind(name: str, value: object) -> str:
     return "a number" if any(isinstance(part, bool | str) for part in parts) else ""
 
 
+def check_examples(n: int, seed: int) -> None:
+    """Raise `UserError` for more test examples per length than memory could hold, or a seed that no table could."""
+    if n > MOST_EXAMPLES:
+        raise UserError(f"{n} test examples per length are not allowed (at most {MOST_EXAMPLES:,})")
+    check_seed(seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raise `UserError` for a seed that no table could hold."""
+    if not 0 <= seed <= MOST:
+        raise UserError(f"seed {seed} is not allowed (0 to {MOST})")
+
+
 def _check_size(task: Task, model: ModelConfig, train: TrainConfig, evals: Evals | None) -> None:
     """Raise `UserError` for a plan that no memory could hold."""
     for name, most in _MOST.items():
         value = getattr(train if name in TrainConfig.model_fields else model, name)
         if value > most:
             raise UserError(f"{name}: {value} is not allowed (at most {most:,})")
-    if evals is not None and evals.n > MOST_EXAMPLES:
-        raise UserError(f"{evals.n} test examples per length are not allowed (at most {MOST_EXAMPLES:,})")
+    if evals is not None:
+        check_examples(evals.n, evals.seed)
     if (weights := _weights(model)) > _MOST_WEIGHTS:
         raise UserError(
             f"a model of {weights:,} weights is not allowed (at most {_MOST_WEIGHTS:,}): n_layers, d_model"

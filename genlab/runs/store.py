@@ -123,10 +123,16 @@ class Groups:
         _log.info("%s: group %s%s", which, name, f" of lab {command}" if command else "")
         return name
 
+    def resolve(self, name: str) -> str:
+        """Return the group that `last` or the like names now; any other name as it is.
+
+        A command that looks a name up more than once does this first: another group may become the last meanwhile.
+        """
+        return self.last(name) if name in LAST else name
+
     def runs(self, name: str) -> list[str] | None:
         """Return the runs of `last`, a group or a tag, committed or not; None if the name is unknown."""
-        if name in LAST:
-            name = self.last(name)
+        name = self.resolve(name)
         if (self.folder(name) / "group.json").is_file():
             return list(self.read(name)["run_ids"])
         return self.tags().get(name)

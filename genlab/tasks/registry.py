@@ -113,7 +113,8 @@ def _hash_of(file: Path) -> str:
 
 
 def _run(file: Path, shown: str) -> None:
-    module_name = f"genlab_plugin_{file.stem}"
+    place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:_DIGEST]
+    module_name = f"genlab_plugin_{file.stem}_{place}"  # two files of one name are two modules
     module_spec = importlib.util.spec_from_file_location(module_name, file)
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"plugin {shown!r} is not a Python file (.py)")

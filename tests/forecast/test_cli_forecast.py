@@ -144,10 +144,10 @@ def test_from_a_grid_to_a_sealed_forecast_and_its_score(lab, tmp_path: Path):
     status, out, err = lab(*asked)
     assert (status, err) == (0, "")
     assert "forecaster first: 10 runs" in out
-    status, out, err = lab("forecast", "seal", "--grid", "new", "--with", "first")
-    assert (status, err) == (0, "")
+    status, out, err = lab("forecast", "seal", "--grid", "last", "--with", "first")
+    assert (status, err) == (0, "last: group new of lab grid\n")
     assert "lock 1 sealed at" in out
-    assert "6 runs of new" in out
+    assert "6 runs of new" in out  # the group, not `last`, which is another one tomorrow
     assert "seen for all 10 runs" in lab("forecast", "seal", "--grid", "old", "--with", "first")[2]
     assert "has no evaluation yet" in lab("forecast", "score", "1")[2]
     kept = Store(tmp_path / "store")

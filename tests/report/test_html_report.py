@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 import genlab
 from genlab.errors import UserError
+from genlab.report import html
 from genlab.report.html import write_report
 from genlab.report.page import color
 from genlab.runs import Evals, grid
@@ -43,7 +45,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def text(store: Store) -> str:
     path = store.path.parent / "report.html"
-    assert "16 runs" in write_report(store, "two", path, "loss@split=id", "induction_prefix.max", "random", False)
+    written = write_report(store, "two", path, "loss@split=id", "induction_prefix.max", "random", False)
+    assert written.runs == store.find("two")
+    assert written.as_json() | {"runs": 16} == {
+        "report": str(path),
+        "bytes": path.stat().st_size,
+        "runs": 16,
+        "left_out": [],
+    }
     return path.read_text()
 
 
@@ -119,6 +128,23 @@ def test_every_run_has_a_row_with_its_forecast_and_interval(store: Store, text: 
     assert "forecast (baselines + induction_prefix.max)</button>" in text
     assert "no 90 % prediction intervals of baselines + induction_prefix.max" in text
     assert text.count("<td>unbounded</td>") == 2 * 16
+
+
+def test_a_page_about_last_is_about_one_group(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another group may appear while it is made."""
+    kept = Store(shutil.copytree(store.path, tmp_path / "store"))
+    read = html.read_report
+
+    def meanwhile(*asked: Any) -> Any:
+        data = read(*asked)
+        kept.save_group("other", kept.find("two")[:1], {})
+        return data
+
+    monkeypatch.setattr(html, "read_report", meanwhile)
+    written = write_report(kept, "last", tmp_path / "r.html", "loss@split=id", None, "random", False)
+    assert kept.named.last() == "other"
+    assert written.runs == kept.find("two")
+    assert "<title>Report of two</title>" in written.path.read_text()
 
 
 def test_tags_stand_in_the_table(store: Store, tmp_path: Path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from genlab.probes.signal import chosen
+from genlab.probes.signal import all_signals, chosen
 
 
 def test_the_list_is_read_at_eighty_columns(lab, monkeypatch: pytest.MonkeyPatch):
@@ -22,3 +24,12 @@ def test_the_list_is_read_at_eighty_columns(lab, monkeypatch: pytest.MonkeyPatch
             assert " ".join(words.split()) in said
     assert "admissible yes" in said
     assert "admissible no: reads repeated random tokens" in said
+
+
+def test_every_signal_of_the_package_states_its_blind_spots_and_has_a_reference():
+    """A reader must learn from the list itself what a signal misses; a reference by name must exist."""
+    names = {s.name for s in all_signals()}
+    for s in all_signals():
+        assert len(s.blind) > 20, s.name
+        same = re.match(r"Same as (\w+)", s.blind)
+        assert same is None or same[1] in names - {s.name}, s.name

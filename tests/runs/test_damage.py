@@ -15,7 +15,7 @@ import pytest
 
 from genlab.errors import DamagedFileError, UserError
 from genlab.forecast.ledger import Ledger
-from genlab.report.grid import store_check
+from genlab.report.upkeep import store_check
 from genlab.runs import Store
 from genlab.runs.files import create_json, read_json, short_sha, write_json
 from genlab.runs.maintain import check_store, compact_store, delete_runs

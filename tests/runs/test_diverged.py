@@ -57,38 +57,82 @@ def sides(store: Store) -> tuple[list[str], list[str]]:
     return counted, diverged
 
 
-LINE = "6 of 12 runs diverged and are left out: "
-
-
-@pytest.mark.parametrize(
-    ("words", "where"),
-    [
-        (("grid-file",), "out"),
-        (("runs", "--by", "attn_weights,lr"), "err"),
-        (("compare", "g", "g"), "err"),
-        (("eval", "g", "--lengths", "4,6", "--eval-n", "8"), "out"),
-        (("probe", "g"), "out"),
-        (("forecast", "evaluate", "--grid", "g", "--target", "exact_match@length=6", "--all-runs"), "err"),
-        (("forecast", "rules", "--grid", "g", "--split", "id"), "err"),
-        (("report", "--grid", "g", "-o", "page.html", "--all-runs"), "out"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else value,
-)
-def test_every_command_names_them_and_goes_on(
-    lab, store: Store, words: tuple[str, ...], where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_grid_names_them_and_goes_on(lab, store: Store, tmp_path: Path):
     _, diverged = sides(store)
-    if words == ("grid-file",):
-        words = ("grid", str(grid_file(tmp_path)), "--workers", "1")
-    status, out, err = lab(*words)
-    said = " ".join({"out": out, "err": err}[where].split())
+    status, out, err = lab("grid", str(grid_file(tmp_path)), "--workers", "1")
+    said = " ".join(out.split())
     assert status == 0, err
-    if words[0] == "eval":  # by configuration
-        assert said.count("2 of 2 runs diverged and are left out: ") == 3
-    else:
-        assert LINE in said
+    assert "6 of 12 runs diverged and are left out: " in said
     assert all(run in said for run in diverged)
+
+
+ONE: dict[str, list[str]] = {
+    "runs": ["--grid", "three", "--by", "task"],
+    "compare": ["three", "--by", "attn_weights"],
+    "eval": ["three", "--lengths", "4,6", "--eval-n", "8"],
+    "probe": ["three", "--signals", "weight_norm"],
+    "report": ["--grid", "three", "-o", "page.html", "--all-runs"],
+    "forecast evaluate": ["--grid", "three", "--target", "loss@length=6", "--all-runs", "--by", "random"],
+    "forecast fit": ["--grid", "three", "--target", "loss@length=6", "--all-runs", "--save", "own"],
+    "forecast seal": ["--grid", "three", "--with", "own"],
+    "forecast causal": [
+        "--grid",
+        "three",
+        "--target",
+        "loss@length=6",
+        "--all-runs",
+        "--signal",
+        "start_token.max",
+    ],
+    "forecast rules": ["--grid", "three", "--split", "id"],
+}
+"""A call of each command that reads a grid."""
+
+
+def readers() -> set[str]:
+    """All commands that take a grid, group or tag, as the command line knows them; but those that compute nothing."""
+    import typer
+
+    from genlab.cli import app
+
+    found: set[str] = set()
+
+    def visit(command: Any, words: tuple[str, ...]) -> None:
+        for name, below in getattr(command, "commands", {}).items():
+            visit(below, (*words, name))
+        if {p.name for p in getattr(command, "params", [])} & {"grid", "runs"} and not getattr(
+            command, "commands", None
+        ):
+            found.add(" ".join(words))
+
+    visit(typer.main.get_command(app), ())
+    return found - {"tag", "delete"}
+
+
+def test_every_command_counts_one_among_three(lab, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert readers() == set(ONE)
+    soft, one, sparse = sides(store)[0][:3]
+    store = call_diverged(store, one)
+    store.named.tag("three", [soft, one, sparse])
+    probe(store, [soft, sparse], chosen(["start_token"]), n=16)
+    too_few = {"forecast evaluate": "2 runs with an outcome", "forecast seal": "was seen for all 2 runs"}
+    for command, words in ONE.items():
+        status, out, err = lab(*command.split(), *words)
+        said = " ".join((out + err).split())
+        of = 2 if command in ("compare", "eval") else 3  # by configuration
+        assert f"1 of {of} runs diverged and is left out: {one}" in said, (command, said)
+        assert (status, too_few.get(command, "") in said) == (2 if command in too_few else 0, True), (command, said)
+
+
+def call_diverged(store: Store, run: str) -> Store:
+    """Enter in the record of a run that it diverged."""
+    (record,) = [p for p in (store.path / "commits").glob("*.json") if run in p.read_text()]
+    content = read_json(record)
+    for entry in content["runs"]:
+        entry["status"] = "diverged" if entry["run_id"] == run else entry["status"]
+    write_json(record, content)
+    return Store(store.path)
 
 
 def grid_file(folder: Path) -> Path:
@@ -123,12 +167,7 @@ def test_tables_are_those_of_the_others_alone(store: Store):
 def test_an_outcome_of_one_configuration_counts_the_others(store: Store, tmp_path: Path):
     counted, _ = sides(store)
     first, second = counted[:2]
-    (record,) = [p for p in (store.path / "commits").glob("*.json") if second in p.read_text()]
-    told = read_json(record)
-    for run in told["runs"]:
-        run["status"] = "diverged" if run["run_id"] == second else run["status"]
-    write_json(record, told)
-    store = Store(store.path)
+    store = call_diverged(store, second)
     found = outcome(store, [first, second])
     assert found.diverged == [second]
     assert found.fit is not None
@@ -146,7 +185,8 @@ def test_lab_train_of_nothing_but_diverged_runs(lab, tmp_path: Path):
     told = json.loads(lab(*words, "--json")[1])
     assert (len(told["left_out"]), told["figure"], told["fit_in_distribution"]) == (2, None, None)
     status, _, err = lab("report", "--grid", "last", "-o", str(tmp_path / "r.html"))
-    assert (status, err.splitlines()[-1]) == (2, "lab: all 2 runs of 'last' diverged")
+    name = Store(tmp_path / "store").named.last()
+    assert (status, err.splitlines()[-1]) == (2, f"lab: all 2 runs of {name!r} diverged")
     status, _, err = lab("forecast", "rules", "--grid", "last", "--split", "id")
     assert (status, "none has completed without diverging" in err) == (2, True)
 

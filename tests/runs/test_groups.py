@@ -12,7 +12,9 @@ from genlab.report.grid import RunList
 from genlab.report.output import show
 from genlab.report.tables import filtered
 from genlab.report.train import train_plan
+from genlab.report.upkeep import delete_named
 from genlab.runs import Store
+from genlab.runs.failures import Failure, read_failures, record
 
 
 def test_a_command_knows_its_own_group(tmp_path: Path):
@@ -47,6 +49,24 @@ def test_last_says_what_it_took(lab, tmp_path: Path):
     assert store.named.damage() == {}
     (tmp_path / "store/groups/small/group.json").unlink()
     assert list(store.named.damage()) == [tmp_path / "store/groups/last-train"]
+
+
+def test_deleting_last_looks_it_up_once(tmp_path: Path):
+    """A group that appears while `lab delete last` asks is not touched."""
+    store = Store(tmp_path / "store")
+    store.ready()
+    never = {"first": "1" * 16, "second": "2" * 16}
+    for name, run in never.items():
+        record(store.path, Failure(run, [run], "parity", "planted", "", "2026-01-01T00:00:00"))
+        store.save_group(name, [run], {})
+    store.save_group("first", [never["first"]], {})
+
+    def meanwhile(_count: int) -> bool:
+        store.save_group("second", [never["second"]], {})
+        return True
+
+    assert delete_named(store, ["last"], meanwhile).runs == []
+    assert [failure.runs for failure in read_failures(store.path)] == [[never["second"]]]
 
 
 def test_a_report_held_out_by_what_is_not_there_is_refused(lab, tmp_path: Path):

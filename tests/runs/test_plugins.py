@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def wrong(file: Path) -> Path:
     """The same task with a `solve` that gives the last bit."""
     file.write_text(file.read_text().replace("return (prompt[0],)", "return (prompt[-2],)"))
     return file
+
+
+def test_two_plugins_of_one_name_are_two_modules(file: Path, tmp_path: Path):
+    """Each class finds its own module."""
+    text = file.read_text()
+    for name in ("one-bit", "other-bit"):
+        (tmp_path / name).mkdir()
+        copy = tmp_path / name / "mine.py"
+        copy.write_text(text.replace('"first-bit"', f'"{name}"') + f"\nPLACE = {name!r}\n")
+        load_plugin(copy)
+    for name in ("one-bit", "other-bit"):
+        assert name == sys.modules[registry.task_class(name).__module__].PLACE
 
 
 # -- The source is part of a run
