@@ -418,7 +418,7 @@ class Copy:
             finally:
                 file.write_bytes(source)
             if result != "failed":
-                return result, by
+                return result, ""
             test = by.partition("[")[0]
             if test not in tests or run_tests(self.place, [test], seconds)[0] == "passed":
                 return "killed", by
@@ -452,7 +452,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="+", help="only these of the sample")
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
     parser.add_argument("--limit", type=float, default=150.0, help="processor seconds of the tests of one file")
-    parser.add_argument("--csv", type=Path, default=Path("mutants.csv"), help="the table")
+    parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "results" / "mutants.csv", help="the table")
     parser.add_argument("--quick", action="store_true", help="only tests that name the function that is changed")
     parser.add_argument("--files", type=int, default=1000, help="how many test files to try, the likeliest first")
     parser.add_argument(
