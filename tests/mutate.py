@@ -382,10 +382,10 @@ class Copy:
         """Tests that fail here without any mutant."""
 
     def judge_quickly(self, mutant: Mutant, naming: Naming, seconds: float) -> tuple[str, str, int]:
-        """The same by the tests that name what it is in; `untested` if they all pass."""
+        """The same by the tests that name what it is in; `untested` if they pass or take too long."""
         tests = naming.tests(mutant)
         result, by = self._tried(self.place / mutant.file, mutant, [mutant.file, *tests], seconds)
-        return ("untested" if result == "passed" else result), by, len(tests)
+        return ("killed" if result == "killed" else "untested"), by, len(tests)
 
     def judge(self, mutant: Mutant, reached: Reached, seconds: float, most_files: int) -> tuple[str, str, int]:
         """What became of a mutant.
