@@ -382,10 +382,10 @@ class Copy:
         """Tests that fail here without any mutant."""
 
     def judge_quickly(self, mutant: Mutant, naming: Naming, seconds: float) -> tuple[str, str, int]:
-        """The same by the tests that name what it is in; `untested` if they all pass."""
+        """The same by the tests that name what it is in; `untested` if they pass or take too long."""
         tests = naming.tests(mutant)
         result, by = self._tried(self.place / mutant.file, mutant, [mutant.file, *tests], seconds)
-        return ("untested" if result == "passed" else result), by, len(tests)
+        return ("killed" if result == "killed" else "untested"), by, len(tests)
 
     def judge(self, mutant: Mutant, reached: Reached, seconds: float, most_files: int) -> tuple[str, str, int]:
         """What became of a mutant.
@@ -418,7 +418,7 @@ class Copy:
             finally:
                 file.write_bytes(source)
             if result != "failed":
-                return result, by
+                return result, ""
             test = by.partition("[")[0]
             if test not in tests or run_tests(self.place, [test], seconds)[0] == "passed":
                 return "killed", by
@@ -452,7 +452,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="+", help="only these of the sample")
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
     parser.add_argument("--limit", type=float, default=150.0, help="processor seconds of the tests of one file")
-    parser.add_argument("--csv", type=Path, default=Path("mutants.csv"), help="the table")
+    parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "results" / "mutants.csv", help="the table")
     parser.add_argument("--quick", action="store_true", help="only tests that name the function that is changed")
     parser.add_argument("--files", type=int, default=1000, help="how many test files to try, the likeliest first")
     parser.add_argument(

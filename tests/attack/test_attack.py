@@ -11,8 +11,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import mutate
 import pytest
-from mutate import Mutant, mutants, sample
+from mutate import Mutant, Naming, mutants, sample
 
 from .calls import commands, draw
 from .damage import CASES, must_notice
@@ -122,3 +123,29 @@ def test_mutants_are_single_changes_that_python_reads(tmp_path: Path):
 
 def test_a_sample_of_mutants_is_fixed_by_its_seed():
     assert sample(20, 0) == sample(20, 0) != sample(20, 1)
+
+
+def test_tests_that_name_a_function_are_found_through_callers_and_helpers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mutate, "SUITE", ("training", "runs"))
+    files = {
+        "genlab/training/m.py": "def f(x):\n    return _g(x)\n\n\ndef _g(x):\n    return x + 1\n",
+        "tests/training/test_m.py": "from genlab.training import m\n\ndef helper():\n    return m.f(1)\n\n"
+        "def test_by_helper():\n    assert helper() == 2\n\ndef test_of_nothing():\n    pass\n",
+        "tests/runs/test_far.py": "def test_far():\n    f = 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    inside = [m for m in mutants(tmp_path / "genlab/training/m.py", tmp_path) if m.line == 6]
+    near, far = "tests/training/test_m.py::test_by_helper", "tests/runs/test_far.py::test_far"
+    assert [Naming(tmp_path).tests(m) for m in inside] == [[near, far]] * 3
+
+
+def test_the_fastest_tests_are_run_within_bounds():
+    found = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 50.0}
+    assert mutate._within(found, {"b"}, 5.0, 9) == ["a", "c"]
+    assert mutate._within(found, set(), 5.0, 2) == ["a", "b"]
+    assert mutate._within({"d": 50.0}, set(), 5.0, 2) == ["d"]  # one at least, while there is time
+    assert mutate._within({"d": 50.0}, set(), 0.0, 2) == []
