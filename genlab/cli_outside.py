@@ -1,0 +1,85 @@
+"""Commands about what runs do outside their training distribution: monitor, lines, items, constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genlab.help import Command
+from genlab.options import (
+    EVALUATION,
+    FIGURE,
+    AsJson,
+    Device,
+    EvalSeed,
+    Plugin,
+    StoreOption,
+    examples,
+    note,
+    output,
+)
+from genlab.runs.gridfile import parse_range
+
+Runs = Annotated[list[str], typer.Argument(help="runs, groups, grids, tags, or `last`")]
+Figure = Annotated[Path | None, output("--figure", help="draw it there", endings=FIGURE)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give a command line these commands."""
+    app.command(
+        cls=Command, epilog=examples("lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2")
+    )(monitor)
+
+
+def _names(text: str | None) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def monitor(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="comma-separated splits (default: as in training, at longer lengths)",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths", help="such as 5:50:5, both ends included (default: 8 outside)", rich_help_panel=EVALUATION
+        ),
+    ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(
+            "--scores",
+            help="comma-separated; blood and blood_last only on request (default: all others)",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
+    eval_n: Annotated[int, typer.Option("--eval-n", help="answers per length", rich_help_panel=EVALUATION)] = 256,
+    eval_seed: EvalSeed = 0,
+    store: StoreOption = None,
+    device: Device = "auto",
+    figure: Figure = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test scores fitted inside as monitors outside: do they tell wrong answers, or only unusual inputs?"""
+    wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
+    from rich.console import Console
+
+    from genlab.report.monitor import monitor as read
+    from genlab.report.output import show
+
+    with Console(stderr=True).status("monitoring") as status:
+        options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
+        result = read(runs, _names(split), wanted, _names(scores), store, **options)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
