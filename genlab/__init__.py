@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genlab import view
     from genlab.report.ask import ask
+    from genlab.report.lines import lines
     from genlab.report.monitor import monitor
     from genlab.report.tables import results, signals
     from genlab.runs.api import Run, load, train
@@ -22,12 +23,26 @@ if TYPE_CHECKING:
     from genlab.runs.plan import Evals, plan
 
 __version__ = "0.1.0"
-__all__ = ["Evals", "Run", "ask", "batches", "load", "monitor", "plan", "results", "signals", "train", "view"]
+__all__ = [
+    "Evals",
+    "Run",
+    "ask",
+    "batches",
+    "lines",
+    "load",
+    "monitor",
+    "plan",
+    "results",
+    "signals",
+    "train",
+    "view",
+]
 
 _LATER = {
     **dict.fromkeys(("Evals", "plan"), "runs.plan"),
     **dict.fromkeys(("Run", "load", "train"), "runs.api"),
     "ask": "report.ask",
+    "lines": "report.lines",
     "monitor": "report.monitor",
     "batches": "runs.elsewhere",
     **dict.fromkeys(("results", "signals"), "report.tables"),

@@ -28,9 +28,11 @@ Figure = Annotated[Path | None, output("--figure", help="draw it there", endings
 
 def add_to(app: typer.Typer) -> None:
     """Give a command line these commands."""
-    app.command(
-        cls=Command, epilog=examples("lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2")
-    )(monitor)
+    for command, *lines_of in (
+        (monitor, "lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2"),
+        (lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png"),
+    ):
+        app.command(cls=Command, epilog=examples(*lines_of))(command)
 
 
 def _names(text: str | None) -> list[str]:
@@ -79,6 +81,31 @@ def monitor(
     with Console(stderr=True).status("monitoring") as status:
         options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
         result = read(runs, _names(split), wanted, _names(scores), store, **options)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
+
+
+def lines(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
+    ] = None,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", help="only this length outside (default: mean of all)", rich_help_panel=EVALUATION),
+    ] = None,
+    store: StoreOption = None,
+    figure: Figure = None,
+    as_json: AsJson = False,
+) -> None:
+    """Relate accuracy outside to accuracy inside: over runs, over training, and by agreement without labels."""
+    from genlab.report.lines import lines as read
+    from genlab.report.output import show
+
+    result = read(runs, _names(split), store, at=at)
     if figure is not None:
         result.draw(figure)
     show(result, as_json)
