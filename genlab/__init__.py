@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genlab import view
     from genlab.report.ask import ask
+    from genlab.report.constant import constants
+    from genlab.report.items import items
     from genlab.report.lines import lines
     from genlab.report.monitor import monitor
     from genlab.report.tables import results, signals
@@ -28,6 +30,8 @@ __all__ = [
     "Run",
     "ask",
     "batches",
+    "constants",
+    "items",
     "lines",
     "load",
     "monitor",
@@ -42,6 +46,8 @@ _LATER = {
     **dict.fromkeys(("Evals", "plan"), "runs.plan"),
     **dict.fromkeys(("Run", "load", "train"), "runs.api"),
     "ask": "report.ask",
+    "constants": "report.constant",
+    "items": "report.items",
     "lines": "report.lines",
     "monitor": "report.monitor",
     "batches": "runs.elsewhere",

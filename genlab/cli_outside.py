@@ -31,6 +31,8 @@ def add_to(app: typer.Typer) -> None:
     for command, *lines_of in (
         (monitor, "lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2"),
         (lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png"),
+        (items, "lab items GRID", "lab items GRID --split matched-unnested --per-length 64"),
+        (constants, "lab constants GRID", "lab constants GRID --lengths 10:40:10 --figure constants.png"),
     ):
         app.command(cls=Command, epilog=examples(*lines_of))(command)
 
@@ -106,6 +108,73 @@ def lines(
     from genlab.report.output import show
 
     result = read(runs, _names(split), store, at=at)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
+
+
+def items(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
+    ] = None,
+    dims: Annotated[int, typer.Option("--dims", help="dimensions of the space of runs and items")] = 2,
+    per_length: Annotated[
+        int, typer.Option("--per-length", help="items per split and length", rich_help_panel=EVALUATION)
+    ] = 32,
+    seed: Annotated[int, typer.Option("--seed", help="of starting points and of what is held out")] = 0,
+    store: StoreOption = None,
+    figure: Figure = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit item response models to stored answers: how hard is an input, of what kind, and who is right on it?"""
+    from rich.console import Console
+
+    from genlab.report.items import items as read
+    from genlab.report.output import show
+
+    with Console(stderr=True).status("fitting") as status:
+        options = {"dims": dims, "per_length": per_length, "seed": seed, "report": status.update}
+        result = read(runs, _names(split), store, **options)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
+
+
+def constants(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths", help="such as 5:50:5, of those evaluated (default: all)", rich_help_panel=EVALUATION
+        ),
+    ] = None,
+    eval_n: Annotated[int, typer.Option("--eval-n", help="examples per length", rich_help_panel=EVALUATION)] = 256,
+    eval_seed: EvalSeed = 0,
+    store: StoreOption = None,
+    device: Device = "auto",
+    figure: Figure = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how far outputs are from the best constant answer, and whether that tells accuracy."""
+    wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
+    from rich.console import Console
+
+    from genlab.report.constant import constants as read
+    from genlab.report.output import show
+
+    with Console(stderr=True).status("reading") as status:
+        options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
+        result = read(runs, _names(split), wanted, store, **options)
     if figure is not None:
         result.draw(figure)
     show(result, as_json)
