@@ -104,7 +104,21 @@ NAVIGATION: dict[str, str | dict[str, str]] = {
     },
 }
 """Title -> a page of the site, or the titles and pages below it. Decisions are reached from their list."""
-_TOP = ("plan", "Evals", "train", "load", "Run", "results", "signals", "ask", "batches")
+_TOP = (
+    "plan",
+    "Evals",
+    "train",
+    "load",
+    "Run",
+    "results",
+    "signals",
+    "ask",
+    "batches",
+    "monitor",
+    "lines",
+    "items",
+    "constants",
+)
 """What `genlab` offers itself; each is defined elsewhere."""
 
 

@@ -15,18 +15,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genlab import view
     from genlab.report.ask import ask
+    from genlab.report.constant import constants
+    from genlab.report.items import items
+    from genlab.report.lines import lines
+    from genlab.report.monitor import monitor
     from genlab.report.tables import results, signals
     from genlab.runs.api import Run, load, train
     from genlab.runs.elsewhere import batches
     from genlab.runs.plan import Evals, plan
 
 __version__ = "0.1.0"
-__all__ = ["Evals", "Run", "ask", "batches", "load", "plan", "results", "signals", "train", "view"]
+__all__ = [
+    "Evals",
+    "Run",
+    "ask",
+    "batches",
+    "constants",
+    "items",
+    "lines",
+    "load",
+    "monitor",
+    "plan",
+    "results",
+    "signals",
+    "train",
+    "view",
+]
 
 _LATER = {
     **dict.fromkeys(("Evals", "plan"), "runs.plan"),
     **dict.fromkeys(("Run", "load", "train"), "runs.api"),
     "ask": "report.ask",
+    "constants": "report.constant",
+    "items": "report.items",
+    "lines": "report.lines",
+    "monitor": "report.monitor",
     "batches": "runs.elsewhere",
     **dict.fromkeys(("results", "signals"), "report.tables"),
 }

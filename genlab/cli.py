@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NoReturn, cast
 
 import typer
 
-from genlab import __version__, cli_forecast, cli_grid, cli_rasp, cli_reproduce
+from genlab import __version__, cli_forecast, cli_grid, cli_outside, cli_rasp, cli_reproduce
 from genlab.errors import FailedRuns, Interrupted, UserError
 from genlab.help import Command, Group
 from genlab.loggers.record import chosen_loggers, log_runs
@@ -746,6 +746,7 @@ def report(
 
 
 cli_grid.add_to(app)
+cli_outside.add_to(app)
 cli_reproduce.add_to(app)
 app.add_typer(cli_forecast.forecast_app, name="forecast")
 app.add_typer(cli_rasp.rasp_app, name="rasp")

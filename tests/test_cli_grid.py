@@ -80,6 +80,15 @@ def test_dry_run_and_status_start_nothing(lab, tmp_path: Path):
     assert not (tmp_path / "store").exists()
 
 
+def test_a_dry_run_of_two_tasks_has_a_column_for_the_parameters_of_each(lab, tmp_path: Path):
+    tasks = GRID.replace("[base]", '[[zip]]\ntask = ["sort", "needle"]\nmin_len = [1, 4]\n[base]')
+    (tmp_path / "tasks.toml").write_text(tasks.replace('task = "parity"', ""))
+    status, out, err = lab("grid", "tasks.toml", "--dry-run", "--workers", "1")
+    assert status == 0, err
+    assert "params.symbols" in out
+    assert "params.numbers" in out
+
+
 def test_a_grid_and_all_that_is_done_with_it(lab, tmp_path: Path):
     status, out, err = lab("grid", "two.toml", "--workers", "1")
     assert status == 0

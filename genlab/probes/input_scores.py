@@ -10,7 +10,7 @@ input of the unembedding (after the final norm), the penultimate layer of the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -213,6 +213,33 @@ FITTED: Mapping[str, Callable[[Answers], Tensor]] = {
 """Scores from the features, float64[R, P] each."""
 
 
+def fitted_scores(answers: Answers) -> dict[str, Tensor]:
+    """Every score that is fitted on reference positions, float64[R, P] each."""
+    return {"kl_matching": kl_matching(answers)} | {name: score(answers) for name, score in FITTED.items()}
+
+
+def smoothness(states: Sequence[Tensor]) -> Tensor:
+    """The score `smoothness` of residual streams before the first and after each layer, float64[R, P]."""
+    return 1 - torch.stack([torch.cosine_similarity(x, y, dim=-1) for x, y in pairwise(states)]).mean(0)
+
+
+def largest(x: Tensor, whose: Tensor, examples: int) -> Tensor:
+    """The maximum over each example's positions, float64[run, example]; NaN if any of them is not finite.
+
+    Args:
+        x: float64[run, position].
+        whose: int[position], the example of each position.
+        examples: number of examples.
+    """
+    rounded = x.float().double()  # values that differ only by rounding become equal
+    odd = (~rounded.isfinite()).double()
+    index = whose.expand(len(rounded), -1)
+    out = torch.full((len(rounded), examples), -torch.inf, dtype=torch.float64, device=rounded.device)
+    out = out.scatter_reduce(1, index, rounded.nan_to_num(), "amax")
+    bad = torch.zeros_like(out).scatter_reduce(1, index, odd, "amax")
+    return out.masked_fill(bad > 0, torch.nan)
+
+
 # -- Scores of a probe input
 
 
@@ -227,8 +254,7 @@ def input_scores(given: ProbeInput) -> InputScores:
     half = _ScoredPositions(given)
     logits = half.gather(lambda seen: seen.logits)
     states = [half.gather(lambda seen, i=i: seen.residual(i)) for i in range(-1, given.cfg.n_layers)]
-    cosines = [torch.cosine_similarity(x, y, dim=-1) for x, y in pairwise(states)]
-    read = {**of_logits(logits[:, ~half.known]), "smoothness": (1 - torch.stack(cosines).mean(0))[:, ~half.known]}
+    read = {**of_logits(logits[:, ~half.known]), "smoothness": smoothness(states)[:, ~half.known]}
     missing: dict[str, str] = {}
     if int(half.known.sum()) <= NEIGHBORS:
         missing = dict.fromkeys(("kl_matching", *FITTED), "too few positions of answers to fit on")
@@ -238,7 +264,7 @@ def input_scores(given: ProbeInput) -> InputScores:
         except NotApplicable as why:
             missing = dict.fromkeys(("kl_matching", *FITTED), str(why))
         else:
-            read |= {"kl_matching": kl_matching(answers)} | {name: score(answers) for name, score in FITTED.items()}
+            read |= fitted_scores(answers)
     wrong = (logits.argmax(-1) != half.targets)[:, ~half.known]
     return InputScores({name: half.worst(x) for name, x in read.items()}, half.worst(wrong) > 0, missing)
 
@@ -267,24 +293,31 @@ class _ScoredPositions:
 
     def worst(self, x: Tensor) -> Tensor:
         """The maximum over an example's positions, float64[run, example]; NaN if any of them is not finite."""
-        rounded = x.float().double()  # values that differ only by rounding become equal
-        odd = (~rounded.isfinite()).double()
-        shape = (len(rounded), self._examples)
-        out = torch.full(shape, -torch.inf, dtype=torch.float64, device=rounded.device)
-        out = out.scatter_reduce(1, self._whose.expand(len(rounded), -1), rounded.nan_to_num(), "amax")
-        bad = torch.zeros_like(out).scatter_reduce(1, self._whose.expand(len(rounded), -1), odd, "amax")
-        return out.masked_fill(bad > 0, torch.nan)
+        return largest(x, self._whose, self._examples)
 
 
 def _answers(given: ProbeInput, half: _ScoredPositions, logits: Tensor, last: Tensor) -> Answers:
     """Raises `NotApplicable` for an external model."""
-    stack = stack_of(given.model, "compute features from")
-    exact = Transformer(stack.cfg, stack.flat.double())
-    features, (w, b) = exact.before_unembedding(last[:, None])[:, 0], exact.unembedding()
-    known = half.known
-    return Answers(
-        logits[:, ~known], logits[:, known], features[:, ~known], features[:, known], half.targets[known], w, b
+    stack, known = stack_of(given.model, "compute features from"), half.known
+    return answers_of(
+        stack, (logits[:, ~known], last[:, ~known]), (logits[:, known], last[:, known]), half.targets[known]
     )
+
+
+def answers_of(
+    stack: Transformer, read: tuple[Tensor, Tensor], known: tuple[Tensor, Tensor], labels: Tensor
+) -> Answers:
+    """Answers of a stack from the logits and the last residual stream at some positions.
+
+    Args:
+        stack: the models.
+        read: float64[R, P, V] and float64[R, P, D], where scores are read.
+        known: float64[R, N, V] and float64[R, N, D], the reference.
+        labels: int[N], the true next tokens of the reference.
+    """
+    exact = Transformer(stack.cfg, stack.flat.double())
+    features, reference = (exact.before_unembedding(last[:, None])[:, 0] for _, last in (read, known))
+    return Answers(read[0], known[0], features, reference, labels, *exact.unembedding())
 
 
 # -- Jacobians between layers
@@ -312,18 +345,29 @@ def blood_scores(given: ProbeInput) -> InputScores:
 
 def _blood_of(stack: Transformer, seen: Seen, layers: int) -> Tensor:
     """float64[layer, run, position], at the scored positions of the second half of a batch, in order."""
-    batch, runs = seen.batch, stack.n_runs
+    batch = seen.batch
     later = slice(len(batch.tokens) // 2, None)
-    scored = batch.scored[later]
-    norms = torch.zeros(layers - 1, runs, *scored.shape, dtype=torch.float64, device=scored.device)
-    for layer in range(1, layers):
-        before = seen.residual(layer - 1)[:, later]
+    before = [seen.residual(layer - 1)[:, later] for layer in range(1, layers)]
+    offsets = None if batch.offsets is None else batch.offsets[later]
+    return jacobian_norms(stack, before, batch.scored[later], offsets)
+
+
+def jacobian_norms(stack: Transformer, before: Sequence[Tensor], scored: Tensor, offsets: Tensor | None) -> Tensor:
+    """`jacobian_norm` of every layer but the first at the scored positions, float64[layer, run, position].
+
+    Args:
+        stack: the models.
+        before: float[run, batch, pos, d_model], the residual before each of these layers.
+        scored: bool[batch, pos].
+        offsets: positions of the examples.
+    """
+    runs = stack.n_runs
+    norms = torch.zeros(len(before), runs, *scored.shape, dtype=torch.float64, device=scored.device)
+    for i, residual in enumerate(before):
         for pos in scored.any(0).nonzero()[:, 0].tolist():
             rows = scored[:, pos].nonzero()[:, 0]
-            offsets = (
-                None if batch.offsets is None else batch.offsets[later][rows].expand(runs, *[-1] * batch.offsets.ndim)
-            )
-            norms[layer - 1][:, rows, pos] = jacobian_norm(stack, layer, before[:, rows, : pos + 1], offsets)
+            own = None if offsets is None else offsets[rows].expand(runs, *[-1] * offsets.ndim)
+            norms[i][:, rows, pos] = jacobian_norm(stack, i + 1, residual[:, rows, : pos + 1], own)
     return norms[:, :, scored]
 
 

@@ -116,7 +116,7 @@ class Curves:
     trained: list[tuple[int, int]]
 
 
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c6d31")
 """Distinguishable with any color vision (Okabe and Ito 2008), without yellow; with more curves, a color scale."""
 
 
@@ -133,7 +133,7 @@ def draw_curves(curves: Curves, path: Path) -> None:
     FigureCanvasAgg(figure)
     panel, count = figure.subplots(), len(curves.lines)
     scale = [colormaps["viridis"](i / max(1, count - 1)) for i in range(count)]
-    colors = _COLORS if count <= len(_COLORS) else scale
+    colors = COLORS if count <= len(COLORS) else scale
     for (name, lines), color in zip(curves.lines.items(), colors, strict=False):
         for run in lines.columns:
             own = lines[run].dropna()

@@ -176,9 +176,10 @@ class GridCost:
         """Print one row per configuration, one per model shape, then the total."""
         cost = self.cost
         shown = self.configurations[:_SHOWN]
-        swept = [name for name in shown[0] if name not in ("runs", "minutes_per_run", "minutes")]
+        names = dict.fromkeys(name for row in shown for name in row)  # tasks have parameters of their own
+        swept = [name for name in names if name not in ("runs", "minutes_per_run", "minutes")]
         table = [
-            [*(row[k] for k in swept), row["runs"], f"{row['minutes_per_run']:.2f}", f"{row['minutes']:.1f}"]
+            [*(row.get(k, "-") for k in swept), row["runs"], f"{row['minutes_per_run']:.2f}", f"{row['minutes']:.1f}"]
             for row in shown
         ]
         heads = [*(name.replace("_", " ") for name in swept), "runs", "minutes per run", "minutes"]

@@ -287,7 +287,7 @@ def results(which: str | Sequence[str], store: Store | str | Path | None = None)
     Raises:
         UserError: no such runs.
     """
-    kept, ids = _named(which, store)
+    kept, ids = named_runs(which, store)
     about = _options(kept, ids)
     rows = placed(kept.evals(ids), {run: kept.law(run) for run in ids})
     rows = rows.assign(in_distribution=rows["inside"])
@@ -300,11 +300,12 @@ def signals(which: str | Sequence[str], store: Store | str | Path | None = None)
 
     `lab probe` measures signals. Arguments and errors are those of `results`.
     """
-    kept, ids = _named(which, store)
+    kept, ids = named_runs(which, store)
     return _options(kept, ids).merge(signal_table(kept, ids), on="run_id").reset_index(drop=True)
 
 
-def _named(which: str | Sequence[str], store: Store | str | Path | None) -> tuple[Store, list[str]]:
+def named_runs(which: str | Sequence[str], store: Store | str | Path | None) -> tuple[Store, list[str]]:
+    """The store, and the runs that are named, each once. Raises `UserError` if there are none of a name."""
     kept = store if isinstance(store, Store) else Store(store)
     texts = [which] if isinstance(which, str) else list(which)
     return kept, list(dict.fromkeys(run for text in texts for run in kept.find(text)))

@@ -232,12 +232,12 @@ class _Scores:
 
 
 def _teacher_forced(model: Model, examples: Examples, offsets: np.ndarray, tap: Tap | None) -> _Scores:
-    chunks = [_score(model, examples[rows], offsets[rows], tap) for rows in _chunks(model, examples)]
-    columns = [np.concatenate(c, axis=1) for c in zip(*chunks, strict=True)]
+    parts = [_score(model, examples[rows], offsets[rows], tap) for rows in chunks(model, examples)]
+    columns = [np.concatenate(c, axis=1) for c in zip(*parts, strict=True)]
     return _Scores(*columns, tokens=examples.scored.sum(axis=1))
 
 
-def _chunks(model: StackedModel | SetModel, examples: Examples) -> list[slice]:
+def chunks(model: StackedModel | SetModel, examples: Examples) -> list[slice]:
     """Rows that are scored together: as many as `_NUMBERS_AT_ONCE` allows for logits and activations."""
     cfg = model.cfg
     logits = int(examples.scored.sum(axis=1).max()) * cfg.d_vocab
@@ -298,7 +298,7 @@ def _decoded_metrics(
     """The metrics that the task computes from freely decoded answers."""
     written: list[list[np.ndarray]] = [[] for _ in range(model.n_runs)]
     longest = widths(task, examples.lengths)
-    for rows in _chunks(model, examples):
+    for rows in chunks(model, examples):
         new_answers = greedy_answers(model, examples[rows], offsets[rows], longest[rows])
         for known, new in zip(written, new_answers, strict=True):
             known += new

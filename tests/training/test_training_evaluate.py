@@ -273,7 +273,7 @@ def test_what_is_scored_together_counts_activations_too() -> None:
     cfg = ModelConfig(d_vocab=5, n_ctx=task.n_ctx, n_layers=1, d_model=64)
     model = Transformer(cfg, fresh(runs(task, [0], model={"d_model": 64}))[0].weights.expand(1000, -1))
     examples = eval_examples(task, task.split("id").at((20,), 1000), 20)
-    for rows in evaluate_module._chunks(model, examples):
+    for rows in evaluate_module.chunks(model, examples):
         numbers = model.n_runs * len(examples[rows]) * examples.tokens.shape[1] * cfg.d_mlp
         assert numbers <= evaluate_module._NUMBERS_AT_ONCE
 

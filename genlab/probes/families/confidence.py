@@ -303,10 +303,21 @@ def risk_coverage(score: Scores, wrong: Wrong) -> float:
     """
     if np.isnan(score).any():
         return float("nan")
+    return float(np.mean(risks(score, wrong)))
+
+
+def risks(score: Scores, wrong: Wrong) -> Scores:
+    """The risk-coverage curve: the fraction of wrong answers among the k least suspect, k = 1 to n, float[n].
+
+    Ties are taken in expectation.
+
+    >>> risks(np.array([0.1, 0.9, 0.9]), np.array([False, False, True])).tolist()
+    [0.0, 0.25, 0.3333333333333333]
+    """
     _, group = np.unique(score, return_inverse=True)
     among = np.bincount(group, weights=wrong.astype(float)) / np.bincount(group)
     expected = among[group][np.argsort(group, kind="stable")]
-    return float(np.mean(np.cumsum(expected) / np.arange(1, len(score) + 1)))
+    return np.cumsum(expected) / np.arange(1, len(score) + 1)
 
 
 def _undefined(score: Scores, wrong: Wrong) -> bool:

@@ -1,0 +1,181 @@
+"""Commands about what runs do outside their training distribution: monitor, lines, items, constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genlab.help import Command
+from genlab.options import (
+    EVALUATION,
+    FIGURE,
+    AsJson,
+    Device,
+    EvalSeed,
+    Plugin,
+    StoreOption,
+    examples,
+    note,
+    output,
+)
+from genlab.runs.gridfile import parse_range
+
+Runs = Annotated[list[str], typer.Argument(help="runs, groups, grids, tags, or `last`")]
+Figure = Annotated[Path | None, output("--figure", help="draw it there", endings=FIGURE)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give a command line these commands."""
+    for command, *lines_of in (
+        (monitor, "lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2"),
+        (lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png"),
+        (items, "lab items GRID", "lab items GRID --split matched-unnested --per-length 64"),
+        (constants, "lab constants GRID", "lab constants GRID --lengths 10:40:10 --figure constants.png"),
+    ):
+        app.command(cls=Command, epilog=examples(*lines_of))(command)
+
+
+def _names(text: str | None) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def monitor(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="comma-separated splits (default: as in training, at longer lengths)",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths", help="such as 5:50:5, both ends included (default: 8 outside)", rich_help_panel=EVALUATION
+        ),
+    ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(
+            "--scores",
+            help="comma-separated; blood and blood_last only on request (default: all others)",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
+    eval_n: Annotated[int, typer.Option("--eval-n", help="answers per length", rich_help_panel=EVALUATION)] = 256,
+    eval_seed: EvalSeed = 0,
+    store: StoreOption = None,
+    device: Device = "auto",
+    figure: Figure = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test scores fitted inside as monitors outside: do they tell wrong answers, or only unusual inputs?"""
+    wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
+    from rich.console import Console
+
+    from genlab.report.monitor import monitor as read
+    from genlab.report.output import show
+
+    with Console(stderr=True).status("monitoring") as status:
+        options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
+        result = read(runs, _names(split), wanted, _names(scores), store, **options)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
+
+
+def lines(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
+    ] = None,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", help="only this length outside (default: mean of all)", rich_help_panel=EVALUATION),
+    ] = None,
+    store: StoreOption = None,
+    figure: Figure = None,
+    as_json: AsJson = False,
+) -> None:
+    """Relate accuracy outside to accuracy inside: over runs, over training, and by agreement without labels."""
+    from genlab.report.lines import lines as read
+    from genlab.report.output import show
+
+    result = read(runs, _names(split), store, at=at)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
+
+
+def items(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
+    ] = None,
+    dims: Annotated[int, typer.Option("--dims", help="dimensions of the space of runs and items")] = 2,
+    per_length: Annotated[
+        int, typer.Option("--per-length", help="items per split and length", rich_help_panel=EVALUATION)
+    ] = 32,
+    seed: Annotated[int, typer.Option("--seed", help="of starting points and of what is held out")] = 0,
+    store: StoreOption = None,
+    figure: Figure = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit item response models to stored answers: how hard is an input, of what kind, and who is right on it?"""
+    from rich.console import Console
+
+    from genlab.report.items import items as read
+    from genlab.report.output import show
+
+    with Console(stderr=True).status("fitting") as status:
+        options = {"dims": dims, "per_length": per_length, "seed": seed, "report": status.update}
+        result = read(runs, _names(split), store, **options)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
+
+
+def constants(
+    runs: Runs,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths", help="such as 5:50:5, of those evaluated (default: all)", rich_help_panel=EVALUATION
+        ),
+    ] = None,
+    eval_n: Annotated[int, typer.Option("--eval-n", help="examples per length", rich_help_panel=EVALUATION)] = 256,
+    eval_seed: EvalSeed = 0,
+    store: StoreOption = None,
+    device: Device = "auto",
+    figure: Figure = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how far outputs are from the best constant answer, and whether that tells accuracy."""
+    wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
+    from rich.console import Console
+
+    from genlab.report.constant import constants as read
+    from genlab.report.output import show
+
+    with Console(stderr=True).status("reading") as status:
+        options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
+        result = read(runs, _names(split), wanted, store, **options)
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
