@@ -35,6 +35,8 @@ ROOMS = (
     "cli_grid",
     "cli_outside",
     "cli_reproduce",
+    "cli_runs",
+    "cli_tasks",
     "cli",
     "start",
 )
