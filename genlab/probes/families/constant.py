@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     about="distance of the output from the marginal distribution of answers",
     formula="mean over examples and the places j of an answer of |p - q_j| / 2 (total variation), q_j the fraction "
     "of each token at place j of the probe examples' true answers",
-    blind="In distribution it grows with confidence: it separates runs by how sure they are. A task whose answers are "
-    "equally frequent has a flat constant, far from every sure answer.",
+    blind="In distribution it grows with confidence: it separates runs by how sure they are. If all answers are "
+    "equally frequent, the constant is flat, far from every sure answer.",
     unit="distance",
     low=0,
     high=1,
