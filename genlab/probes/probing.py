@@ -175,8 +175,8 @@ def _values(one: Signal, given: ProbeInput) -> dict[str, np.ndarray]:
 
 
 def _on_halves(one: Signal, given: ProbeInput) -> _Pair | None:
-    """The values on both halves of the examples; None if it is not read on halves, or a half is too small."""
-    if not one.halved:
+    """The values on both halves of the examples; None if it is not sampled, or a half is too small."""
+    if one.exact:
         return None
     try:
         first, second = (values_of(one, half) for half in given.halves)

@@ -46,7 +46,6 @@ class Signal:
         low, high: the range of a value.
         source: the paper that defines it, or `ours`.
         reads: what it is computed from.
-        halved: whether it is also read on each half of the examples, which gives its reliability.
         admissible: whether its inputs stay within training lengths, symbols, pairs and labels, so that a forecast may
             use it; otherwise `why_not` says what else it reads.
         null: whether it is also read on untrained models, so that its maximum over heads can be compared with the
@@ -73,7 +72,6 @@ class Signal:
     together: bool
     version: int
     reads: Reads
-    halved: bool
     blind: str = ""
 
     @property
@@ -101,7 +99,6 @@ def signal(
     together: bool = False,
     version: int = 1,
     reads: Reads = "inputs",
-    halved: bool = True,
     blind: str = "",
 ) -> Callable[[Callable[[ProbeInput], Any]], Callable[[ProbeInput], Any]]:
     """Declare the decorated function as a signal. See `Signal` for the arguments; `version` is that of the formula.
@@ -116,9 +113,8 @@ def signal(
             raise UserError(f"a signal named {name!r} already exists; choose another name")
         has_null = per == "head" if null is None else null
         declared = (about, formula, unit, low, high, source, not why_not, why_not, has_null, slow, together)
-        sampled = reads not in _EXACT
-        whole = version + _DRAWN * sampled
-        _signals[name] = Signal(name, read, family, per, *declared, whole, reads, halved and sampled, blind)
+        whole = version + _DRAWN * (reads not in _EXACT)
+        _signals[name] = Signal(name, read, family, per, *declared, whole, reads, blind)
         return read
 
     return declare

@@ -12,7 +12,7 @@ from hand_models import batch_of, given_for, repeated, shape
 from torch import Tensor, nn
 
 from genlab.models import Transformer, count
-from genlab.probes import NotApplicable, chosen, local_learning
+from genlab.probes import NotApplicable, chosen, local_learning, read
 from genlab.probes.local_learning import OneRun, coefficient, example_losses
 from genlab.probes.probing import values_of
 
@@ -103,3 +103,12 @@ def test_the_formula_says_how_it_is_sampled():
     for part in (said, beta, f"pull to w* {local_learning.PULL:g},"):
         assert part in formula
     assert f"step size {local_learning.STEP:.0e}".replace("e-04", "e-4") in formula
+
+
+def test_it_is_read_on_both_halves_of_the_examples(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(local_learning, "coefficient", lambda model, losses, examples: float(examples))
+    model = Transformer(SHAPE, torch.randn(1, count(SHAPE), generator=torch.Generator().manual_seed(2)))
+    rows = read(given_for(model, *BATCHES), chosen(["local_learning_coefficient"])).rows["local_learning_coefficient"]
+    values = {row.name.removeprefix("local_learning_coefficient"): row.value for row in rows}
+    assert values[""] == values[".half1"] + values[".half2"]
+    assert min(values.values()) > 0

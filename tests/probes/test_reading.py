@@ -181,5 +181,3 @@ def test_all_that_is_read_on_a_sample_says_so():
     by_reads = {name: {s.name for s in all_signals() if s.reads == name} for name in ("weights", "history")}
     assert {"weight_norm", "k_composition", "copying_logits", "fourier_gini"} <= by_reads["weights"]
     assert {"loss_area", "time_to_fit"} <= by_reads["history"]
-    for one in all_signals():
-        assert one.halved == (not one.exact and one.name != "local_learning_coefficient"), one.name

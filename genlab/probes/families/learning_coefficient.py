@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     about="how degenerate the loss is around the weights: small if many directions leave it unchanged",
     formula="b (mean L(w) - L(w*)), b = 64 / ln 64, over 4 chains of 200 steps of SGLD from the weights w* (step "
     "size 1e-4, pull to w* 100, batches of 64 in-distribution examples); L of an example: mean loss of its answer",
-    blind="An estimate that depends on step size and localization; compare only runs with the same settings.",
+    blind="An estimate that depends on step size and localization. Halves use the same sampler seed, so that its "
+    "reliability covers examples, not chains.",
     unit="parameters",
     low=-float("inf"),
     high=float("inf"),
     source="Lau et al. 2023, The local learning coefficient, arXiv 2308.12108 (devinterp)",
     slow=True,
-    halved=False,
 )
 def local_learning_coefficient(given: ProbeInput) -> Tensor:
     import torch
