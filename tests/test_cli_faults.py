@@ -275,6 +275,7 @@ def test_an_evaluation_that_no_memory_or_table_could_hold_is_refused_at_once(tmp
     split = make("parity", max_len=5).split("id").at((3,), 10**12, 0)
     with pytest.raises(UserError, match="1000000000000 test examples per length are not allowed"):
         evaluate([], [split], Store(tmp_path / "store"))
+    evaluate([], [split.at((3,), 10**7, 2**63 - 1)], Store(tmp_path / "store"))  # the most that is allowed
     with pytest.raises(UserError, match=r"seed 9223372036854775808 is not allowed"):
         evaluate([], [split.at((3,), 1, 2**63)], Store(tmp_path / "store"))
 

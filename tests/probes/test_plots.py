@@ -12,7 +12,7 @@ from genlab.errors import UserError
 from genlab.models import Transformer, initial
 from genlab.probes import ProbeInput, chosen, probe_batches
 from genlab.probes.model import Stacked
-from genlab.probes.plots import COLORS, ablation, attention, curves, dispersion, prompt_length
+from genlab.probes.plots import COLORS, TOP, ablation, attention, curves, dispersion, prompt_length, top_weights
 from genlab.probes.probing import values_of
 
 SPEC = genlab.plan("sort", 5, 20, seeds=[0], d_model=16, n_layers=2, n_heads=2, positions="none").specs[0]
@@ -50,6 +50,17 @@ def test_no_weight_is_above_its_bound_and_uniform_heads_reach_it():
         assert weight == pytest.approx(least, rel=1e-5)
     shaded = sharp.axes[0].patches[0].get_extents().transformed(sharp.axes[0].transData.inverted())
     assert (shaded.x0, shaded.x1) == pytest.approx((SPEC.train.min_len - 0.5, 5.5))
+
+
+def test_largest_weights_are_of_each_head_and_averaged_over_scored_queries():
+    made = model(queries=0.0)  # every query attends to all keys up to its own alike
+    batch = given_of(made).batches[0]
+    names, found = top_weights(Stacked(made), batch.tokens, batch.scored, batch.offsets)
+    assert names == ["layer 0 head 0", "layer 0 head 1", "layer 1 head 0", "layer 1 head 1"]
+    keys = np.nonzero(batch.scored.numpy())[1] + 1
+    expected = [np.mean(np.where(keys > rank, 1 / keys, 0.0)) for rank in range(TOP)]
+    assert found == pytest.approx(np.tile(expected, (4, 1)), rel=1e-5)
+    assert 0 < np.count_nonzero(found[0]) < TOP
 
 
 def test_ablation_bars_are_the_signal_and_the_title_says_what_it_cost():

@@ -77,6 +77,10 @@ def test_values_are_rows_found_again(lab, store: Store):
     assert status == 0
     assert "0 measured now, 6 found in the store" in out
     assert sorted(path.name for path in (store.path / "signals").iterdir()) == files
+    figure = store.path.parent / "new" / "attention.png"
+    status, out, _ = lab("probe", "few", "--signals", ",".join(HEADS), "--figure", str(figure))
+    assert (status, "figure: " in out) == (0, True)
+    assert figure.read_bytes().startswith(b"\x89PNG")
     again = json.loads(lab("probe", "few", "--signals", ",".join(HEADS), "--json")[1])
     assert again["values"] == first["values"]
 
