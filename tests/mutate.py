@@ -441,7 +441,8 @@ def _within(found: Mapping[str, float], broken: set[str], seconds: float, most: 
 
 _NO_TESTS = 5
 """Exit status of pytest where a module has no doctest and there is nothing else to run."""
-FIELDS = ["number", "key", "line", "kind", "before", "after", "result", "by", "tests", "seconds"]
+FIELDS = ["number", "key", "line", "kind", "before", "after", "result", "by", "tests", "seconds", "note"]
+"""Columns of the table. `note` is for whoever judges a survivor: `equivalent`, or `mended` and how."""
 
 
 def main() -> None:
@@ -486,7 +487,7 @@ def main() -> None:
             else:
                 result, by, tests = there.judge(mutant, reached, asked.limit, asked.files)
             row = [number, mutant.key, mutant.line, mutant.kind, mutant.before, mutant.after, result, by, tests]
-            _append(asked.csv, [*row, round(time.monotonic() - start, 1)])
+            _append(asked.csv, [*row, round(time.monotonic() - start, 1), ""])
             change = f"{mutant.file}:{mutant.line} {mutant.before!r} -> {mutant.after!r}"
             print(f"{number:4} {result:9} {change}  {by}", flush=True)
     _count(asked.csv)
