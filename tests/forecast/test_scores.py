@@ -95,6 +95,20 @@ def test_influences_give_the_standard_error(rng: np.random.Generator, kind: str)
     assert np.mean(told) == pytest.approx(np.std(scores), rel=0.12)
 
 
+@pytest.mark.parametrize("kind", ["yes/no", "number"])
+@pytest.mark.parametrize("runs", [3, 20])
+def test_influences_are_derivatives_by_the_weight_of_a_run(rng: np.random.Generator, kind: str, runs: int):
+    x = rng.permutation(runs).astype(float)
+    one = blocks(kind, np.arange(runs) % 2 if kind == "yes/no" else rng.permutation(runs))[0]
+    step = 1e-6
+    up, down = np.zeros(runs), np.zeros(runs)
+    for i in range(runs):
+        weights = np.ones((2, runs))
+        weights[:, i] += (step, -step)
+        up[i], down[i] = ranking(one, x, weights)[0]
+    assert influence(one, x) == pytest.approx((up - down) / (2 * step), abs=1e-7)
+
+
 def test_means_are_those_of_the_definitions():
     said, y = np.array([0.8, 0.4]), np.array([1.0, 0.0])
     told = mean_scores("yes/no", said, y, np.zeros(2, bool))
