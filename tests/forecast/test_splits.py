@@ -84,9 +84,17 @@ def test_small_lengths_train_and_larger_ones_of_other_runs_test():
     table = crossed(settings=1, init=8)
     rows = pd.concat([table, table, table])
     lengths = np.repeat([10, 20, 30], 8)
-    for fold in small_to_large(rows, lengths, 20, np.random.default_rng(0)):
+    folds = small_to_large(rows, lengths, 20, np.random.default_rng(0))
+    assert sorted(row for fold in folds for row in fold.test) == np.flatnonzero(lengths == 30).tolist()
+    for fold in folds:
         assert lengths[fold.train].max() <= 20 < lengths[fold.test].min()
         assert no_shared_seed(fold, rows, ["init_seed"])
+
+
+def test_two_runs_are_enough_to_train_on_the_small_lengths_of_one():
+    table = crossed(settings=1, init=2)
+    found = small_to_large(pd.concat([table] * 3), np.repeat([10, 20, 30], 2), 20, np.random.default_rng(0))
+    assert sorted((fold.train.tolist(), fold.test.tolist()) for fold in found) == [([0, 2], [5]), ([1, 3], [4])]
 
 
 def test_few_runs_train_on_as_many_as_said():
