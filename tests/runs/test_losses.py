@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -27,10 +28,12 @@ from genlab.errors import UserError
 from genlab.forecast.roles import read_table as read_own_table
 from genlab.runs import Plan, Store, grid, index
 from genlab.runs import maintain as leftovers
-from genlab.runs.files import read_json, read_table
+from genlab.runs.files import read_json, read_table, write_table
 from genlab.runs.leases import lease
 from genlab.runs.maintain import check_store, compact_store, delete_runs, tidy
 from genlab.runs.parts import SIGNAL_COLUMNS, Signals
+from genlab.runs.repair import _final_steps
+from genlab.runs.store import no_history
 from genlab.spec import RunSpec
 
 RUNS = Path(genlab.__file__).parent / "runs"
@@ -494,3 +497,16 @@ def test_several_files_of_one_run_the_one_that_counted_is_entered(store: Store, 
     assert len(repair_store(Store(store.path)).entered) == 2
     assert Store(store.path).entry(run) == wanted
     assert all(a <= b for a, b in pairwise(Store(store.path).index.at(r) for r in Store(store.path).run_ids()))
+
+
+def test_the_last_loss_of_a_history_counts_only_if_it_is_a_number(tmp_path: Path):
+    losses = {"a": [0.5, 0.25], "b": [0.5, math.inf], "c": [0.5, -math.inf], "d": [0.5, math.nan]}
+    rows = {name: [None] * 8 for name in no_history().schema.names}
+    rows |= {
+        "run_id": [run for run in losses for _ in range(2)],
+        "step": [1, 2] * 4,
+        "loss": [x for both in losses.values() for x in both],
+    }
+    file = write_table(tmp_path, "history", pa.table(rows, no_history().schema))
+    found = _final_steps(["a", "b", "c", "d"], [tmp_path / file])
+    assert found == {"a": (2, 0.25), "b": (2, None), "c": (2, None), "d": (2, None)}
