@@ -178,8 +178,10 @@ def items(
     kept, named = named_runs(which, store)
     runs, diverged = set_aside(kept, named)
     if len(runs) < _FEWEST_RUNS:
+        missing = f" ({left_out(diverged, len(named))})" if diverged else ""
         raise UserError(
             f"{len(runs)} runs are too few for abilities of runs and difficulties of items: at least {_FEWEST_RUNS}"
+            f"{missing}"
         )
     specs = [kept.spec(run).task for run in runs]
     if any(spec != specs[0] for spec in specs):

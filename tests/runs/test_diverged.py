@@ -85,6 +85,10 @@ ONE: dict[str, list[str]] = {
         "start_token.max",
     ],
     "forecast rules": ["--grid", "three", "--split", "id"],
+    "constants": ["three", "--lengths", "4,6", "--eval-n", "8"],
+    "items": ["three", "--split", "id"],
+    "lines": ["three", "--split", "id"],
+    "monitor": ["three", "--lengths", "5,6", "--eval-n", "10"],
 }
 """A call of each command that reads a grid."""
 
@@ -116,7 +120,11 @@ def test_every_command_counts_one_among_three(lab, store: Store, tmp_path: Path,
     store = call_diverged(store, one)
     store.named.tag("three", [soft, one, sparse])
     probe(store, [soft, sparse], chosen(["start_token"]), n=16)
-    too_few = {"forecast evaluate": "2 runs with an outcome", "forecast seal": "was seen for all 2 runs"}
+    too_few = {
+        "forecast evaluate": "2 runs with an outcome",
+        "forecast seal": "was seen for all 2 runs",
+        "items": "2 runs are too few",
+    }
     for command, words in ONE.items():
         status, out, err = lab(*command.split(), *words)
         said = " ".join((out + err).split())
