@@ -8,7 +8,7 @@ Models, x_ri whether run r is right on item i, s the logistic function:
 - `vectors`: s(a_r . v_i / |v_i| - |v_i|), a_r and v_i in one space: the direction of an item is its kind, its norm
   its difficulty (the geometry of JE-IRT, Yao et al. 2025, arXiv 2509.22888; there v_i comes from a question's text).
 
-Numbers are estimated by maximum a posteriori, found by L-BFGS in float64: abilities have normal priors around 0, the
+Numbers are estimated by maximum a posteriori, found by L-BFGS: abilities have normal priors around 0, the
 numbers of items around means that are estimated with them. How far items spread around these means is chosen on
 hidden answers, since a population of runs is small and each item has few answers.
 """
@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from scipy.optimize import minimize
+from scipy.special import expit
 
 Kind = Literal["rates", "1pl", "2pl", "vectors"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -34,7 +33,7 @@ _HIDDEN = 0.2
 """Fraction of the answers on which the spread is chosen."""
 _RESTARTS = 3
 """Starts of `vectors`, whose objective has several minima; the best on the data that it is fitted to is kept."""
-_ITERATIONS = 100
+_ITERATIONS = 300
 _TINY = 1e-6
 
 
@@ -80,8 +79,7 @@ class Fitted:
 
     def logits(self) -> np.ndarray:
         """The log odds of a right answer, float64[run, item]."""
-        a, v = torch.from_numpy(self.abilities), torch.from_numpy(self.items)
-        return _logits(self.kind, a, v).numpy()
+        return _logits(self.kind, self.abilities, self.items)
 
     def difficulty(self) -> np.ndarray:
         """The difficulty of each item, float64[item]: b, the ability at which half are right, or |v|."""
@@ -92,19 +90,38 @@ class Fitted:
         return self.items / np.maximum(np.linalg.norm(self.items, axis=1, keepdims=True), _TINY)
 
 
-def _logits(kind: Kind, a: Tensor, v: Tensor) -> Tensor:
+def _logits(kind: Kind, a: np.ndarray, v: np.ndarray) -> np.ndarray:
     if kind == "1pl":
         return a - v[:, 0]
     if kind == "2pl":
-        return (a - v[:, 0]) * v[:, 1].exp()
-    norm = (v.square().sum(1) + _TINY**2).sqrt()  # differentiable at 0
-    return a @ (v / norm[:, None]).T - norm
+        return (a - v[:, 0]) * np.exp(v[:, 1])
+    norm = _norm(v)
+    return a @ (v / norm).T - norm[:, 0]
+
+
+def _norm(v: np.ndarray) -> np.ndarray:
+    """Norms that have a derivative at 0, float64[item, 1]."""
+    return np.sqrt((v**2).sum(1, keepdims=True) + _TINY**2)
+
+
+def _slopes(kind: Kind, a: np.ndarray, v: np.ndarray, of_logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The derivatives by abilities and items, given those by the log odds, float64[run, item]."""
+    if kind == "1pl":
+        return of_logits.sum(1, keepdims=True), -of_logits.sum(0)[:, None]
+    if kind == "2pl":
+        d = np.exp(v[:, 1])
+        of_items = np.stack([-of_logits.sum(0) * d, (of_logits * _logits(kind, a, v)).sum(0)], axis=1)
+        return (of_logits * d).sum(1, keepdims=True), of_items
+    norm = _norm(v)
+    u, of_u = v / norm, of_logits.T @ a
+    along = (of_u * u).sum(1, keepdims=True)
+    return of_logits @ u, (of_u - along * u) / norm - of_logits.sum(0)[:, None] * u
 
 
 def fit(
     kind: Kind,
     data: Responses,
-    generator: torch.Generator,
+    rng: np.random.Generator,
     dims: int = 2,
     spread: float | None = None,
 ) -> Fitted:
@@ -113,85 +130,95 @@ def fit(
     Args:
         kind: the model, not `rates`.
         data: the responses.
-        generator: of the starting points, and of the answers that are hidden to choose the spread.
+        rng: of the starting points, and of the answers that are hidden to choose the spread.
         dims: dimensions of the space of `vectors`.
         spread: of items around their mean; None: the one of `SPREADS` that predicts hidden answers best, and then the
             better of two starts.
     """
-    chosen = chosen_spread(kind, data, generator, dims) if spread is None else spread
+    chosen = chosen_spread(kind, data, rng, dims) if spread is None else spread
     numbers = dims if kind == "vectors" else 2 if kind == "2pl" else 1
     best: Fitted | None = None
     for _ in range(_RESTARTS if kind == "vectors" and spread is None else 1):
-        a = _start((len(data.right), dims if kind == "vectors" else 1), generator)
-        offsets, mean = _start((data.right.shape[1], numbers), generator), _start((numbers,), generator)
-        if kind == "2pl":  # one scale is enough: that of the abilities
-            mean.register_hook(lambda slope: slope * torch.tensor([1.0, 0.0], dtype=slope.dtype))
-            mean.data[1] = 0.0
-        loss = _minimize(kind, data, a, offsets, mean, chosen, [a, offsets, mean])
-        items = (mean + offsets).detach().numpy()
-        found = Fitted(kind, a.detach().numpy(), items, mean.detach().numpy(), chosen, loss)
-        best = found if best is None or loss < best.loss else best
+        start = Fitted(
+            kind,
+            _start((len(data.right), dims if kind == "vectors" else 1), rng),
+            _start((data.right.shape[1], numbers), rng),
+            _start((numbers,), rng) * (np.array([1.0, 0.0]) if kind == "2pl" else 1.0),
+            chosen,
+        )
+        found = _minimize(start, data, free=("abilities", "items", "mean"))
+        best = found if best is None or found.loss < best.loss else best
     assert best is not None
     return best
 
 
-def fit_runs(fitted: Fitted, data: Responses, generator: torch.Generator) -> Fitted:
+def fit_runs(fitted: Fitted, data: Responses, rng: np.random.Generator) -> Fitted:
     """Estimate the abilities of other runs from their responses to the items of a fitted model."""
-    a = _start((len(data.right), fitted.abilities.shape[1]), generator)
-    mean = torch.from_numpy(fitted.mean)
-    loss = _minimize(fitted.kind, data, a, torch.from_numpy(fitted.items) - mean, mean, fitted.spread, [a])
-    return Fitted(fitted.kind, a.detach().numpy(), fitted.items, fitted.mean, fitted.spread, loss)
+    start = replace(fitted, abilities=_start((len(data.right), fitted.abilities.shape[1]), rng))
+    return _minimize(start, data, free=("abilities",))
 
 
-def fit_items(fitted: Fitted, data: Responses, generator: torch.Generator) -> Fitted:
+def fit_items(fitted: Fitted, data: Responses, rng: np.random.Generator) -> Fitted:
     """Estimate other items from the responses of the runs of a fitted model."""
-    a, mean = torch.from_numpy(fitted.abilities), torch.from_numpy(fitted.mean)
-    offsets = _start((data.right.shape[1], fitted.items.shape[1]), generator)
-    loss = _minimize(fitted.kind, data, a, offsets, mean, fitted.spread, [offsets])
-    return Fitted(fitted.kind, fitted.abilities, (mean + offsets).detach().numpy(), fitted.mean, fitted.spread, loss)
+    start = replace(fitted, items=fitted.mean + _start((data.right.shape[1], fitted.items.shape[1]), rng))
+    return _minimize(start, data, free=("items",))
 
 
-def chosen_spread(kind: Kind, data: Responses, generator: torch.Generator, dims: int) -> float:
+def chosen_spread(kind: Kind, data: Responses, rng: np.random.Generator, dims: int) -> float:
     """The spread of items that predicts a fifth of the answers best from the others."""
-    hidden = (torch.rand(data.right.shape, generator=generator) < _HIDDEN).numpy()
+    hidden = rng.random(data.right.shape) < _HIDDEN
     losses: dict[float, float] = {}
     for spread in SPREADS:
-        logits = fit(kind, data.hidden(hidden), generator, dims, spread).logits()
+        logits = fit(kind, data.hidden(hidden), rng, dims, spread).logits()
         losses[spread] = float(np.nansum(log_losses(logits, data, hidden)))
     return min(losses, key=lambda spread: losses[spread])
 
 
-def _start(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return (0.5 * torch.randn(shape, generator=generator, dtype=torch.float64)).requires_grad_()
+def _start(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return 0.5 * rng.standard_normal(shape)
 
 
-def objective(kind: Kind, data: Responses, a: Tensor, offsets: Tensor, mean: Tensor, spread: float) -> Tensor:
-    """Negative log likelihood of the known responses, plus that of the priors up to a constant."""
-    right, known = torch.from_numpy(data.right), torch.from_numpy(data.known)
-    deviations = torch.full((offsets.shape[1],), spread, dtype=offsets.dtype)
-    if kind == "2pl":
-        deviations[1] *= _LOG_SLOPE
-    losses = F.binary_cross_entropy_with_logits(_logits(kind, a, mean + offsets), right, reduction="none")
-    priors = (a / _ABILITY).square().sum() + (offsets / deviations).square().sum() + (mean / _MEAN).square().sum()
-    return (losses * known).sum() + priors / 2
+def objective(at: Fitted, data: Responses) -> tuple[float, dict[str, np.ndarray]]:
+    """Negative log likelihood of the known responses plus that of the priors up to a constant, and its derivatives.
 
-
-def _minimize(
-    kind: Kind, data: Responses, a: Tensor, offsets: Tensor, mean: Tensor, spread: float, free: list[Tensor]
-) -> float:
-    optimizer = torch.optim.LBFGS(
-        free, max_iter=_ITERATIONS, history_size=20, tolerance_grad=1e-4, line_search_fn="strong_wolfe"
+    Returns:
+        The value, and the derivatives by `abilities`, by `items` (with the mean as it is) and by `mean` (with the
+        offsets of the items from it as they are).
+    """
+    logits, offsets = at.logits(), at.items - at.mean
+    deviations = np.full(offsets.shape[1], at.spread) * ([1.0, _LOG_SLOPE] if at.kind == "2pl" else [1.0])
+    loss = float((np.logaddexp(0, logits) - data.right * logits)[data.known].sum())
+    priors = (
+        ((at.abilities / _ABILITY) ** 2).sum() + ((offsets / deviations) ** 2).sum() + ((at.mean / _MEAN) ** 2).sum()
     )
+    of_logits = np.where(data.known, expit(logits) - data.right, 0.0)
+    of_abilities, of_items = _slopes(at.kind, at.abilities, at.items, of_logits)
+    of_mean = of_items.sum(0) + at.mean / _MEAN**2
+    if at.kind == "2pl":  # the mean of ln d stays 0: one scale is enough, that of the abilities
+        of_mean[1] = 0.0
+    slopes = {"abilities": of_abilities + at.abilities / _ABILITY**2, "mean": of_mean}
+    return loss + float(priors) / 2, slopes | {"items": of_items + offsets / deviations**2}
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = objective(kind, data, a, offsets, mean, spread)
-        loss.backward()
-        return loss
 
-    optimizer.step(closure)
-    with torch.no_grad():
-        return float(objective(kind, data, a, offsets, mean, spread))
+def _minimize(start: Fitted, data: Responses, free: tuple[str, ...]) -> Fitted:
+    """The model with the smallest objective over the free numbers. Free items move with a free mean."""
+    values = {name: start.items - start.mean if name == "items" else getattr(start, name) for name in free}
+    ends = np.cumsum([0, *(x.size for x in values.values())])
+
+    def model(flat: np.ndarray) -> Fitted:
+        parts = zip(values.items(), ends[:-1], ends[1:], strict=True)
+        read = {name: flat[a:b].reshape(x.shape) for (name, x), a, b in parts}
+        mean = read.get("mean", start.mean)
+        return replace(start, **{**read, "items": mean + read["items"]} if "items" in read else read)
+
+    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, slopes = objective(model(flat), data)
+        return loss, np.concatenate([slopes[name].ravel() for name in values])
+
+    whole = np.concatenate([x.ravel() for x in values.values()])
+    options = {"maxiter": _ITERATIONS, "maxcor": 20, "gtol": 1e-5}
+    found = minimize(value, whole, jac=True, method="L-BFGS-B", options=options)
+    return replace(model(found.x), loss=float(found.fun))
 
 
 # -- How well responses are predicted that were not seen
@@ -229,11 +256,11 @@ def held_out_cells(data: Responses, dims: int, rng: np.random.Generator, folds: 
     predicted = {kind: np.zeros_like(data.right) for kind in KINDS}
     spread: dict[Kind, float] = {}
     for number in range(folds):
-        cells, generator = fold == number, _generator(rng)
+        cells = fold == number
         seen = data.hidden(cells)
-        spread = spread or _spreads(seen, generator, dims)
+        spread = spread or _spreads(seen, rng, dims)
         for kind in KINDS:
-            logits = rates(seen) if kind == "rates" else fit(kind, seen, generator, dims, spread[kind]).logits()
+            logits = rates(seen) if kind == "rates" else fit(kind, seen, rng, dims, spread[kind]).logits()
             predicted[kind][cells] = logits[cells]
     whole = np.ones_like(data.known)
     return {kind: log_losses(logits, data, whole) for kind, logits in predicted.items()}
@@ -251,16 +278,15 @@ def held_out_runs(data: Responses, dims: int, rng: np.random.Generator, known: i
         others = np.arange(runs) != run
         shown = np.zeros(count, bool)
         shown[rng.choice(count, size=min(known, count // 2), replace=False)] = True
-        generator = _generator(rng)
         rest = Responses(data.right[others], data.known[others], data.place)
         own = Responses(data.right[[run]], data.known[[run]], data.place)
-        spread = spread or _spreads(rest, generator, dims)
+        spread = spread or _spreads(rest, rng, dims)
         for kind in KINDS:
             if kind == "rates":
                 logits = rates(own.hidden(~shown[None]))
             else:
-                fitted = fit(kind, rest, generator, dims, spread[kind])
-                logits = fit_runs(fitted, own.hidden(~shown[None]), generator).logits()
+                fitted = fit(kind, rest, rng, dims, spread[kind])
+                logits = fit_runs(fitted, own.hidden(~shown[None]), rng).logits()
             losses[kind][run] = log_losses(logits, own, ~shown[None])[0]
     return losses
 
@@ -284,18 +310,18 @@ def held_out_items(
     by_runs = {kind: np.zeros_like(data.right) for kind in KINDS}
     tested, spread = np.ones_like(data.known), dict[Kind, float]()
     for number in range(folds):
-        new, generator = fold == number, _generator(rng)
+        new = fold == number
         seen = np.isin(np.arange(runs), rng.choice(runs, size=shown, replace=False))
         tested[np.ix_(seen, new)] = False
         base = rates(data.hidden(np.broadcast_to(new, data.known.shape)))[:, new]
         by_features["rates"][:, new] = by_runs["rates"][:, new] = base
         old, fresh = data.items(~new), data.items(new)
-        spread = spread or _spreads(old, generator, dims)
+        spread = spread or _spreads(old, rng, dims)
         for kind in KINDS[1:]:
-            fitted = fit(kind, old, generator, dims, spread[kind])
+            fitted = fit(kind, old, rng, dims, spread[kind])
             guessed = _ridge(features[~new], fitted.items, features[new])
             by_features[kind][:, new] = replace(fitted, items=guessed).logits()
-            own = fit_items(fitted, fresh.hidden(np.broadcast_to(~seen[:, None], fresh.known.shape)), generator)
+            own = fit_items(fitted, fresh.hidden(np.broadcast_to(~seen[:, None], fresh.known.shape)), rng)
             by_runs[kind][:, new] = own.logits()
     whole = np.ones_like(data.known)
     return (
@@ -313,13 +339,9 @@ def _ridge(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     return y.mean(0) + fresh @ slopes
 
 
-def _spreads(data: Responses, generator: torch.Generator, dims: int) -> dict[Kind, float]:
+def _spreads(data: Responses, rng: np.random.Generator, dims: int) -> dict[Kind, float]:
     """The spread of each model, chosen once on the first of the parts that are fitted: it is one of three."""
-    return {kind: chosen_spread(kind, data, generator, dims) for kind in KINDS[1:]}
-
-
-def _generator(rng: np.random.Generator) -> torch.Generator:
-    return torch.Generator().manual_seed(int(rng.integers(2**31)))
+    return {kind: chosen_spread(kind, data, rng, dims) for kind in KINDS[1:]}
 
 
 # -- What directions mean

@@ -197,9 +197,7 @@ def items(
     data = Responses(right.astype(float), np.ones(right.shape, bool), place)
     losses, shown = _judge(data, _features(table, factors), dims, seed, report)
     report("fitting all answers")
-    from torch import Generator
-
-    fits = {kind: fit(kind, data, Generator().manual_seed(seed), dims) for kind in KINDS[1:]}
+    fits = {kind: fit(kind, data, np.random.default_rng([seed, 4]), dims) for kind in KINDS[1:]}
     return _result(task, runs, table, factors, data, fits, losses, shown, left_out(diverged, len(named)), kept)
 
 

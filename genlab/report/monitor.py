@@ -70,9 +70,9 @@ class Monitors:
         runs that share both seeds are averaged first. Intervals are 95 % bootstrap intervals over seeds (none with
         fewer than 5).
 
-        Columns: task, split, score, runs, seeds, each of `MEASURES`, `auroc_low` and `auroc_high`; `gain` of AUROC
-        over `msp`, `gain_low`, `gain_high`, `better` (the number of seeds in which it is above 0); `gap`, AUROC minus
-        oddness, with `gap_low` and `gap_high`.
+        Columns: task, split, score, runs and seeds in which the score is defined, each of `MEASURES`, `auroc_low` and
+        `auroc_high`; `gain` of AUROC over `msp`, `gain_low`, `gain_high`, `better` (the number of seeds in which it
+        is above 0); `gap`, AUROC minus oddness, with `gap_low` and `gap_high`.
         """
         mixed = self.rows[(self.rows["wrong"] >= FEWEST) & (self.rows["n"] - self.rows["wrong"] >= FEWEST)]
         if mixed.empty:
@@ -150,7 +150,7 @@ class Monitors:
         for (key, curves), (left, right) in zip(groups, panels, strict=True):
             task, split = key  # pyright: ignore[reportGeneralTypeIssues]
             _draw_risks(left, curves, f"{task}, split {split}")
-            _draw_contrast(right, summary[(summary["task"] == task) & (summary["split"] == split)])
+            draw_contrast(right, summary[(summary["task"] == task) & (summary["split"] == split)])
         save_figure(figure, path)
 
 
@@ -250,7 +250,8 @@ def _curves(own: RunScores) -> list[dict[str, Any]]:
 
 def _summarized(task: str, split: str, score: str, own: pd.DataFrame) -> dict[str, Any]:
     by_seed = own.groupby(["init_seed", "data_seed"])[[*MEASURES, "gain", "gap"]].mean()
-    row: dict[str, Any] = {"task": task, "split": split, "score": score, "runs": len(own), "seeds": len(by_seed)}
+    counts = {"runs": int(own["auroc"].notna().sum()), "seeds": int(by_seed["auroc"].notna().sum())}
+    row: dict[str, Any] = {"task": task, "split": split, "score": score, **counts}
     row |= {name: float(by_seed[name].mean()) for name in (*MEASURES, "gain", "gap")}
     for name in ("auroc", "gain", "gap"):
         row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(by_seed[name].dropna().to_numpy(float))
@@ -273,6 +274,7 @@ def _print_task(console: Console, missing: dict[str, Any], own: pd.DataFrame) ->
         return print_lines(console, ["no place has both kinds of answers: nothing can be told apart"])
     head = [
         "score",
+        "runs",
         "AUROC",
         "(95 %)",
         "minus msp",
@@ -288,6 +290,7 @@ def _print_task(console: Console, missing: dict[str, Any], own: pd.DataFrame) ->
     rows = [
         [
             f"{row['score']} *" if row["score"] in BASELINES else row["score"],
+            row["runs"],
             _number(row["auroc"]),
             _interval(row, "auroc"),
             *(
@@ -330,7 +333,8 @@ def _draw_risks(panel: Axes, curves: pd.DataFrame, title: str) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_contrast(panel: Axes, own: pd.DataFrame) -> None:
+def draw_contrast(panel: Axes, own: pd.DataFrame) -> None:
+    """AUROC of failure against that of oddness, a dot per score; `own`: the summary of one task and split."""
     for row in own.to_dict("records"):
         color = COLORS[1] if row["score"] in BASELINES else COLORS[0]
         if not pd.isna(row["auroc_low"]):

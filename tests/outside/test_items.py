@@ -25,6 +25,7 @@ from genlab.outside.items import (
     held_out_runs,
     log_losses,
     main_axis,
+    objective,
     rates,
 )
 from genlab.report.items import answers_of_items
@@ -32,8 +33,8 @@ from genlab.runs.store import Store
 from genlab.training.evaluate import eval_examples, evaluate
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
 def drawn(model: Fitted, seed: int = 0) -> Responses:
@@ -101,6 +102,36 @@ def test_a_fit_is_the_minimum_that_another_optimizer_finds():
     best = minimize(twin, np.zeros(14))
     assert found.loss == pytest.approx(best.fun, abs=1e-4)
     assert found.difficulty() == pytest.approx(best.x[5] + best.x[6:], abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["1pl", "2pl", "vectors"])
+def test_derivatives_are_those_of_automatic_differentiation(kind):
+    rng = np.random.default_rng(7)
+    truth = population(kind, 5, 8)
+    data = replace(drawn(truth), known=rng.random((5, 8)) < 0.8)
+    at = replace(truth, items=truth.items + rng.normal(size=truth.items.shape), spread=0.7)
+    value, slopes = objective(at, data)
+    a, mean, offsets = (
+        torch.from_numpy(x).requires_grad_() for x in (at.abilities.copy(), at.mean.copy(), at.items - at.mean)
+    )
+    v = mean + offsets
+    if kind == "1pl":
+        logits = a - v[:, 0]
+    elif kind == "2pl":
+        logits = v[:, 1].exp() * (a - v[:, 0])
+    else:
+        logits = a @ (v / v.norm(dim=1, keepdim=True)).T - v.norm(dim=1)
+    likelihood = torch.distributions.Bernoulli(logits=logits).log_prob(torch.from_numpy(data.right))
+    widths = torch.tensor([0.7, 0.35] if kind == "2pl" else [0.7], dtype=torch.float64)
+    priors = (a / 3).square().sum() + (offsets / widths).square().sum() + (mean / 10).square().sum()
+    loss = -likelihood[torch.from_numpy(data.known)].sum() + priors / 2
+    loss.backward()
+    assert value == pytest.approx(float(loss))
+    told = {"abilities": a.grad, "items": offsets.grad, "mean": mean.grad}
+    for name, slope in told.items():
+        assert slope is not None
+        own = slice(1) if (kind, name) == ("2pl", "mean") else slice(None)  # the mean of ln d is fixed
+        assert slopes[name][own] == pytest.approx(slope.numpy()[own], abs=1e-9), name
 
 
 def test_hidden_answers_do_not_matter():

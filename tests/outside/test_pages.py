@@ -1,0 +1,37 @@
+"""The pages on monitors, lines, items and constants are what their command writes from the committed measurements."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import outside_pages as outside
+
+
+@pytest.mark.parametrize("name", outside.PAGES)
+def test_tables_are_written_from_the_committed_measurements(name: str):
+    text = (outside.DOCS / f"{name}.md").read_text("utf-8")
+    assert text == outside.page(name, text), "run: python benchmarks/outside_pages.py page"
+    assert len(outside.TABLES[name]().splitlines()) > 5
+
+
+def test_numbers_of_the_text_are_those_of_the_measurements():
+    text = " ".join((outside.DOCS / "monitors.md").read_text("utf-8").split())
+    summary = {
+        (name, row["split"], row["score"]): row
+        for name, rows in outside.monitors().groupby("population")
+        for row in outside.summary_of(rows).to_dict("records")
+    }
+    knn = summary["sort 8", "id", "knn"]
+    assert f"AUROC {knn['oddness']:.2f}".replace("0.", ".") in text
+    assert f"with {knn['auroc']:.2f}".replace("0.", ".") in text
+    msp = summary["sort 8", "id", "msp"]
+    assert f"`msp` lets {msp['coverage']:.0%}".replace("%", " %") in text
+    vim = summary["brackets, published", "first-symbol", "vim"]
+    assert f"has {vim['oddness']:.3f} and {vim['auroc']:.2f} on `first-symbol`".replace("0.", ".") in text
+    others = [row for (name, _, score), row in summary.items() if name == "sort 8" and score not in ("msp", "margin")]
+    assert all(row["better"] == 0 for row in others)
