@@ -1,7 +1,7 @@
 """A picture per signal: its values in reference models whose mechanism is known, or that were trained, or neither.
 
-    python benchmarks/signal_pictures.py [--store DIR]      train, compile and measure; write docs/signals.csv
-    python benchmarks/signal_pictures.py --draw             draw docs/figures/signals from docs/signals.csv alone
+    python benchmarks/signal_pictures.py [--store DIR] [--slow]  train, compile and measure; write docs/signals.csv
+    python benchmarks/signal_pictures.py --draw                  draw docs/figures/signals from docs/signals.csv alone
 
 Reference models are compiled RASP programs and small trained transformers, the latter next to their initial weights.
 With --store, runs and signals are kept there, and are not trained or measured again.
@@ -50,8 +50,8 @@ TRAINED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("count", {"train_len": 12, "n_layers": 1, "steps": 1000}),
     ("majority", {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 500}),
     ("brackets", {"train_len": 20, "min_len": 2, "n_heads": 2, "steps": 1500}),
-    ("question-formation", {"train_len": 8, "min_len": 4, "positions": "rotary", "steps": 1500}),
-    ("modular", {"train_len": 1, "n_layers": 1, "batch_size": 128, "steps": 1500, "params": {"p": 13}}),
+    ("question-formation", {"train_len": 12, "min_len": 4, "positions": "rotary", "steps": 1000}),
+    ("modular", {"train_len": 1, "n_layers": 1, "batch_size": 128, "steps": 1000, "params": {"p": 13}}),
 )
 """Task and options; two seeds each, so that signals which compare seeds have a value."""
 SEEDS = (0, 1)
@@ -60,7 +60,7 @@ _WIDEST = 60
 """Values of one model and signal that are drawn, such as one per head."""
 
 
-def measured(store: Store) -> pd.DataFrame:
+def measured(store: Store, slow: bool) -> pd.DataFrame:
     """Train, compile and measure the reference models: one row per value, with the model and its kind."""
     runs: list[tuple[str, str, str, int | None]] = []
     for program, name, form, length in COMPILED:
@@ -78,7 +78,7 @@ def measured(store: Store) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
     for model, kind, run, step in runs:
         siblings = [other for m, k, other, s in runs if (m, k, s) == (model, kind, step)]
-        probe(store, siblings, all_signals(), step, device="cpu", null=False)
+        probe(store, siblings, [s for s in all_signals() if slow or not s.slow], step, device="cpu", null=False)
         frame = Signals(store.path).frame([run])
         last = frame["step"] == (frame["step"].max() if step is None else step)
         own = frame[last & ~frame["name"].str.endswith((*AUXILIARY, ".max"))]
@@ -123,11 +123,12 @@ def main() -> None:
     """Measure, or draw what was measured."""
     asked = argparse.ArgumentParser()
     asked.add_argument("--store", type=Path, help="keep runs and signals there")
+    asked.add_argument("--slow", action="store_true", help="measure slow signals, too: about an hour")
     asked.add_argument("--draw", action="store_true", help="only draw the figures again")
     args = asked.parse_args()
     if not args.draw:
         with tempfile.TemporaryDirectory() as scratch:
-            rows = measured(Store(args.store or Path(scratch) / "store"))
+            rows = measured(Store(args.store or Path(scratch) / "store"), args.slow)
         rows.to_csv(ROWS, index=False, float_format="%.4g")
     drawn(pd.read_csv(ROWS), all_signals())
 
