@@ -335,14 +335,25 @@ def _draw_risks(panel: Axes, curves: pd.DataFrame, title: str) -> None:
 
 def draw_contrast(panel: Axes, own: pd.DataFrame) -> None:
     """AUROC of failure against that of oddness, a dot per score; `own`: the summary of one task and split."""
-    for row in own.to_dict("records"):
+    below = 1.1
+    for row in own.sort_values("auroc", ascending=False).to_dict("records"):
         color = COLORS[1] if row["score"] in BASELINES else COLORS[0]
+        at = (row["oddness"], row["auroc"])
         if not pd.isna(row["auroc_low"]):
-            panel.plot([row["oddness"]] * 2, [row["auroc_low"], row["auroc_high"]], color=color, lw=0.8, alpha=0.5)
-        panel.plot(row["oddness"], row["auroc"], "o", color=color, ms=4)
+            panel.plot([at[0]] * 2, [row["auroc_low"], row["auroc_high"]], color=color, lw=0.8, alpha=0.5)
+        panel.plot(*at, "o", color=color, ms=4)
+        below = min(below - 0.045, row["auroc"])  # names stand beside the panel, each below the one before
         panel.annotate(
-            row["score"], (row["oddness"], row["auroc"]), xytext=(3, 2), textcoords="offset points", fontsize=7
+            row["score"],
+            at,
+            xytext=(1.06, below),
+            fontsize=7,
+            color=color,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.3, "alpha": 0.6},
         )
+    panel.set_xlim(0, 1.03)
     panel.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls=":", zorder=0)
     panel.axhline(0.5, color="#999999", lw=0.8, zorder=0)
     panel.axvline(0.5, color="#999999", lw=0.8, zorder=0)

@@ -33,5 +33,32 @@ def test_numbers_of_the_text_are_those_of_the_measurements():
     assert f"`msp` lets {msp['coverage']:.0%}".replace("%", " %") in text
     vim = summary["brackets, published", "first-symbol", "vim"]
     assert f"has {vim['oddness']:.3f} and {vim['auroc']:.2f} on `first-symbol`".replace("0.", ".") in text
+    for split, most in (("matched-unnested", 0.7), ("first-symbol", 0.63)):  # two kinds of runs under a threshold
+        rows = outside.monitors().query("population == 'brackets, published' and score == 'msp'")
+        own = rows[rows["split"] == split]
+        own = own[(own["wrong"] >= 5) & (own["n"] - own["wrong"] >= 5)].groupby("run_id")[["coverage", "risk"]].mean()
+        good = own["coverage"] > 0.5
+        assert (good.sum(), (~good).sum()) == (3, 3)
+        assert own["coverage"][good].max() < most + 0.01
+        assert own["risk"][good].max() < 0.04
+        assert own["coverage"][~good].max() < 0.105
+        assert own["risk"][~good].min() > 0.85
     others = [row for (name, _, score), row in summary.items() if name == "sort 8" and score not in ("msp", "margin")]
     assert all(row["better"] == 0 for row in others)
+
+
+def test_numbers_of_the_other_texts_are_those_of_the_measurements():
+    texts = {name: (outside.DOCS / f"{name}.md").read_text("utf-8") for name in outside.PAGES}
+    items, constants, lines = (outside.kept(name) for name in ("items", "constants", "lines"))
+    assert f"AUROC {items['compiled']['axis']['EQUAL-COUNT']:.3f}" in texts["items"]
+    assert f"has {items['brackets']['axis']['EQUAL-COUNT']:.2f}:".replace("0.", ".") in " ".join(
+        texts["items"].split()
+    )
+    (sort,) = constants["sort-8"]["summary"]
+    assert f"Spearman {sort['within']:.2f} on sort".replace("0.", ".") in texts["constants"]
+    assert f"has {sort['auroc']:.2f} on sort, where `msp` has {sort['auroc_msp']:.2f}".replace("0.", ".") in " ".join(
+        texts["constants"].split()
+    )
+    (of_sort,) = [one for name, one in lines.items() if name.startswith("sort-8")]
+    told = f"ALine-D is off by {of_sort['agreement']['aline_d'][0]:.2f}".replace("0.", ".")
+    assert told in " ".join(texts["lines"].split())
