@@ -16,7 +16,7 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take longer
 
 test-lens: build/lens-2/.installed build/lens-3/.installed build/lens-4/.installed  ## TransformerLens 2, 3, 4, each in its own environment
 	for v in 2 3 4; do \
-	  OMP_NUM_THREADS=1 build/lens-$$v/bin/python -m pytest tests/probes/test_hooked.py genlab/models/lens.py || exit 1; \
+	  OMP_NUM_THREADS=1 build/lens-$$v/bin/python -m pytest -q tests/probes/test_hooked.py genlab/models/lens.py || exit 1; \
 	done
 
 check: $(VENV)/.installed-dev  ## style and types

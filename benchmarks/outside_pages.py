@@ -155,6 +155,7 @@ def _monitor_table(name: str, missing: dict[str, Any], own: pd.DataFrame) -> str
         return "\n".join([*lines[:-2], f"{few}: nothing can be told apart.", ""])
     head = [
         "score",
+        "runs",
         "failure",
         "95 %",
         "minus msp",

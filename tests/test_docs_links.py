@@ -1,4 +1,4 @@
-"""Links between pages lead somewhere, and the commands that pages name exist."""
+"""Links between pages lead somewhere, tables are whole, and the commands that pages name exist."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def test_relative_links_lead_to_files_and_headings(page: Path):
         there = (page.parent / file) if file else page
         assert there.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(there), f"{page.name} links to {target}"
+
+
+def cells(line: str) -> int:
+    """The number of cells of a row of a Markdown table."""
+    return len(re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line).strip().strip("|")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_rows_of_a_table_have_as_many_cells_as_its_heading(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        head, *rows = table.splitlines()
+        assert {cells(row) for row in rows} <= {cells(head)}, f"{page.name}: {head[:60]}"
 
 
 COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/usage.md", "docs/forecast.md", "docs/start.md")
