@@ -166,7 +166,9 @@ def test_what_is_held_out_is_predicted_from_nothing_but_the_rest(few_steps):
     assert (told > 0.05).all()  # a model that had seen the answers would do better than that
 
 
-def test_difficulty_that_follows_a_feature_is_predicted_for_new_items():
+def test_difficulty_that_follows_a_feature_is_predicted_for_new_items(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(items_module, "SPREADS", (3.0,))
+    monkeypatch.setattr(items_module, "_ITERATIONS", 40)
     rng = np.random.default_rng(2)
     feature = rng.normal(size=60)
     truth = Fitted("1pl", np.linspace(-2, 2, 20)[:, None], 3 * feature[:, None], np.zeros(1), 1.0)
