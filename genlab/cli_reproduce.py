@@ -52,12 +52,12 @@ def reproduce(
     if sum([name is not None, all_claims, page]) > 1:
         raise UserError("lab reproduce takes one of: a claim, --all, --page")
     from genlab.report import reproduce as library
-    from genlab.report.output import show
+    from genlab.report.output import WrittenFile, show
 
     seconds = None if budget is None else library.parse_budget(budget)
     folder = library.output_folder(out)
     if page:
-        return print(library.write_page(folder, claims))
+        return show(WrittenFile(library.write_page(folder, claims)), as_json)
     if name is None and not all_claims:
         if check:
             raise UserError("--check takes a claim or --all")

@@ -143,6 +143,7 @@ def runs(
         figure_folder,
         none_match,
         run_list,
+        write_rows,
     )
     from genlab.report.output import show as show_result
     from genlab.runs.diverged import left_out
@@ -161,9 +162,7 @@ def runs(
         result = configurations(listed, fields)
         note(left_out(result.diverged, result.count))
     if parquet:
-        parquet.parent.mkdir(parents=True, exist_ok=True)
-        result.rows.to_parquet(parquet, index=False)
-        print(f"{len(result.rows)} rows: {parquet}")
+        show_result(write_rows(result.rows, parquet), as_json)
     elif csv:
         result.rows.to_csv(sys.stdout, index=False)
     else:

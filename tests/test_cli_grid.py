@@ -99,7 +99,8 @@ def test_a_grid_and_all_that_is_done_with_it(lab, tmp_path: Path):
     assert listed.columns[0] == "run_id"
     assert set(listed["weight_decay"]) == {0.01}
     assert len(listed) == 2
-    assert lab("runs", "--grid", "two", "--parquet", "all.parquet")[0] == 0
+    exported = json.loads(lab("runs", "--grid", "two", "--parquet", "all.parquet", "--json")[1])
+    assert exported == {"file": "all.parquet", "rows": 4}
     assert len(pd.read_parquet(tmp_path / "all.parquet")) == 4
     _, out, err = lab("runs", "--grid", "two", "--by", "weight_decay,n_layers")
     assert "out median" in out

@@ -15,7 +15,7 @@ from rich.console import Console
 from genlab.errors import FailedRuns, UserError, unknown
 from genlab.report.display import print_rows
 from genlab.report.figures import save_figure
-from genlab.report.output import print_lines
+from genlab.report.output import WrittenFile, print_lines
 from genlab.report.tables import DERIVED, fields_of, filtered, ordered, run_table, settings_of, summary, with_signals
 from genlab.runs.api import Run, grid, load, wanted_runs
 from genlab.runs.diverged import left_out, set_aside
@@ -383,6 +383,13 @@ def _in_common(runs: pd.DataFrame) -> str:
     after = {"n_layers": " layers", "positions": " positions", "step": " steps"}
     same = {name: runs[name].iloc[0] for name in before if runs[name].nunique() == 1}
     return ", ".join(f"{before[name]}{value}{after.get(name, '')}" for name, value in same.items())
+
+
+def write_rows(rows: pd.DataFrame, path: Path) -> WrittenFile:
+    """Write rows to a Parquet file, creating its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(path, index=False)
+    return WrittenFile(path, len(rows))
 
 
 def figure_folder(store: Store, name: str | None) -> Path:

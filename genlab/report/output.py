@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -20,6 +22,22 @@ class Result(Protocol):
     def print(self, console: Console) -> None:
         """Print everything as text."""
         ...
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file that was written; `rows`: number of rows of a table."""
+
+    path: Path
+    rows: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return file and number of rows."""
+        return {"file": str(self.path), "rows": self.rows}
+
+    def print(self, console: Console) -> None:
+        """Print one line."""
+        print_lines(console, [str(self.path) if self.rows is None else f"{self.rows} rows: {self.path}"])
 
 
 def show(result: Result, as_json: bool = False) -> None:

@@ -126,7 +126,8 @@ def test_a_claim_from_training_to_the_page(lab, folder: Path):
     before = (folder / "out" / PAGE).read_text()
     assert "**pass**" in before
     (folder / "out" / PAGE).unlink()
-    assert lab("reproduce", "--page", *HERE)[0] == 0
+    again = json.loads(lab("reproduce", "--page", "--json", *HERE)[1])["file"]
+    assert Path(again).absolute() == folder / "out" / PAGE
     assert (folder / "out" / PAGE).read_text() == before
     listed = json.loads(lab("reproduce", "--json", *HERE)[1])
     assert [(row["claim"], row["verdict"], row["runs"]) for row in listed] == [("layers", "pass", 4)]
