@@ -46,7 +46,7 @@ def test_a_form_that_is_computed_at_brackets_looks_like_none(read: Calibration):
 
 @pytest.mark.parametrize(
     ("has", "lacks", "message"),
-    [("NESTD", ["EQUAL-COUNT"], "did you mean 'NESTED'"), ("NESTED", ["NESTED"], "cannot be among")],
+    [("NESTD", ["EQUAL-COUNT"], "did you mean 'NESTED'"), ("NESTED", ["NESTED"], "is given in both")],
 )
 def test_wrong_rules(has: str, lacks: list[str], message: str):
     with pytest.raises(UserError, match=message):

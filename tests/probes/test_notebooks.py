@@ -61,7 +61,7 @@ def test_a_notebook_about_a_run(lab, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("genlab.report.notebook.execute", lambda *_: None)  # as above; what follows is about the file
     for words, said in (
         (("notebook", "nothing"), "no run or group 'nothing'"),
-        (("notebook", run, "-o", str(tmp_path / "store" / "store.json" / "x.ipynb")), "is in the store"),
+        (("notebook", run, "-o", str(tmp_path / "store" / "store.json" / "x.ipynb")), "is inside the store"),
     ):
         status, _, err = lab(*words)
         assert status == 2

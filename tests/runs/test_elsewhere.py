@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_file_and_usual_lengths_are_those_of_traini
 BAD = [
     (["cpy", "--out", "x.parquet"], "did you mean 'copy'"),
     (["copy", "--out", "x.csv"], "names that end in .parquet"),
-    (["copy", "--out", "x.parquet", "-n", "0"], "-n is at least 1"),
+    (["copy", "--out", "x.parquet", "-n", "0"], "-n is 1 to 100,000,000"),
     (["copy", "--out", "x.parquet", "--split", "skewd"], "did you mean 'skewed'"),
     (["copy", "--out", "x.parquet", "--lengths", "4:1"], "not a valid range"),
     (["copy", "--out", "x.parquet", "--format", "plian"], "unknown format"),

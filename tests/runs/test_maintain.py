@@ -173,7 +173,7 @@ def test_tags_name_runs(store: Store):
     ("where", "said"),
     [
         ("learning_rate = 1", "unknown field 'learning_rate'"),
-        ("lr", "is no condition"),
+        ("lr", "is not a condition"),
         ("lr = fast", "lr is a number"),
         ("bias = maybe", "bias is true or false"),
     ],
