@@ -41,7 +41,6 @@ COMPILED = (
     ("reversed_hints", "addition", "reversed-hints", 4),
     ("NESTED", "brackets", "plain", 20),
     ("EQUAL-COUNT", "brackets", "plain", 20),
-    ("main_auxiliary_moves", "question-formation", "plain", 8),
 )
 """Program, task, format, longest length."""
 TRAINED: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -51,7 +50,6 @@ TRAINED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("majority", {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 500}),
     ("brackets", {"train_len": 20, "min_len": 2, "n_heads": 2, "steps": 1500}),
     ("question-formation", {"train_len": 12, "min_len": 4, "positions": "rotary", "steps": 1000}),
-    ("modular", {"train_len": 1, "n_layers": 1, "batch_size": 128, "steps": 1000, "params": {"p": 13}}),
 )
 """Task and options; two seeds each, so that signals which compare seeds have a value."""
 SEEDS = (0, 1)
@@ -87,7 +85,7 @@ def measured(store: Store, slow: bool) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame, signal: Signal, path: Path) -> None:
-    """Values of one signal by model: a dot per run, layer or head; a triangle at the edge for infinite values."""
+    """Plot the values of one signal by model, one dot per run, layer or head."""
     models = list(dict.fromkeys(rows["model"]))
     figure = Figure(figsize=(5.6, 0.8 + 0.2 * len(models)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -99,7 +97,8 @@ def draw(rows: pd.DataFrame, signal: Signal, path: Path) -> None:
         panel.plot(values, y + spread, "o", ms=3, alpha=0.75, color=KINDS[own["kind"].iloc[0]], mew=0)
     known = rows["value"].to_numpy(float)
     known = known[np.isfinite(known)]
-    if len(known) and known.min() > 0 and known.max() > 100 * known.min():
+    weight = signal.per == "head" and signal.high == 1
+    if len(known) and known.min() > 0 and known.max() > 100 * known.min() and not weight:
         panel.set_xscale("log")
     panel.set_yticks(range(len(models)), models, fontsize=7)
     panel.invert_yaxis()
@@ -108,7 +107,7 @@ def draw(rows: pd.DataFrame, signal: Signal, path: Path) -> None:
     panel.set_xlabel(f"{signal.name} ({signal.unit}), one per {signal.per}", fontsize=8)
     panel.spines[["top", "right", "left"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90, metadata={"Software": "genlab"})
+    figure.savefig(path, dpi=75, metadata={"Software": "genlab"}, pil_kwargs={"optimize": True})
 
 
 def drawn(rows: pd.DataFrame, signals: Sequence[Signal]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from genlab.probes.signal import all_signals, chosen
@@ -24,6 +26,15 @@ def test_the_list_is_read_at_eighty_columns(lab, monkeypatch: pytest.MonkeyPatch
             assert " ".join(words.split()) in said
     assert "admissible yes" in said
     assert "admissible no: reads repeated random tokens" in said
+
+
+def test_every_measured_signal_has_a_picture_and_still_exists():
+    docs = Path(__file__).parents[2] / "docs"
+    measured = set(pd.read_csv(docs / "signals.csv").dropna(subset=["value"])["signal"])
+    assert measured == {path.stem for path in (docs / "figures" / "signals").glob("*.png")}
+    assert measured <= {s.name for s in all_signals()}
+    fast = {s.name for s in all_signals() if s.per == "head" and not s.slow}
+    assert {"previous_token", "bracket_neg", "rasp_select", "positional"} <= measured & fast
 
 
 def test_every_signal_of_the_package_states_its_blind_spots_and_has_a_reference():
