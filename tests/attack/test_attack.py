@@ -34,7 +34,7 @@ def campaign(folder: Path, *words: str) -> dict[str, dict[str, object]]:
 
 
 def test_a_few_cases_do_no_harm(tmp_path: Path):
-    """Parts without tests of their own; test_kills.py, test_damage.py and test_plugins.py have those of the others."""
+    """Parts without tests: test_kills.py, test_damage.py and test_plugins.py have those of the others."""
     counts = campaign(tmp_path, "calls", "grids", "tables", "--n", "1")
     assert {name: part["faults"] for name, part in counts.items()} == {name: {} for name in counts}
     assert sum(int(str(part["calls"])) for part in counts.values()) >= 3
