@@ -1,4 +1,4 @@
-"""Commands about what runs do outside their training distribution: monitor, lines, items, constants."""
+"""Commands about behavior outside the training distribution: monitor, lines, items, constants."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from genlab.options import (
 from genlab.runs.gridfile import parse_range
 
 Runs = Annotated[list[str], typer.Argument(help="runs, groups, grids, tags, or `last`")]
-Figure = Annotated[Path | None, output("--figure", help="draw it there", endings=FIGURE)]
+Figure = Annotated[Path | None, output("--figure", help="also plot to this file", endings=FIGURE)]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Give a command line these commands."""
+    """Add these commands to the command line."""
     for command, *lines_of in (
         (monitor, "lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2"),
         (lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png"),
@@ -47,21 +47,21 @@ def monitor(
         str | None,
         typer.Option(
             "--split",
-            help="comma-separated splits (default: as in training, at longer lengths)",
+            help="comma-separated splits (default: the training split, at longer lengths)",
             rich_help_panel=EVALUATION,
         ),
     ] = None,
     lengths: Annotated[
         str | None,
         typer.Option(
-            "--lengths", help="such as 5:50:5, both ends included (default: 8 outside)", rich_help_panel=EVALUATION
+            "--lengths", help="5:50:5 is 5, 10, ..., 50 (default: 8 lengths outside)", rich_help_panel=EVALUATION
         ),
     ] = None,
     scores: Annotated[
         str | None,
         typer.Option(
             "--scores",
-            help="comma-separated; blood and blood_last only on request (default: all others)",
+            help="comma-separated scores (default: all but blood and blood_last, which are slow)",
             rich_help_panel=EVALUATION,
         ),
     ] = None,
@@ -73,7 +73,7 @@ def monitor(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test scores fitted inside as monitors outside: do they tell wrong answers, or only unusual inputs?"""
+    """Test whether scores fitted in distribution detect wrong answers outside it, or only unusual inputs."""
     wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
     from rich.console import Console
 
@@ -97,13 +97,13 @@ def lines(
     ] = None,
     at: Annotated[
         int | None,
-        typer.Option("--at", help="only this length outside (default: mean of all)", rich_help_panel=EVALUATION),
+        typer.Option("--at", help="length outside (default: mean over all)", rich_help_panel=EVALUATION),
     ] = None,
     store: StoreOption = None,
     figure: Figure = None,
     as_json: AsJson = False,
 ) -> None:
-    """Relate accuracy outside to accuracy inside: over runs, over training, and by agreement without labels."""
+    """Relate OOD to ID accuracy over runs and over training, and to agreement without labels."""
     from genlab.report.lines import lines as read
     from genlab.report.output import show
 
@@ -124,13 +124,13 @@ def items(
     per_length: Annotated[
         int, typer.Option("--per-length", help="items per split and length", rich_help_panel=EVALUATION)
     ] = 32,
-    seed: Annotated[int, typer.Option("--seed", help="of starting points and of what is held out")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="seed of starting points and of held-out cells")] = 0,
     store: StoreOption = None,
     figure: Figure = None,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit item response models to stored answers: how hard is an input, of what kind, and who is right on it?"""
+    """Fit item response models to stored answers: difficulty and kind of inputs, abilities of runs."""
     from rich.console import Console
 
     from genlab.report.items import items as read
@@ -154,7 +154,7 @@ def constants(
     lengths: Annotated[
         str | None,
         typer.Option(
-            "--lengths", help="such as 5:50:5, of those evaluated (default: all)", rich_help_panel=EVALUATION
+            "--lengths", help="5:50:5 is 5, 10, ..., 50 (default: all evaluated)", rich_help_panel=EVALUATION
         ),
     ] = None,
     eval_n: Annotated[int, typer.Option("--eval-n", help="examples per length", rich_help_panel=EVALUATION)] = 256,
@@ -165,7 +165,7 @@ def constants(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how far outputs are from the best constant answer, and whether that tells accuracy."""
+    """Measure the distance of outputs from the best constant answer, and whether it predicts accuracy."""
     wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
     from rich.console import Console
 
