@@ -22,6 +22,7 @@ from genlab.options import (
     note,
     output,
     parse_params,
+    register,
 )
 from genlab.text import counted
 
@@ -39,14 +40,10 @@ store_app = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(cls=Command, epilog=examples("lab grid recipes/brackets.toml --dry-run", "lab grid FILE --status"))(
-        grid
-    )
-    app.command(cls=Command, epilog=examples("lab compare GRID --by positions", "lab compare GRID-A GRID-B --at 30"))(
-        compare
-    )
-    app.command(cls=Command, epilog=examples("lab tag good 3fa2 9c01", "lab tag deep --where 'n_layers > 2'"))(tag)
-    app.command(cls=Command, epilog=examples("lab delete 3fa2", "lab delete GRID --yes"))(delete)
+    register(app, grid, "lab grid recipes/brackets.toml --dry-run", "lab grid FILE --status")
+    register(app, compare, "lab compare GRID --by positions", "lab compare GRID-A GRID-B --at 30")
+    register(app, tag, "lab tag good 3fa2 9c01", "lab tag deep --where 'n_layers > 2'")
+    register(app, delete, "lab delete 3fa2", "lab delete GRID --yes")
     app.add_typer(store_app, name="store")
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from genlab.help import Command
 from genlab.options import (
     EVALUATION,
     FIGURE,
@@ -16,29 +15,40 @@ from genlab.options import (
     EvalSeed,
     Plugin,
     StoreOption,
-    examples,
     note,
     output,
+    register,
 )
 from genlab.runs.gridfile import parse_range
 
 Runs = Annotated[list[str], typer.Argument(help="runs, groups, grids, tags, or `last`")]
+EvaluatedSplits = Annotated[
+    str | None,
+    typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
+]
 Figure = Annotated[Path | None, output("--figure", help="also plot to this file", endings=FIGURE)]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command, *lines_of in (
-        (monitor, "lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2"),
-        (lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png"),
-        (items, "lab items GRID", "lab items GRID --split matched-unnested --per-length 64"),
-        (constants, "lab constants GRID", "lab constants GRID --lengths 10:40:10 --figure constants.png"),
-    ):
-        app.command(cls=Command, epilog=examples(*lines_of))(command)
+    register(app, monitor, "lab monitor last", "lab monitor GRID --split reversed --lengths 6:12:2")
+    register(app, lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png")
+    register(app, items, "lab items GRID", "lab items GRID --split matched-unnested --per-length 64")
+    register(app, constants, "lab constants GRID", "lab constants GRID --lengths 10:40:10 --figure constants.png")
 
 
 def _names(text: str | None) -> list[str]:
     return [part.strip() for part in text.split(",")] if text else []
+
+
+def _show(result: Any, figure: Path | None, as_json: bool) -> None:
+    """Draw the figure, if requested, and show the result."""
+    from genlab.report.output import show
+
+    if figure is not None:
+        result.draw(figure)
+    show(result, as_json)
+    note(f"figure: {figure}" if figure else "")
 
 
 def monitor(
@@ -78,23 +88,16 @@ def monitor(
     from rich.console import Console
 
     from genlab.report.monitor import monitor as read
-    from genlab.report.output import show
 
     with Console(stderr=True).status("monitoring") as status:
         options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
         result = read(runs, _names(split), wanted, _names(scores), store, **options)
-    if figure is not None:
-        result.draw(figure)
-    show(result, as_json)
-    note(f"figure: {figure}" if figure else "")
+    _show(result, figure, as_json)
 
 
 def lines(
     runs: Runs,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
-    ] = None,
+    split: EvaluatedSplits = None,
     at: Annotated[
         int | None,
         typer.Option("--at", help="length outside (default: mean over all)", rich_help_panel=EVALUATION),
@@ -105,21 +108,14 @@ def lines(
 ) -> None:
     """Relate OOD to ID accuracy over runs and over training, and to agreement without labels."""
     from genlab.report.lines import lines as read
-    from genlab.report.output import show
 
     result = read(runs, _names(split), store, at=at)
-    if figure is not None:
-        result.draw(figure)
-    show(result, as_json)
-    note(f"figure: {figure}" if figure else "")
+    _show(result, figure, as_json)
 
 
 def items(
     runs: Runs,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
-    ] = None,
+    split: EvaluatedSplits = None,
     dims: Annotated[int, typer.Option("--dims", help="dimensions of the space of runs and items")] = 2,
     per_length: Annotated[
         int, typer.Option("--per-length", help="items per split and length", rich_help_panel=EVALUATION)
@@ -134,23 +130,16 @@ def items(
     from rich.console import Console
 
     from genlab.report.items import items as read
-    from genlab.report.output import show
 
     with Console(stderr=True).status("fitting") as status:
         options = {"dims": dims, "per_length": per_length, "seed": seed, "report": status.update}
         result = read(runs, _names(split), store, **options)
-    if figure is not None:
-        result.draw(figure)
-    show(result, as_json)
-    note(f"figure: {figure}" if figure else "")
+    _show(result, figure, as_json)
 
 
 def constants(
     runs: Runs,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
-    ] = None,
+    split: EvaluatedSplits = None,
     lengths: Annotated[
         str | None,
         typer.Option(
@@ -170,12 +159,8 @@ def constants(
     from rich.console import Console
 
     from genlab.report.constant import constants as read
-    from genlab.report.output import show
 
     with Console(stderr=True).status("reading") as status:
         options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
         result = read(runs, _names(split), wanted, store, **options)
-    if figure is not None:
-        result.draw(figure)
-    show(result, as_json)
-    note(f"figure: {figure}" if figure else "")
+    _show(result, figure, as_json)

@@ -8,15 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from genlab.errors import UserError
-from genlab.help import Command
-from genlab.options import OUTPUT, TRAINING, AsJson, Device, Plugin, StoreOption, examples, note
+from genlab.options import OUTPUT, TRAINING, AsJson, Device, Plugin, StoreOption, note, register
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this command to the command line."""
-    app.command(cls=Command, epilog=examples("lab reproduce and-fixed-bits", "lab reproduce --all --budget 2h"))(
-        reproduce
-    )
+    register(app, reproduce, "lab reproduce and-fixed-bits", "lab reproduce --all --budget 2h")
 
 
 def reproduce(

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from genlab.errors import UserError
-from genlab.help import Command
 from genlab.options import (
     FIGURE,
     OUTPUT,
@@ -18,38 +17,27 @@ from genlab.options import (
     Device,
     Plugin,
     StoreOption,
-    examples,
     note,
     output,
+    register,
 )
 from genlab.runs.gridfile import parse_range
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(
-        cls=Command, epilog=examples('lab ask 3fa2 "7 3 5 >"', "lab ask 3fa2 --split id --length 30 --wrong-only")
-    )(ask)
-    app.command(
-        cls=Command,
-        epilog=examples('lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --sort lr --limit 5"),
-    )(runs)
-    app.command(cls=Command, epilog=examples("lab signals", "lab signals induction,confidence_msp"))(signals)
-    app.command(
-        cls=Command,
-        epilog=examples(
-            "lab calibrate --task brackets", "lab calibrate --task brackets --noise 0,0.001 --seeds 0:3 --json"
-        ),
-    )(calibrate)
-    app.command(
-        cls=Command,
-        epilog=examples("lab probe last", "lab probe --grid NAME --signals induction_*,brackets --step all"),
-    )(probe)
-    app.command(cls=Command, epilog=examples("lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb"))(notebook)
-    app.command(
-        cls=Command,
-        epilog=examples("lab report --grid NAME -o report.html", "lab report --grid NAME -o r.html --by setting"),
-    )(report)
+    register(app, ask, 'lab ask 3fa2 "7 3 5 >"', "lab ask 3fa2 --split id --length 30 --wrong-only")
+    register(app, runs, 'lab runs --where "weight_decay = 0.01 and n_layers > 1"', "lab runs --sort lr --limit 5")
+    register(app, signals, "lab signals", "lab signals induction,confidence_msp")
+    register(
+        app,
+        calibrate,
+        "lab calibrate --task brackets",
+        "lab calibrate --task brackets --noise 0,0.001 --seeds 0:3 --json",
+    )
+    register(app, probe, "lab probe last", "lab probe --grid NAME --signals induction_*,brackets --step all")
+    register(app, notebook, "lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb")
+    register(app, report, "lab report --grid NAME -o report.html", "lab report --grid NAME -o r.html --by setting")
 
 
 def ask(

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from genlab.help import Command
 from genlab.options import (
     FIGURE,
     TASK,
@@ -15,25 +14,23 @@ from genlab.options import (
     Format,
     Params,
     Plugin,
-    examples,
     output,
     parse_params,
+    register,
 )
 from genlab.runs.gridfile import parse_range
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command(cls=Command, epilog=examples("lab tasks", "lab tasks --json"))(tasks)
-    app.command(
-        cls=Command, epilog=examples("lab show addition --format reversed-hints", "lab show maze --png maze.png")
-    )(show)
-    app.command(
-        cls=Command,
-        epilog=examples(
-            "lab export copy --out copy.parquet -n 100000", "lab export sort --out sort.parquet --lengths 1:31"
-        ),
-    )(export)
+    register(app, tasks, "lab tasks", "lab tasks --json")
+    register(app, show, "lab show addition --format reversed-hints", "lab show maze --png maze.png")
+    register(
+        app,
+        export,
+        "lab export copy --out copy.parquet -n 100000",
+        "lab export sort --out sort.parquet --lengths 1:31",
+    )
 
 
 def tasks(plugin: Plugin = None, as_json: AsJson = False) -> None:

@@ -13,6 +13,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from genlab.errors import UserError
+from genlab.help import Command
 from genlab.runs.plan import DERIVED
 from genlab.spec import Frozen, ModelConfig, Scalar, TrainConfig
 
@@ -148,6 +149,11 @@ def _folded(command: str) -> str:
         return command
     cut = command.rindex(" --", 0, _WIDEST)
     return f"{command[:cut]} \\\n      {command[cut + 1 :]}"
+
+
+def register(app: typer.Typer, command: Callable[..., Any], *lines: str) -> None:
+    """Add a command to a command line; its help ends with these examples."""
+    app.command(cls=Command, epilog=examples(*lines))(command)
 
 
 # -- flags made from the fields of a spec

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -86,12 +87,30 @@ def rules_learned(store: Store, run_ids: Sequence[str], split: str, cut: float =
 def _answers(rows: pd.DataFrame, run_ids: Sequence[str]) -> np.ndarray | None:
     """uint64[run, example]: a hash of each answer, on the sets that all runs share; None if there are none."""
     exact = rows[(rows["metric"] == "exact_match") & rows["answers"].notna()]
-    parts = []
-    for _, same_set in exact.groupby(["length", "n", "seed"]):
-        by_run = same_set.drop_duplicates("run_id", keep="last").set_index("run_id")["answers"]
-        if all(run in by_run.index for run in run_ids):
-            parts.append(np.stack([np.frombuffer(by_run[run], np.uint64) for run in run_ids]))
+    parts = [hashes(own) for _, own in shared_sets(exact, run_ids, ["length", "n", "seed"])]
     return np.concatenate(parts, axis=1) if parts else None
+
+
+def shared_sets(
+    rows: pd.DataFrame, run_ids: Sequence[str], keys: list[str], sort: bool = True
+) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Yield the evaluation sets that all runs share: the values of `keys`, and one row per run, in order, by run id.
+
+    Args:
+        rows: evaluations of one metric.
+        run_ids: the runs.
+        keys: columns that identify an evaluation set.
+        sort: whether sets are sorted by their keys, rather than in the order of rows.
+    """
+    for key, same in rows.groupby(keys, sort=sort):
+        own = same.drop_duplicates("run_id", keep="last").set_index("run_id")
+        if own.index.isin(run_ids).sum() == len(run_ids):
+            yield cast("tuple[Any, ...]", key), own.loc[list(run_ids)]
+
+
+def hashes(own: pd.DataFrame) -> np.ndarray:
+    """The hash of each answer to a shared evaluation set, uint64[run, example]."""
+    return np.stack([np.frombuffer(blob, np.uint64) for blob in own["answers"]])
 
 
 def agreement(answers: np.ndarray) -> np.ndarray:

@@ -342,9 +342,7 @@ def places_of(
         makes = task.lengths_between(split, 0, task.max_len)
         outside = makes[law.outside(name, makes)]
         chosen = [int(x) for x in outside if lengths is None or x in set(lengths)]
-        if lengths is not None and chosen != sorted(set(lengths)):
-            raise UserError(_no_place(law, name, lengths, outside))
-        if not chosen:
+        if not chosen or (lengths is not None and chosen != sorted(set(lengths))):
             raise UserError(_no_place(law, name, lengths, outside))
         found.append(split.at(spread(chosen, _PLACES) if lengths is None else tuple(chosen), n, seed))
     return found

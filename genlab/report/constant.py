@@ -16,10 +16,9 @@ from genlab.outside.constant import Distances, Marginals, distances, marginals
 from genlab.probes.families.confidence import auroc
 from genlab.report.compare import bootstrap_interval
 from genlab.report.display import print_rows
-from genlab.report.figures import COLORS, save_figure
+from genlab.report.figures import COLORS, logarithmic, save_figure
 from genlab.report.output import print_lines
-from genlab.report.tables import named_runs
-from genlab.runs.diverged import left_out, set_aside
+from genlab.report.tables import counted_runs, named
 from genlab.runs.laws import placed
 from genlab.runs.sources import live_task
 from genlab.runs.store import Store
@@ -111,7 +110,7 @@ class Constants:
                 panel.plot(wide.index, wide.mean(axis=1), color=color, lw=2, marker="o", ms=3, label=label)
             panel.set_title(f"{key[0]}, split {key[1]}", fontsize=10, loc="left")  # pyright: ignore
             panel.set_xlabel("length")
-            if own["length"].max() >= 16 * own["length"].min() and own["length"].max() > 100:
+            if logarithmic(own["length"].min(), own["length"].max()):
                 panel.set_xscale("log")
             panel.set_ylim(-0.03, 1.1)
             panel.legend(frameon=False, fontsize=7)
@@ -146,15 +145,14 @@ def constants(
     """
     if n < 1:
         raise UserError(f"--eval-n {n} is not allowed: at least 1 example per length")
-    kept, named = named_runs(which, store)
-    runs, diverged = set_aside(kept, named)
+    kept, runs, diverged = counted_runs(which, store)
     evals = placed(kept.evals(runs, metric="exact_match"), {run: kept.law(run) for run in runs})
     if splits:
         evals = evals[evals["split"].isin(splits)]
     if lengths:
         evals = evals[evals["length"].isin(lengths)]
     if evals.empty:
-        text = which if isinstance(which, str) else " ".join(which)
+        text = " ".join(named(which))
         asked = f" on split {', '.join(splits)}" if splits else ""
         asked += f" at lengths {','.join(map(str, lengths[:8]))}" if lengths else ""
         raise UserError(f"no run of {text!r} was evaluated{asked}; `lab eval` evaluates runs")
@@ -164,7 +162,7 @@ def constants(
     for done, run in enumerate(runs):
         report(f"read {done} of {len(runs)} runs")
         rows += _read(kept, run, places[places["run_id"] == run], n, seed, device, known)
-    return Constants(pd.DataFrame(rows), left_out(diverged, len(named)))
+    return Constants(pd.DataFrame(rows), diverged)
 
 
 def _read(

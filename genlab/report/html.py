@@ -546,7 +546,7 @@ def write_report(
     known = data.value[~np.isnan(data.value)]
     facts = [
         (str(len(data.table)), "runs"),
-        (str(len(data.cells)), counted(len(data.cells), "setting").split()[1]),
+        (str(len(data.cells)), "setting" if len(data.cells) == 1 else "settings"),
         (f"{int(fitted(data.inside).sum())} of {len(data.table)}", "runs that fitted"),
         (f"{np.median(known):.3f}" if len(known) else "-", f"{data.measured}, median"),
     ]

@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from genlab.errors import UserError
+from genlab.forecast.rules import shared_sets
 from genlab.outside.items import (
     KINDS,
     Fitted,
@@ -28,8 +29,7 @@ from genlab.report.compare import bootstrap_interval
 from genlab.report.display import print_rows
 from genlab.report.figures import COLORS, save_figure
 from genlab.report.output import print_lines
-from genlab.report.tables import named_runs
-from genlab.runs.diverged import left_out, set_aside
+from genlab.report.tables import counted_runs
 from genlab.runs.sources import live_task
 from genlab.runs.store import Store
 from genlab.tasks import Task, split_in_words
@@ -175,10 +175,9 @@ def items(
         raise UserError(f"--dims {dims} is not allowed (allowed: 1 to {_MOST_DIMS})")
     if per_length < 2:
         raise UserError(f"--per-length {per_length} is not allowed: at least 2 items")
-    kept, named = named_runs(which, store)
-    runs, diverged = set_aside(kept, named)
+    kept, runs, diverged = counted_runs(which, store)
     if len(runs) < _FEWEST_RUNS:
-        missing = f" ({left_out(diverged, len(named))})" if diverged else ""
+        missing = f" ({diverged})" if diverged else ""
         raise UserError(
             f"{len(runs)} runs are too few for abilities of runs and difficulties of items: at least {_FEWEST_RUNS}"
             f"{missing}"
@@ -198,7 +197,7 @@ def items(
     losses, shown = _judge(data, _features(table, factors), dims, seed, report)
     report("fitting all answers")
     fits = {kind: fit(kind, data, np.random.default_rng([seed, 4]), dims) for kind in KINDS[1:]}
-    return _result(task, runs, table, factors, data, fits, losses, shown, left_out(diverged, len(named)), kept)
+    return _result(task, runs, table, factors, data, fits, losses, shown, diverged, kept)
 
 
 def answers_of_items(
@@ -217,16 +216,12 @@ def answers_of_items(
     rows = rows[rows["correct"].notna() & (rows["split"].isin(splits) if splits else True)]
     parts: list[pd.DataFrame] = []
     bits: list[np.ndarray] = []
-    for key, same in rows.groupby(["split", "length", "n", "seed"], sort=False):
-        own = same.drop_duplicates("run_id", keep="last").set_index("run_id")["correct"]
-        if not set(runs) <= set(own.index):
-            continue
-        split, length, n, seed = key  # pyright: ignore[reportGeneralTypeIssues]
+    for key, own in shared_sets(rows, runs, ["split", "length", "n", "seed"], sort=False):
+        split, length, n, seed = key
         count = min(int(n), per_length)
         parts.append(pd.DataFrame({"split": split, "length": length, "index": range(count), "n": n, "seed": seed}))
-        bits.append(
-            np.stack([np.unpackbits(np.frombuffer(own[run], np.uint8), count=int(n))[:count] for run in runs])
-        )
+        blobs = (np.frombuffer(blob, np.uint8) for blob in own["correct"])
+        bits.append(np.stack([np.unpackbits(blob, count=int(n))[:count] for blob in blobs]))
     if not parts:
         asked = f" on split {', '.join(splits)}" if splits else ""
         raise UserError(

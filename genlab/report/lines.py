@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from genlab.errors import UserError
-from genlab.forecast.rules import agreement
+from genlab.forecast.rules import agreement, hashes, shared_sets
 from genlab.forecast.scores import words
 from genlab.outside.lines import (
     FEWEST,
@@ -32,8 +32,7 @@ from genlab.report.compare import bootstrap_interval
 from genlab.report.display import print_rows
 from genlab.report.figures import COLORS, save_figure
 from genlab.report.output import print_lines
-from genlab.report.tables import named_runs
-from genlab.runs.diverged import left_out, set_aside
+from genlab.report.tables import counted_runs, named
 from genlab.runs.laws import means_by, placed, weight_lengths
 from genlab.runs.store import Store
 from genlab.tasks import TrainingLaw, place_in_words
@@ -176,8 +175,7 @@ def lines(
     Raises:
         UserError: no such runs, or none was evaluated both inside and there.
     """
-    kept, named = named_runs(which, store)
-    runs, diverged = set_aside(kept, named)
+    kept, runs, diverged = counted_runs(which, store)
     tasks: dict[str, list[str]] = {}
     for run in runs:
         tasks.setdefault(kept.spec(run).task.name, []).append(run)
@@ -189,10 +187,10 @@ def lines(
             if not splits or split in splits:
                 found.append(_population(kept, task, str(split), own, laws, at))
     if not found:
-        text = which if isinstance(which, str) else " ".join(which)
+        text = " ".join(named(which))
         asked = (f" on split {', '.join(splits)}" if splits else "") + (f" at length {at}" if at is not None else "")
         raise UserError(f"no run of {text!r} was evaluated both inside its training distribution and outside{asked}")
-    return Lines(found, left_out(diverged, len(named)))
+    return Lines(found, diverged)
 
 
 def measured_points(
@@ -297,15 +295,10 @@ def _answered(
 def _common(rows: pd.DataFrame, runs: list[str]) -> tuple[np.ndarray, np.ndarray, int] | None:
     """Accuracy and agreement over the sets that all runs share, lengths weighted as in training; number of inputs."""
     parts: list[tuple[float, np.ndarray, np.ndarray, int]] = []
-    for _, same in rows.groupby(["length", "n", "seed"]):
-        own = same.drop_duplicates("run_id", keep="last").set_index("run_id")
-        if not own.index.isin(runs).all() or len(own) < len(runs):
-            continue
-        own = own.loc[runs]
+    for _, own in shared_sets(rows, runs, ["length", "n", "seed"]):
         relative, n = own["relative"].iloc[0], int(own["n"].iloc[0])
-        answers = np.stack([np.frombuffer(blob, np.uint64) for blob in own["answers"]])
         weight = 1.0 if np.isnan(relative) else float(relative)
-        parts.append((weight, own["value"].to_numpy(float), agreement(answers), n))
+        parts.append((weight, own["value"].to_numpy(float), agreement(hashes(own)), n))
     if not parts or not sum(weight for weight, *_ in parts):
         return None
     weights = np.array([weight for weight, *_ in parts])

@@ -18,8 +18,7 @@ from genlab.report.compare import bootstrap_interval
 from genlab.report.display import print_rows
 from genlab.report.figures import COLORS, save_figure
 from genlab.report.output import print_lines
-from genlab.report.tables import named_runs
-from genlab.runs.diverged import left_out, set_aside
+from genlab.report.tables import counted_runs, named
 from genlab.runs.store import Store
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Monitors:
         or too few are one of both for a mean."""
         one = self.rows[self.rows["score"] == "msp"]
         right = one["n"] - one["wrong"]
-        few = (one[["wrong"]].min(axis=1) < FEWEST) | (right < FEWEST)
+        few = (one["wrong"] < FEWEST) | (right < FEWEST)
         marks = one.assign(places=1, all_right=one["wrong"] == 0, all_wrong=right == 0, too_few=few)
         columns = ["places", "all_right", "all_wrong", "too_few"]
         return marks.groupby(["task", "split"], sort=False)[columns].sum().reset_index()
@@ -186,11 +185,9 @@ def monitor(
     names = check_names(scores)
     if n < 2 * FEWEST:
         raise UserError(f"--eval-n {n} is not allowed: at least {2 * FEWEST} answers per length")
-    kept, named = named_runs(which, store)
-    runs, diverged = set_aside(kept, named)
+    kept, runs, diverged = counted_runs(which, store)
     if not runs:
-        text = which if isinstance(which, str) else " ".join(which)
-        raise UserError(f"{text!r} holds no run that has ended without diverging")
+        raise UserError(f"{' '.join(named(which))!r} holds no run that has ended without diverging")
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     skipped: dict[str, list[str]] = {}
@@ -205,7 +202,7 @@ def monitor(
         curves += [{"task": about["task"], "run_id": run, **curve} for curve in _curves(own)]
     if not rows:
         raise UserError(f"none of these runs can be monitored: {'; '.join(skipped)}")
-    return Monitors(pd.DataFrame(rows), pd.DataFrame(curves), skipped, left_out(diverged, len(named)))
+    return Monitors(pd.DataFrame(rows), pd.DataFrame(curves), skipped, diverged)
 
 
 def _read(

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from genlab.errors import UserError, unknown
 from genlab.forecast.tables import read_at_the_end, stored_signals
 from genlab.probes.signal import AUXILIARY, HALVES, all_signals
+from genlab.runs.diverged import left_out, set_aside
 from genlab.runs.index import SETTINGS, TAGGED
 from genlab.runs.laws import laws_of, means_by, placed
 from genlab.runs.store import Store
@@ -307,8 +308,22 @@ def signals(which: str | Sequence[str], store: Store | str | Path | None = None)
 def named_runs(which: str | Sequence[str], store: Store | str | Path | None) -> tuple[Store, list[str]]:
     """The store, and the runs that are named, each once. Raises `UserError` if there are none of a name."""
     kept = store if isinstance(store, Store) else Store(store)
-    texts = [which] if isinstance(which, str) else list(which)
-    return kept, list(dict.fromkeys(run for text in texts for run in kept.find(text)))
+    return kept, list(dict.fromkeys(run for text in named(which) for run in kept.find(text)))
+
+
+def named(which: str | Sequence[str]) -> list[str]:
+    """The names of runs, groups, grids and tags that were given, as a list."""
+    return [which] if isinstance(which, str) else list(which)
+
+
+def counted_runs(which: str | Sequence[str], store: Store | str | Path | None) -> tuple[Store, list[str], str]:
+    """The store, the named runs that did not diverge, and a note on the others ('' if there are none).
+
+    Raises `UserError` if there are no runs of a name.
+    """
+    kept, ids = named_runs(which, store)
+    runs, diverged = set_aside(kept, ids)
+    return kept, runs, left_out(diverged, len(ids))
 
 
 def _options(store: Store, run_ids: Sequence[str]) -> pd.DataFrame:
