@@ -1,13 +1,14 @@
-"""Measure committed runs for the pages on monitors, lines, items and constants, and write the tables of these pages.
+"""Measure committed runs for the pages on monitors, lines, items, constants and dispersion, and write their tables.
 
     python benchmarks/outside_pages.py monitor NAME RUN... --store STORE [--split S,S] [--lengths 9:24:3]
     python benchmarks/outside_pages.py lines RUN... --store STORE
     python benchmarks/outside_pages.py items NAME RUN... --store STORE
     python benchmarks/outside_pages.py constants NAME RUN... --store STORE
+    python benchmarks/outside_pages.py dispersion NAME RUN... --store STORE [--split S] [--lengths 32:512:32]
     python benchmarks/outside_pages.py page
 
 Measurements go into docs/outside: rows of monitors by run, results of the others by population; measured again, those
-of the same name (and run) are replaced. `page` writes the tables between the marks of the four pages, and a figure.
+of the same name (and run) are replaced. `page` writes the tables between the marks of the pages, and a figure.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from genlab.runs.gridfile import parse_range
 DOCS = Path(__file__).parents[1] / "docs"
 ROWS = DOCS / "outside"
 MARKS = ("<!-- tables: python benchmarks/outside_pages.py page -->\n", "<!-- end of tables -->\n")
-PAGES = ("monitors", "lines", "items", "constants")
+PAGES = ("monitors", "lines", "items", "constants", "dispersion")
 _KEYS = ["population", "run_id"]
 _DIGITS = 4
 
@@ -120,6 +121,18 @@ def measure_constants(args: argparse.Namespace) -> None:
         "constants",
         {args.name: {"summary": found.summary().to_dict("records"), "curve": found.curve().to_dict("records")}},
     )
+
+
+def measure_dispersion(args: argparse.Namespace) -> None:
+    """Keep the curve over lengths, how lines over training lengths hold, and what goes with accuracy."""
+    from genlab.report.dispersion import dispersion
+
+    lengths = parse_range(args.lengths, "--lengths", inclusive=True) if args.lengths else None
+    splits = args.split.split(",") if args.split else []
+    found = dispersion(args.runs, splits, lengths, args.store, n=args.n)
+    found.draw(DOCS / "figures" / f"dispersion-{args.name}.png")
+    tables = {"summary": found.summary(), "accuracies": found.accuracies(), "curve": found.curve()}
+    keep("dispersion", {args.name: {name: table.to_dict("records") for name, table in tables.items()}})
 
 
 # -- Pages
@@ -275,6 +288,38 @@ def tables_of_constants() -> str:
     return "\n".join(parts)
 
 
+def tables_of_dispersion() -> str:
+    """Lines of all populations; then per population the curve over lengths."""
+    head = ["runs of", "runs", "seeds", "measure", "slope inside", "slope outside"]
+    errors = ["error of the line", "of no change", "line better"]
+    parts = [f"| {' | '.join([*head, *errors])} |", "|---" * 9 + "|"]
+    for name, one in kept("dispersion").items():
+        for row in one["summary"]:
+            cells = [f"{name}: {row['task']}, split `{row['split']}`", row["runs"], row["seeds"], row["measure"]]
+            cells += [f"{_signed(row[x])}{_brackets(row, x)}" for x in ("inside", "outside")]
+            cells += [_number(row["error"]), _number(row["error_last"]), f"{row['better']}/{row['seeds']}"]
+            parts.append(f"| {' | '.join(map(str, cells))} |")
+    parts += ["", "Spearman's correlation of the sharpest head's largest weight with accuracy outside:", ""]
+    parts += ["| runs of | over lengths of a run (95 %) | runs | at the longest training length, over runs | p |"]
+    parts += ["|---" * 5 + "|"]
+    for name, one in kept("dispersion").items():
+        for row in one["accuracies"]:
+            within = f"{_signed(row['within'])}{_brackets(row, 'within')}"
+            p = "-" if row["between_p"] is None else f"{row['between_p']:.2g}"
+            cells = [f"{name}: {row['task']}", within, row["correlated"], _signed(row["between"]), p]
+            parts.append(f"| {' | '.join(map(str, cells))} |")
+    for name, one in kept("dispersion").items():
+        parts += ["", f"### {name}", ""]
+        parts += ["| split | length | | runs | accuracy | keys | largest | effective | spread | sharpest head |"]
+        parts += ["|---" * 10 + "|"]
+        for row in one["curve"]:
+            cells = [row["split"], row["length"], "" if row["outside"] else "trained", row["runs"]]
+            cells += [_number(row["accuracy"]), f"{row['keys']:.1f}"]
+            cells += [_number(row["largest"]), f"{row['effective']:.1f}", f"{row['spread']:.1f}"]
+            parts.append(f"| {' | '.join(map(str, [*cells, _number(row['sharpest'])]))} |")
+    return "\n".join([*parts, ""])
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None or pd.isna(value) else f"{value:.3f}"
 
@@ -317,6 +362,15 @@ TABLES = {
     "lines": tables_of_lines,
     "items": tables_of_items,
     "constants": tables_of_constants,
+    "dispersion": tables_of_dispersion,
+}
+
+
+MEASURED = {
+    "lines": measure_lines,
+    "items": measure_items,
+    "constants": measure_constants,
+    "dispersion": measure_dispersion,
 }
 
 
@@ -345,8 +399,8 @@ def draw_monitors(path: Path) -> None:
 
 def main() -> None:
     """Parse, and measure or write."""
-    parser = argparse.ArgumentParser(description="Measure runs for four pages, and write their tables.")
-    parser.add_argument("what", choices=["monitor", "lines", "items", "constants", "page"])
+    parser = argparse.ArgumentParser(description="Measure runs for the pages, and write their tables.")
+    parser.add_argument("what", choices=["monitor", *PAGES[1:], "page"])
     parser.add_argument("name", nargs="?", default="")
     parser.add_argument("runs", nargs="*")
     parser.add_argument("--store")
@@ -363,7 +417,7 @@ def main() -> None:
     ROWS.mkdir(exist_ok=True)
     if args.what == "monitor":
         return measure_monitors(args.name, args)
-    return {"lines": measure_lines, "items": measure_items, "constants": measure_constants}[args.what](args)
+    return MEASURED[args.what](args)
 
 
 if __name__ == "__main__":

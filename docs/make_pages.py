@@ -88,6 +88,7 @@ NAVIGATION: dict[str, str | dict[str, str]] = {
         "Lines and curves": "lines.md",
         "Items": "items.md",
         "Towards the best constant": "constants.md",
+        "Dispersion": "dispersion.md",
         "Study 1": "study-1.md",
         "Gallery": "gallery.md",
     },
@@ -122,6 +123,7 @@ _TOP = (
     "lines",
     "items",
     "constants",
+    "dispersion",
 )
 """What `genlab` offers itself; each is defined elsewhere."""
 

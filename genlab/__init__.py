@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genlab import view
     from genlab.report.ask import ask
     from genlab.report.constant import constants
+    from genlab.report.dispersion import dispersion
     from genlab.report.items import items
     from genlab.report.lines import lines
     from genlab.report.monitor import monitor
@@ -31,6 +32,7 @@ __all__ = [
     "ask",
     "batches",
     "constants",
+    "dispersion",
     "items",
     "lines",
     "load",
@@ -47,6 +49,7 @@ _LATER = {
     **dict.fromkeys(("Run", "load", "train"), "runs.api"),
     "ask": "report.ask",
     "constants": "report.constant",
+    "dispersion": "report.dispersion",
     "items": "report.items",
     "lines": "report.lines",
     "monitor": "report.monitor",

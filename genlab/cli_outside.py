@@ -1,4 +1,4 @@
-"""Commands about behavior outside the training distribution: monitor, lines, items, constants."""
+"""Commands about behavior outside the training distribution: monitor, lines, items, constants, dispersion."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ EvaluatedSplits = Annotated[
     str | None,
     typer.Option("--split", help="comma-separated splits (default: all evaluated)", rich_help_panel=EVALUATION),
 ]
+OutsideSplits = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="comma-separated splits (default: the training split, at longer lengths)",
+        rich_help_panel=EVALUATION,
+    ),
+]
+OutsideLengths = Annotated[
+    str | None,
+    typer.Option(
+        "--lengths", help="5:50:5 is 5, 10, ..., 50 (default: 8 lengths outside)", rich_help_panel=EVALUATION
+    ),
+]
 Figure = Annotated[Path | None, output("--figure", help="also plot to this file", endings=FIGURE)]
 
 
@@ -35,6 +49,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png")
     register(app, items, "lab items GRID", "lab items GRID --split matched-unnested --per-length 64")
     register(app, constants, "lab constants GRID", "lab constants GRID --lengths 10:40:10 --figure constants.png")
+    register(app, dispersion, "lab dispersion GRID", "lab dispersion GRID --lengths 20:80:20 --figure dispersion.png")
 
 
 def _names(text: str | None) -> list[str]:
@@ -53,20 +68,8 @@ def _show(result: Any, figure: Path | None, as_json: bool) -> None:
 
 def monitor(
     runs: Runs,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="comma-separated splits (default: the training split, at longer lengths)",
-            rich_help_panel=EVALUATION,
-        ),
-    ] = None,
-    lengths: Annotated[
-        str | None,
-        typer.Option(
-            "--lengths", help="5:50:5 is 5, 10, ..., 50 (default: 8 lengths outside)", rich_help_panel=EVALUATION
-        ),
-    ] = None,
+    split: OutsideSplits = None,
+    lengths: OutsideLengths = None,
     scores: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +162,30 @@ def constants(
     from rich.console import Console
 
     from genlab.report.constant import constants as read
+
+    with Console(stderr=True).status("reading") as status:
+        options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
+        result = read(runs, _names(split), wanted, store, **options)
+    _show(result, figure, as_json)
+
+
+def dispersion(
+    runs: Runs,
+    split: OutsideSplits = None,
+    lengths: OutsideLengths = None,
+    eval_n: Annotated[int, typer.Option("--eval-n", help="examples per length", rich_help_panel=EVALUATION)] = 128,
+    eval_seed: EvalSeed = 0,
+    store: StoreOption = None,
+    device: Device = "auto",
+    figure: Figure = None,
+    plugin: Plugin = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the sharpness of attention inside and outside, and test whether its trend over training lengths holds."""
+    wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
+    from rich.console import Console
+
+    from genlab.report.dispersion import dispersion as read
 
     with Console(stderr=True).status("reading") as status:
         options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}

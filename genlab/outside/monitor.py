@@ -352,7 +352,7 @@ def _no_place(law: TrainingLaw, split: str, lengths: Sequence[int] | None, outsi
     within = f"split {split!r} between {law.min_len} and {law.train_len} is what the run was trained on"
     has = f"it has {outside.min()} to {outside.max()} outside" if len(outside) else "it has no length outside"
     asked = "" if lengths is None else f" at lengths {','.join(map(str, lengths[:8]))}{',...' * (len(lengths) > 8)}"
-    return f"nothing outside to monitor on split {split!r}{asked}: {has} ({within})"
+    return f"nothing outside on split {split!r}{asked}: {has} ({within})"
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -62,3 +62,30 @@ def test_numbers_of_the_other_texts_are_those_of_the_measurements():
     (of_sort,) = [one for name, one in lines.items() if name.startswith("sort-8")]
     told = f"ALine-D is off by {of_sort['agreement']['aline_d'][0]:.2f}".replace("0.", ".")
     assert told in " ".join(texts["lines"].split())
+
+
+def test_numbers_of_the_text_on_dispersion_are_those_of_the_measurements():
+    text = " ".join((outside.DOCS / "dispersion.md").read_text("utf-8").split())
+    found = {
+        (name, row["measure"]): row for name, one in outside.kept("dispersion").items() for row in one["summary"]
+    }
+
+    def short(value: float) -> str:
+        return f"{value:.2f}".replace("0.", ".")
+
+    spread, largest = ([found[name, kind] for name in ("sort-20", "max-retrieval")] for kind in ("spread", "largest"))
+    inside, outside_ = ([short(row[x]) for row in spread] for x in ("inside", "outside"))
+    assert f"slope {inside[0]} on sort, {inside[1]} on max retrieval" in text
+    assert f"it hardly does ({outside_[0]} and {outside_[1]})" in text
+    assert all(
+        row["better"] == 0 for name in ("sort-20", "sort-8", "max-retrieval") for row in [found[name, "spread"]]
+    )
+    slopes = [short(row[x]) for row in largest for x in ("outside", "inside")]
+    assert "slope {} against {} on sort, {} against {} on max retrieval".format(*slopes) in text
+    errors = [short(largest[1]["error"]), f"{largest[1]['error_last']:.2f}"]
+    assert "error of {} in ln where no change has {}".format(*errors) in text
+    majority = found["majority", "effective"]
+    assert f"inside ({majority['inside']:.2f}) and outside ({majority['outside']:.2f})" in text
+    between = [outside.kept("dispersion")[name]["accuracies"][0] for name in ("sort-20", "max-retrieval")]
+    assert f"Spearman {short(between[0]['between'])} on sort (5 runs)" in text
+    assert f"{short(between[1]['between'])} on max retrieval (10 runs, p = {short(between[1]['between_p'])})" in text

@@ -31,29 +31,37 @@ def rows_of(seen: Seen, layer: int) -> tuple[Tensor, Tensor, Tensor]:
     return weights, scores, seen.batch.scored.nonzero()[:, 1] + 1
 
 
-_MEASURES = ("entropy", "effective", "largest", "spread", "lead", "within")
+MEASURES = ("entropy", "effective", "largest", "spread", "lead", "within")
 
 
 def measures(seen: Seen, layer: int) -> Tensor:
-    """Sums over the scored positions of each example, float[run, example, head, measure], as in `_MEASURES`.
+    """Sums over the scored positions of each example, float[run, example, head, measure], as in `row_measures`."""
+    values = row_measures(*rows_of(seen, layer)).permute(0, 2, 1, 3)  # [run, row, head, measure]
+    example = seen.batch.scored.nonzero()[:, 0]
+    sums = values.new_zeros(values.shape[0], len(seen.batch.tokens), *values.shape[2:])
+    return sums.index_add_(1, example, values)
+
+
+def row_measures(weights: Tensor, scores: Tensor, n: Tensor) -> Tensor:
+    """Sharpness of single queries, float[run, head, row, measure], as in `MEASURES`.
 
     Entropy in nats, effective keys (the number of keys with that entropy if uniform), the largest weight, the spread
     of the scores, the lead of the best key over the second best (0 for a single key), and the fraction of weights
     within the bound.
+
+    Args:
+        weights, scores: float[run, head, row, key].
+        n: visible keys of each row, the first ones.
     """
     import torch
 
-    weights, scores, n = rows_of(seen, layer)
     entropy = torch.special.entr(weights).sum(-1)
     best, lead = leads(scores)
     keys = torch.arange(weights.shape[-1], device=weights.device) < n[:, None]
     spread = best - scores.masked_fill(~keys, _ANY).amin(-1)
     largest = weights.amax(-1)
     rows = (entropy, entropy.exp(), largest, spread, lead, within(weights, keys, spread, largest, n))
-    values = torch.stack(rows, dim=-1).permute(0, 2, 1, 3)  # [run, row, head, measure]
-    example = seen.batch.scored.nonzero()[:, 0]
-    sums = values.new_zeros(values.shape[0], len(seen.batch.tokens), *values.shape[2:])
-    return sums.index_add_(1, example, values)
+    return torch.stack(rows, dim=-1)
 
 
 def leads(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +88,7 @@ def by_length(given: ProbeInput, name: str, pooled: bool = False) -> Tensor:
 
     Args:
         given: the probe input.
-        name: the measure.
+        name: the measure, as in `MEASURES`.
         pooled: average over all batches instead, float[run, layer, head].
     """
     import torch
@@ -91,7 +99,7 @@ def by_length(given: ProbeInput, name: str, pooled: bool = False) -> Tensor:
         layers = range(whole.cfg.n_layers)
         return [torch.stack([measures(seen, layer) for layer in layers], dim=2) for seen in whole.seen]
 
-    which = _MEASURES.index(name)
+    which = MEASURES.index(name)
     sums = [x[..., which].sum(1) for x in given.whole("sharpness", example_sums, axis=1)]  # [run, layer, head]
     counts = [int(batch.scored.sum()) for batch in given.batches]
     if pooled:
@@ -243,7 +251,7 @@ def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
         about=f"how {what} grows with length",
         formula=f"least-squares slope of ln {symbol} against ln n over training lengths, weighted as in training, "
         "n the mean number of visible keys",
-        blind="A slope over training lengths; a change of behavior beyond them is invisible.",
+        blind="A slope over training lengths: on sort and max retrieval it breaks where they end (lab dispersion).",
         unit="exponent",
         low=-_ANY,
         high=_ANY,
@@ -254,7 +262,7 @@ def declare_growth(name: str, what: str, key: str, symbol: str) -> None:
         per="head",
         about=f"{what} extrapolated to {_FURTHER} times the longest training input",
         formula=f"the same line at {_FURTHER} times the mean number of visible keys at the longest probed length",
-        blind="Assumes that the trend over training lengths goes on.",
+        blind="Assumes that the trend over training lengths goes on; on sort it does not (see lab dispersion).",
         unit="extrapolated",
         low=0,
         high=_ANY,
