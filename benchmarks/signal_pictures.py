@@ -50,8 +50,11 @@ TRAINED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("majority", {"train_len": 20, "n_layers": 1, "positions": "none", "steps": 500}),
     ("brackets", {"train_len": 20, "min_len": 2, "n_heads": 2, "steps": 1500}),
     ("question-formation", {"train_len": 12, "min_len": 4, "positions": "rotary", "steps": 1000}),
+    ("modular", {"train_len": 1, "params": {"p": 23, "train_fraction": 0.7}, "batch_size": 256, "steps": 2000}),
 )
 """Task and options; two seeds each, so that signals which compare seeds have a value."""
+BRIEF = ("sort", {"train_len": 10, "steps": 300})
+"""The same task with too few steps: signals on wrong answers need some in distribution."""
 SEEDS = (0, 1)
 KINDS = {"compiled": "#b3541e", "trained": "#1b4965", "untrained": "#9aa7b0"}
 _WIDEST = 60
@@ -64,15 +67,14 @@ def measured(store: Store, slow: bool) -> pd.DataFrame:
     for program, name, form, length in COMPILED:
         done = compile_run(make(name, length, form), program, store, n=20)
         runs.append((f"{program} ({name})", "compiled", done.spec.run_id, None))
-    for name, options in TRAINED:
+    for (name, options), how in [*((one, "trained") for one in TRAINED), (BRIEF, "trained briefly")]:
         train_len = int(options["train_len"])
         more = {key: value for key, value in options.items() if key != "train_len"}
         plan = genlab.plan(name, train_len, train_len, seeds=SEEDS, evals=Evals(0), **more)
         for run in genlab.train(plan, store=store, device="cpu", workers=1):
-            runs += [
-                (f"{name}, trained", "trained", run.run_id, None),
-                (f"{name}, initial", "untrained", run.run_id, 0),
-            ]
+            runs.append((f"{name}, {how}", "trained", run.run_id, None))
+            if how == "trained":
+                runs.append((f"{name}, initial", "untrained", run.run_id, 0))
     parts: list[pd.DataFrame] = []
     for model, kind, run, step in runs:
         siblings = [other for m, k, other, s in runs if (m, k, s) == (model, kind, step)]

@@ -129,12 +129,7 @@ def _steps(plan: Plan, store: Store, trace: pd.DataFrame, measure: Steps) -> dic
     found: dict[str, dict[int | None, float]] = {}
     for run, own in rows[np.array(held, dtype=bool)].groupby("run_id"):
         means = {int(step): _mean(store, str(run), at, measure.weights) for step, at in own.groupby("step")}
-        kept = [
-            step
-            for step, value in sorted(means.items())
-            if (measure.at_most is None or value <= measure.at_most + 1e-9)
-            and (measure.at_least is None or value >= measure.at_least - 1e-9)
-        ]
+        kept = [step for step, value in sorted(means.items()) if measure.keeps(value)]
         found[str(run)] = {None: float(kept[0]) if kept else float("inf")}
     return found
 
@@ -146,7 +141,7 @@ def _signal_steps(store: Store, runs: Sequence[str], measure: SignalSteps) -> di
     by_step = rows.groupby(["run_id", "step"])["value"].max()
     found: dict[str, dict[int | None, float]] = {}
     for run in rows["run_id"].unique():
-        kept = [int(step) for step, value in by_step[run].items() if value >= measure.at_least - 1e-9]
+        kept = [int(step) for step, value in by_step[run].items() if measure.keeps(float(value))]
         found[str(run)] = {None: float(min(kept, default=np.inf))}
     return found
 

@@ -70,18 +70,28 @@ class Evaluation(Place):
     by_length: bool = Field(False, description="one value per length in place of the mean")
 
 
-class Steps(Place):
-    """The first step at which a metric, as evaluated during training, reaches a value; infinite if never."""
+class Reached(Frozen):
+    """A value that is reached from below (`at_least`) or from above (`at_most`)."""
 
-    reads: Literal["steps"]
     at_least: float | None = None
     at_most: float | None = None
 
+    def keeps(self, value: float) -> bool:
+        """Whether a value is there; NaN is not."""
+        low = self.at_least is None or value >= self.at_least - 1e-9
+        return bool(low and (self.at_most is None or value <= self.at_most + 1e-9))
+
     @model_validator(mode="after")
-    def _check_bound(self) -> Steps:
+    def _check_bound(self) -> Reached:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("give at_least or at_most, one of them")
         return self
+
+
+class Steps(Place, Reached):
+    """The first step at which a metric, as evaluated during training, reaches a value; infinite if never."""
+
+    reads: Literal["steps"]
 
 
 class Signal(Frozen):
@@ -92,13 +102,12 @@ class Signal(Frozen):
     signal: str
 
 
-class SignalSteps(Frozen):
+class SignalSteps(Reached):
     """The first checkpoint at which a signal reaches a value; infinite if none does."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     reads: Literal["signal_steps"]
     signal: str
-    at_least: float
 
 
 class Combined(Frozen):

@@ -47,6 +47,19 @@ reads = "signal_steps"
 signal = "weight_norm"
 at_least = 1000
 
+[[measure]]
+name = "small"
+reads = "signal_steps"
+signal = "weight_norm"
+at_most = 1000
+
+[[rule]]
+kind = "all"
+measure = "small"
+near = 20
+within = 0.5
+where = { n_layers = 1 }
+
 [[rule]]
 kind = "all"
 measure = "large"
@@ -119,7 +132,7 @@ def test_a_claim_from_training_to_the_page(lab, folder: Path):
     written = folder / "out" / "reproductions"
     rows = parse_csv((written / "layers.csv").read_text(), "layers.csv", claim)
     assert judge(claim, rows.table).verdict == "pass"
-    assert len(rows.table) == 4 * (7 + 3)
+    assert len(rows.table) == 4 * (8 + 3)
     assert rows.seconds > 0
     assert (written / "layers.png").read_bytes().startswith(b"\x89PNG")
     _bits_agree(pd.read_parquet(written / "layers.bits.parquet"), rows.table)
