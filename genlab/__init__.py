@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genlab.report.ask import ask
     from genlab.report.constant import constants
     from genlab.report.dispersion import dispersion
+    from genlab.report.ensemble import ensemble
     from genlab.report.items import items
     from genlab.report.lines import lines
     from genlab.report.monitor import monitor
@@ -33,6 +34,7 @@ __all__ = [
     "batches",
     "constants",
     "dispersion",
+    "ensemble",
     "items",
     "lines",
     "load",
@@ -50,6 +52,7 @@ _LATER = {
     "ask": "report.ask",
     "constants": "report.constant",
     "dispersion": "report.dispersion",
+    "ensemble": "report.ensemble",
     "items": "report.items",
     "lines": "report.lines",
     "monitor": "report.monitor",

@@ -1,4 +1,5 @@
-"""Commands about behavior outside the training distribution: monitor, lines, items, constants, dispersion."""
+"""Commands about behavior outside the training distribution: monitor, lines, items, constants, dispersion,
+ensemble."""
 
 from __future__ import annotations
 
@@ -49,6 +50,7 @@ def add_to(app: typer.Typer) -> None:
     register(app, lines, "lab lines GRID", "lab lines GRID --at 30 --figure lines.png")
     register(app, items, "lab items GRID", "lab items GRID --split matched-unnested --per-length 64")
     register(app, constants, "lab constants GRID", "lab constants GRID --lengths 10:40:10 --figure constants.png")
+    register(app, ensemble, "lab ensemble GRID", "lab ensemble GRID --split matched-unnested --sizes 3,5")
     register(app, dispersion, "lab dispersion GRID", "lab dispersion GRID --lengths 20:80:20 --figure dispersion.png")
 
 
@@ -191,3 +193,20 @@ def dispersion(
         options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
         result = read(runs, _names(split), wanted, store, **options)
     _show(result, figure, as_json)
+
+
+def ensemble(
+    runs: Runs,
+    split: EvaluatedSplits = None,
+    sizes: Annotated[
+        str | None, typer.Option("--sizes", help="comma-separated numbers of members (default: 3,5,8)")
+    ] = None,
+    store: StoreOption = None,
+    figure: Figure = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let runs vote on stored test inputs: what several seeds gain over one, inside and outside."""
+    from genlab.report.ensemble import ensemble as read
+
+    wanted = [] if sizes is None else parse_range(sizes, "--sizes", inclusive=True)
+    _show(read(runs, _names(split), wanted, store), figure, as_json)
