@@ -124,6 +124,7 @@ _TOP = (
     "items",
     "constants",
     "dispersion",
+    "ensemble",
 )
 """What `genlab` offers itself; each is defined elsewhere."""
 
