@@ -3,7 +3,7 @@
     python benchmarks/outside_pages.py monitor NAME RUN... --store STORE [--split S,S] [--lengths 9:24:3]
     python benchmarks/outside_pages.py lines RUN... --store STORE
     python benchmarks/outside_pages.py items NAME RUN... --store STORE
-    python benchmarks/outside_pages.py constants NAME RUN... --store STORE
+    python benchmarks/outside_pages.py constants NAME RUN... --store STORE [--lengths 20] [--noise 0,0.5,1]
     python benchmarks/outside_pages.py dispersion NAME RUN... --store STORE [--split S] [--lengths 32:512:32]
     python benchmarks/outside_pages.py page
 
@@ -115,7 +115,8 @@ def measure_constants(args: argparse.Namespace) -> None:
     """Keep the curve over lengths, and whether distance predicts accuracy."""
     from genlab.report.constant import constants
 
-    found = constants(args.runs, store=args.store, n=args.n)
+    lengths = parse_range(args.lengths, "--lengths", inclusive=True) if args.lengths else None
+    found = constants(args.runs, (), lengths, [float(x) for x in args.noise.split(",")], args.store, n=args.n)
     found.draw(DOCS / "figures" / f"constants-{args.name}.png")
     keep(
         "constants",
@@ -267,12 +268,12 @@ def tables_of_constants() -> str:
         parts += [
             f"### {name}",
             "",
-            "| split | length | | runs | accuracy | distance | relative | mean output |",
-            "|---" * 8 + "|",
+            "| split | length | noise | | runs | accuracy | distance | relative | mean output |",
+            "|---" * 9 + "|",
         ]
         for row in one["curve"]:
-            cells = [row["split"], row["length"], "" if row["outside"] else "trained", row["runs"]]
-            cells += [_number(row[x]) for x in ("accuracy", "distance", "relative", "mean_output")]
+            cells = [row["split"], row["length"], f"{row.get('noise', 0):g}", "" if row["outside"] else "trained"]
+            cells += [row["runs"], *(_number(row[x]) for x in ("accuracy", "distance", "relative", "mean_output"))]
             parts.append(f"| {' | '.join(map(str, cells))} |")
         for row in one["summary"]:
             within = f"{_signed(row['within'])}{_brackets(row, 'within')} ({row['correlated']} runs)"
@@ -406,6 +407,7 @@ def main() -> None:
     parser.add_argument("--store")
     parser.add_argument("--split")
     parser.add_argument("--lengths")
+    parser.add_argument("--noise", default="0")
     parser.add_argument("--per-length", type=int, default=16)
     parser.add_argument("--n", type=int, default=256)
     args = parser.parse_args()

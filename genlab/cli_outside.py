@@ -151,6 +151,12 @@ def constants(
             "--lengths", help="5:50:5 is 5, 10, ..., 50 (default: all evaluated)", rich_help_panel=EVALUATION
         ),
     ] = None,
+    noise: Annotated[
+        str,
+        typer.Option(
+            "--noise", help="noise on token embeddings, relative to them: 0,0.5,1", rich_help_panel=EVALUATION
+        ),
+    ] = "0",
     eval_n: Annotated[int, typer.Option("--eval-n", help="examples per length", rich_help_panel=EVALUATION)] = 256,
     eval_seed: EvalSeed = 0,
     store: StoreOption = None,
@@ -163,11 +169,13 @@ def constants(
     wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
     from rich.console import Console
 
+    from genlab.report.calibration import noises_of
     from genlab.report.constant import constants as read
 
+    noises = noises_of(noise)
     with Console(stderr=True).status("reading") as status:
         options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
-        result = read(runs, _names(split), wanted, store, **options)
+        result = read(runs, _names(split), wanted, noises, store, **options)
     _show(result, figure, as_json)
 
 

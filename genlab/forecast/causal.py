@@ -131,7 +131,10 @@ def removal_lines(found: Sequence[Removal]) -> list[str]:
     """Describe the results of ablations."""
     first = found[0]
     lines = [f"causal check: in each of {len(first.runs)} runs the head with the largest {first.signal} is ablated"]
-    lines.append(f"  {first.signal} and {first.said}: correlation {first.implied:+.3f} within settings")
+    said = "no correlation within settings: one of them does not vary"
+    if not np.isnan(first.implied):
+        said = f"correlation {first.implied:+.3f} within settings"
+    lines.append(f"  {first.signal} and {first.said}: {said}")
     for one in found:
         lines.append(
             f"  {one.kind}: the target changes by {words(one.change)}, beyond other heads by {words(one.beyond)}: "

@@ -2,7 +2,7 @@
 
 The constant that minimizes the training loss is, at each place of an answer, the marginal distribution of training
 answers there (Kang et al. 2023, arXiv 2310.00873: the optimal constant solution). Distances are total variation, from
-0 to 1.
+0 to 1. Inputs move away by length, by the shift of a split, or by noise on their embeddings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlab.models import Model
+from genlab.errors import NotApplicable
+from genlab.models import Model, SetModel
 from genlab.spec import RunSpec, Split
 from genlab.tasks import Examples, Task, training_law
 from genlab.training.batches import eval_offsets
@@ -23,6 +24,8 @@ DRAWN = 8192
 """Training examples that the marginals are counted on."""
 _SEED = 15
 """First word of the seed of these examples."""
+_NOISE_SEED = 17
+"""First word of the seed of noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +91,28 @@ class Distances:
     msp: np.ndarray
 
 
-def distances(spec: RunSpec, model: Model, task: Task, split: Split, length: int, known: Marginals) -> Distances:
-    """Read the outputs of one run on the fixed evaluation set of a split at a length, after the true tokens."""
+def distances(
+    spec: RunSpec, model: Model, task: Task, split: Split, length: int, known: Marginals, noise: float = 0.0
+) -> Distances:
+    """Read the outputs of one run on the fixed evaluation set of a split at a length, after the true tokens.
+
+    Args:
+        spec: the run; model: its weights, a stack of one; task: its task.
+        split, length: the evaluation set.
+        known: the constant.
+        noise: standard deviation of normal noise on every token embedding, in units of the root mean square of the
+            embedding matrix; the same draw at every level of noise and for every run.
+
+    Raises:
+        NotApplicable: noise for a model that does not embed tokens.
+    """
+    if noise and isinstance(model, SetModel):
+        raise NotApplicable("noise is added to token embeddings; a set model has none")
     examples = eval_examples(task, split, length)
     offsets = eval_offsets(task, examples, split.seed, spec.model)
-    parts = [_outputs(model, examples[rows], offsets[rows]) for rows in chunks(model, examples)]
+    word = int(np.random.default_rng([_NOISE_SEED, split.seed, length]).integers(2**62))
+    rng = torch.Generator().manual_seed(word)
+    parts = [_outputs(model, examples[rows], offsets[rows], noise, rng) for rows in chunks(model, examples)]
     p = torch.cat(parts)  # [position, vocab]
     rows, columns = np.nonzero(examples.scored)
     places, targets = _places(rows), examples.targets[rows, columns]
@@ -107,8 +127,17 @@ def distances(spec: RunSpec, model: Model, task: Task, split: Split, length: int
 
 
 @torch.inference_mode()
-def _outputs(model: Model, examples: Examples, offsets: np.ndarray) -> Tensor:
+def _outputs(
+    model: Model, examples: Examples, offsets: np.ndarray, noise: float = 0.0, rng: torch.Generator | None = None
+) -> Tensor:
     """The softmax at every scored position, float64[position, vocab], example by example."""
+
+    def tap(name: str, x: Tensor) -> Tensor:
+        if name != "hook_embed":
+            return x
+        drawn = torch.randn(x.shape, generator=rng).to(x)
+        return x + noise * model.params["embed.W_E"].pow(2).mean().sqrt() * drawn
+
     device = model.flat.device
     rows, columns = np.nonzero(examples.scored)
     at = torch.from_numpy(rows * examples.tokens.shape[1] + columns).to(device)[None]
@@ -116,7 +145,12 @@ def _outputs(model: Model, examples: Examples, offsets: np.ndarray) -> Tensor:
         torch.from_numpy(np.ascontiguousarray(x)).to(device)[None]
         for x in (examples.inputs, offsets, examples.lengths)
     )
-    return model(inputs, starts, at=at, since=int(columns.min()), lengths=lengths)[0].double().softmax(-1).cpu()
+    return (
+        model(inputs, starts, at=at, since=int(columns.min()), lengths=lengths, tap=tap if noise else None)[0]
+        .double()
+        .softmax(-1)
+        .cpu()
+    )
 
 
 def _of_mean(p: Tensor, places: np.ndarray, known: Marginals) -> float:

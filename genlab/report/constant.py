@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from genlab.errors import UserError
+from genlab.errors import NotApplicable, UserError
 from genlab.outside.constant import Distances, Marginals, distances, marginals
 from genlab.probes.families.confidence import auroc
 from genlab.report.compare import bootstrap_interval
@@ -32,10 +33,10 @@ class Constants:
     """Distance of outputs from the best constant answer.
 
     Attributes:
-        rows: a row per run, split and length: task, run_id, init_seed, data_seed, split, length, outside, n,
-            accuracy, distance (mean over examples), true (that of certain right answers), relative (distance / true),
-            mean_output (distance of the mean output), auroc (of closeness to the constant, for wrong answers) and
-            auroc_msp (of 1 - max p, likewise).
+        rows: a row per run, split, length and noise: task, run_id, init_seed, data_seed, split, length, noise, n,
+            outside (which noisy inputs are at any length), accuracy, distance (mean over examples), true (that of
+            certain right answers), relative (distance / true), mean_output (distance of the mean output), auroc (of
+            closeness to the constant, for wrong answers) and auroc_msp (of 1 - max p, likewise).
         diverged: a line on the runs left out, or ''.
     """
 
@@ -43,9 +44,9 @@ class Constants:
     diverged: str
 
     def curve(self) -> pd.DataFrame:
-        """A row per task, split and length: means over runs."""
+        """A row per task, split, length and noise: means over runs."""
         columns = ["accuracy", "distance", "true", "relative", "mean_output", "auroc", "auroc_msp"]
-        grouped = self.rows.groupby(["task", "split", "length", "outside"], sort=False)
+        grouped = self.rows.groupby(["task", "split", "length", "noise", "outside"], sort=False)
         return grouped[columns].mean().assign(runs=grouped["run_id"].nunique()).reset_index()
 
     def summary(self) -> pd.DataFrame:
@@ -70,6 +71,7 @@ class Constants:
             "task",
             "split",
             "length",
+            "noise",
             "",
             "runs",
             "accuracy",
@@ -79,12 +81,12 @@ class Constants:
             "mean output",
         ]
         rows = [
-            [r["task"], r["split"], r["length"], "" if r["outside"] else "trained", r["runs"]]
+            [r["task"], r["split"], r["length"], f"{r['noise']:g}", "" if r["outside"] else "trained", r["runs"]]
             + [f"{r[name]:.3f}" for name in ("accuracy", "distance", "true", "relative", "mean_output")]
             for r in self.curve().to_dict("records")
         ]
         print_lines(console, ["total variation distance of outputs from the best constant answer, mean over runs"])
-        print_rows(console, head, rows, keys=5)
+        print_rows(console, head, rows, keys=6)
         for row in self.summary().to_dict("records"):
             print_lines(console, ["", *_told(row)])
         print_lines(console, [self.diverged] * bool(self.diverged))
@@ -94,7 +96,7 @@ class Constants:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        groups = list(self.rows.groupby(["task", "split"], sort=False))
+        groups = list(self.rows.groupby(["task", "split", "noise"], sort=False))
         figure = Figure(figsize=(4.6 * len(groups), 3.8), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, len(groups), squeeze=False)[0]
@@ -108,7 +110,8 @@ class Constants:
                 wide = own.pivot_table(index="length", columns="run_id", values=column)
                 panel.plot(wide.index, wide.to_numpy(), color=color, lw=0.6, alpha=0.35)
                 panel.plot(wide.index, wide.mean(axis=1), color=color, lw=2, marker="o", ms=3, label=label)
-            panel.set_title(f"{key[0]}, split {key[1]}", fontsize=10, loc="left")  # pyright: ignore
+            noise = f", noise {key[2]:g}" if key[2] else ""  # pyright: ignore
+            panel.set_title(f"{key[0]}, split {key[1]}{noise}", fontsize=10, loc="left")  # pyright: ignore
             panel.set_xlabel("length")
             if logarithmic(own["length"].min(), own["length"].max()):
                 panel.set_xscale("log")
@@ -122,6 +125,7 @@ def constants(
     which: str | Sequence[str],
     splits: Sequence[str] = (),
     lengths: Sequence[int] | None = None,
+    noises: Sequence[float] = (0.0,),
     store: Store | str | Path | None = None,
     *,
     n: int = 256,
@@ -135,13 +139,15 @@ def constants(
         which: a run, group, grid or tag, `last`, or several of them.
         splits: only these (default: all that were evaluated).
         lengths: only these (default: all that were evaluated).
+        noises: standard deviations of noise on token embeddings, in units of the root mean square of the embedding
+            matrix; 0 is the input itself.
         store: the store, or its directory (default: `GENLAB_STORE`, or `runs`).
         n: examples per length; seed: of the examples, those of `lab eval` for equal `n` and `seed`.
         device: where to compute.
         report: called with a line of progress.
 
     Raises:
-        UserError: no such runs, or none was evaluated there.
+        UserError: no such runs, none was evaluated there, or noise for a model without token embeddings.
     """
     if n < 1:
         raise UserError(f"--eval-n {n} is not allowed: at least 1 example per length")
@@ -161,15 +167,26 @@ def constants(
     known: dict[str, Marginals] = {}
     for done, run in enumerate(runs):
         report(f"read {done} of {len(runs)} runs")
-        rows += _read(kept, run, places[places["run_id"] == run], n, seed, device, known)
+        try:
+            rows += _read(kept, run, places[places["run_id"] == run], n, seed, device, known, noises)
+        except NotApplicable as why:
+            raise UserError(f"--noise is not allowed for run {run}: {why}") from None
     return Constants(pd.DataFrame(rows), diverged)
 
 
 def _read(
-    store: Store, run: str, places: pd.DataFrame, n: int, seed: int, device: str, known: dict[str, Marginals]
+    store: Store,
+    run: str,
+    places: pd.DataFrame,
+    n: int,
+    seed: int,
+    device: str,
+    known: dict[str, Marginals],
+    noises: Sequence[float],
 ) -> list[dict[str, Any]]:
     from genlab.models import model_of
     from genlab.runs.devices import pick_device
+    from genlab.training.loop import precision
 
     spec, task = store.spec(run), live_task(store, run)
     key = spec.task.model_dump_json() + store.law(run).as_text()
@@ -178,11 +195,14 @@ def _read(
     model = model_of(spec.model, store.weights([run]).to(pick_device(device)))
     about = {"task": task.name, "run_id": run, "init_seed": spec.train.init_seed, "data_seed": spec.train.data_seed}
     rows: list[dict[str, Any]] = []
-    for place in places.to_dict("records"):
-        split = task.split(str(place["split"])).at((int(place["length"]),), n, seed)
-        found = distances(spec, model, task, split, int(place["length"]), known[key])
-        where = {"split": split.name, "length": int(place["length"]), "outside": bool(place["outside"]), "n": n}
-        rows.append({**about, **where, **_row(found)})
+    with precision(spec.train.dtype, model.flat.device):
+        records: list[dict[str, Any]] = places.to_dict("records")
+        for place, noise in product(records, noises):
+            split, length = task.split(str(place["split"])).at((int(place["length"]),), n, seed), int(place["length"])
+            found = distances(spec, model, task, split, length, known[key], noise)
+            where = {"split": split.name, "length": length, "noise": noise, "n": n}
+            where["outside"] = bool(place["outside"]) or noise > 0
+            rows.append({**about, **where, **_row(found)})
     return rows
 
 

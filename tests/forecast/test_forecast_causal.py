@@ -134,3 +134,10 @@ def test_verdicts(implied, low, high, verdict):
 def test_bad_input(kept, given, said):
     with pytest.raises(UserError, match=said):
         removed(kept, **given)
+
+
+def test_no_correlation_is_said_in_words():
+    some = Interval(0.0, -0.1, 0.1, "")
+    found = Removal("mean", parse_target(TARGET), "s", pd.DataFrame(), float("nan"), some, some, some, "loss")
+    assert "no correlation within settings" in removal_lines([found])[1]
+    assert "nan" not in " ".join(removal_lines([found]))

@@ -82,11 +82,43 @@ def test_a_model_whose_output_is_the_constant_has_distance_0(loaded, monkeypatch
     known = marginals(spec, task)
     flat = Marginals(np.tile(known.overall, (3, 1)), known.overall)
     monkeypatch.setattr(
-        module, "_outputs", lambda _model, e, _o: torch.from_numpy(np.tile(known.overall, (int(e.scored.sum()), 1)))
+        module,
+        "_outputs",
+        lambda _model, e, *_others: torch.from_numpy(np.tile(known.overall, (int(e.scored.sum()), 1))),
     )
     found = distances(spec, model, task, task.split("id").at((4,), 12, 0), 4, flat)
     assert found.own == pytest.approx(np.zeros(12), abs=1e-12)
     assert found.mean_output == pytest.approx(0, abs=1e-12)
+
+
+def test_noise_is_added_to_embeddings_and_drawn_alike_for_every_chunk(loaded, monkeypatch: pytest.MonkeyPatch):
+    import genlab.outside.constant as module
+
+    spec, model, task = loaded
+    known, split = marginals(spec, task), task.split("id").at((2,), 32, 0)
+    clean, none = (distances(spec, model, task, split, 2, known, *more) for more in ((), (0.0,)))
+    assert none.own.tolist() == clean.own.tolist()
+    whole = distances(spec, model, task, split, 2, known, 0.5)
+    monkeypatch.setattr(
+        module, "chunks", lambda _model, examples: [slice(i, i + 8) for i in range(0, len(examples), 8)]
+    )
+    parts = distances(spec, model, task, split, 2, known, 0.5)
+    assert parts.own == pytest.approx(whole.own, abs=1e-5)
+    assert np.abs(whole.own - clean.own).max() > 0.01
+    # Twin: 0.5 times the root mean square of the embedding matrix, on every token.
+    examples = eval_examples(task, split, 2)
+    drawn = torch.Generator().manual_seed(int(np.random.default_rng([17, 0, 2]).integers(2**62)))
+    shape = (1, *examples.tokens.shape, spec.model.d_model)
+    noise = 0.5 * model.params["embed.W_E"].pow(2).mean().sqrt() * torch.randn(shape, generator=drawn)
+    offsets = torch.from_numpy(eval_offsets(task, examples, 0, spec.model))
+    logits = model(
+        torch.from_numpy(examples.tokens)[None],
+        offsets[None],
+        tap=lambda name, x: x + noise if name == "hook_embed" else x,
+    )[0]
+    right = ((logits.argmax(-1).numpy() == examples.targets) | ~examples.scored).all(1)
+    assert whole.right.tolist() == right.tolist()
+    assert right.mean() < clean.right.mean()
 
 
 def test_the_signal_is_that_of_a_loop(loaded):
@@ -114,6 +146,9 @@ def test_the_command_gives_a_curve_json_and_a_figure(trained, lab, tmp_path: Pat
     assert (tmp_path / "c.png").stat().st_size > 10_000
     found = json.loads(lab(*words, "--json", "--lengths", "2,4")[1])
     assert [(row["length"], row["outside"], row["runs"]) for row in found["curve"]] == [(2, False, 4), (4, True, 4)]
+    noisy = json.loads(lab(*words, "--json", "--lengths", "2", "--noise", "0,2")[1])["curve"]
+    assert [(row["noise"], row["outside"]) for row in noisy] == [(0, False), (2, True)]
+    assert noisy[1]["accuracy"] < noisy[0]["accuracy"]
     again = constants(trained[1], lengths=[2, 4], store=trained[0], n=24)
     assert again.rows["distance"].tolist() == [row["distance"] for row in found["rows"]]
     evals = genlab.results(trained[1], store=trained[0]).query("metric == 'exact_match' and length == 2")
@@ -124,6 +159,7 @@ def test_wrong_inputs_are_one_line(trained, lab):
     for words, said in (
         (["--split", "reversed"], "was evaluated on split reversed"),
         (["--eval-n", "0"], "at least 1"),
+        (["--noise", "-1"], "numbers of at least 0"),
     ):
         status, out, err = lab("constants", *trained[1], "--store", str(trained[0]), *words)
         assert (status, out) == (2, "")

@@ -89,3 +89,13 @@ def test_numbers_of_the_text_on_dispersion_are_those_of_the_measurements():
     between = [outside.kept("dispersion")[name]["accuracies"][0] for name in ("sort-20", "max-retrieval")]
     assert f"Spearman {short(between[0]['between'])} on sort (5 runs)" in text
     assert f"{short(between[1]['between'])} on max retrieval (10 runs, p = {short(between[1]['between_p'])})" in text
+
+
+def test_numbers_of_the_text_on_noise_are_those_of_the_measurements():
+    text = " ".join((outside.DOCS / "constants.md").read_text("utf-8").split())
+    rows = {row["noise"]: row for row in outside.kept("constants")["sort-20-noise"]["curve"]}
+    half, four = rows[0.5], rows[4.0]
+    told = f"size {half['accuracy']:.2f} of the answers are right, and outputs are at {half['relative']:.2f}"
+    assert told.replace("0.", ".") in text
+    assert four["accuracy"] == 0
+    assert f"none is right, at {four['relative']:.2f}".replace("0.", ".") in text
