@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from genlab.errors import NotApplicable, UserError
 from genlab.outside.constant import Distances, Marginals, distances, marginals
 from genlab.probes.families.confidence import auroc
 from genlab.report.compare import bootstrap_interval
+from genlab.report.correlations import ends, told, with_accuracy
 from genlab.report.display import print_rows
 from genlab.report.figures import COLORS, logarithmic, save_figure
 from genlab.report.output import print_lines
@@ -23,9 +23,6 @@ from genlab.report.tables import counted_runs, named
 from genlab.runs.laws import placed
 from genlab.runs.sources import live_task
 from genlab.runs.store import Store
-
-_FEWEST_PLACES = 4
-"""Places outside below which accuracy is not correlated with distance within a run."""
 
 
 @dataclass(frozen=True)
@@ -214,44 +211,21 @@ def _row(found: Distances) -> dict[str, float]:
 
 
 def _of_task(task: str, own: pd.DataFrame) -> dict[str, Any]:
-    from scipy.stats import spearmanr
-
     outside, inside = own[own["outside"]], own[~own["outside"]]
-    within: list[float] = []
-    for _, run in outside.groupby("run_id"):
-        if len(run) >= _FEWEST_PLACES and run["accuracy"].nunique() > 1 and run["relative"].nunique() > 1:
-            within.append(float(spearmanr(run["relative"], run["accuracy"]).statistic))
-    low, high = bootstrap_interval(np.array(within))
-    row: dict[str, Any] = {"task": task, "runs": own["run_id"].nunique(), "correlated": len(within)}
-    row |= {"within": float(np.mean(within)) if within else float("nan"), "within_low": low, "within_high": high}
-    both = pd.concat(
-        [inside.groupby("run_id")["distance"].mean(), outside.groupby("run_id")["accuracy"].mean()], axis=1
-    ).dropna()
-    varied = len(both) > 2 and bool((both.nunique() > 1).all())
-    found = spearmanr(both["distance"], both["accuracy"]) if varied else None
-    row |= {"between": float("nan") if found is None else float(found.statistic)}
-    row |= {"between_p": float("nan") if found is None else float(found.pvalue)}
-    told = outside.dropna(subset=["auroc", "auroc_msp"]).groupby("run_id")[["auroc", "auroc_msp"]].mean()
-    gain = (told["auroc"] - told["auroc_msp"]).to_numpy(float)
-    row |= {name: float(told[name].mean()) for name in ("auroc", "auroc_msp")}
+    row: dict[str, Any] = {"task": task, "runs": own["run_id"].nunique()}
+    row |= with_accuracy(outside, "relative", inside.groupby("run_id")["distance"].mean())
+    measured = outside.dropna(subset=["auroc", "auroc_msp"]).groupby("run_id")[["auroc", "auroc_msp"]].mean()
+    gain = (measured["auroc"] - measured["auroc_msp"]).to_numpy(float)
+    row |= {name: float(measured[name].mean()) for name in ("auroc", "auroc_msp")}
     row["gain"] = float(gain.mean()) if len(gain) else float("nan")
     row["gain_low"], row["gain_high"] = bootstrap_interval(gain)
     return row
 
 
 def _told(row: dict[str, Any]) -> list[str]:
-    def ends(name: str) -> str:
-        low, high = row[f"{name}_low"], row[f"{name}_high"]
-        return "" if low is None or pd.isna(low) else f" ({low:+.2f} to {high:+.2f})"
-
-    lines: list[str] = []
-    if row["correlated"]:
-        told = f"Spearman {row['within']:+.2f}{ends('within')}, {row['correlated']} runs"
-        lines.append(f"relative distance and accuracy over the places of a run outside: {told}")
-    if not pd.isna(row["between"]):
-        told = f"Spearman {row['between']:+.2f}, p = {row['between_p']:.2g}"
-        lines.append(f"distance inside and accuracy outside over runs: {told}")
+    within = "relative distance and accuracy over the places of a run outside"
+    lines = told(row, within, "distance inside and accuracy outside over runs")
     if not pd.isna(row["auroc"]):
-        told = f"{row['auroc']:.3f}, of msp {row['auroc_msp']:.3f}: {row['gain']:+.3f}{ends('gain')}"
-        lines.append(f"AUROC for wrong answers of being close to the constant {told}")
+        both = f"{row['auroc']:.3f}, of msp {row['auroc_msp']:.3f}: {row['gain']:+.3f}{ends(row, 'gain')}"
+        lines.append(f"AUROC for wrong answers of being close to the constant {both}")
     return [f"{row['task']}, {row['runs']} runs", *(f"  {line}" for line in lines or ["accuracy does not vary"])]

@@ -16,6 +16,7 @@ from genlab.outside.dispersion import FITTED, Sharpness, foretold, line, sharpne
 from genlab.outside.monitor import places_of
 from genlab.probes.families.sharpness import MEASURES
 from genlab.report.compare import bootstrap_interval
+from genlab.report.correlations import ends, told, with_accuracy
 from genlab.report.display import print_rows
 from genlab.report.figures import COLORS, save_figure
 from genlab.report.output import print_lines
@@ -27,8 +28,6 @@ from genlab.tasks import Task, spread, training_law
 
 _INSIDE = 8
 """Default number of training lengths that a line is fitted on."""
-_FEWEST_PLACES = 4
-"""Lengths outside below which accuracy is not correlated with a weight within a run."""
 _WORDS = {"largest": "largest weight", "effective": "effective keys", "spread": "spread of scores"}
 _PLACE = ["task", "split", "length", "outside"]
 _HEAD = ["run_id", "split", "layer", "head"]
@@ -136,8 +135,8 @@ class Dispersion:
             ]
             for r in self.summary().to_dict("records")
         ]
-        told = "slopes of ln measure over ln keys (95 %); errors outside, in ln, of the line over training lengths"
-        print_lines(console, ["", f"{told} and of its last value"])
+        about = "slopes of ln measure over ln keys (95 %); errors outside, in ln, of the line over training lengths"
+        print_lines(console, ["", f"{about} and of its last value"])
         print_rows(console, [*head, "line better"], rows, keys=3)
         for row in self.accuracies().to_dict("records"):
             print_lines(console, _told(row))
@@ -274,46 +273,19 @@ def _lines(about: dict[str, Any], trained: dict[int, Sharpness], there: dict[int
 
 
 def _correlated(own: pd.DataFrame) -> dict[str, Any]:
-    from scipy.stats import spearmanr
-
     outside, inside = own[own["outside"]], own[~own["outside"]]
-    within: list[float] = []
-    for _, run in outside.groupby("run_id"):
-        if len(run) >= _FEWEST_PLACES and run["accuracy"].nunique() > 1 and run["largest"].nunique() > 1:
-            within.append(float(spearmanr(run["largest"], run["accuracy"]).statistic))
-    low, high = bootstrap_interval(np.array(within))
-    row: dict[str, Any] = {"runs": own["run_id"].nunique(), "correlated": len(within)}
-    row |= {"within": float(np.mean(within)) if within else float("nan"), "within_low": low, "within_high": high}
     longest = inside[inside["length"] == inside["length"].max()].set_index("run_id")["largest"]
-    both = pd.concat([longest, outside.groupby("run_id")["accuracy"].mean()], axis=1).dropna()
-    varied = len(both) > 2 and bool((both.nunique() > 1).all())
-    found = spearmanr(both["largest"], both["accuracy"]) if varied else None
-    row["between"] = float("nan") if found is None else float(found.statistic)
-    row["between_p"] = float("nan") if found is None else float(found.pvalue)
-    return row
+    return {"runs": own["run_id"].nunique(), **with_accuracy(outside, "largest", longest)}
 
 
 def _slope(row: dict[str, Any], name: str) -> str:
-    if pd.isna(row[name]):
-        return "-"
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:+.2f}" + ("" if low is None or pd.isna(low) else f" ({low:+.2f} to {high:+.2f})")
+    return "-" if pd.isna(row[name]) else f"{row[name]:+.2f}{ends(row, name)}"
 
 
 def _told(row: dict[str, Any]) -> list[str]:
-    lines: list[str] = []
-    if row["correlated"]:
-        low, high = row["within_low"], row["within_high"]
-        ends = "" if low is None or pd.isna(low) else f" ({low:+.2f} to {high:+.2f})"
-        lines.append(
-            f"  over the lengths of a run outside: Spearman {row['within']:+.2f}{ends}, {row['correlated']} runs"
-        )
-    if not pd.isna(row["between"]):
-        lines.append(
-            f"  inside, over runs: Spearman {row['between']:+.2f}, p = {row['between_p']:.2g}, {row['runs']} runs"
-        )
+    lines = told(row, "over the lengths of a run outside", "at the longest training length, over runs")
     about = f"largest weight of the sharpest head and accuracy outside: {row['task']}, split {row['split']}"
-    return ["", about, *(lines or ["  accuracy does not vary"])]
+    return ["", about, *(f"  {line}" for line in lines or ["accuracy does not vary"])]
 
 
 def _draw_heads(panel: Any, own: pd.DataFrame, name: str) -> None:
