@@ -5,10 +5,11 @@
     python benchmarks/brackets_loop.py --seeds 60:62 --logits vocab     # the lab's unembedding, over all tokens
 
 Does weight decay move three layers to counting? Li et al. 2025 (arXiv 2507.06445): a small GPT reads start, brackets,
-end, and answers with two logits at the end whether the string is nested; 200,000 distinct strings, half of them nested,
-the others of unequal counts; five passes in batches of 8, Adam at 1e-4 with L2 on all parameters. Every 5,000 updates
-a row goes into `results/brackets-loop.csv`: accuracy on 1,000 strings like the training ones, and on 1,000 shuffles of
-equal counts that are not nested. To be held against `recipes/study-2-pilot-published.toml` (docs/decisions/0461).
+end, and answers with two logits at the end whether the string is nested; 200,000 distinct strings, half of them
+nested, the others of unequal counts; five passes in batches of 8, Adam at 1e-4 with L2 on all parameters. Every 5,000
+updates a row goes into `results/brackets-loop.csv`: accuracy on 1,000 strings like the training ones, and on 1,000
+shuffles of equal counts that are not nested. To be held against `recipes/study-2-pilot-published.toml`
+(docs/decisions/0461).
 """
 
 from __future__ import annotations
