@@ -14,6 +14,7 @@ from genlab.rasp.compiler.imperfect import imperfect
 from genlab.rasp.compiler.parts import Floats
 from genlab.rasp.compiler.weights import Compiled, compile_programs
 from genlab.rasp.own_files import load_program
+from genlab.rasp.programs.constructions import CONSTRUCTIONS
 from genlab.rasp.programs.failed import TRIED
 from genlab.rasp.programs.registry import PROGRAMS, bind, registered
 from genlab.rasp.programs.shortcuts import RULES, SHORTCUTS
@@ -104,9 +105,10 @@ def find_program(name: str, task: Task) -> Program:
 
 
 def programs_of(task: Task) -> dict[str, Program]:
-    """Name -> program, of all programs for a task in its format: right ones, shortcuts, attempts and rules."""
+    """Name -> program, of all programs for a task in its format: right ones, shortcuts, attempts, rules."""
     listed = [*PROGRAMS, *registered(), *SHORTCUTS, *TRIED]
     own = {one.program.__name__: one.program for one in listed if (one.task, one.format) == (task.name, task.format)}
+    own |= {program.__name__: program for program in CONSTRUCTIONS.get((task.name, task.format), ())}
     for (name, rule), programs in RULES.items():
         if name == task.name:
             own |= {program.__name__: program for program in programs} | {rule: programs[0]}
