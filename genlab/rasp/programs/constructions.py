@@ -29,8 +29,9 @@ from genlab.rasp.lang import (
     tok_map,
     where,
 )
+from genlab.rasp.programs import english
 from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE
-from genlab.rasp.programs.one_pass import EVEN, ODD, even_if_equal, flip_if_odd, hint_at_bit
+from genlab.rasp.programs.one_pass import EVEN, ODD, copy_repeats, even_if_equal, flip_if_odd, hint_at_bit, reverse_repeats
 from genlab.rasp.programs.parts import NONE, answer_once, end_for_sep, first_of, has_token, look_up, sep_index
 from genlab.rasp.running import Program
 from genlab.rasp.tokens import END, LETTER, SEP
@@ -227,6 +228,7 @@ CONSTRUCTIONS: Mapping[tuple[str, str], tuple[Program, ...]] = MappingProxyType(
     {
         ("brackets", "plain"): (first_symbol_by_rank,),
         ("copy", "unique"): (
+            copy_repeats,
             copy_by_recency,
             copy_by_place,
             copy_by_last_place,
@@ -241,7 +243,11 @@ CONSTRUCTIONS: Mapping[tuple[str, str], tuple[Program, ...]] = MappingProxyType(
             parity_running_by_last_place,
             parity_running_by_index,
         ),
-        ("reverse", "unique"): (reverse_by_shifted_place, reverse_by_count),
+        ("question-formation", "plain"): (
+            english.main_auxiliary_moves_by_count,
+            english.first_auxiliary_moves_by_count,
+        ),
+        ("reverse", "unique"): (reverse_repeats, reverse_by_shifted_place, reverse_by_count),
     }
 )
 """(task, format) -> programs that answer it, beside the registered ones."""

@@ -1,0 +1,215 @@
+"""What calibration found of each signal, from the rows that the package ships (`calibration.csv`, by `lab calibrate --csv`).
+
+No torch here, so that listing signals is fast.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from genlab.errors import UserError
+from genlab.probes.mechanisms import UNCALIBRATED
+from genlab.probes.signal import Signal
+
+ROWS = Path(__file__).with_name("calibration.csv")
+ALL, REFERENCE, DOSE = "all", "reference", "gap"
+"""All programs that lack a mechanism; the condition without noise; the axis of a dose."""
+DETECTS = 0.8
+"""The least AUROC, or rank correlation with a dose, that counts as detection."""
+RIGHT = 0.95
+"""The least fraction of right answers of a model of which anything is said."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How well one value of a signal tells models with a mechanism from models without, under one condition.
+
+    Attributes:
+        mechanism, value: what claims to detect what.
+        has, lacks: the programs of the models; `lacks` is `all` for all that lack it, and empty for a dose.
+        axis, level: how the models differ from the reference.
+        measure, score: AUROC, or the rank correlation (Spearman) with the gap; higher is better also for signals that fall.
+        n_has, n_lacks: numbers of models.
+        has_low, has_high, lacks_low, lacks_high: range of the values.
+        has_kept, lacks_kept: median fraction of answers that stay the same without the head that has the value.
+        has_right, lacks_right: least fraction of right answers of a model.
+    """
+
+    mechanism: str
+    value: str
+    has: str
+    lacks: str
+    axis: str
+    level: float
+    measure: str
+    score: float
+    n_has: int
+    n_lacks: int
+    has_low: float = math.nan
+    has_high: float = math.nan
+    has_kept: float = math.nan
+    has_right: float = math.nan
+    lacks_low: float = math.nan
+    lacks_high: float = math.nan
+    lacks_kept: float = math.nan
+    lacks_right: float = math.nan
+
+    @property
+    def sound(self) -> bool:
+        """Whether all of its models still answer right."""
+        return min(x for x in (self.has_right, self.lacks_right, 1.0) if not math.isnan(x)) >= RIGHT
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rows say of one value and one mechanism.
+
+    Attributes:
+        mechanism, value, measure: of the rows.
+        found, missed: constructions with and without a score of at least `DETECTS` in the reference, and their scores.
+        fooled: program that lacks the mechanism -> mean AUROC against it, where that is below `DETECTS`.
+        n: number of models with and without, for one construction.
+        holds: the largest noise at which all found constructions are still detected and all models right.
+        fails: the least noise at which one is not detected although all models are right; NaN if there is none.
+        breaks: the least noise at which models are wrong; NaN if there is none.
+        lost: other conditions (axis and level) under which one is not detected although all models are right.
+        kept: median fraction of answers that stay without the head with the largest value, in found models (NaN: no head).
+    """
+
+    mechanism: str
+    value: str
+    measure: str
+    found: dict[str, float]
+    missed: dict[str, float]
+    fooled: dict[str, float]
+    n: tuple[int, int]
+    holds: float
+    fails: float
+    breaks: float
+    lost: tuple[str, ...]
+    kept: float
+
+    @property
+    def text(self) -> str:
+        """One sentence: what it detects, up to which noise, and what it misses or takes for it."""
+        scores = [*self.found.values(), *self.missed.values()]
+        low, high = (f"{x:.2f}" for x in (min(scores), max(scores)))
+        unit = "AUROC" if self.measure == "auroc" else "rank correlation"
+        known = f"{unit} {low if low == high else f'{low} to {high}'}"
+        if not self.found:
+            parts = [f"does not detect {self.mechanism} ({known})"]
+        else:
+            parts = [f"detects {self.mechanism} ({known}{self._noise})"]
+        if self.found and self.missed:
+            parts.append(f"misses {_named(self.missed)}")
+        if self.fooled:
+            parts.append(f"fooled by {_named(self.fooled)}")
+        if self.lost:
+            parts.append(f"not with {', '.join(self.lost)}")
+        return "; ".join(parts)
+
+    @property
+    def _noise(self) -> str:
+        if self.measure != "auroc":
+            return ""
+        if not math.isnan(self.fails):
+            return f", up to noise {self.holds:g}"
+        return f", up to noise {self.holds:g}" + ("" if math.isnan(self.breaks) else ", where models still work")
+
+
+def _named(programs: Iterable[str]) -> str:
+    return ", ".join(programs)
+
+
+def verdicts(rows: Iterable[Row]) -> list[Verdict]:
+    """One verdict per mechanism and value, in the order of the rows."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.mechanism, row.value), []).append(row)
+    return [_verdict(of_claim) for of_claim in groups.values()]
+
+
+def _verdict(rows: Sequence[Row]) -> Verdict:
+    whole = [row for row in rows if row.axis in (REFERENCE, DOSE) and row.lacks in (ALL, "")]
+    scores = {row.has: row.score for row in whole}
+    found = {program: score for program, score in scores.items() if score >= DETECTS}
+    told = set(found or scores)
+    fooled: dict[str, float] = {}
+    for program in dict.fromkeys(row.lacks for row in rows if row.lacks not in (ALL, "")):
+        pairs = [row.score for row in rows if row.lacks == program and row.has in told]
+        if sum(pairs) / len(pairs) < DETECTS:
+            fooled[program] = sum(pairs) / len(pairs)
+    missed = {program: score for program, score in scores.items() if program not in found}
+    varied = [row for row in rows if row.has in found and row.lacks == ALL and row.axis not in (REFERENCE, DOSE)]
+    noise: dict[float, list[Row]] = {}
+    for row in varied:
+        if row.axis == "noise":
+            noise.setdefault(row.level, []).append(row)
+    levels = sorted(noise)
+    breaks = next((x for x in levels if not all(row.sound for row in noise[x])), math.nan)
+    fails = next(
+        (x for x in levels if all(r.sound for r in noise[x]) and not all(r.score >= DETECTS for r in noise[x])), math.nan
+    )
+    ends = [x for x in (fails, breaks) if not math.isnan(x)]
+    lost = [
+        f"{row.axis} {row.level:g}"
+        for row in varied
+        if row.axis != "noise" and row.sound and not row.score >= DETECTS
+    ]
+    kept = sorted(row.has_kept for row in whole if row.has in told and not math.isnan(row.has_kept))
+    return Verdict(
+        mechanism=rows[0].mechanism,
+        value=rows[0].value,
+        measure=rows[0].measure,
+        found=found,
+        missed=missed,
+        fooled=fooled,
+        n=(whole[0].n_has, whole[0].n_lacks),
+        holds=max((x for x in [0.0, *levels] if not ends or x < min(ends)), default=0.0),
+        fails=fails,
+        breaks=breaks,
+        lost=tuple(dict.fromkeys(lost)),
+        kept=kept[len(kept) // 2] if kept else math.nan,
+    )
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as CSV, numbers with 4 digits.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with path.open("w", newline="") as file:
+            out = csv.writer(file, lineterminator="\n")
+            out.writerow([f.name for f in fields(Row)])
+            for row in rows:
+                out.writerow([f"{x:.4g}" if isinstance(x, float) else x for x in astuple(row)])
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be written: {error.strerror}") from None
+
+
+@cache
+def shipped() -> tuple[Row, ...]:
+    """The rows that the package ships."""
+    kinds = {f.name: {"float": float, "int": int}.get(str(f.type), str) for f in fields(Row)}
+    with ROWS.open(newline="") as file:
+        return tuple(Row(**{k: kinds[k](x) for k, x in line.items()}) for line in csv.DictReader(file))
+
+
+def calibrated(signal: Signal) -> list[str]:
+    """What calibration found of a signal, a sentence per mechanism and value; or why it has none."""
+    own = [v for v in verdicts(shipped()) if v.value.partition(".")[0] == signal.name]
+    if own:
+        return [f"{_part(v.value)}{v.text}" for v in own]
+    return [f"no: {UNCALIBRATED.get(signal.name) or UNCALIBRATED.get(signal.family, 'not covered yet')}"]
+
+
+def _part(value: str) -> str:
+    part = value.partition(".")[2]
+    return f"{part}: " if part else ""
