@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -17,12 +17,13 @@ from genlab.models import StackedModel, flat_of, model_of
 from genlab.probes.calibrated import ALL, DOSE, REFERENCE, Row
 from genlab.probes.families.ablations import head_tap
 from genlab.probes.families.confidence import auroc
+from genlab.probes.families.representation import probed
 from genlab.probes.inputs import ProbeInput, probe_input
 from genlab.probes.mechanisms import GAPS, MECHANISMS, Construction, Mechanism
 from genlab.probes.probing import values_of
 from genlab.probes.signal import Signal, chosen
 from genlab.rasp.checker import tokens_of
-from genlab.rasp.compiler.runs import compiled_weights, find_program, run_spec
+from genlab.rasp.compiler.runs import compiled, compiled_weights, find_program, run_spec
 from genlab.rasp.running import predict
 from genlab.spec import RunSpec, TrainConfig, build
 from genlab.tasks import make
@@ -38,24 +39,29 @@ class Axes:
     Attributes:
         noise: standard deviations of weight noise, as a fraction of the RMS of each matrix.
         decoys: random heads and neurons per layer, at least so many; the first number is the reference.
-        width: d_model in superposition, as a multiple of the number of directions.
+        width: d_model in superposition, as a fraction of the number of directions.
         length: the longest input, as a fraction of that of the mechanism.
         seeds: of rotation, decoys, superposition and noise.
     """
 
-    noise: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    noise: Sequence[float] = (1e-4, 3e-4, 1e-3, 1e-2)
     decoys: Sequence[int] = (2, 6)
-    width: Sequence[float] = (8.0, 2.0)
+    width: Sequence[float] = (0.99, 0.9)
     length: Sequence[float] = (0.5,)
     seeds: Sequence[int] = (0, 1, 2)
 
-    def conditions(self) -> list[tuple[str, float]]:
-        """Axis and level of every model, the reference first."""
-        levels = {"noise": self.noise, "decoys": self.decoys[1:], "width": self.width, "length": self.length}
-        return [
-            (REFERENCE, float(self.decoys[0])),
-            *((axis, float(level)) for axis, some in levels.items() for level in some if level),
-        ]
+    def conditions(self, mechanism: Mechanism, signal: Signal) -> list[tuple[str, float]]:
+        """Axis and level of every model in which a signal is read, the reference first.
+
+        Slow signals, and those of slow models, are read in the reference and under noise only.
+        """
+        if mechanism.is_dose:
+            return [(DOSE, gap) for gap in GAPS]
+        levels: dict[str, Sequence[float]] = {"noise": self.noise}
+        if not (signal.slow or mechanism.slow):
+            levels |= {"decoys": self.decoys[1:], "width": self.width, "length": self.length}
+        varied = [(axis, float(level)) for axis, some in levels.items() for level in some if level]
+        return [(REFERENCE, float(self.decoys[0])), *varied]
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class Specimen:
         axis, level: how it differs from the reference; seed: of its imperfections.
         right: fraction of inputs whose whole answer is that of its program.
         values: name of a reading (see `Reading`) -> value; NaN where the signal does not apply.
-        kept: the same -> fraction of inputs whose answer stays the same if the head with that value writes nothing; NaN if
-            the value is not that of a head.
+        kept: the same -> fraction of inputs whose answer stays the same if the head with that value writes nothing; NaN
+            outside the reference, and if the value is not that of a head.
     """
 
     pool: str
@@ -140,7 +146,7 @@ def specimens(
     found: list[Specimen] = []
     for (pool, construction, axis, level, seed), readings in wanted:
         spec = _spec(pool, construction, axis, level, seed, axes.decoys[0])
-        right, values, kept = _measured(spec, readings)
+        right, values, kept = _measured(spec, readings, ablate=axis == REFERENCE)
         found.append(Specimen(pool, construction.program, axis, level, seed, right, values, kept))
         report(len(found), len(wanted))
     return found
@@ -153,16 +159,16 @@ def _wanted(
     mechanisms: Sequence[Mechanism], signals: set[str], axes: Axes
 ) -> Iterator[tuple[_Model, dict[str, Reading]]]:
     """Pool, construction, axis, level and seed of every model, with what is read in it; program by program."""
-    plans: dict[tuple[str, Construction, str], dict[str, Reading]] = {}
+    plans: dict[tuple[str, Construction], dict[tuple[str, float], dict[str, Reading]]] = {}
     for mechanism in mechanisms:
-        named = readings_of(mechanism).values()
-        readings = {one.name: one for one in named if one.value.partition(".")[0] in signals}
+        readings = [r for r in readings_of(mechanism).values() if r.value.partition(".")[0] in signals]
         for construction in (*mechanism.has, *mechanism.lacks) if readings else ():
-            kind = DOSE if mechanism.is_dose else ""
-            plans.setdefault((mechanism.pool, construction, kind), {}).update(readings)
-    for (pool, construction, kind), readings in plans.items():
-        conditions = [(DOSE, gap) for gap in GAPS] if kind == DOSE else axes.conditions()
-        for axis, level in conditions:
+            plan = plans.setdefault((mechanism.pool, construction), {})
+            for one in readings:
+                for condition in axes.conditions(mechanism, one.signal):
+                    plan.setdefault(condition, {})[one.name] = one
+    for (pool, construction), plan in plans.items():
+        for (axis, level), readings in plan.items():
             for seed in axes.seeds:
                 yield (pool, construction, axis, level, seed), readings
 
@@ -187,9 +193,10 @@ def _run(made: Construction, longest: int, **options: Any) -> RunSpec:
 
 @cache
 def _sizes(made: Construction) -> tuple[int, int, int]:
-    """Layers, heads per layer and d_model of a program without imperfections."""
-    cfg = _run(made, made.max_len).model
-    return cfg.n_layers, cfg.n_heads, cfg.d_model
+    """Layers, heads and d_model of a program without imperfections."""
+    spec = _run(made, made.max_len)
+    assert spec.compiled is not None
+    return spec.model.n_layers, sum(map(len, compiled(spec.task, spec.compiled).heads)), spec.model.d_model
 
 
 def _decoys(pool: str, made: Construction, least: int) -> int:
@@ -198,33 +205,45 @@ def _decoys(pool: str, made: Construction, least: int) -> int:
     The largest value over heads grows with their number, mechanism or not.
     """
     sizes = [_sizes(c)[:2] for m in MECHANISMS if m.pool == pool for c in (*m.has, *m.lacks)]
-    most = max(layers * (heads + least) for layers, heads in sizes)
+    most = max(heads + layers * least for layers, heads in sizes)
     layers, heads, _ = _sizes(made)
-    return max(least, round(most / layers) - heads)
+    return max(least, round((most - heads) / layers))
 
 
-def _measured(spec: RunSpec, readings: Mapping[str, Reading]) -> tuple[float, dict[str, float], dict[str, float]]:
+def _measured(
+    spec: RunSpec, readings: Mapping[str, Reading], ablate: bool
+) -> tuple[float, dict[str, float], dict[str, float]]:
     """Fraction of right answers, and each reading: its value, and the fraction of answers kept without its head."""
     model = model_of(spec.model, flat_of(spec.model, compiled_weights(spec)))
     assert isinstance(model, StackedModel)
     given, answers = probe_input([spec], model, n=EXAMPLES), _Answers(spec)
+    before = answers.of(model)
+    working = _working(spec)
+    without = cache(lambda at: answers.same(answers.of(model, head_tap(*at, "zero")), before))
+    of_signal = cache(lambda signal: _values(signal, given, {r.value for r in readings.values()}))
     values: dict[str, float] = {}
     kept: dict[str, float] = {}
-    known: dict[str, Mapping[str, NDArray[np.float64]]] = {}
-    before = answers.of(model)
     for name, one in readings.items():
-        signal = one.signal
-        if signal.name not in known:
-            known[signal.name] = _values(signal, given)
-        of_model = known[signal.name].get(one.value, np.full((1, 1), np.nan))[0]
-        values[name], at = one.of(np.asarray(of_model))
-        kept[name] = float("nan")
-        if signal.per == "head" and at:
-            kept[name] = answers.same(answers.of(model, head_tap(*at, "zero")), before)
+        of_model = np.asarray(of_signal(one.signal).get(one.value, np.full((1, 1), np.nan))[0])
+        values[name], at = one.of(np.where(working, of_model, np.nan) if one.signal.per == "head" else of_model)
+        kept[name] = without(at) if ablate and len(at) == 2 else float("nan")
     return answers.same(before, answers.expected), values, kept
 
 
-def _values(signal: Signal, given: ProbeInput) -> Mapping[str, NDArray[np.float64]]:
+def _working(spec: RunSpec) -> NDArray[np.bool_]:
+    """Heads that compute something, bool[layer, head]: a layer with fewer operations than others has empty ones."""
+    assert spec.compiled is not None
+    made = compiled(spec.task, spec.compiled)
+    head = np.arange(spec.model.n_heads)
+    is_decoy = head >= spec.model.n_heads - spec.compiled.decoys
+    return np.array([(head < len(own)) | is_decoy for own in made.heads])
+
+
+def _values(signal: Signal, given: ProbeInput, wanted: Set[str]) -> Mapping[str, NDArray[np.float64]]:
+    """The values of a signal by full name; none if it does not apply."""
+    if signal.name == "linear_probe":  # probes for all latent states would take four times as long
+        names = {value.split(".")[1] for value in wanted if value.startswith("linear_probe.")}
+        return {f"linear_probe.{part}": of.numpy() for part, of in probed(given, names).items()}
     try:
         return values_of(signal, given)
     except NotApplicable:
@@ -287,12 +306,14 @@ class _Models:
     def told(self, value: str, name: str, sign: int) -> Iterator[Row]:
         """AUROC of each construction against all that lack it, by condition; in the reference also against each."""
         for axis, level in dict.fromkeys((m.axis, m.level) for m in self.models):
+            if not any(name in m.values for m in self.of(self.has, axis, level)):
+                continue
             for program in self.has:
                 for lacks in (ALL, *(self.lacks if axis == REFERENCE else ())):
                     having = self.of([program], axis, level)
                     lacking = self.of(self.lacks if lacks == ALL else [lacks], axis, level)
                     models = [*having, *lacking]
-                    values = np.array([sign * m.values[name] for m in models])
+                    values = np.array([sign * m.values.get(name, np.nan) for m in models])
                     read, has = np.isfinite(values), np.arange(len(models)) < len(having)
                     score = auroc(values[read], has[read])
                     yield self._row(value, name, (program, lacks), (axis, level), "auroc", score, having, lacking)
@@ -329,9 +350,9 @@ class _Models:
                 f"{prefix}_{what}": over(side, of, how)
                 for prefix, side in (("has", having), ("lacks", lacking))
                 for what, of, how in (
-                    ("low", lambda m: m.values[name], min),
-                    ("high", lambda m: m.values[name], max),
-                    ("kept", lambda m: m.kept[name], np.median),
+                    ("low", lambda m: m.values.get(name, np.nan), min),
+                    ("high", lambda m: m.values.get(name, np.nan), max),
+                    ("kept", lambda m: m.kept.get(name, np.nan), np.median),
                     ("right", lambda m: m.right, min),
                 )
             },

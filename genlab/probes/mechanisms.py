@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from genlab.errors import unknown
 
-GAPS = (2.5, 5.0, 10.0, 20.0, 40.0)
+GAPS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Distances of attention scores in the models of a dose."""
 
 
@@ -45,6 +45,7 @@ class Mechanism:
         falling: the same, low where it is present.
         pool: name of the group of programs that get about as many heads.
         matched: what is the same in `has` and `lacks`.
+        slow: whether its models are large, so that they are read in the reference and under noise only.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Mechanism:
     falling: tuple[str, ...] = ()
     pool: str = ""
     matched: str = "the same task, and the same answers"
+    slow: bool = False
 
     @property
     def claims(self) -> dict[str, int]:
@@ -75,15 +77,15 @@ def _copy(*programs: str) -> tuple[Construction, ...]:
 
 
 def _brackets(*programs: str) -> tuple[Construction, ...]:
-    return _of("brackets", "plain", 16, *programs)
+    return _of("brackets", "plain", 20, *programs)
 
 
 _MATCHING = ("copy_unique", "copy_by_recency")
 _PLACING = ("copy_by_place", "copy_by_last_place")
 _COUNTING = ("copy_repeats", "copy_by_count")
 _EVEN = _of("even-pairs", "plain", 12, "even_pairs", "even_pairs_by_rank")
-_MAIN = _of("question-formation", "plain", 9, "main_auxiliary_moves", "main_auxiliary_moves_by_count")
-_FIRST = _of("question-formation", "plain", 9, "first_auxiliary_moves", "first_auxiliary_moves_by_count")
+_MAIN = _of("question-formation", "plain", 12, "main_auxiliary_moves", "main_auxiliary_moves_by_count")
+_FIRST = _of("question-formation", "plain", 12, "first_auxiliary_moves", "first_auxiliary_moves_by_count")
 
 MECHANISMS: tuple[Mechanism, ...] = (
     Mechanism(
@@ -128,6 +130,24 @@ MECHANISMS: tuple[Mechanism, ...] = (
             *("subspace_match", "subspace_percentile", "diagonal_score", "rasp_selects_found"),
         ),
         pool="copy",
+    ),
+    Mechanism(
+        "prefix-matching",
+        "a head attends to the token after an earlier occurrence of the query's token, by whatever computation",
+        _copy(*_MATCHING),
+        _of("reverse", "unique", 12, "reverse_unique", "reverse_by_count"),
+        (
+            *(
+                "induction_latest",
+                "induction_prefix",
+                "induction_mul",
+                "induction_mul_no_first",
+            ),
+            *("random_induction_diagonal", "random_induction_prefix", "random_induction_mul"),
+            "random_induction_mul_no_first",
+        ),
+        pool="copy or reverse",
+        matched="another task on distinct symbols: every program that copies them attends there, see induction",
     ),
     Mechanism(
         "duplicate-token",
@@ -227,6 +247,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         _FIRST,
         ("main_auxiliary",),
         pool="question-formation",
+        slow=True,
         matched="the same inputs; answers differ where a relative clause stands before the main auxiliary",
     ),
     Mechanism(
@@ -236,6 +257,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         _MAIN,
         ("subject_auxiliary",),
         pool="question-formation",
+        slow=True,
         matched="the same inputs; answers differ where a relative clause stands before the main auxiliary",
     ),
     Mechanism(
@@ -246,7 +268,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         ("winning_margin", "score_spread", "score_spread_bound", "qk_spectral_norm", "largest_weight"),
         ("attention_entropy", "effective_keys"),
         pool="letters",
-        matched="one program each, with gaps from 2.5 to 40",
+        matched="one program each, with gaps from 1 to 16",
     ),
 )
 

@@ -73,8 +73,10 @@ def fraction_largest(given: ProbeInput, which: int) -> Tensor:
             if target < 0 or len(every) < 2:
                 continue
             query = int((seen.batch.tokens[row] == Vocab.sep).nonzero()[0])
-            weights = pattern[:, row, :, query][..., every]
-            total += weights.argmax(-1) == every.index(target)
+            others = [position for position in every if position != target]
+            weights = pattern[:, row, :, query]
+            # A tie does not count: a head that attends to no auxiliary would seem to attend to the first one.
+            total += weights[..., target] > weights[..., others].amax(-1)
             count += 1
         return total, float(count)
 
@@ -92,6 +94,7 @@ def fraction_largest(given: ProbeInput, which: int) -> Tensor:
     low=0,
     high=1,
     source=_SOURCE,
+    version=2,
 )
 def main_auxiliary(given: ProbeInput) -> Tensor:
     return fraction_largest(given, 0)
@@ -109,6 +112,7 @@ def main_auxiliary(given: ProbeInput) -> Tensor:
     low=0,
     high=1,
     source=_SOURCE,
+    version=2,
 )
 def subject_auxiliary(given: ProbeInput) -> Tensor:
     return fraction_largest(given, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,11 @@ _POSITIONS, _SEED = 1200, 15
     version=2,
 )
 def linear_probe(given: ProbeInput) -> dict[str, Tensor]:
+    return probed(given)
+
+
+def probed(given: ProbeInput, names: Set[str] | None = None) -> dict[str, Tensor]:
+    """`linear_probe` for some of the task's latent states, or for all: LATENT.accuracy and LATENT.selectivity."""
     import torch
 
     name, form, _ = given.task()
@@ -45,6 +50,8 @@ def linear_probe(given: ProbeInput) -> dict[str, Tensor]:
     for layer in range(given.cfg.n_layers):
         states, labels, held_out = probe_data(given, layer, name, form)
         for latent, values in labels.items():
+            if names is not None and latent not in names:
+                continue
             for run in range(given.model.n_runs):
                 accuracy, control = probe_accuracy(states[run], values, held_out)
                 for part, value in (("accuracy", accuracy), ("selectivity", accuracy - control)):

@@ -31,7 +31,15 @@ from genlab.rasp.lang import (
 )
 from genlab.rasp.programs import english
 from genlab.rasp.programs.nesting import CLOSING, FALSE, OPENING, TRUE
-from genlab.rasp.programs.one_pass import EVEN, ODD, copy_repeats, even_if_equal, flip_if_odd, hint_at_bit, reverse_repeats
+from genlab.rasp.programs.one_pass import (
+    EVEN,
+    ODD,
+    copy_repeats,
+    even_if_equal,
+    flip_if_odd,
+    hint_at_bit,
+    reverse_repeats,
+)
 from genlab.rasp.programs.parts import NONE, answer_once, end_for_sep, first_of, has_token, look_up, sep_index
 from genlab.rasp.running import Program
 from genlab.rasp.tokens import END, LETTER, SEP
