@@ -24,25 +24,28 @@ PAGE, FIGURE = DOCS / "calibration.md", DOCS / "figures" / "calibration.png"
 HEAD = f"""\
 # Calibration: what each signal detects
 
-A signal is read in models whose mechanism is known because it was compiled in ([rasp.md](rasp.md#programs-as-weights)), and
-in models that lack it. Each mechanism has at least two constructions that have it and two that lack it, unless the text
-says otherwise: one alone would show sensitivity to that construction. This page is written by
+A signal is read in models whose mechanism is known because it was compiled in
+([rasp.md](rasp.md#programs-as-weights)), and in models that lack it. Each mechanism has at least two constructions
+that have it and two that lack it: one alone would show sensitivity to that construction. This page is written by
 `python benchmarks/calibration_page.py` from the rows of `genlab/probes/calibration.csv`, which come from
 
     lab calibrate --csv genlab/probes/calibration.csv
 
-**How.** The basis of the residual stream is rotated at random. Random heads and neurons (decoys) are added so that the
-models of a group have about as many heads, since the largest value over heads grows with their number. From this reference,
-one thing is varied at a time: noise on the weights (as a fraction of the root mean square of each matrix), more decoys, the
-residual stream in superposition (its width as a multiple of the number of directions), and the length of the inputs. A value
-is the largest over heads or layers (the smallest for signals that are low where the mechanism is present). AUROC is the
-probability that a model with the mechanism has the larger value than one without; at least {DETECTS:g} counts as detection.
-A score is marked * where some model gives less than {RIGHT:g} of its program's answers: nothing is said of signals there. *kept*
-is the median fraction of answers that stay the same if the head with the value writes nothing: 1 means that an intervention
-does not confirm that this head matters. `lab signals NAME` prints what is said here of a signal.
+**How.** The basis of the residual stream is rotated at random. Random heads and neurons (decoys) are added so that
+the models of a group have about as many heads, since the largest value over heads grows with their number. From
+this reference one thing is varied at a time: noise on the weights (as a fraction of the root mean square of each
+matrix), the number of decoys, the width of the residual stream (as a fraction of the number of its directions,
+which are then in superposition), and the length of the inputs. A value is the largest over heads or layers (the
+smallest for signals that are low where the mechanism is present; the mean over heads for a dose). AUROC is the
+probability that a model with the mechanism has the larger value than one without; at least {DETECTS:g} counts as
+detection. A score is marked * where some model gives less than {RIGHT:g} of its program's answers: nothing is said
+of signals there. *Kept* is the median fraction of answers that stay the same if the head with the value writes
+nothing: at 1 an intervention does not confirm that this head matters. `lab signals NAME` prints what is said here
+of a signal.
 
-**What it cannot say.** A signal that misses a compiled form is blind to that form; one that finds it may still miss what
-training makes. With {{seeds}} seeds per construction an AUROC of 1 means that no pair of models was in the wrong order.
+**What it cannot say.** A signal that misses a compiled form is blind to that form; one that finds it may still miss
+what training makes. With {{seeds}} seeds per construction an AUROC of 1 means that no pair of models is in the
+wrong order.
 
 ![AUROC by signal, construction and condition](figures/calibration.png)
 """
@@ -63,8 +66,8 @@ def _summary(found: Sequence[Verdict]) -> str:
     none = [one for one in found if not one.found]
     lines += [
         "",
-        f"Of {len(found)} pairs of a mechanism and a value, {len(whole)} detect every construction and are fooled by none; "
-        f"{len(none)} detect no construction; the others miss some, or are fooled by some.",
+        f"Of {len(found)} pairs of a mechanism and a value, {len(whole)} detect every construction and are fooled by "
+        f"none; {len(none)} detect no construction; the others miss some, or are fooled by some.",
         "",
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""What calibration found of each signal, from the rows that the package ships (`calibration.csv`, by `lab calibrate --csv`).
+"""What calibration found of each signal, from the rows that the package ships.
 
-No torch here, so that listing signals is fast.
+`lab calibrate --csv` writes them (`calibration.csv`). No torch here, so that listing signals is fast.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ DETECTS = 0.8
 """The least AUROC, or rank correlation with a dose, that counts as detection."""
 RIGHT = 0.9
 """The least fraction of right answers of a model of which anything is said."""
+_UNDECLARED = "no mechanism is declared for it"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Row:
         mechanism, value: what claims to detect what.
         has, lacks: the programs of the models; `lacks` is `all` for all that lack it, and empty for a dose.
         axis, level: how the models differ from the reference.
-        measure, score: AUROC, or the rank correlation (Spearman) with the gap; higher is better also for signals that fall.
+        measure, score: AUROC, or the rank correlation (Spearman) with the gap, of the negative of signals that fall.
         n_has, n_lacks: numbers of models.
         has_low, has_high, lacks_low, lacks_high: range of the values.
         has_kept, lacks_kept: median fraction of answers that stay the same without the head that has the value.
@@ -71,14 +72,14 @@ class Verdict:
 
     Attributes:
         mechanism, value, measure: of the rows.
-        found, missed: constructions with and without a score of at least `DETECTS` in the reference, and their scores.
+        found, missed: constructions with a score of at least `DETECTS` in the reference, and the others.
         fooled: program that lacks the mechanism -> mean AUROC against it, where that is below `DETECTS`.
         n: number of models with and without, for one construction.
         holds: the largest noise at which all found constructions are still detected and all models right.
         fails: the least noise at which one is not detected although all models are right; NaN if there is none.
         breaks: the least noise at which models are wrong; NaN if there is none.
         lost: other conditions (axis and level) under which one is not detected although all models are right.
-        kept: median fraction of answers that stay without the head with the largest value, in found models (NaN: no head).
+        kept: median fraction of answers that stay without the head with the largest value; NaN without a head.
     """
 
     mechanism: str

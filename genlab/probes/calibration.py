@@ -73,8 +73,8 @@ class Specimen:
         axis, level: how it differs from the reference; seed: of its imperfections.
         right: fraction of inputs whose whole answer is that of its program.
         values: name of a reading (see `Reading`) -> value; NaN where the signal does not apply.
-        kept: the same -> fraction of inputs whose answer stays the same if the head with that value writes nothing; NaN
-            outside the reference, and if the value is not that of a head.
+        kept: the same -> fraction of inputs whose answer stays the same if the head with that value writes nothing;
+            NaN outside the reference, and if the value is not that of a head.
     """
 
     pool: str
@@ -93,8 +93,8 @@ class Reading:
 
     Attributes:
         value: full name of the value.
-        how: "max" over heads or layers, "min" for a signal that is low where the mechanism is present, "mean" for a dose,
-            whose models have the same heads.
+        how: "max" over heads or layers, "min" for a signal that is low where the mechanism is present, "mean" for a
+            dose, whose models have the same heads.
     """
 
     value: str
@@ -133,8 +133,8 @@ def specimens(
 ) -> list[Specimen]:
     """Compile the programs of mechanisms under every condition, with a rotated basis, and read signals in them.
 
-    A program that several mechanisms of a pool share is compiled once. A model does not depend on which mechanisms are
-    asked for.
+    A program that several mechanisms of a pool share is compiled once. A model does not depend on which mechanisms
+    are asked for.
 
     Args:
         mechanisms: what to calibrate.

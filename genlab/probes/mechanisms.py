@@ -1,8 +1,8 @@
 """Mechanisms whose presence is known because it was compiled in, and the signals that claim to detect them.
 
-Each mechanism has programs that *have* it and programs that *lack* it, at least two of each, built in different ways: with
-one construction a signal would only be shown to be sensitive to that construction. Programs of one `pool` get about as many
-heads, since the largest value over heads grows with their number.
+Each mechanism has programs that *have* it and programs that *lack* it, at least two of each, built in different ways:
+with one construction a signal would only be shown to be sensitive to that construction. Programs of one `pool` get
+about as many heads, since the largest value over heads grows with their number.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Mechanism:
 
     Attributes:
         name, about: what it is.
-        has, lacks: programs with and without it. Without `lacks` it is a dose: all have it, at several distances (gaps) of
-            attention scores, and a signal should rise with the gap.
+        has, lacks: programs with and without it. Without `lacks` it is a dose: all have it, at several distances
+            (gaps) of attention scores, and a signal should rise with the gap.
         signals: full names of values of signals (`signal` or `signal.part`), high where the mechanism is present.
         falling: the same, low where it is present.
         pool: name of the group of programs that get about as many heads.
@@ -108,7 +108,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         _brackets("first_symbol", "first_symbol_by_rank"),
         ("linear_probe.depth.accuracy", "linear_probe.depth.selectivity"),
         pool="brackets",
-        matched="the same inputs, with another answer: whether the first bracket opens (no program without depth answers NESTED)",
+        matched="the same inputs, with another answer: whether the first bracket opens",
     ),
     Mechanism(
         "previous-token",

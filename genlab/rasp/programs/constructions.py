@@ -1,8 +1,7 @@
-"""Second constructions: programs that answer a task by another mechanism than the registered one, or by the same one
-built in another way.
+"""Second constructions: programs that answer a task by another mechanism than the registered one, or in another way.
 
-They serve calibration (`genlab.probes.mechanisms`): a signal that claims to detect a mechanism should find it in every
-construction that has it, and in none that lacks it.
+They serve calibration (`genlab.probes.mechanisms`): a signal that claims to detect a mechanism should find it in
+every construction that has it, and in none that lacks it.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def copy_by_recency(x: Any) -> Any:
 
 
 def copy_by_place(x: Any) -> Any:
-    """The token after this symbol's place in the prompt; the place is found first, by a match with the prompt alone."""
+    """The token after this symbol's place in the prompt, which is found first, by a match with the prompt."""
     prompt = where(has_token(x, SEP), full(x, NONE), x)
     return end_for_sep(index_select(x, firsts(prompt, x) + 1))
 

@@ -42,7 +42,7 @@ def main_auxiliary_moves(x: Any) -> Any:
 
 
 def main_auxiliary_moves_by_count(x: Any) -> Any:
-    """Like `main_auxiliary_moves`, where the place is the number of words before it: no head selects the auxiliary."""
+    """Like `main_auxiliary_moves`, where the place is the number of words before it."""
     return move_to_front(x, _main_auxiliary(x), by_count=True)
 
 
@@ -71,7 +71,7 @@ def verb_agrees_with_nearest(x: Any) -> Any:
 
 
 def _main_auxiliary(x: Any) -> Any:
-    """Auxiliaries at which there are more auxiliaries than relative pronouns so far: the first of them is the main one."""
+    """Auxiliaries at which there are more auxiliaries than relative pronouns so far; the first is the main one."""
     auxiliary, pronoun = tok_map(x, is_one_of(AUXILIARIES)), tok_map(x, is_one_of(PRONOUNS))
     return auxiliary & (count_so_far(auxiliary) > count_so_far(pronoun))
 
