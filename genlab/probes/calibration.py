@@ -53,12 +53,13 @@ class Axes:
     def conditions(self, mechanism: Mechanism, signal: Signal) -> list[tuple[str, float]]:
         """Axis and level of every model in which a signal is read, the reference first.
 
-        Slow signals, and those of slow models, are read in the reference and under noise only.
+        Slow signals, and those of slow models, are read in the reference and under the first two noises only.
         """
         if mechanism.is_dose:
             return [(DOSE, gap) for gap in GAPS]
-        levels: dict[str, Sequence[float]] = {"noise": self.noise}
-        if not (signal.slow or mechanism.slow):
+        slow = signal.slow or mechanism.slow
+        levels: dict[str, Sequence[float]] = {"noise": self.noise[:2] if slow else self.noise}
+        if not slow:
             levels |= {"decoys": self.decoys[1:], "width": self.width, "length": self.length}
         varied = [(axis, float(level)) for axis, some in levels.items() for level in some if level]
         return [(REFERENCE, float(self.decoys[0])), *varied]

@@ -45,7 +45,7 @@ class Mechanism:
         falling: the same, low where it is present.
         pool: name of the group of programs that get about as many heads.
         matched: what is the same in `has` and `lacks`.
-        slow: whether its models are large, so that they are read in the reference and under noise only.
+        slow: whether its models are large, so that they are read under few conditions.
     """
 
     name: str

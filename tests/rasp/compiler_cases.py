@@ -74,7 +74,7 @@ EXACT = (
     ("modular", "plain", "looked_up"),
     ("modular-chain", "running", "chain_running"),
 )
-"""(task, format, program or rule). A default run of the tests compiles every third of them, a slow one all."""
+"""(task, format, program or rule). A default run of the tests compiles every sixth of them, a slow one all."""
 
 LARGE = (
     ("addition", "forward", "forward_plain", 4),
