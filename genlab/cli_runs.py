@@ -181,13 +181,13 @@ def calibrate(
     names: Annotated[str, typer.Option("--signals", help="comma-separated names or families")] = "all",
     noise: Annotated[
         str, typer.Option("--noise", help="comma-separated standard deviations of weight noise (in RMS of a matrix)")
-    ] = "0.0001,0.0003,0.001,0.01",
+    ] = "0.0001,0.0003,0.001,0.003",
     decoys: Annotated[
         str, typer.Option("--decoys", help="random heads and neurons per layer, at least; the first is the reference")
     ] = "2,6",
     width: Annotated[
         str, typer.Option("--width", help="d_model in superposition, as fractions of the number of directions")
-    ] = "0.99,0.9",
+    ] = "0.99",
     length: Annotated[
         str, typer.Option("--length", help="longest inputs, as fractions of those of the mechanism")
     ] = "0.5",
@@ -207,9 +207,12 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Measure what signals detect, in compiled models that have a mechanism and in models that lack it."""
+    from genlab.probes.calibrated import read_rows
     from genlab.probes.mechanisms import find_mechanisms
     from genlab.probes.signal import chosen
 
+    if csv is not None and csv.exists():
+        read_rows(csv)  # refuses another table before any work
     mechanisms = find_mechanisms([one.strip() for one in mechanism.split(",")] if mechanism else ())
     signals = chosen(names.split(","))
     from rich.console import Console

@@ -146,7 +146,11 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
         if sum(pairs) / len(pairs) < DETECTS:
             fooled[program] = sum(pairs) / len(pairs)
     missed = {program: score for program, score in scores.items() if program not in found}
-    varied = [row for row in rows if row.has in found and row.lacks == ALL and row.axis not in (REFERENCE, DOSE)]
+    varied = [
+        row
+        for row in rows
+        if row.has in found and row.lacks == ALL and row.axis not in (REFERENCE, DOSE) and not math.isnan(row.score)
+    ]
     noise: dict[float, list[Row]] = {}
     for row in varied:
         if row.axis == "noise":

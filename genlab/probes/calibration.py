@@ -44,9 +44,9 @@ class Axes:
         seeds: of rotation, decoys, superposition and noise.
     """
 
-    noise: Sequence[float] = (1e-4, 3e-4, 1e-3, 1e-2)
+    noise: Sequence[float] = (1e-4, 3e-4, 1e-3, 3e-3)
     decoys: Sequence[int] = (2, 6)
-    width: Sequence[float] = (0.99, 0.9)
+    width: Sequence[float] = (0.99,)
     length: Sequence[float] = (0.5,)
     seeds: Sequence[int] = (0, 1, 2)
 
@@ -220,7 +220,7 @@ def _measured(
     given, answers = probe_input([spec], model, n=EXAMPLES), _Answers(spec)
     before = answers.of(model)
     working = _working(spec)
-    without = cache(lambda at: answers.same(answers.of(model, head_tap(*at, "zero")), before))
+    without = cache(lambda at: answers.same(answers.of(model, head_tap(at[0], at[1], "zero")), before))
     of_signal = cache(lambda signal: _values(signal, given, {r.value for r in readings.values()}))
     values: dict[str, float] = {}
     kept: dict[str, float] = {}
@@ -293,6 +293,11 @@ def rows_of(mechanism: Mechanism, signals: Sequence[str], models: Sequence[Speci
     return found
 
 
+def _rounded(values: Sequence[float]) -> NDArray[np.float64]:
+    """Values without the last digits, whose order is that of rounding errors."""
+    return np.round(np.array(values), 6)
+
+
 class _Models:
     """The models of one mechanism."""
 
@@ -314,7 +319,7 @@ class _Models:
                     having = self.of([program], axis, level)
                     lacking = self.of(self.lacks if lacks == ALL else [lacks], axis, level)
                     models = [*having, *lacking]
-                    values = np.array([sign * m.values.get(name, np.nan) for m in models])
+                    values = sign * _rounded([m.values.get(name, np.nan) for m in models])
                     read, has = np.isfinite(values), np.arange(len(models)) < len(having)
                     score = auroc(values[read], has[read])
                     yield self._row(value, name, (program, lacks), (axis, level), "auroc", score, having, lacking)
@@ -325,7 +330,7 @@ class _Models:
 
         for program in self.has:
             models = self.of([program])
-            values = np.array([sign * m.values[name] for m in models])
+            values = sign * _rounded([m.values[name] for m in models])
             varied = len(np.unique(values)) > 1 and len({m.level for m in models}) > 1
             score = float(spearmanr([m.level for m in models], values).statistic) if varied else float("nan")
             yield self._row(value, name, (program, ""), (DOSE, max(GAPS)), "spearman", score, models, [])
