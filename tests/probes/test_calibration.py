@@ -10,7 +10,7 @@ import pytest
 
 from genlab.errors import UserError
 from genlab.probes.calibrated import ALL, DOSE, REFERENCE, ROWS, Row, calibrated, shipped, verdicts, write_rows
-from genlab.probes.calibration import Axes, Reading, Specimen, rows_of, specimens
+from genlab.probes.calibration import Axes, Reading, Specimen, _spec, _working, rows_of, specimens
 from genlab.probes.mechanisms import MECHANISMS, UNCALIBRATED, find_mechanisms
 from genlab.probes.signal import all_signals, chosen
 from genlab.rasp.checker import tokens_of
@@ -89,10 +89,22 @@ class TestSpecimens:
         assert {m.program: m.values["max previous_token"] for m in both} == pytest.approx(known)
 
     def test_empty_heads_are_not_read(self):
-        """The second layer of `majority` has no operation; its zero weights would attend uniformly."""
-        found = specimens(find_mechanisms(["by-position"]), ["positional"], Axes((), (2,), (), (), (0,)))
-        assert {m.program for m in found} == {"copy_repeats", "even_pairs", "sort", "majority"}
-        assert next(m for m in found if m.program == "sort").values["max positional"] < 0.9
+        """The second layer of `majority` has no operation; heads of zero weights would attend uniformly."""
+        spec = _spec("letters", find_mechanisms(["by-position"])[0].lacks[1], REFERENCE, 2, 0, 2)
+        working = _working(spec)
+        assert working[0].all()
+        assert working[1].tolist() == [False] + [True] * (spec.model.n_heads - 1)
+
+    def test_models_of_a_pool_have_about_as_many_heads(self):
+        copies = {c for m in MECHANISMS if m.pool == "copy" for c in (*m.has, *m.lacks)}
+        heads = {c.program: int(_working(_spec("copy", c, REFERENCE, 2, 0, 2)).sum()) for c in copies}
+        assert max(heads.values()) - min(heads.values()) <= 2, heads
+
+    def test_slow_signals_are_read_under_few_conditions(self):
+        violations, axes = find_mechanisms(["violations"])[0], Axes()
+        slow, fast = (axes.conditions(violations, chosen([name])[0]) for name in ("linear_probe", "bracket_neg"))
+        assert {axis for axis, _ in slow} == {REFERENCE, "noise"}
+        assert {axis for axis, _ in fast} == {REFERENCE, "noise", "decoys", "width", "length"}
 
 
 class TestReading:
@@ -140,6 +152,10 @@ class TestRows:
         rows = self.rows(specimen("copy_unique", 0.9), other, specimen("copy_repeats", 0.2))
         assert next(row for row in rows if row.lacks == ALL).n_has == 1
 
+    def test_rounding_errors_are_no_order(self):
+        rows = self.rows(specimen("copy_unique", 0.5 + 1e-9), specimen("copy_repeats", 0.5))
+        assert next(row for row in rows if row.lacks == ALL and row.has == "copy_unique").score == 0.5
+
     def test_a_dose_is_a_rank_correlation_and_falling_signals_are_turned(self):
         dose = find_mechanisms(["sharpness"])[0]
         models = [
@@ -184,6 +200,9 @@ class TestVerdicts:
 
     def test_one_that_finds_none(self):
         assert verdicts([row("a", 0.5), row("a", 0.5, "p")])[0].text == "does not detect m (AUROC 0.50); fooled by p"
+
+    def test_a_condition_without_a_value_says_nothing(self):
+        assert verdicts([row("a", 1), row("a", math.nan, axis="length", level=0.5)])[0].lost == ()
 
     def test_other_conditions_under_which_it_is_lost(self):
         found = verdicts([row("a", 1), row("a", 0.5, axis="width", level=8)])[0]

@@ -170,6 +170,15 @@ class TestWhatItDependsOn:
         assert rows[0].reading_margin > rows[1].reading_margin > rows[2].reading_margin
 
 
+def test_queries_and_keys_have_entries_of_about_the_same_size():
+    made = compile_programs([(random_program(0), 1.0), (truncated_mean, 1.0)], led("mode", 8))
+    for layer in range(made.config.n_layers):
+        qkv = made.weights[f"blocks.{layer}.attn.W_QKV"].reshape(made.config.d_model, 3, made.config.n_heads, -1)
+        largest = np.abs(qkv).max((0, 3))
+        for queries, keys in largest[:2].T:
+            assert queries == keys == 0 or 0.5 <= queries / keys <= 2
+
+
 class TestImperfections:
     def wrong(self, **options: object) -> int:
         return wrong_tokens(spec_of("brackets", "plain", "NESTED", 8, **options))

@@ -89,7 +89,8 @@ def fraction_largest(given: ProbeInput, which: int) -> Tensor:
     about="main-auxiliary-detecting: where the answer begins, the main auxiliary has the largest weight",
     formula="fraction of sentences with at least two auxiliaries whose largest weight among them at `>` is on the "
     "main auxiliary",
-    blind="Where the main auxiliary is the only auxiliary, every head that attends to auxiliaries scores 1.",
+    blind="Read on the few sentences with two auxiliaries. Blind to a program that finds the place by counting "
+    "words.",
     unit="fraction of sentences",
     low=0,
     high=1,
@@ -107,7 +108,7 @@ def main_auxiliary(given: ProbeInput) -> Tensor:
     "weight",
     formula="fraction of sentences with a relative clause on the subject whose largest weight among auxiliaries at "
     "`>` is on that of the clause",
-    blind="Same as main_auxiliary, for the auxiliary inside the subject.",
+    blind="Same as main_auxiliary. It is the first auxiliary: random heads that prefer early tokens score high.",
     unit="fraction of sentences",
     low=0,
     high=1,
