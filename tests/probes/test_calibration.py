@@ -10,7 +10,7 @@ import pytest
 
 from genlab.errors import UserError
 from genlab.probes.calibrated import ALL, DOSE, REFERENCE, ROWS, Row, calibrated, shipped, verdicts, write_rows
-from genlab.probes.calibration import Axes, Reading, Specimen, _spec, _working, rows_of, specimens
+from genlab.probes.calibration import Axes, Reading, Specimen, _spec, _working, rows_of
 from genlab.probes.mechanisms import MECHANISMS, UNCALIBRATED, find_mechanisms
 from genlab.probes.signal import all_signals, chosen
 from genlab.rasp.checker import tokens_of
@@ -20,12 +20,12 @@ from genlab.rasp.running import predict
 from genlab.report.calibration import Calibration, calibration, levels_of
 from genlab.tasks import make
 
-ONE = Axes(noise=(1.0,), decoys=(2,), width=(), length=(0.5,), seeds=(0,))
+ONE = Axes(noise=(1.0,), decoys=(2,), width=(), length=(), seeds=(0,))
 
 
 @pytest.fixture(scope="module")
 def read() -> Calibration:
-    return calibration(find_mechanisms(["previous-token"]), chosen(["previous_token"]), ONE)
+    return calibration(find_mechanisms(["end-of-prompt"]), chosen(["end_token"]), ONE)
 
 
 class TestTable:
@@ -67,26 +67,22 @@ def test_constructions_answer_their_task(task: str, format: str):
 
 
 class TestSpecimens:
+    has = ("copy_repeats", "copy_resting_on_self")
+
     def test_all_answer_right_without_noise_and_not_with_much(self, read: Calibration):
-        assert len(read.models) == 6 * 3
-        assert all(one.right == 1.0 for one in read.models if one.axis in (REFERENCE, "length"))
+        assert len(read.models) == 4 * 2
+        assert all(one.right == 1.0 for one in read.models if one.axis == REFERENCE)
         assert max(one.right for one in read.models if one.axis == "noise") < 0.5
 
     def test_the_head_that_is_compiled_in_is_found_and_matters(self, read: Calibration):
         for one in read.models:
-            if one.program in ("copy_unique", "copy_by_recency") and one.axis == REFERENCE:
-                assert one.values["max previous_token"] > 0.99
-                assert one.kept["max previous_token"] < 0.5
+            if one.program in self.has and one.axis == REFERENCE:
+                assert one.values["max end_token"] > 0.99
+                assert one.kept["max end_token"] < 0.5
 
     def test_what_lacks_it_is_not_taken_for_it(self, read: Calibration):
-        lacking = [one for one in read.models if one.program not in ("copy_unique", "copy_by_recency")]
-        assert max(one.values["max previous_token"] for one in lacking if one.axis == REFERENCE) < 0.9
-
-    def test_a_model_does_not_depend_on_what_else_is_asked_for(self, read: Calibration):
-        others = find_mechanisms(["k-composition", "previous-token"])
-        both = specimens(others, ["previous_token", "k_composition"], Axes((), (2,), (), (), (0,)))
-        known = {m.program: m.values["max previous_token"] for m in read.models if m.axis == REFERENCE}
-        assert {m.program: m.values["max previous_token"] for m in both} == pytest.approx(known)
+        lacking = [one for one in read.models if one.program not in self.has and one.axis == REFERENCE]
+        assert max(one.values["max end_token"] for one in lacking) < 0.9
 
     def test_empty_heads_are_not_read(self):
         """The second layer of `majority` has no operation; heads of zero weights would attend uniformly."""
