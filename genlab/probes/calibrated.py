@@ -72,13 +72,14 @@ class Verdict:
 
     Attributes:
         mechanism, value, measure: of the rows.
-        found, missed: constructions with a score of at least `DETECTS` in the reference, and the others.
-        fooled: program that lacks the mechanism -> mean AUROC against it, where that is below `DETECTS`.
-        n: number of models with and without, for one construction.
-        holds: the largest noise at which all found constructions are still detected and all models right.
-        fails: the least noise at which one is not detected although all models are right; NaN if there is none.
-        breaks: the least noise at which models are wrong; NaN if there is none.
-        lost: other conditions (axis and level) under which one is not detected although all models are right.
+        found, missed: constructions with a score of at least `DETECTS`, and the others. A score is the mean over the
+            conditions without noise under which all models answer right.
+        fooled: program that lacks the mechanism -> mean AUROC against it in the reference, where below `DETECTS`.
+        n: number of models with and without, for one construction and condition.
+        holds: the largest noise up to which all found constructions have that score.
+        fails: the least noise at which one has not; NaN if there is none.
+        breaks: the least noise at which some model answers wrong; NaN if there is none.
+        lost: other conditions (axis and level) under which one has not, although all models answer right.
         kept: median fraction of answers that stay without the head with the largest value; NaN without a head.
     """
 
@@ -99,17 +100,17 @@ class Verdict:
     def text(self) -> str:
         """One sentence: what it detects, up to which noise, and what it misses or takes for it."""
         scores = [*self.found.values(), *self.missed.values()]
+        if not scores:
+            return f"has no value in models of {self.mechanism}"
         low, high = (f"{x:.2f}" for x in (min(scores), max(scores)))
         unit = "AUROC" if self.measure == "auroc" else "rank correlation"
         known = f"{unit} {low if low == high else f'{low} to {high}'}"
-        if not self.found:
-            parts = [f"does not detect {self.mechanism} ({known})"]
-        else:
-            parts = [f"detects {self.mechanism} ({known}{self._noise})"]
+        verb = "detects" if self.found else "does not detect"
+        parts = [f"{verb} {self.mechanism} ({known}{self._noise if self.found else ''})"]
         if self.found and self.missed:
-            parts.append(f"misses {_named(self.missed)}")
+            parts.append(f"misses {', '.join(self.missed)}")
         if self.fooled:
-            parts.append(f"fooled by {_named(self.fooled)}")
+            parts.append(f"fooled by {', '.join(self.fooled)}")
         if self.lost:
             parts.append(f"not with {', '.join(self.lost)}")
         return "; ".join(parts)
@@ -118,13 +119,9 @@ class Verdict:
     def _noise(self) -> str:
         if self.measure != "auroc":
             return ""
-        if not math.isnan(self.fails):
-            return f", up to noise {self.holds:g}"
-        return f", up to noise {self.holds:g}" + ("" if math.isnan(self.breaks) else ", where models still work")
-
-
-def _named(programs: Iterable[str]) -> str:
-    return ", ".join(programs)
+        wrong = "" if math.isnan(self.breaks) else f", where models answer wrong from {self.breaks:g} on"
+        until = "at every noise up to" if math.isnan(self.fails) and self.holds else "up to noise"
+        return f", {until} {self.holds:g}{wrong}"
 
 
 def verdicts(rows: Iterable[Row]) -> list[Verdict]:
@@ -136,52 +133,44 @@ def verdicts(rows: Iterable[Row]) -> list[Verdict]:
 
 
 def _verdict(rows: Sequence[Row]) -> Verdict:
-    whole = [row for row in rows if row.axis in (REFERENCE, DOSE) and row.lacks in (ALL, "")]
-    scores = {row.has: row.score for row in whole}
+    whole = [row for row in rows if row.lacks in (ALL, "") and not math.isnan(row.score)]
+    calm = [row for row in whole if row.axis != "noise" and (row.sound or row.axis in (REFERENCE, DOSE))]
+    scores = {name: _mean(row.score for row in calm if row.has == name) for name in _names(row.has for row in calm)}
     found = {program: score for program, score in scores.items() if score >= DETECTS}
-    told = set(found or scores)
-    fooled: dict[str, float] = {}
-    for program in dict.fromkeys(row.lacks for row in rows if row.lacks not in (ALL, "")):
-        pairs = [row.score for row in rows if row.lacks == program and row.has in told]
-        if sum(pairs) / len(pairs) < DETECTS:
-            fooled[program] = sum(pairs) / len(pairs)
-    missed = {program: score for program, score in scores.items() if program not in found}
-    varied = [
-        row
-        for row in rows
-        if row.has in found and row.lacks == ALL and row.axis not in (REFERENCE, DOSE) and not math.isnan(row.score)
-    ]
-    noise: dict[float, list[Row]] = {}
-    for row in varied:
-        if row.axis == "noise":
-            noise.setdefault(row.level, []).append(row)
-    levels = sorted(noise)
-    breaks = next((x for x in levels if not all(row.sound for row in noise[x])), math.nan)
-    fails = next(
-        (x for x in levels if all(r.sound for r in noise[x]) and not all(r.score >= DETECTS for r in noise[x])),
-        math.nan,
-    )
-    ends = [x for x in (fails, breaks) if not math.isnan(x)]
-    lost = [
-        f"{row.axis} {row.level:g}"
-        for row in varied
-        if row.axis != "noise" and row.sound and not row.score >= DETECTS
-    ]
-    kept = sorted(row.has_kept for row in whole if row.has in told and not math.isnan(row.has_kept))
+    told = found or scores
+    against = {
+        program: _mean(row.score for row in rows if row.lacks == program and row.has in told)
+        for program in _names(row.lacks for row in rows if row.lacks not in (ALL, ""))
+    }
+    noisy = [row for row in whole if row.axis == "noise"]
+    weak = [row for row in whole if row.has in found and row.score < DETECTS]
+    fails = min((row.level for row in weak if row.axis == "noise"), default=math.nan)
+    lost = [f"{row.axis} {row.level:g}" for row in weak if row in calm and row.axis not in (REFERENCE, DOSE)]
+    kept = sorted(row.has_kept for row in calm if row.has in told and not math.isnan(row.has_kept))
+    first = next(row for row in rows if row.lacks in (ALL, ""))
     return Verdict(
-        mechanism=rows[0].mechanism,
-        value=rows[0].value,
-        measure=rows[0].measure,
+        mechanism=first.mechanism,
+        value=first.value,
+        measure=first.measure,
         found=found,
-        missed=missed,
-        fooled=fooled,
-        n=(whole[0].n_has, whole[0].n_lacks),
-        holds=max((x for x in [0.0, *levels] if not ends or x < min(ends)), default=0.0),
+        missed={program: score for program, score in scores.items() if program not in found},
+        fooled={program: score for program, score in against.items() if score < DETECTS},
+        n=(first.n_has, first.n_lacks),
+        holds=max((row.level for row in noisy if not row.level >= fails), default=0.0),
         fails=fails,
-        breaks=breaks,
-        lost=tuple(dict.fromkeys(lost)),
+        breaks=min((row.level for row in noisy if not row.sound), default=math.nan),
+        lost=tuple(_names(lost)),
         kept=kept[len(kept) // 2] if kept else math.nan,
     )
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _mean(scores: Iterable[float]) -> float:
+    known = [score for score in scores if not math.isnan(score)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:

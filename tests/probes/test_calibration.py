@@ -178,12 +178,23 @@ class TestVerdicts:
         assert math.isnan(found.breaks)
         assert found.text == "detects m (AUROC 1.00, up to noise 0.1)"
 
-    def test_nothing_is_said_where_models_are_wrong(self):
+    def test_noise_at_which_models_are_wrong_is_told(self):
         found = verdicts(
-            [row("a", 1), row("a", 1, axis="noise", level=0.1), row("a", 0.2, axis="noise", level=1, right=0.5)]
+            [row("a", 1), row("a", 1, axis="noise", level=0.1), row("a", 0.9, axis="noise", level=1, right=0.5)]
         )[0]
-        assert (found.holds, found.breaks) == (0.1, 1)
-        assert math.isnan(found.fails)
+        assert (found.holds, found.breaks) == (1, 1)
+        assert found.text == "detects m (AUROC 1.00, at every noise up to 1, where models answer wrong from 1 on)"
+
+    def test_scores_are_means_over_conditions_without_noise_whose_models_are_right(self):
+        found = verdicts(
+            [
+                row("a", 0.9),
+                row("a", 0.5, axis="decoys", level=6),
+                row("a", 0.0, axis="width", level=0.9, right=0.5),
+                row("a", 0.0, axis="noise", level=0.1),
+            ]
+        )[0]
+        assert found.missed == {"a": pytest.approx(0.7)}
 
     def test_what_it_misses_and_what_fools_it(self):
         found = verdicts([row("a", 0.9), row("b", 0.4), row("a", 0.5, "p"), row("a", 1.0, "q"), row("b", 0.0, "q")])[
@@ -201,8 +212,8 @@ class TestVerdicts:
         assert verdicts([row("a", 1), row("a", math.nan, axis="length", level=0.5)])[0].lost == ()
 
     def test_other_conditions_under_which_it_is_lost(self):
-        found = verdicts([row("a", 1), row("a", 0.5, axis="width", level=8)])[0]
-        assert found.lost == ("width 8",)
+        rows = [row("a", 1), row("a", 1, axis="length", level=0.5), row("a", 0.5, axis="decoys", level=6)]
+        assert verdicts(rows)[0].lost == ("decoys 6",)
 
 
 class TestShipped:
