@@ -209,7 +209,8 @@ class TestVerdicts:
         assert verdicts([row("a", 0.5), row("a", 0.5, "p")])[0].text == "does not detect m (AUROC 0.50); fooled by p"
 
     def test_a_condition_without_a_value_says_nothing(self):
-        assert verdicts([row("a", 1), row("a", math.nan, axis="length", level=0.5)])[0].lost == ()
+        found = verdicts([row("a", 1), row("a", math.nan, axis="length", level=0.5), row("b", math.nan)])[0]
+        assert (found.lost, found.missed) == ((), {})
 
     def test_other_conditions_under_which_it_is_lost(self):
         rows = [row("a", 1), row("a", 1, axis="length", level=0.5), row("a", 0.5, axis="decoys", level=6)]
