@@ -23,6 +23,8 @@ DETECTS = 0.8
 """The least AUROC, or rank correlation with a dose, that counts as detection."""
 RIGHT = 0.9
 """The least fraction of right answers of a model of which anything is said."""
+IDLE = 0.99
+"""The fraction of kept answers from which a head counts as idle."""
 _UNDECLARED = "no mechanism is declared for it"
 
 
@@ -113,6 +115,8 @@ class Verdict:
             parts.append(f"fooled by {', '.join(self.fooled)}")
         if self.lost:
             parts.append(f"not with {', '.join(self.lost)}")
+        if self.found and self.kept >= IDLE:
+            parts.append("but the head with the largest value is idle: ablating it changes no answers")
         return "; ".join(parts)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,11 @@ class TestVerdicts:
         assert found.missed == {"b": 0.4}
         assert found.fooled == {"p": 0.5}
         assert found.text == "detects m (AUROC 0.40 to 0.90, up to noise 0); misses b; fooled by p"
+
+    def test_a_head_that_does_nothing_is_told(self):
+        idle = replace(row("a", 1), has_kept=1.0)
+        assert verdicts([idle])[0].text.endswith("idle: ablating it changes no answers")
+        assert "idle" not in verdicts([row("a", 1)])[0].text
 
     def test_one_that_finds_none(self):
         assert verdicts([row("a", 0.5), row("a", 0.5, "p")])[0].text == "does not detect m (AUROC 0.50); fooled by p"
