@@ -88,7 +88,7 @@ def _section(mechanism: Mechanism, rows: Sequence[Row]) -> str:
         first = of_line[conditions[0]]
         cells = [f"`{value}`", f"`{program}`", _range(first.has_low, first.has_high)]
         cells += [_range(first.lacks_low, first.lacks_high), _number(first.has_kept)]
-        cells += [_number(of_line[c].score) + ("" if of_line[c].sound else "*") for c in conditions]
+        cells += [_score(of_line.get(c)) for c in conditions]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- `{one.value}` {one.text}." for one in verdicts(rows)), ""]
     return "\n".join(lines)
@@ -113,6 +113,10 @@ def _sentence(text: str) -> str:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _score(row: Row | None) -> str:
+    return "-" if row is None or math.isnan(row.score) else f"{row.score:.2f}{'' if row.sound else '*'}"
 
 
 def _range(low: float, high: float) -> str:

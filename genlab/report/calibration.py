@@ -89,10 +89,15 @@ def _table(rows: Sequence[Row]) -> list[str]:
         first = of_line[conditions[0]]
         ranges = (_range(first.has_low, first.has_high), _range(first.lacks_low, first.lacks_high))
         kept = "-" if math.isnan(first.has_kept) else f"{first.has_kept:.2f}"
-        scores = [f"{of_line[c].score:.2f}{'' if of_line[c].sound else '*'}" for c in conditions]
+        scores = [_score(of_line.get(c)) for c in conditions]
         table.append((value, program, *ranges, kept, *scores))
     head = ("value", "has it", "values", "values without", "kept", *(_label(*c) for c in conditions))
     return columns_of(head, table)
+
+
+def _score(row: Row | None) -> str:
+    """A score, with a star where models answer wrong; slow signals are not read under all conditions."""
+    return "-" if row is None or math.isnan(row.score) else f"{row.score:.2f}{'' if row.sound else '*'}"
 
 
 def _range(low: float, high: float) -> str:

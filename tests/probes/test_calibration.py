@@ -19,6 +19,7 @@ from genlab.rasp.compiler.runs import find_program
 from genlab.rasp.programs.constructions import CONSTRUCTIONS
 from genlab.rasp.running import predict
 from genlab.report.calibration import Calibration, calibration, levels_of
+from genlab.report.output import show
 from genlab.tasks import make
 
 ONE = Axes(noise=(1.0,), decoys=(2,), width=(), length=(), seeds=(0,))
@@ -221,6 +222,17 @@ class TestVerdicts:
     def test_other_conditions_under_which_it_is_lost(self):
         rows = [row("a", 1), row("a", 1, axis="length", level=0.5), row("a", 0.5, axis="decoys", level=6)]
         assert verdicts(rows)[0].lost == ("decoys 6",)
+
+
+def test_a_value_that_is_not_read_under_a_condition_has_a_dash_there(capsys: pytest.CaptureFixture[str]):
+    """Slow signals are read under fewer conditions than others of the mechanism."""
+    mechanism = find_mechanisms(["violations"])[0]
+    rows = [replace(row("nested", 1), mechanism="violations", value="bracket_neg")]
+    rows.append(replace(rows[0], axis="decoys", level=6))
+    rows.append(replace(rows[0], value="linear_probe.violated.accuracy"))
+    show(Calibration([mechanism], [], rows))
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("linear_probe")).split()[-2:] == ["1.00", "-"]
 
 
 class TestShipped:

@@ -120,8 +120,8 @@ def attention_entropy(given: ProbeInput) -> Tensor:
     per="head",
     about="weight of the key with the most attention",
     formula="mean over scored positions of max_j A[i, j]",
-    blind="A head that rests on the first token looks sharp. Falls with the number of keys. Saturates: scores that "
-    "lead by more than about 8 all give 1.",
+    blind="A head that rests on the first token looks sharp. Falls with the number of keys. Saturates: with a "
+    "lead of 8 nats the next key has less than a thousandth.",
     unit="weight",
     low=0,
     high=1,
