@@ -218,6 +218,7 @@ def calibrate(
     from rich.console import Console
 
     from genlab.report.calibration import Axes, calibration, levels_of
+    from genlab.report.display import Count
     from genlab.report.output import show as show_result
 
     axes = Axes(
@@ -227,10 +228,8 @@ def calibrate(
         levels_of(length, "--length", 0.25, 1),
         parse_range(seeds, "--seeds"),
     )
-    with Console(stderr=True).status("compiling models") as status:
-        result = calibration(
-            mechanisms, signals, axes, lambda done, all: status.update(f"{done} of {all} compiled models")
-        )
+    with Count("compiled models", Console(stderr=True)) as count:
+        result = calibration(mechanisms, signals, axes, count)
     if csv is not None:
         result.write_csv(csv)
     if figure is not None:
