@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from genlab.errors import UserError
+from genlab.probes.calibrated import calibrated
 from genlab.probes.signal import all_signals
 from genlab.rasp.prediction import predict_task
 from genlab.rasp.programs.registry import best
@@ -83,7 +84,7 @@ NAVIGATION: dict[str, str | dict[str, str]] = {
         "Position encodings and attention": "models.md",
         "Steps to learn": "learning.md",
         "Brackets": "brackets-small.md",
-        "What bracket signals detect": "calibration.md",
+        "What signals detect": "calibration.md",
         "Monitors of wrong answers": "monitors.md",
         "Lines and curves": "lines.md",
         "Items": "items.md",
@@ -353,6 +354,7 @@ def signals_page() -> str:
         lines += [f"### {s.name}", "", _sentence(s.about), ""]
         lines += ["```text", *textwrap.wrap(s.formula, 84), "```", ""]
         lines += [f"**Blind spots.** {s.blind}", ""]
+        lines += [f"**Calibrated** ([how](calibration.md)). {' '.join(map(_sentence, calibrated(s)))}", ""]
         if (DOCS / "figures" / "signals" / f"{s.name}.png").is_file():
             lines += [f"![Values of {s.name} in reference models](figures/signals/{s.name}.png)", ""]
         lines += [

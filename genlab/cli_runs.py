@@ -32,8 +32,8 @@ def add_to(app: typer.Typer) -> None:
     register(
         app,
         calibrate,
-        "lab calibrate --task brackets",
-        "lab calibrate --task brackets --noise 0,0.001 --seeds 0:3 --json",
+        "lab calibrate --mechanism previous-token",
+        "lab calibrate --mechanism induction,copying --noise 0.001 --seeds 0:2 --json",
     )
     register(app, probe, "lab probe last", "lab probe --grid NAME --signals induction_*,brackets --step all")
     register(app, notebook, "lab notebook 3fa2", "lab notebook 3fa2 --output heads.ipynb")
@@ -175,37 +175,67 @@ def signals(
 
 
 def calibrate(
-    task: Annotated[str, typer.Option("--task", help="a task with programs for its rules", rich_help_panel=TASK)],
-    has: Annotated[str, typer.Option("--has", help="rule that signals should detect")] = "NESTED",
-    lacks: Annotated[str, typer.Option("--lacks", help="comma-separated rules to tell it from")] = "EQUAL-COUNT",
-    names: Annotated[str, typer.Option("--signals", help="comma-separated names or families")] = "brackets",
-    max_len: Annotated[int, typer.Option("--max-len", help="longest length", rich_help_panel=TASK)] = 20,
+    mechanism: Annotated[
+        str, typer.Option("--mechanism", help="comma-separated mechanisms (default: all; docs/calibration.md)")
+    ] = "",
+    names: Annotated[str, typer.Option("--signals", help="comma-separated names or families")] = "all",
     noise: Annotated[
-        str, typer.Option("--noise", help="comma-separated standard deviations of weight noise")
-    ] = "0,0.0001,0.001,0.01",
-    seeds: Annotated[str, typer.Option("--seeds", help="seeds of rotation, decoys and noise; 0:5 is 0 to 4")] = "0:5",
-    decoys: Annotated[int, typer.Option("--decoys", help="random heads and neurons per layer")] = 2,
+        str, typer.Option("--noise", help="comma-separated standard deviations of weight noise (in RMS of a matrix)")
+    ] = "0.0001,0.0003,0.001,0.003",
+    decoys: Annotated[
+        str, typer.Option("--decoys", help="random heads and neurons per layer, at least; the first is the reference")
+    ] = "2,6",
+    width: Annotated[
+        str, typer.Option("--width", help="d_model in superposition, as fractions of the number of directions")
+    ] = "0.99",
+    length: Annotated[
+        str, typer.Option("--length", help="longest inputs, as fractions of those of the mechanism")
+    ] = "0.5",
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="seeds of rotation, decoys, superposition and noise; 0:3 is 0 to 2")
+    ] = "0:3",
+    csv: Annotated[
+        Path | None,
+        output(
+            "--csv", help="write the rows to this file; those of other mechanisms there are kept", endings=(".csv",)
+        ),
+    ] = None,
+    figure: Annotated[
+        Path | None, output("--figure", help="draw AUROC by signal and condition", endings=FIGURE)
+    ] = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure signals in compiled models, whose mechanism is known: what each detects, and up to which noise."""
+    """Measure what signals detect, in compiled models that have a mechanism and in models that lack it."""
+    from genlab.probes.calibrated import read_rows
+    from genlab.probes.mechanisms import find_mechanisms
     from genlab.probes.signal import chosen
-    from genlab.report.calibration import calibration, noises_of
-    from genlab.report.output import show as show_result
-    from genlab.tasks import make
-    from genlab.tasks import spec as task_spec
 
-    show_result(
-        calibration(
-            make(task_spec(task, max_len)),
-            has,
-            lacks.split(","),
-            chosen(names.split(",")),
-            noises_of(noise),
-            parse_range(seeds, "--seeds"),
-            decoys,
-        ),
-        as_json,
+    if csv is not None and csv.exists():
+        read_rows(csv)  # refuses another table before any work
+    mechanisms = find_mechanisms([one.strip() for one in mechanism.split(",")] if mechanism else ())
+    signals = chosen(names.split(","))
+    from rich.console import Console
+
+    from genlab.report.calibration import Axes, calibration, levels_of
+    from genlab.report.display import Count
+    from genlab.report.output import show as show_result
+
+    axes = Axes(
+        levels_of(noise, "--noise", 0),
+        [int(n) for n in levels_of(decoys, "--decoys", 0, 100)] or [0],
+        levels_of(width, "--width", 0.01, 1),
+        levels_of(length, "--length", 0.25, 1),
+        parse_range(seeds, "--seeds"),
     )
+    with Count("compiled models", Console(stderr=True)) as count:
+        result = calibration(mechanisms, signals, axes, count)
+    if csv is not None:
+        result.write_csv(csv)
+    if figure is not None:
+        result.draw(figure)
+    show_result(result, as_json)
+    note(*(f"{kind}: {path}" for kind, path in (("rows", csv), ("figure", figure)) if path is not None))
 
 
 def probe(

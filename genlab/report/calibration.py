@@ -1,21 +1,23 @@
-"""`lab calibrate`: signals in compiled models that have a mechanism, against others that lack it."""
+"""`lab calibrate`: what signals detect, in compiled models that have a mechanism against others that lack it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from genlab.errors import UserError, unknown
-from genlab.probes.calibration import Specimen, specimens
-from genlab.probes.families.confidence import auroc
+from genlab.errors import UserError
+from genlab.probes.calibrated import ALL, DETECTS, DOSE, REFERENCE, Row, Verdict, verdicts, write_rows
+from genlab.probes.calibration import Axes, Specimen, rows_of, specimens
+from genlab.probes.mechanisms import Mechanism
 from genlab.probes.signal import Signal
-from genlab.rasp.programs.shortcuts import RULES
+from genlab.report.figures import save_figure
 from genlab.report.output import print_lines
-from genlab.tasks import Task
 from genlab.text import columns_of
 
 
@@ -24,134 +26,160 @@ class Calibration:
     """Values of signals in compiled models.
 
     Attributes:
-        has: the rule that the signals should detect.
-        lacks: the rules to tell it from.
-        signals: names of the signals.
-        models: one per program, noise and seed.
+        mechanisms: what was compiled in.
+        models: one per program, condition and seed.
+        rows: how well each value tells models that have a mechanism from models that lack it.
     """
 
-    has: str
-    lacks: list[str]
-    signals: list[str]
-    models: list[Specimen]
-
-    def _of(self, program: str, noise: float) -> list[Specimen]:
-        return [one for one in self.models if one.program == program and one.noise == noise]
-
-    def auroc(self, signal: str, program: str, noise: float) -> float:
-        """AUROC of a signal: models of one construction against all models without the mechanism, at one noise."""
-        having = self._of(program, noise)
-        models = [*having, *(m for m in self.models if m.rule in self.lacks and m.noise == noise)]
-        values, has = np.array([m.values[signal] for m in models]), np.arange(len(models)) < len(having)
-        read = np.isfinite(values)
-        return auroc(values[read], has[read])
+    mechanisms: Sequence[Mechanism]
+    models: Sequence[Specimen]
+    rows: Sequence[Row]
 
     @property
-    def programs(self) -> dict[str, str]:
-        """Program -> rule."""
-        return {one.program: one.rule for one in self.models}
-
-    @property
-    def noises(self) -> list[float]:
-        return sorted({one.noise for one in self.models})
+    def verdicts(self) -> list[Verdict]:
+        """One per mechanism and value."""
+        return verdicts(self.rows)
 
     def as_json(self) -> dict[str, Any]:
-        """Return AUROC by signal, construction and noise, and all models."""
-        own = [program for program, rule in self.programs.items() if rule == self.has]
-        rows = [
-            {"signal": signal, "program": program, "noise": noise, "auroc": self.auroc(signal, program, noise)}
-            for signal in self.signals
-            for program in own
-            for noise in self.noises
-        ]
-        return {"has": self.has, "lacks": self.lacks, "auroc": rows, "models": [asdict(one) for one in self.models]}
+        """Return verdicts, rows and models."""
+        return {
+            "verdicts": [{**asdict(one), "text": one.text} for one in self.verdicts],
+            "rows": [asdict(row) for row in self.rows],
+            "models": [asdict(model) for model in self.models],
+        }
 
     def print(self, console: Console) -> None:
-        """Print values and effects of ablation at the least noise; then AUROC and accuracy by noise."""
-        least = self.noises[0]
-        lines = [
-            f"maximum over heads (range over seeds), and fraction of answers kept without that head; noise {least:g}"
-        ]
-        head = ("program", "rule", "right", *(f"{name}: value, kept" for name in self.signals))
-        rows = [
-            (
-                *(program, rule, f"{np.mean([m.right for m in self._of(program, least)]):.2f}"),
-                *(self._cell(program, name, least) for name in self.signals),
-            )
-            for program, rule in self.programs.items()
-        ]
-        lines += [*columns_of(head, rows), "", f"AUROC of {self.has} against {', '.join(self.lacks)}, by noise"]
-        columns = ("signal", "program", *(f"{noise:g}" for noise in self.noises))
-        own = [program for program, rule in self.programs.items() if rule == self.has]
-        table = [
-            (name, program, *(f"{self.auroc(name, program, noise):.2f}" for noise in self.noises))
-            for name in self.signals
-            for program in own
-        ]
-        table += [
-            ("(right)", program, *(f"{np.mean([m.right for m in self._of(program, x)]):.2f}" for x in self.noises))
-            for program in self.programs
-        ]
-        print_lines(console, [*lines, *columns_of(columns, table)])
+        """Print, by mechanism, what each value detects; its ranges; and its scores by condition."""
+        lines: list[str] = []
+        for mechanism in self.mechanisms:
+            rows = [row for row in self.rows if row.mechanism == mechanism.name]
+            if rows:
+                lines += [f"{mechanism.name}: {mechanism.about}", f"matched: {mechanism.matched}", *_table(rows), ""]
+                lines += [f"{one.value}: {one.text}" for one in verdicts(rows)] + [""]
+        least = f"at least {DETECTS:g} counts as detection"
+        lines.append(f"AUROC (or rank correlation with the gap) by condition; {least}; *: models answer wrong")
+        print_lines(console, lines)
 
-    def _cell(self, program: str, signal: str, noise: float) -> str:
-        models = self._of(program, noise)
-        values, kept = [m.values[signal] for m in models], [m.kept[signal] for m in models]
-        return f"{np.median(values):.2f} ({min(values):.2f}-{max(values):.2f}), {np.median(kept):.2f}"
+    def write_csv(self, path: Path) -> None:
+        """Write the rows."""
+        write_rows(self.rows, path)
+
+    def draw(self, path: Path) -> None:
+        """Draw scores by condition: a panel per mechanism, a line of cells per value and construction."""
+        draw(self.rows, path)
+
+
+def _conditions(rows: Sequence[Row]) -> list[tuple[str, float]]:
+    return list(dict.fromkeys((row.axis, row.level) for row in rows))
+
+
+def _label(axis: str, level: float) -> str:
+    return axis if axis in (REFERENCE, DOSE) else f"{axis} {level:g}"
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    """One line per value and construction: ranges, effect of ablation, and score by condition."""
+    whole = [row for row in rows if row.lacks in (ALL, "")]
+    conditions = _conditions(whole)
+    by_line: dict[tuple[str, str], dict[tuple[str, float], Row]] = {}
+    for row in whole:
+        by_line.setdefault((row.value, row.has), {})[row.axis, row.level] = row
+    table: list[tuple[str, ...]] = []
+    for (value, program), of_line in by_line.items():
+        first = of_line[conditions[0]]
+        ranges = (_range(first.has_low, first.has_high), _range(first.lacks_low, first.lacks_high))
+        kept = "-" if math.isnan(first.has_kept) else f"{first.has_kept:.2f}"
+        scores = [_score(of_line.get(c)) for c in conditions]
+        table.append((value, program, *ranges, kept, *scores))
+    head = ("value", "has it", "values", "values without", "kept", *(_label(*c) for c in conditions))
+    return columns_of(head, table)
+
+
+def _score(row: Row | None) -> str:
+    """A score, with a star where models answer wrong; slow signals are not read under all conditions."""
+    return "-" if row is None or math.isnan(row.score) else f"{row.score:.2f}{'' if row.sound else '*'}"
+
+
+def _range(low: float, high: float) -> str:
+    return "-" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
 def calibration(
-    task: Task,
-    has: str,
-    lacks: Sequence[str],
+    mechanisms: Sequence[Mechanism],
     signals: Sequence[Signal],
-    noises: Sequence[float],
-    seeds: Sequence[int],
-    decoys: int = 2,
-    report: Callable[[], object] = lambda: None,
+    axes: Axes,
+    report: Callable[[int, int], object] = lambda _done, _all: None,
 ) -> Calibration:
-    """Compile every construction of the rules, and measure signals in them.
+    """Compile models with and without mechanisms, and measure signals in them.
 
     Args:
-        task: a task with programs for its rules.
-        has: the rule that the signals should detect.
-        lacks: the rules to tell it from.
-        signals: signals with one value per head.
-        noises: standard deviations of weight noise.
-        seeds: seeds of rotation, decoys and noise.
-        decoys: number of random heads and neurons per layer.
-        report: called after each model.
+        mechanisms: the mechanisms.
+        signals: signals to measure; of each mechanism, those that claim to detect it.
+        axes: conditions and seeds.
+        report: called with the number of models done and in total.
 
     Raises:
-        UserError: the task has no such rule, or a signal has no value per head.
+        UserError: none of the signals claims to detect any of the mechanisms, or a level is not allowed.
     """
-    rules = {rule: programs for (name, rule), programs in RULES.items() if name == task.name}
-    if not rules:
-        known = sorted({name for name, _ in RULES})
-        raise UserError(f"task {task.name!r} has no programs for its rules (allowed: {', '.join(known)})")
-    for rule in (has, *lacks):
-        if rule not in rules:
-            raise unknown(f"rule of task {task.name!r}:", rule, rules)
-    whole = [one.name for one in signals if one.per != "head"]
-    if whole:
-        raise UserError(f"calibration needs signals with one value per head; {', '.join(whole)} has none")
-    if has in lacks:
-        raise UserError(f"rule {has!r} is given in both --has and --lacks")
-    programs = [(rule, program.__name__) for rule in (has, *lacks) for program in rules[rule]]
-    models = specimens(task, programs, signals, noises, seeds, decoys, report=report)
-    return Calibration(has, list(lacks), [one.name for one in signals], models)
+    names = [one.name for one in signals]
+    claimed = {value.partition(".")[0] for mechanism in mechanisms for value in mechanism.claims}
+    if not claimed & set(names):
+        asked = ", ".join(mechanism.name for mechanism in mechanisms)
+        raise UserError(f"no mechanism for signals {', '.join(names)} (of {asked}: {', '.join(sorted(claimed))})")
+    models = specimens(mechanisms, names, axes, report)
+    return Calibration(mechanisms, models, [row for m in mechanisms for row in rows_of(m, names, models)])
 
 
-def noises_of(text: str) -> list[float]:
-    """Parse comma-separated noises.
+def levels_of(text: str, flag: str, low: float, high: float = math.inf) -> list[float]:
+    """Parse comma-separated numbers between `low` and `high`; none for an empty text.
 
     Raises:
-        UserError: one of them is not a number of at least 0.
+        UserError: one of them is not such a number.
     """
+    allowed = f"numbers of at least {low:g}" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
     try:
-        noises = [float(part) for part in text.split(",")]
+        levels = [float(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise UserError(f"--noise {text!r} is not allowed (comma-separated numbers, such as 0,0.01)") from None
-    if not all(0 <= one < np.inf for one in noises):
-        raise UserError(f"--noise {text!r} is not allowed (numbers of at least 0)")
-    return noises
+        raise UserError(f"{flag} {text!r} is not allowed (comma-separated {allowed})") from None
+    if not all(low <= one <= high and math.isfinite(one) for one in levels):
+        raise UserError(f"{flag} {text!r} is not allowed ({allowed})")
+    return levels
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw scores by condition as one image; cells whose models answer wrong say so.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    groups = {name: [r for r in rows if r.mechanism == name and r.lacks in (ALL, "")] for name in _names(rows)}
+    heights = [len({(r.value, r.has) for r in group}) for group in groups.values()]
+    figure = Figure(figsize=(9.5, 0.19 * sum(heights) + 0.75 * len(groups)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [h + 1 for h in heights]})
+    for panel, (name, group) in zip(panels[:, 0], groups.items(), strict=True):
+        _panel(panel, name, group)
+    image = next(panel.images[0] for panel in panels[:, 0])
+    figure.colorbar(image, ax=list(panels[:, 0]), fraction=0.02, pad=0.02, label="AUROC or rank correlation")
+    save_figure(figure, path)
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.mechanism for row in rows))
+
+
+def _panel(panel: Any, name: str, rows: Sequence[Row]) -> None:
+    conditions, lines = _conditions(rows), list(dict.fromkeys((row.value, row.has) for row in rows))
+    scores = np.full((len(lines), len(conditions)), np.nan)
+    for row in rows:
+        y, x = lines.index((row.value, row.has)), conditions.index((row.axis, row.level))
+        scores[y, x] = row.score
+        if not row.sound:
+            panel.text(x, y, "wrong", ha="center", va="center", fontsize=5, color="#666666")
+    panel.imshow(scores, vmin=0, vmax=1, cmap="viridis", aspect="auto", interpolation="nearest")
+    panel.set_title(name, fontsize=8, loc="left")
+    panel.set_yticks(range(len(lines)), [f"{value}, {has}" for value, has in lines], fontsize=5.5)
+    panel.set_xticks(range(len(conditions)), [_label(*c) for c in conditions], fontsize=6)

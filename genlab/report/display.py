@@ -20,6 +20,33 @@ from genlab.tasks import TrainingLaw, place_in_words, split_in_words
 _QUIET_SECONDS = 10.0
 
 
+class Count:
+    """Progress of equal pieces of work on standard error: one line in place on a terminal, else one every 10 seconds.
+
+    Use it as a context manager, and call it with the number of pieces done and in total.
+    """
+
+    def __init__(self, what: str, console: Console):
+        self._what, self._console = what, console
+        self._status, self._printed_at = console.status(what), time.monotonic()
+
+    def __enter__(self) -> Count:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        line = f"{self._what}: {done} of {total}"
+        self._status.update(line)
+        if not self._console.is_terminal and time.monotonic() - self._printed_at >= _QUIET_SECONDS:
+            self._printed_at = time.monotonic()
+            self._console.print(line, highlight=False)
+
+
 class Display:
     """Progress of runs on standard error: bars on a terminal, otherwise a line every 10 seconds.
 

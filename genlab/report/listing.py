@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from genlab.errors import UserError
+from genlab.probes.calibrated import calibrated
 from genlab.probes.signal import Signal
 from genlab.report.output import print_lines
 from genlab.spec import Scalar
@@ -296,6 +297,7 @@ def paragraph(s: Signal, width: int) -> list[str]:
         "read from": f"{s.reads} (no reading noise)" if s.exact else s.reads,
         "admissible": "yes" if s.admissible else f"no: {s.why_not}",
         "blind spots": s.blind or "not stated",
+        "calibrated": ". ".join(calibrated(s)),
     }
     found: list[str] = []
     for name, text in entries.items():
@@ -322,7 +324,7 @@ def _as_json(s: Signal) -> dict[str, Any]:
         "exact",
     )
     ends = {"low": s.low if math.isfinite(s.low) else None, "high": s.high if math.isfinite(s.high) else None}
-    return {**{name: getattr(s, name) for name in names}, **ends}
+    return {**{name: getattr(s, name) for name in names}, **ends, "calibrated": calibrated(s)}
 
 
 def _end(value: float) -> str:

@@ -283,6 +283,14 @@ def test_auxiliaries():
     assert value("subject_auxiliary", given).max() == 0.0
 
 
+def test_equal_weights_on_auxiliaries_are_on_none():
+    """A head that attends to no auxiliary does not attend to the first one."""
+    given = untrained(spec_of("question-formation", 12), runs=1)
+    with_patterns(given, lambda batch: torch.zeros(*batch.tokens.shape, batch.tokens.shape[1]))
+    assert value("subject_auxiliary", given).max() == 0.0
+    assert value("main_auxiliary", given).max() == 0.0
+
+
 def _main_auxiliary(words: list[str]) -> int:
     """The auxiliary outside relative clauses, found without the parser: after `that` one is the clause's."""
     auxiliaries = [i for i, word in enumerate(words) if word in ("do", "does", "don't", "doesn't")]

@@ -158,6 +158,7 @@ def test_latent_states_by_hand():
     assert labels("addition", "reversed", "0 5 8 + 0 6 7 > 5 2 1")["carry"][7:] == [0, 1, 1, -1]
     found = labels("brackets", "plain", "<start> ( ) ) ( > False")
     assert found["depth"] == [-1, 9, 8, 7, 8, -1, -1]
+    assert found["violated"] == [-1, 0, 0, 1, 1, 1, -1]
     assert found["to_end_of_prompt"] == [5, 4, 3, 2, 1, 0, -1]
     assert found["position"] == list(range(7))
     sentence = "my otters do sing . quest > do my otters sing"

@@ -12,11 +12,21 @@ from genlab.probes.compiled import agreement, compare, inputs_of
 from genlab.rasp.compiler.imperfect import imperfect
 from genlab.rasp.compiler.runs import compiled, compiled_weights, find_program, run_spec
 from genlab.rasp.compiler.weights import Compiled, compile_programs
+from genlab.rasp.programs.registry import PROGRAMS
+from genlab.rasp.programs.shortcuts import RULES
 from genlab.rasp.reports import params_for
 from genlab.spec import CompileSpec, RunSpec, TrainConfig, build
 from genlab.tasks import Task, make
 from genlab.tasks import spec as task_spec
-from tests.rasp.compiler_cases import EXACT, looks_ahead, mean_with_default, random_program, truncated_mean
+from tests.rasp.compiler_cases import (
+    EXACT,
+    LARGE,
+    REFUSED,
+    looks_ahead,
+    mean_with_default,
+    random_program,
+    truncated_mean,
+)
 
 
 def task_of(name: str, max_len: int, format: str | None = None) -> Task:
@@ -54,17 +64,42 @@ def wrong_with(made: Compiled, program, task: Task, lengths: range, n: int = 40)
     return sum(compare(model, made, program, task, inputs_of(task, length, n, rng))[2] for length in lengths)
 
 
-@pytest.mark.parametrize(("task", "format", "program"), EXACT[::3], ids=lambda part: part)
+@pytest.mark.parametrize(("task", "format", "program"), EXACT[::6], ids=lambda part: part)
 def test_every_token_at_every_length(task: str, format: str, program: str):
     assert wrong_tokens(spec_of(task, format, program, 6)) == 0
+
+
+def ten_thousand(task: str, format: str, program: str, longest: int) -> None:
+    spec = spec_of(task, format, program, longest)
+    lengths = make(spec.task).lengths_between("id", 1, longest).tolist()
+    assert wrong_tokens(spec, -(-10_000 // len(lengths))) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "format", "program"), EXACT, ids=lambda part: part)
 def test_ten_thousand_inputs(task: str, format: str, program: str):
-    spec = spec_of(task, format, program, 16)
-    lengths = make(spec.task).lengths_between("id", 1, 16).tolist()
-    assert wrong_tokens(spec, -(-10_000 // len(lengths))) == 0
+    ten_thousand(task, format, program, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "format", "program", "longest"), LARGE, ids=lambda part: str(part))
+def test_ten_thousand_inputs_of_large_models(task: str, format: str, program: str, longest: int):
+    ten_thousand(task, format, program, longest)
+
+
+def test_every_program_is_exact_or_refused():
+    known = {(task, format, program) for task, format, program, *_ in (*EXACT, *LARGE, *REFUSED)}
+    rules = {program.__name__ for programs in RULES.values() for program in programs}
+    for entry in PROGRAMS:
+        own = (entry.task, entry.format, entry.name)
+        assert own in known or entry.name in rules, own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "format", "program", "why"), REFUSED, ids=lambda part: part)
+def test_what_is_refused_says_why(task: str, format: str, program: str, why: str):
+    with pytest.raises(UserError, match=why):
+        spec_of(task, format, program, 12)
 
 
 @pytest.mark.parametrize("program", [truncated_mean, mean_with_default], ids=lambda p: p.__name__)
@@ -135,6 +170,15 @@ class TestWhatItDependsOn:
         assert rows[0].reading_margin > rows[1].reading_margin > rows[2].reading_margin
 
 
+def test_queries_and_keys_have_entries_of_about_the_same_size():
+    made = compile_programs([(random_program(0), 1.0), (truncated_mean, 1.0)], led("mode", 8))
+    for layer in range(made.config.n_layers):
+        qkv = made.weights[f"blocks.{layer}.attn.W_QKV"].reshape(made.config.d_model, 3, made.config.n_heads, -1)
+        largest = np.abs(qkv).max((0, 3))
+        for queries, keys in largest[:2].T:
+            assert queries == keys == 0 or 0.5 <= queries / keys <= 2
+
+
 class TestImperfections:
     def wrong(self, **options: object) -> int:
         return wrong_tokens(spec_of("brackets", "plain", "NESTED", 8, **options))
@@ -159,6 +203,21 @@ class TestImperfections:
         assert self.wrong(noise=1e-6) == 0
         assert self.wrong(noise=1.0) > 0
         assert self.wrong(width=8) > 0
+
+    def test_with_room_for_all_directions_nothing_changes(self):
+        size = spec_of("brackets", "plain", "NESTED", 8).model.d_model
+        assert self.wrong(width=size) == 0
+        assert self.wrong(width=2 * size) == 0
+
+    def test_a_run_in_superposition_has_a_digest_of_its_own(self):
+        plain, narrow = (spec_of("sort", "plain", "sort", 6, width=width).compiled for width in (0, 20))
+        assert plain is not None
+        assert narrow is not None
+        assert plain.digest != narrow.digest
+
+    def test_maps_of_large_tokens_stand_noise(self):
+        """Letters are numbers from 1,000 on: steps over their sum would have coefficients of that size."""
+        assert wrong_tokens(spec_of("even-pairs", "plain", "even_pairs", 8, noise=1e-3)) == 0
 
     def test_the_seed_decides(self):
         spec = spec_of("sort", "plain", "sort", 6, rotate=True, seed=0)

@@ -66,9 +66,8 @@ def _extremes(weights: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     per="head",
     about="violation-detecting: more attention to every position below depth 0 than to any other",
     formula=f"fraction of strings with min over NEG > max over NONNEG; {_DEPTH}",
-    blind="Blind to nesting that is computed at the brackets and only copied to the end (compiled: .19 to .31, "
-    "against at most .34 in models that count; docs/calibration.md). Strings with violations at several "
-    "depths fail the rule for a head that attends to the lowest depth.",
+    blind="Blind to nesting that is computed at the brackets and only copied to the end. Strings with violations at "
+    "several depths fail the rule for a head that attends to the lowest depth.",
     unit="fraction of strings",
     low=0,
     high=1,
@@ -99,8 +98,8 @@ def bracket_nonneg(given: ProbeInput) -> Tensor:
     per="head",
     about="depth-tracking: bracket_neg or bracket_nonneg, string by string",
     formula="bracket_neg + bracket_nonneg",
-    blind="A head that is sorted by violations and one that is sorted against them score the same; its "
-    "reliability on few strings is low.",
+    blind="A head that is sorted by violations and one that is sorted against them score the same; its reliability "
+    "on few strings is low.",
     unit="fraction of strings",
     low=0,
     high=1,
@@ -115,7 +114,8 @@ def bracket_ambi(given: ProbeInput) -> Tensor:
     per="head",
     about="sign-matching: more attention to the positions whose sign is that of the final depth",
     formula="fraction of strings ordered as in bracket_neg if the final depth is below 0, else as in bracket_nonneg",
-    blind="A violation head scores .49 on it (compiled), since violations and a negative final depth go together.",
+    blind="A violation head scores about half of its maximum, since violations and a negative final depth go "
+    "together.",
     unit="fraction of strings",
     low=0,
     high=1,

@@ -54,8 +54,9 @@ def norm_ratio(left: Tensor, right: Tensor) -> Tensor:
     per="head",
     about="composition of a head's queries with the output of an earlier head",
     formula="max over earlier heads of |W_OV W_QK| / (|W_OV| |W_QK|), Frobenius norms, gains folded in",
-    blind="Weights only: high for directions that no input uses. Small widths give high values by chance; "
-    "compare with the null.",
+    blind="Weights only: high for directions that no input uses, and blind to a path through an MLP. Any pair of "
+    "heads that compose counts, not only those of induction: a head that counts what an earlier one found "
+    "does. Small widths give high values by chance; compare with the null.",
     unit="ratio",
     low=0,
     high=1,
@@ -147,7 +148,8 @@ def subspace_match(given: ProbeInput) -> Tensor:
     "10)",
     formula=f"fraction of {_RANDOM_PAIRS} pairs of random subspaces of the same rank and width whose cosine is "
     f"lower, to the power of the number of earlier heads",
-    blind="Weights only: LayerNorm and the position encoding in between are ignored.",
+    blind="Weights only: LayerNorm and the position encoding in between are ignored. It is 1 for every overlap "
+    "above all random ones, so that it does not rank strong overlaps: see subspace_match.",
     unit="fraction",
     low=0,
     high=1,

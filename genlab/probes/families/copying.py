@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     per="head",
     about="whether a head's OV circuit is positive: attended tokens gain logit overall",
     formula="sum of Re(l) / sum of |l| over eigenvalues l of W_E W_V W_O W_U, gains of norms folded in",
-    blind="Weights only: ignores LayerNorm, MLPs and later layers. A head may copy without ever attending to "
-    "what should be copied. Meaningless if embedding and unembedding tokens differ in role.",
+    blind="Weights only: ignores LayerNorm, MLPs and later layers, so that a copy whose output passes an MLP may be "
+    "missed. A head may copy without ever attending to what should be copied. Meaningless if embedding and "
+    "unembedding tokens differ in role.",
     unit="fraction",
     low=-1,
     high=1,

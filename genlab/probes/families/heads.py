@@ -67,8 +67,8 @@ def previous_token_mul(given: ProbeInput) -> Tensor:
     per="head",
     about="attention to earlier occurrences of the same token",
     formula="mean over queries whose token occurs earlier of sum_j A[i, j], j < i, x_j = x_i",
-    blind="Averages over all queries whose token occurs earlier: a head that finds repeats only at answer "
-    "positions scores low. With few symbols, uniform attention scores high; compare with the null.",
+    blind="Averages over all queries whose token occurs earlier: a head that finds repeats only at answer positions "
+    "scores low. With few symbols, uniform attention scores high; compare with the null.",
     unit="weight",
     low=0,
     high=1,
@@ -98,8 +98,8 @@ def duplicate_token_mul(given: ProbeInput) -> Tensor:
     per="head",
     about="attention to the first token, where idle heads rest",
     formula="mean over queries i >= 1 of A[i, 0]",
-    blind="Does not tell an idle head from one that uses the first token as a constant key, as compiled "
-    "counting heads do.",
+    blind="Does not tell an idle head from one that uses the first token as a constant key, as compiled counting "
+    "heads do, nor from a head with random weights, which may prefer the first token at every query.",
     unit="weight",
     low=0,
     high=1,
@@ -140,8 +140,8 @@ def end_token(given: ProbeInput) -> Tensor:
     per="head",
     about="attention from an index hint, or the token it marks, to the same hint earlier",
     formula="mean over queries at a hint h that occurs earlier of sum_j A[i, j], j < i, x_j = h",
-    blind="Only defined for formats with index hints. A head that matches hints by their distance rather than "
-    "by content scores the same.",
+    blind="Only defined for formats with index hints. A head that matches hints by their distance rather than by "
+    "content scores the same.",
     unit="weight",
     low=0,
     high=1,
@@ -164,7 +164,8 @@ def same_hint(given: ProbeInput) -> Tensor:
     about="fraction of a head's pattern that is determined by position; the rest depends on content",
     formula="sum E[(A - U)(A' - U)] / sum E[(A - U)^2], A and A' two different examples of one length, U uniform "
     "over visible keys, averaged over examples; 1 for a head that ignores content, 0 for one driven by content only",
-    blind="Content that is tied to position in the training data (the end token, the separator) counts as position.",
+    blind="Content that is tied to position in the training data (the end token, the separator) counts as position. "
+    "A head with uniform attention has the value 1.",
     unit="fraction",
     low=0,
     high=1,

@@ -38,7 +38,9 @@ def latest(batch: Batch) -> Tensor:
     about="attention to the token that followed the latest earlier occurrence of the query's token",
     formula="mean over queries whose token occurs earlier of A[i, j], j right after its latest occurrence; on two "
     "copies this is the diagonal -(period - 1)",
-    blind="Blind to induction that averages over all earlier occurrences. Undefined where no token occurs twice.",
+    blind="Blind to induction that averages over all earlier occurrences. Undefined where no token occurs twice. "
+    "Where no symbol repeats in the prompt, a head that copies by index attends to the same tokens and scores "
+    "the same.",
     unit="weight",
     low=0,
     high=1,
@@ -53,8 +55,8 @@ def induction_latest(given: ProbeInput) -> Tensor:
     per="head",
     about="attention to all tokens that followed earlier occurrences of the query's token (prefix matching)",
     formula="mean over queries whose token occurs earlier of the sum of A[i, j] over all j right after an occurrence",
-    blind="Attention only: a head can match prefixes and copy nothing. Uniform attention scores the number of "
-    "matches over the number of keys; compare with the null.",
+    blind="Attention only: a head can match prefixes and copy nothing, or copy by index and match nothing. Uniform "
+    "attention scores the number of matches over the number of keys; compare with the null.",
     unit="weight",
     low=0,
     high=1,
@@ -69,7 +71,8 @@ def induction_prefix(given: ProbeInput) -> Tensor:
     per="head",
     about="fraction of all attention on tokens that followed earlier occurrences of the query's token",
     formula="sum of A[i, j] over j right after an earlier occurrence of x_i / sum A",
-    blind="Lower for heads that rest on the first token when there is nothing to match; see induction_mul_no_first.",
+    blind="Lower for heads that rest on the first token when there is nothing to match; see induction_mul_no_first. "
+    "Same for copying by index as induction_latest.",
     unit="fraction",
     low=0,
     high=1,
@@ -84,7 +87,8 @@ def induction_mul(given: ProbeInput) -> Tensor:
     per="head",
     about="induction_mul without attention to the first token, where idle heads rest",
     formula="induction_mul, with the first key excluded from both sums (exclude_bos)",
-    blind="A head with almost all attention on the first token is judged by what little is left.",
+    blind="A head with almost all attention on the first token is judged by what little is left. Same for copying "
+    "by index as induction_latest.",
     unit="fraction",
     low=0,
     high=1,
@@ -100,8 +104,8 @@ def induction_mul_no_first(given: ProbeInput) -> Tensor:
     about="attention, at answer positions, to the correct next token after an earlier occurrence of the query's "
     "token",
     formula="mean over scored queries of the sum of A[i, j] with x_(j-1) = x_i and x_j the target of i",
-    blind="Counts any head that attends to the right source token at the answer, also by position; it does not "
-    "test prefix matching.",
+    blind="Counts any head that attends to the right source token at the answer, also by position; it does not test "
+    "prefix matching.",
     unit="weight",
     low=0,
     high=1,
@@ -184,8 +188,8 @@ def on_repeats(given: ProbeInput) -> ProbeInput:
     formula="mean of the diagonal -(period - 1) of A' except its first entry; A' is A without the first token, rows "
     f"rescaled to sum to 1; {_TEXTS_OF_SONG} texts of {_PERIOD} independent random tokens, each twice (fewer tokens "
     "if the context requires it)",
-    blind="Random text is far from most training distributions here: a low value may mean that the model breaks "
-    "on it, not that it has no induction.",
+    blind="Random text is far from most training distributions here: a low value may mean that the model breaks on "
+    "it, not that it has no induction. Blind to a match that is made only with what stands before `>`.",
     unit="weight",
     low=0,
     high=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +33,14 @@ _POSITIONS, _SEED = 1200, 15
     high=1,
     source="Hewitt and Liang 2019, control tasks, arXiv 1909.03368 (there labels of word types)",
     slow=True,
+    version=2,
 )
 def linear_probe(given: ProbeInput) -> dict[str, Tensor]:
+    return probed(given)
+
+
+def probed(given: ProbeInput, names: Set[str] | None = None) -> dict[str, Tensor]:
+    """`linear_probe` for some of the task's latent states, or for all: LATENT.accuracy and LATENT.selectivity."""
     import torch
 
     name, form, _ = given.task()
@@ -44,6 +50,8 @@ def linear_probe(given: ProbeInput) -> dict[str, Tensor]:
     for layer in range(given.cfg.n_layers):
         states, labels, held_out = probe_data(given, layer, name, form)
         for latent, values in labels.items():
+            if names is not None and latent not in names:
+                continue
             for run in range(given.model.n_runs):
                 accuracy, control = probe_accuracy(states[run], values, held_out)
                 for part, value in (("accuracy", accuracy), ("selectivity", accuracy - control)):
@@ -190,8 +198,7 @@ def latents(task: str, form: str, tokens: Ints, vocab: Sequence[str]) -> Labels:
     if (tokens == Vocab.sep).any():
         end = np.where((tokens == Vocab.sep).any(1), (tokens == Vocab.sep).argmax(1), -1)
         found["to_end_of_prompt"] = np.maximum(end[:, None] - np.arange(tokens.shape[1]), -1)
-    if task in _OF_TASK:
-        name, label = _OF_TASK[task]
+    for name, label in _OF_TASK.get(task, {}).items():
         found[name] = np.stack([label(list(row), form) for row in words])
     real = tokens != Vocab.pad
     return {name: np.where(real, np.minimum(values, _MAX_CLASS), -1) for name, values in found.items()}
@@ -220,6 +227,18 @@ def _depth(row: list[str], form: str) -> Ints:
         if token in "()[]{}⟨⟩":
             depth += 1 if token in "([{⟨" else -1
             found[i] = max(0, depth + 8)
+    return found
+
+
+def _violated(row: list[str], form: str) -> Ints:
+    """Whether depth has been below 0 so far, at each bracket of one kind and at the end of the prompt."""
+    del form
+    found, depth, violated = np.full(len(row), -1), 0, False
+    for i, token in enumerate(row[: _prompt(row) + 1]):
+        depth += (token == "(") - (token == ")")
+        violated |= depth < 0
+        if token in "()>":
+            found[i] = violated
     return found
 
 
@@ -254,11 +273,12 @@ def _main_subject(row: list[str], form: str) -> Ints:
     return found
 
 
-_OF_TASK: Mapping[str, tuple[str, Callable[[list[str], str], Ints]]] = {
-    "parity": ("running_parity", _running_parity),
-    "addition": ("carry", _carry),
-    "brackets": ("depth", _depth),
-    "dyck": ("depth", _depth),
-    "dyck-next": ("depth", _depth),
-    "question-formation": ("main_subject_plural", _main_subject),
+_OF_TASK: Mapping[str, Mapping[str, Callable[[list[str], str], Ints]]] = {
+    "parity": {"running_parity": _running_parity},
+    "addition": {"carry": _carry},
+    "brackets": {"depth": _depth, "violated": _violated},
+    "dyck": {"depth": _depth},
+    "dyck-next": {"depth": _depth},
+    "question-formation": {"main_subject_plural": _main_subject},
 }
+"""Task -> its latent states by name, each with a function of the tokens of an example and the format."""

@@ -99,8 +99,9 @@ def agreement(given: ProbeInput) -> dict[str, Tensor]:
     about="agreement of a head's pattern with each select of the task's RASP program",
     formula="(m - u) / (1 - u), m the mean attention on the selected keys, u that of uniform attention, over queries "
     "that select some but not all keys",
-    blind="Compares patterns only; superposed or multi-layer implementations of a select score low. Near- "
-    "uniform selects agree with diffuse heads, so compare with the null.",
+    blind="Compares patterns only: a head that finds the same keys by index as the program does by content scores "
+    "the same. Superposed or multi-layer implementations of a select score low. Near-uniform selects agree "
+    "with diffuse heads, so compare with the null.",
     unit="fraction",
     low=float("-inf"),
     high=1,

@@ -55,8 +55,11 @@ def _with_basis(made: Compiled, basis: Floats) -> Compiled:
 
 
 def _directions(count: int, width: int, rng: np.random.Generator) -> Floats:
-    """Random unit vectors, one per row."""
-    rows = rng.standard_normal((count, width))
+    """Unit vectors, one per row: an orthonormal basis, projected to a random subspace if it has fewer dimensions.
+
+    With room for all directions nothing changes; with one dimension less they hardly disturb each other.
+    """
+    rows = _rotation(max(count, width), rng)[:count, :width]
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

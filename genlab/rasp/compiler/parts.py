@@ -173,10 +173,11 @@ class Step:
 
 
 def steps_of(codes: Array, valid: Bools, values: tuple[Array, ...]) -> tuple[int, list[Step]]:
-    """Write a table of one or two variables as a sum of steps: the base code, and the fewest units found.
+    """Write a table of one or two variables as a sum of steps: the base code, and few units with small coefficients.
 
     Tried are rectangles (a set of values of one variable times a set of values of the other), and stairs: a function
-    of a sum or difference changes its result only at some of its values.
+    of a sum or difference changes its result only at some of its values. Of those that take at most twice the fewest
+    units, it is the one with the smallest coefficients: noise on weights is relative to the largest of a matrix.
 
     Args:
         codes: int[value, value], the code of the result.
@@ -187,7 +188,13 @@ def steps_of(codes: Array, valid: Bools, values: tuple[Array, ...]) -> tuple[int
     found += [
         stairs for a, b in _SUMS if (stairs := _stairs(codes, valid, a * values[0][:, None] + b * values[1][None]))
     ]
-    return min(found, key=lambda option: len(option[1]))
+    most = 2 * min(len(steps) for _, steps in found) + 4
+    return min((option for option in found if len(option[1]) <= most), key=_largest)
+
+
+def _largest(option: tuple[int, list[Step]]) -> float:
+    """The largest coefficient of a sum of steps."""
+    return max((float(np.abs(reads).max()) for step in option[1] for reads in step.reads), default=0.0)
 
 
 _SUMS = ((1, 1), (1, -1), (2, 1), (2, -1), (1, 2), (1, -2))
@@ -236,14 +243,19 @@ def _stairs(codes: Array, valid: Bools, sums: Array) -> tuple[int, list[Step]] |
     z, c = z[first], c[first]
     changes = np.flatnonzero(c[1:] != c[:-1])
     steps: list[Step] = []
-    rows, columns = _coefficients(sums)
+    rows, columns, middle_of_all = _coefficients(sums)
     for at in changes:
         gain = 2.0 / float(z[at + 1] - z[at])
-        middle = (z[at] + z[at + 1]) / 2
+        middle = (z[at] + z[at + 1]) / 2 - middle_of_all
         steps.append(Step((gain * rows, gain * columns), 0.5 - gain * middle, int(c[at]), int(c[at + 1])))
     return int(c[0]), steps
 
 
-def _coefficients(sums: Array) -> tuple[Floats, Floats]:
-    """The two terms of each sum: its first column, and what each column adds."""
-    return sums[:, 0].astype(float), (sums[0] - sums[0, 0]).astype(float)
+def _coefficients(sums: Array) -> tuple[Floats, Floats, float]:
+    """The two terms of each sum, each around 0, and the constant that is left.
+
+    Exactly one value of a variable is there at a time, so that a constant can move from its coefficients to the bias.
+    """
+    rows, columns = sums[:, 0].astype(float), (sums[0] - sums[0, 0]).astype(float)
+    middles = [(float(term.min()) + float(term.max())) / 2 for term in (rows, columns)]
+    return rows - middles[0], columns - middles[1], sum(middles)

@@ -14,6 +14,7 @@ from genlab.rasp.compiler.imperfect import imperfect
 from genlab.rasp.compiler.parts import Floats
 from genlab.rasp.compiler.weights import Compiled, compile_programs
 from genlab.rasp.own_files import load_program
+from genlab.rasp.programs.constructions import CONSTRUCTIONS
 from genlab.rasp.programs.failed import TRIED
 from genlab.rasp.programs.registry import PROGRAMS, bind, registered
 from genlab.rasp.programs.shortcuts import RULES, SHORTCUTS
@@ -38,7 +39,7 @@ def run_spec(task: TaskSpec, train: TrainConfig, **options: Any) -> RunSpec:
         made = make(task.model_copy(update={"start_token": True}))
     given = build(CompileSpec, {**options, "digest": ""})
     _check(given)
-    spec = given.model_copy(update={"digest": _digest(_perfect(made.spec, _plain(given)).weights)})
+    spec = given.model_copy(update={"digest": _digest(_perfect(made.spec, _plain(given)).weights, given)})
     return RunSpec(task=made.spec, model=compiled(made.spec, spec).config, train=train, compiled=spec)
 
 
@@ -54,7 +55,7 @@ def compiled(task: TaskSpec, spec: CompileSpec) -> Compiled:
         UserError: the program now has other weights than when the spec was made, or cannot be compiled.
     """
     perfect = _perfect(task, _plain(spec))
-    if spec.digest != _digest(perfect.weights):
+    if spec.digest != _digest(perfect.weights, spec):
         raise UserError(f"program {spec.program!r} has changed since this run was compiled from it")
     return imperfect(perfect, spec)
 
@@ -81,8 +82,9 @@ def _perfect(task: TaskSpec, plain: tuple[str, str, float, float]) -> Compiled:
     return _of_text(task.model_dump_json(), *plain)
 
 
-def _digest(weights: Mapping[str, Floats]) -> str:
-    digest = hashlib.sha256()
+def _digest(weights: Mapping[str, Floats], spec: CompileSpec) -> str:
+    """Hash of the perfect weights, and of how superposition is made from them if there is any."""
+    digest = hashlib.sha256(b"projected" if spec.width else b"")
     for name in sorted(weights):
         digest.update(f"{name} {weights[name].shape}".encode())
         digest.update(np.asarray(weights[name], np.float32).tobytes())
@@ -104,9 +106,10 @@ def find_program(name: str, task: Task) -> Program:
 
 
 def programs_of(task: Task) -> dict[str, Program]:
-    """Name -> program, of all programs for a task in its format: right ones, shortcuts, attempts and rules."""
+    """Name -> program, of all programs for a task in its format: right ones, shortcuts, attempts, rules."""
     listed = [*PROGRAMS, *registered(), *SHORTCUTS, *TRIED]
     own = {one.program.__name__: one.program for one in listed if (one.task, one.format) == (task.name, task.format)}
+    own |= {program.__name__: program for program in CONSTRUCTIONS.get((task.name, task.format), ())}
     for (name, rule), programs in RULES.items():
         if name == task.name:
             own |= {program.__name__: program for program in programs} | {rule: programs[0]}

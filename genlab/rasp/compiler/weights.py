@@ -106,6 +106,15 @@ def _traced(programs: Sequence[Program], first: NDArray[np.int64]) -> tuple[Grap
     return graph, [run_program_body(program, x).node for program in programs]
 
 
+def _balance(queries: Floats, keys: Floats) -> float:
+    """What to divide queries by, and multiply keys with, so that both have entries of about the same size.
+
+    Noise on weights is relative to the largest of a matrix. A power of two changes no score, not even by rounding.
+    """
+    large, small = float(np.abs(queries).max()), float(np.abs(keys).max())
+    return 2.0 ** round(np.log2(large / small) / 2) if large and small else 1.0
+
+
 class _Assembly:
     def __init__(self, parts: Parts, blocks: Mapping[Variable, slice], task: Task):
         self.parts, self.blocks, self.task = parts, blocks, task
@@ -184,8 +193,9 @@ class _Assembly:
         h, k = self.n_heads, self.d_head
         qkv, o = np.zeros((self.d_model, 3, h, k)), np.zeros((h, k, self.d_model))
         for i, head in enumerate(self.heads[layer]):
-            qkv[:, 0, i, : head.q.width] = self._dense(head.q) * np.sqrt(k)  # scores are divided by this
-            qkv[:, 1, i, : head.k.width] = self._dense(head.k)
+            queries, keys = self._dense(head.q) * np.sqrt(k), self._dense(head.k)  # scores are divided by this
+            balance = _balance(queries, keys)
+            qkv[:, 0, i, : head.q.width], qkv[:, 1, i, : head.k.width] = queries / balance, keys * balance
             qkv[:, 2, i, : head.v.width] = self._dense(head.v)
             o[i, : head.v.width, self.blocks[head.out]] = np.eye(head.v.width)
         name = f"blocks.{layer}.attn"

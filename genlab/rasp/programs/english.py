@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from genlab.rasp.lang import firsts, full, index_select, indices, lasts, num_prev, tok_map, where
+from genlab.rasp.lang import firsts, full, has_seen, index_select, indices, lasts, num_prev, tok_map, where
 from genlab.rasp.programs.parts import has_token, sep_index
 from genlab.rasp.tokens import END, SPECIALS, letter_value, word_value
 
@@ -38,8 +38,17 @@ BASE = {word_value(past): word_value(base) for past, base in VERBS.items()}
 
 def main_auxiliary_moves(x: Any) -> Any:
     """Move the main auxiliary: the first one at which there are more auxiliaries than relative pronouns so far."""
-    auxiliary, pronoun = tok_map(x, is_one_of(AUXILIARIES)), tok_map(x, is_one_of(PRONOUNS))
-    return move_to_front(x, auxiliary & (count_so_far(auxiliary) > count_so_far(pronoun)))
+    return move_to_front(x, _main_auxiliary(x))
+
+
+def main_auxiliary_moves_by_count(x: Any) -> Any:
+    """Like `main_auxiliary_moves`, where the place is the number of words before it."""
+    return move_to_front(x, _main_auxiliary(x), by_count=True)
+
+
+def first_auxiliary_moves_by_count(x: Any) -> Any:
+    """Like `first_auxiliary_moves`, where the place is the number of words before it."""
+    return move_to_front(x, tok_map(x, is_one_of(AUXILIARIES)), by_count=True)
 
 
 def first_auxiliary_moves(x: Any) -> Any:
@@ -61,9 +70,19 @@ def verb_agrees_with_nearest(x: Any) -> Any:
     return inflect_verbs(x, index_select(x, lasts(tok_map(x, is_one_of(SINGULAR | PLURAL)), full(x, 1))))
 
 
-def move_to_front(x: Any, moving: Any) -> Any:
-    """The sentence, with the first word marked by `moving` at the front if a question is asked for."""
-    written, question, source = indices(x) - sep_index(x), has_token(x, QUEST), firsts(moving, full(x, 1))
+def _main_auxiliary(x: Any) -> Any:
+    """Auxiliaries at which there are more auxiliaries than relative pronouns so far; the first is the main one."""
+    auxiliary, pronoun = tok_map(x, is_one_of(AUXILIARIES)), tok_map(x, is_one_of(PRONOUNS))
+    return auxiliary & (count_so_far(auxiliary) > count_so_far(pronoun))
+
+
+def move_to_front(x: Any, moving: Any, by_count: bool = False) -> Any:
+    """The sentence, with the first word marked by `moving` at the front if a question is asked for.
+
+    With `by_count`, its place is the number of positions at which none has been marked so far.
+    """
+    written, question = indices(x) - sep_index(x), has_token(x, QUEST)
+    source = num_prev(has_seen(moving, full(x, 1)), full(x, 0)) if by_count else firsts(moving, full(x, 1))
     place = where(question & (written <= source), written - 1, written)
     place = where(question & (written == 0), source, place)
     word = where(question & (written == firsts(x, full(x, STOP))), full(x, QUESTION_MARK), index_select(x, place))

@@ -27,6 +27,8 @@ TRUE, FALSE, NOTHING_OPEN = (SPECIALS[token] for token in ("True", "False", "non
 OPENING = [SPECIALS[bracket] for bracket in "([{⟨«‹⟦⌈"]
 CLOSING = [SPECIALS[bracket] for bracket in ")]}⟩»›⟧⌉"]
 NOWHERE = -1
+BELOW_ALL = -(10**6)
+"""A level that no depth has, however many brackets close first."""
 
 
 def nested(x: Any) -> Any:
@@ -40,7 +42,7 @@ def dyck(x: Any) -> Any:
     """Nested, and each closing bracket has the type of the last bracket opened at its depth."""
     opens, closes = bracket_types(x)
     depth = count_brackets(opens) - count_brackets(closes)
-    level = where(opens, depth, full(x, NOWHERE))
+    level = where(opens, depth, full(x, BELOW_ALL))
     partner = index_select(opens, lasts(level, depth + 1, default=NOWHERE))
     wrong = (closes > 0) & (closes != partner)
     return answer_once(x, seq_map(depth == 0, has_seen(wrong, full(x, 1)), true_unless))

@@ -43,7 +43,7 @@ def looked_up(x: Any, p: int = 97, op: str = "a+b", table: str = "") -> Any:
 def even_pairs(x: Any) -> Any:
     """Adjacent letters differ an even number of times if and only if the first and last letters are equal."""
     first, last = index_select(x, full(x, 0)), shift_right(x, 1)
-    return answer_once(x, seq_map(first, last, _even_if_equal))
+    return answer_once(x, seq_map(first, last, even_if_equal))
 
 
 def value_of_key(x: Any) -> Any:
@@ -85,7 +85,7 @@ def value_of_largest(x: Any) -> Any:
 
 
 @elementwise
-def _even_if_equal(first: Any, last: Any) -> Any:
+def even_if_equal(first: Any, last: Any) -> Any:
     return np.where(np.equal(first, last), EVEN, ODD)
 
 
@@ -121,7 +121,7 @@ def parity_running(x: Any) -> Any:
     before = shift_right(x, 1, default=SEP)
     bit = look_up(before, x, x)  # at `>` this is the first hint
     next_hint = look_up(shift_right(x, 2), before, x)
-    return first_of(seq_map(x, next_hint, _hint_at_bit), seq_map(bit, before, _flip_if_odd))
+    return first_of(seq_map(x, next_hint, hint_at_bit), seq_map(bit, before, flip_if_odd))
 
 
 def parity_scratchpad(x: Any) -> Any:
@@ -138,13 +138,13 @@ def _key_is_one(key: Any, query: Any) -> Any:
 
 
 @elementwise
-def _flip_if_odd(bit: Any, before: Any) -> Any:
+def flip_if_odd(bit: Any, before: Any) -> Any:
     flipped = np.where(np.equal(bit, 0), 1, np.where(np.equal(bit, 1), 0, bit))
     return np.where(np.equal(before, 1), flipped, bit)
 
 
 @elementwise
-def _hint_at_bit(token: Any, hint: Any) -> Any:
+def hint_at_bit(token: Any, hint: Any) -> Any:
     at_bit = np.equal(token, 0) | np.equal(token, 1)
     return np.where(at_bit, np.where(np.equal(hint, SEP), END, hint), NONE)
 
