@@ -20,7 +20,7 @@ from genlab.options import (
     output,
     register,
 )
-from genlab.runs.gridfile import parse_range
+from genlab.runs.gridfile import levels_of, parse_range
 
 Runs = Annotated[list[str], typer.Argument(help="runs, groups, grids, tags, or `last`")]
 EvaluatedSplits = Annotated[
@@ -169,10 +169,9 @@ def constants(
     wanted = None if lengths is None else parse_range(lengths, "--lengths", inclusive=True)
     from rich.console import Console
 
-    from genlab.report.calibration import noises_of
     from genlab.report.constant import constants as read
 
-    noises = noises_of(noise)
+    noises = levels_of(noise, "--noise", 0) or [0.0]
     with Console(stderr=True).status("reading") as status:
         options = {"n": eval_n, "seed": eval_seed, "device": device, "report": status.update}
         result = read(runs, _names(split), wanted, noises, store, **options)

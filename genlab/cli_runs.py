@@ -217,9 +217,10 @@ def calibrate(
     signals = chosen(names.split(","))
     from rich.console import Console
 
-    from genlab.report.calibration import Axes, calibration, levels_of
+    from genlab.report.calibration import Axes, calibration
     from genlab.report.display import Count
     from genlab.report.output import show as show_result
+    from genlab.runs.gridfile import levels_of
 
     axes = Axes(
         levels_of(noise, "--noise", 0),

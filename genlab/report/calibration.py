@@ -130,22 +130,6 @@ def calibration(
     return Calibration(mechanisms, models, [row for m in mechanisms for row in rows_of(m, names, models)])
 
 
-def levels_of(text: str, flag: str, low: float, high: float = math.inf) -> list[float]:
-    """Parse comma-separated numbers between `low` and `high`; none for an empty text.
-
-    Raises:
-        UserError: one of them is not such a number.
-    """
-    allowed = f"numbers of at least {low:g}" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
-    try:
-        levels = [float(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise UserError(f"{flag} {text!r} is not allowed (comma-separated {allowed})") from None
-    if not all(low <= one <= high and math.isfinite(one) for one in levels):
-        raise UserError(f"{flag} {text!r} is not allowed ({allowed})")
-    return levels
-
-
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw scores by condition as one image; cells whose models answer wrong say so.
 

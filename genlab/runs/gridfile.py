@@ -31,7 +31,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, isfinite, isinf, prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +55,22 @@ def is_group_name(name: object) -> bool:
 
 MOST_NUMBERS = 1_000_000
 """How many numbers a range may have, and how many runs a grid."""
+
+
+def levels_of(text: str, flag: str, low: float, high: float = inf) -> list[float]:
+    """Parse comma-separated numbers between `low` and `high`; none for an empty text.
+
+    Raises:
+        UserError: one of them is not such a number.
+    """
+    allowed = f"numbers of at least {low:g}" if isinf(high) else f"numbers from {low:g} to {high:g}"
+    try:
+        levels = [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise UserError(f"{flag} {text!r} is not allowed (comma-separated {allowed})") from None
+    if not all(low <= one <= high and isfinite(one) for one in levels):
+        raise UserError(f"{flag} {text!r} is not allowed ({allowed})")
+    return levels
 
 
 def parse_range(text: str, flag: str, inclusive: bool = False) -> list[int]:

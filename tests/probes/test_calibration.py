@@ -18,8 +18,9 @@ from genlab.rasp.checker import tokens_of
 from genlab.rasp.compiler.runs import find_program
 from genlab.rasp.programs.constructions import CONSTRUCTIONS
 from genlab.rasp.running import predict
-from genlab.report.calibration import Calibration, calibration, levels_of
+from genlab.report.calibration import Calibration, calibration
 from genlab.report.output import show
+from genlab.runs.gridfile import levels_of
 from genlab.tasks import make
 
 ONE = Axes(noise=(1.0,), decoys=(2,), width=(), length=(), seeds=(0,))
