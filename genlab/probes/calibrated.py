@@ -221,6 +221,9 @@ def calibrated(signal: Signal) -> list[str]:
     own = [v for v in verdicts(shipped()) if v.value.partition(".")[0] == signal.name]
     if own:
         return [f"{_part(v.value)}{v.text}" for v in own]
+    claimed = [m.name for m in MECHANISMS if signal.name in {value.partition(".")[0] for value in m.claims}]
+    if claimed:
+        return [f"not measured yet: lab calibrate --mechanism {','.join(claimed)}"]
     return [f"no: {UNCALIBRATED.get(signal.name) or UNCALIBRATED.get(signal.family, 'not covered yet')}"]
 
 
