@@ -295,7 +295,7 @@ def rows_of(mechanism: Mechanism, signals: Sequence[str], models: Sequence[Speci
 
 def _rounded(values: Sequence[float]) -> NDArray[np.float64]:
     """Values without the last digits, whose order is that of rounding errors."""
-    return np.array(values, dtype=np.float64).round(6)
+    return np.round(np.array(values, np.float64), 6)
 
 
 class _Models:
