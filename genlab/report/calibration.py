@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from genlab.probes.signal import Signal
 from genlab.report.figures import save_figure
 from genlab.report.output import print_lines
 from genlab.text import columns_of
+
+_TALLEST = 24.0
+"""Inches of a column of the figure."""
 
 
 @dataclass(frozen=True)
@@ -140,15 +143,38 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     groups = {name: [r for r in rows if r.mechanism == name and r.lacks in (ALL, "")] for name in _names(rows)}
-    heights = [len({(r.value, r.has) for r in group}) for group in groups.values()]
-    figure = Figure(figsize=(9.5, 0.19 * sum(heights) + 0.75 * len(groups)), layout="constrained")
+    heights = {name: 0.19 * len({(r.value, r.has) for r in group}) + 0.75 for name, group in groups.items()}
+    columns = _columns(heights)
+    figure = Figure(
+        figsize=(9.5 * len(columns), max(sum(heights[n] for n in c) for c in columns)), layout="constrained"
+    )
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [h + 1 for h in heights]})
-    for panel, (name, group) in zip(panels[:, 0], groups.items(), strict=True):
-        _panel(panel, name, group)
-    image = next(panel.images[0] for panel in panels[:, 0])
-    figure.colorbar(image, ax=list(panels[:, 0]), fraction=0.02, pad=0.02, label="AUROC or rank correlation")
+    for part, names in zip(figure.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
+        ratios = {"height_ratios": [heights[name] for name in names]}
+        panels = part.subplots(len(names), 1, squeeze=False, gridspec_kw=ratios)[:, 0]
+        for panel, name in zip(panels, names, strict=True):
+            _panel(panel, name, groups[name])
+        part.colorbar(
+            panels[0].images[0], ax=list(panels), fraction=0.02, pad=0.02, label="AUROC or rank correlation"
+        )
     save_figure(figure, path)
+
+
+def _columns(heights: Mapping[str, float]) -> list[list[str]]:
+    """Names in order, in as many columns of about equal height as leave none much above `_TALLEST` inches.
+
+    >>> _columns({"a": 9.0, "b": 9.0, "c": 9.0})
+    [['a', 'b'], ['c']]
+    """
+    count = max(1, math.ceil(sum(heights.values()) / _TALLEST))
+    found: list[list[str]] = [[]]
+    share = sum(heights.values()) / count
+    for name, height in heights.items():
+        filled = sum(heights[other] for other in found[-1])
+        if found[-1] and filled + height / 2 > share and len(found) < count:
+            found.append([])
+        found[-1].append(name)
+    return found
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
