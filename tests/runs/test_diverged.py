@@ -86,6 +86,8 @@ ONE: dict[str, list[str]] = {
     ],
     "forecast rules": ["--grid", "three", "--split", "id"],
     "constants": ["three", "--lengths", "4,6", "--eval-n", "8"],
+    "dispersion": ["three", "--lengths", "5,6", "--eval-n", "8"],
+    "ensemble": ["three", "--split", "id", "--sizes", "2"],
     "items": ["three", "--split", "id"],
     "lines": ["three", "--split", "id"],
     "monitor": ["three", "--lengths", "5,6", "--eval-n", "10"],
