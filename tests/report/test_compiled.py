@@ -68,6 +68,6 @@ def test_the_seed_is_that_of_the_imperfections(tmp_path: Path):
 
 
 def test_what_is_refused_writes_nothing(tmp_path: Path):
-    with pytest.raises(UserError, match="would have [0-9,]+ weights"):
+    with pytest.raises(UserError, match=r"would have [0-9,]+ weights"):
         compile_run(make(spec("solve-equation", 6)), "solve_equation", Store(tmp_path / "store"))
     assert not (tmp_path / "store").exists()
