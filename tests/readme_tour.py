@@ -80,13 +80,15 @@ def written(stop: Stop, output: str) -> str:
 
 
 def masked(line: str) -> str:
-    """A line without what differs from run to run: numbers, run ids, the store, spacing, verdicts on noise.
+    """A line without what differs from run to run: numbers, run ids, digests, the store, spacing, verdicts on noise.
 
     >>> masked("   20  trained   0.861  1/3 (0.06-0.79)") == masked("20 trained 1.000 3/3 (0.44-1.00)")
     True
+    >>> masked("SHA-256 " + "0a1b" * 16) == masked("SHA-256 " + "cdef" * 16)
+    True
     """
     line = re.sub(r"\S*/groups/", "groups/", line)
-    line = re.sub(r"[0-9a-f]{12}|-[0-9a-f]{6}\b", "ID", line).replace(": noise", "")
+    line = re.sub(r"[0-9a-f]{64}|[0-9a-f]{12}|-[0-9a-f]{6}\b", "ID", line).replace(": noise", "")
     return " ".join(re.sub(r"(?<![\w])-(?![\w])|nan|-?\d+(\.\d+)?", "#", line).split())
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import learning
+import learning_judged
 import learning_page
 
 
@@ -36,3 +37,17 @@ def test_steps_are_those_of_the_first_check_and_scores_those_of_the_end():
     interrupted = [("copy-10", "plain", 3, *rest, 0.0, 0.0) for rest in seen[:4]]
     table = learning_page.tables(pd.DataFrame([*rows, *interrupted], columns=columns))
     assert table.splitlines()[4:] == ["| `lab start=off` | 3 | 100 | 150 | 0.30 | 1.00 | 0.50 | 0.25 |"]
+
+
+def test_the_table_of_judged_seeds_is_written_from_the_committed_rows():
+    text, rows = learning_judged.PAGE.read_text("utf-8"), pd.read_csv(learning_judged.ROWS)
+    assert learning_judged.page(text, rows) == text, "run: python benchmarks/learning_judged.py STORE"
+    copies = rows[rows["task"] == "copy"]
+    (lowest,) = copies.nsmallest(1, "exact_match").to_dict("records")
+    told = f"Seed {lowest['seed']} falls to {lowest['exact_match']:.3f} at {lowest['length']} symbols".replace(
+        "0.", "."
+    )
+    assert told in " ".join(text.split())
+    others = copies[(copies["seed"] != lowest["seed"]) & (copies["length"] > 50)]
+    assert others["exact_match"].min() >= 0.98
+    assert copies.groupby("seed")["to_0.5"].first().max() <= 1500
