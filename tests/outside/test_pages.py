@@ -78,7 +78,9 @@ def test_numbers_of_the_text_on_dispersion_are_those_of_the_measurements():
     assert f"slope {inside[0]} on sort, {inside[1]} on max retrieval" in text
     assert f"it hardly does ({outside_[0]} and {outside_[1]})" in text
     assert all(
-        row["better"] == 0 for name in ("sort-20", "sort-8", "max-retrieval") for row in [found[name, "spread"]]
+        row["better"] == 0
+        for name in ("sort-20", "sort-10", "sort-8", "max-retrieval")
+        for row in [found[name, "spread"]]
     )
     slopes = [short(row[x]) for row in largest for x in ("outside", "inside")]
     assert "slope {} against {} on sort, {} against {} on max retrieval".format(*slopes) in text
