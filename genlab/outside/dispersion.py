@@ -53,8 +53,11 @@ def sharpness(spec: RunSpec, model: Model, task: Task, split: Split, length: int
         NotApplicable: the model has no attention.
     """
     examples = eval_examples(task, split, length)
-    read = _set if isinstance(model, SetModel) else _sequences
-    sums, rows, keys, right = read(spec, model, task, examples, length, split.seed)
+    if isinstance(model, SetModel):
+        sums, rows, keys, right = _set(spec, model, examples, length)
+    else:
+        offsets = eval_offsets(task, examples, split.seed, spec.model)
+        sums, rows, keys, right = _sequences(spec, model, examples, length, offsets)
     values = (sums / rows).double().cpu().numpy()
     return Sharpness(keys / rows, {name: values[..., i] for i, name in enumerate(MEASURES)}, right)
 
@@ -64,12 +67,12 @@ _Read = tuple[Tensor, int, float, np.ndarray]
 
 
 @torch.no_grad()
-def _sequences(spec: RunSpec, model: Model, task: Task, examples: Examples, length: int, seed: int) -> _Read:
+def _sequences(spec: RunSpec, model: Model, examples: Examples, length: int, offsets: np.ndarray) -> _Read:
     check_readable(spec.model)
     if not spec.model.n_layers:
         raise NotApplicable("the model has no layers")
-    offsets = torch.from_numpy(eval_offsets(task, examples, seed, spec.model)).to(model.flat.device)
-    batch, given = as_batch(examples, length, model.flat.device, offsets), ProbeInput(Stacked(model), (), ())
+    device, given = model.flat.device, ProbeInput(Stacked(model), (), ())
+    batch = as_batch(examples, length, device, torch.from_numpy(offsets).to(device))
     per_row = spec.model.n_layers * spec.model.n_heads * examples.tokens.shape[1] ** 2
     size, sums, keys = max(1, _NUMBERS_AT_ONCE // per_row), torch.zeros(()), 0.0
     right: list[np.ndarray] = []
@@ -84,8 +87,7 @@ def _sequences(spec: RunSpec, model: Model, task: Task, examples: Examples, leng
 
 
 @torch.no_grad()
-def _set(spec: RunSpec, model: Model, task: Task, examples: Examples, length: int, seed: int) -> _Read:
-    del task, seed
+def _set(spec: RunSpec, model: SetModel, examples: Examples, length: int) -> _Read:
     values = torch.from_numpy(np.ascontiguousarray(examples.inputs)).to(model.flat.device)
     size = max(1, _NUMBERS_AT_ONCE // (values.shape[1] * max(spec.model.d_model, spec.model.d_mlp)))
     sums, targets, right = torch.zeros(()), examples.targets[examples.scored], []
@@ -107,6 +109,11 @@ def _set(spec: RunSpec, model: Model, task: Task, examples: Examples, length: in
 # -- Lines
 
 
+def ln(values: np.ndarray) -> np.ndarray:
+    """Natural logarithm, finite at 0."""
+    return np.log(np.maximum(values, 1e-12))
+
+
 def line(keys: Sequence[float], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least-squares slope and intercept of ln values over ln keys.
 
@@ -121,7 +128,7 @@ def line(keys: Sequence[float], values: np.ndarray) -> tuple[np.ndarray, np.ndar
     >>> float(slope[0].round(6)), float(np.exp(start[0]).round(6))
     (1.0, 0.5)
     """
-    x, y = np.log(np.asarray(keys, float)), np.log(np.maximum(values, 1e-12))
+    x, y = np.log(np.asarray(keys, float)), ln(values)
     deviation = x - x.mean()
     if len(x) < FEWEST or (deviation @ deviation) < 1e-9:
         return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from genlab.errors import NotApplicable, UserError
-from genlab.outside.dispersion import FITTED, Sharpness, foretold, line, sharpness
+from genlab.outside.dispersion import FITTED, Sharpness, foretold, line, ln, sharpness
 from genlab.outside.monitor import places_of
 from genlab.probes.families.sharpness import MEASURES
 from genlab.report.compare import bootstrap_interval
@@ -260,9 +260,7 @@ def _lines(about: dict[str, Any], trained: dict[int, Sharpness], there: dict[int
         within, outside = (np.stack([one.values[name] for one in read.values()]) for read in (trained, there))
         slope, start = line(keys, within)
         guessed = np.stack([foretold(name, slope, start, count) for count in beyond])
-        truth = np.log(np.maximum(outside, 1e-12))
-        error = np.abs(np.log(np.maximum(guessed, 1e-12)) - truth).mean(0)
-        last = np.abs(np.log(np.maximum(within[-1], 1e-12)) - truth).mean(0)
+        error, last = (np.abs(ln(guess) - ln(outside)).mean(0) for guess in (guessed, within[-1]))
         steep = line(beyond, outside)[0]
         rows += [
             {**about, "layer": layer, "head": head, "measure": name, "inside": slope[layer, head]}
