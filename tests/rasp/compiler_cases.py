@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from genlab.rasp import aggr, full, indices, sel_width, select, seq_map, tok_map
+from genlab.rasp import aggr, equals, full, indices, sel_width, select, seq_map, shift_right, tok_map
 from genlab.rasp.running import Program
 
 EXACT = (
@@ -84,6 +84,7 @@ LARGE = (
     ("modular-chain", "sum", "chain_sum", 8),
     ("modular-chain", "left-to-right", "chain_left_to_right", 6),
     ("modular-chain", "precedence", "chain_precedence", 6),
+    ("repeats", "text", "next_of_named_context", 11),
     ("question-formation", "plain", "main_auxiliary_moves", 7),
     ("question-formation", "plain", "first_auxiliary_moves", 7),
     ("question-formation", "plain", "main_auxiliary_moves_by_count", 7),
@@ -92,6 +93,9 @@ LARGE = (
     ("tense-reinflection", "plain", "verb_agrees_with_subject", 6),
 )
 """(task, format, program, longest input) of models too large for the length of the others."""
+
+SMALLER = {"repeats": {"symbols": 12, "n_tokens": 23}}
+"""Parameters of tasks whose models would be large."""
 
 REFUSED = (
     ("repeats", "text", "next_of_context", "takes [0-9,]+ values"),
@@ -141,6 +145,13 @@ def _operation(rng: np.random.Generator, chosen: list[Any]) -> Any:
 
 def _mod(a: int, b: int, m: int) -> Callable[[int], int]:
     return lambda v: (a * v + b) % m
+
+
+def equal_pairs(x: Any) -> Any:
+    """How often this token after the one before it has been there, with a head that compares both at once."""
+    numbers = tok_map(x, lambda token: token - 1000 if token >= 1000 else LETTERS)
+    pair = seq_map(numbers, shift_right(numbers, 1, default=-1), lambda now, before: 100 * now + before)
+    return tok_map(sel_width(select(pair, pair, equals)), lambda n: 1000 + n % LETTERS)
 
 
 def truncated_mean(x: Any) -> Any:

@@ -22,6 +22,8 @@ from tests.rasp.compiler_cases import (
     EXACT,
     LARGE,
     REFUSED,
+    SMALLER,
+    equal_pairs,
     looks_ahead,
     mean_with_default,
     random_program,
@@ -30,7 +32,7 @@ from tests.rasp.compiler_cases import (
 
 
 def task_of(name: str, max_len: int, format: str | None = None) -> Task:
-    return make(task_spec(name, max_len, format, params_for(name, max_len)))
+    return make(task_spec(name, max_len, format, params_for(name, max_len) | SMALLER.get(name, {})))
 
 
 def led(name: str, max_len: int) -> Task:
@@ -106,6 +108,13 @@ def test_what_is_refused_says_why(task: str, format: str, program: str, why: str
 def test_means_are_truncated_toward_zero(program):
     task = led("mode", 8)
     assert wrong_with(compile_programs([(program, 1.0)], task), program, task, range(1, 9), 200) == 0
+
+
+def test_pairs_are_compared_without_a_table_of_pairs():
+    task = led("mode", 8)
+    made = compile_programs([(equal_pairs, 1.0)], task)
+    assert wrong_with(made, equal_pairs, task, range(1, 9), 200) == 0
+    assert made.units == [0, task.n_ctx]  # none for the table of pairs
 
 
 def check_random(seed: int) -> None:

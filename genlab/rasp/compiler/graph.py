@@ -34,7 +34,7 @@ from genlab.rasp.compiler.parts import (
     Variable,
     steps_of,
 )
-from genlab.rasp.lang.functions import apply_map
+from genlab.rasp.lang.functions import apply_map, equals
 from genlab.rasp.lang.graph import Graph, Node
 
 MOST_VALUES = 1024
@@ -116,8 +116,8 @@ class _Compiler:
 
     def _keep(self, node: Node) -> None:
         table = self._table(node)
-        if len(table.domain) > MOST_VALUES:
-            raise Refused(f"takes {len(table.domain):,} values (at most {MOST_VALUES:,})")
+        if len(table.of) < 2:  # that of two variables is checked if it is looked up: heads compare pairs as they are
+            _check_values(table.domain)
         self.tables[self.numbers[node]] = table
 
     def _failed(self, node: Node) -> bool:
@@ -198,8 +198,7 @@ class _Compiler:
     def _looked_up(self, table: Table, what: str) -> Table:
         """A lookup table in an MLP, one unit per step."""
         domain = table.domain
-        if len(domain) > MOST_VALUES:
-            raise Refused(f"takes {len(domain):,} values (at most {MOST_VALUES:,})")
+        _check_values(domain)
         base, steps = steps_of(table.codes(domain), table.valid, (table.of[0].values, table.of[1].values))
         if len(steps) > MOST_UNITS:
             raise Refused(f"is a table that takes {len(steps):,} units (at most {MOST_UNITS:,})")
@@ -226,14 +225,16 @@ class _Compiler:
     # -- Attention
 
     def _selected(self, select: Node) -> tuple[Linear, Linear, Bools]:
-        """Queries and keys whose product is 1 for a selected pair and 0 for any other, and the predicate's table.
+        """Queries and keys whose product is 1 for a selected pair, at most 0 for others; and the predicate's table.
 
-        A table of keys and queries, with equal rows and columns taken together.
+        A table of keys and queries, with equal rows and columns taken together; or equality of two variables each.
         """
         assert select.func is not None
         if not select.params[0]:
             raise Refused("attends to what comes later (causal=False)")
         keys, queries = (self._of(side) for side in select.inputs)
+        if select.func is equals and keys is queries and (pairs := _pairs(keys)):
+            return *pairs, np.eye(len(keys.domain), dtype=bool)
         kv, qv = keys.domain, queries.domain
         if len(kv) * len(qv) > MOST_ENTRIES:
             raise Refused(f"compares {len(kv):,} keys with {len(qv):,} queries (at most {MOST_ENTRIES:,} pairs)")
@@ -402,6 +403,11 @@ def _variables(tables: list[Table]) -> tuple[Variable, ...] | None:
     return found if len(found) <= 2 else None
 
 
+def _check_values(domain: Array) -> None:
+    if len(domain) > MOST_VALUES:
+        raise Refused(f"takes {len(domain):,} values (at most {MOST_VALUES:,})")
+
+
 def _called(func: Callable[..., Any], columns: list[Array], valid: Bools | None = None) -> tuple[Array, Bools]:
     """A function of values at every entry, and where it has a value: a function of a program may raise."""
     shape = columns[0].shape
@@ -441,6 +447,25 @@ def _reduced(table: Table) -> Table:
                 shrunk = np.where(known, high, filled[0]).astype(table.values.dtype)
                 return _reduced(Table(rest, shrunk, np.asarray(known)))
     return table
+
+
+def _pairs(table: Table) -> tuple[Linear, Linear] | None:
+    """Queries and keys whose product is 1 where values are equal, else at most 0: the equal variables, less 1.
+
+    None if the table is not that of a pair, which tells apart whatever differs in one of the two.
+    """
+    if len(table.of) < 2 or not table.valid.all():
+        return None
+    rows, of_first = np.unique(table.values, axis=0, return_inverse=True)
+    core, of_second = np.unique(rows, axis=1, return_inverse=True)
+    if len(np.unique(core)) < core.size:
+        return None
+    sides = [
+        Linear([(variable, _one_hot(classes, np.arange(count)))])
+        for variable, classes, count in zip(table.of, (of_first, of_second), core.shape, strict=True)
+    ]
+    both, one = sides[0].beside(sides[1]), np.ones((1, 1))
+    return both.beside(Linear([(ONE, one)])), both.beside(Linear([(ONE, -one)]))
 
 
 def _unit_vector(width: int, at: int) -> Floats:

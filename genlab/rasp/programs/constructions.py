@@ -231,6 +231,42 @@ def _true_if_open(ranked: Any) -> Any:
     return np.where(np.equal(np.asarray(ranked) % 2, 1), TRUE, FALSE)
 
 
+# -- Continuing a repeated pattern: by contexts that are named after the position where they occur first
+
+_ROOM = 1 << 20
+"""More than all tokens and positions."""
+
+
+def next_of_named_context(x: Any) -> Any:
+    """The token that followed an earlier occurrence of the last eight tokens; if there is none, of the last four.
+
+    `next_of_context` compares contexts as one large number. Here a context is named after the position where it
+    occurs first, and one of twice the length by the names of its halves (Karp, Miller and Rosenberg 1972, Rapid
+    identification of repeated patterns in strings, trees and arrays). A name is where to read on.
+    """
+    place = indices(x)
+    two = _named(shift_right(x, 1, default=NONE), x)
+    four = _named(shift_right(two, 2, default=NONE), two)
+    eight = _named(shift_right(four, 4, default=NONE), four)
+    earlier = first_of(seq_map(eight, place, _unless_here), seq_map(four, place, _unless_here))
+    return index_select(x, earlier + 1, default=NONE)
+
+
+def _named(before: Any, now: Any) -> Any:
+    pair = seq_map(before, now, _pair)
+    return firsts(pair, pair)
+
+
+@elementwise
+def _pair(before: Any, now: Any) -> Any:
+    return np.asarray(before) * _ROOM + now
+
+
+@elementwise
+def _unless_here(first: Any, place: Any) -> Any:
+    return np.where(np.equal(first, place), NONE, first)
+
+
 CONSTRUCTIONS: Mapping[tuple[str, str], tuple[Program, ...]] = MappingProxyType(
     {
         ("brackets", "plain"): (first_symbol_by_rank,),
@@ -254,6 +290,7 @@ CONSTRUCTIONS: Mapping[tuple[str, str], tuple[Program, ...]] = MappingProxyType(
             english.main_auxiliary_moves_by_count,
             english.first_auxiliary_moves_by_count,
         ),
+        ("repeats", "text"): (next_of_named_context,),
         ("reverse", "unique"): (reverse_repeats, reverse_by_shifted_place, reverse_by_count),
     }
 )
