@@ -57,6 +57,7 @@ def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     found = verdicts(rows)
     parts = [HEAD.format(seeds=found[0].n[0]), _summary(found)]
+    parts.append(_brackets([one for one in found if one.mechanism == "violations"]))
     parts += [_section(m, own) for m in MECHANISMS if (own := [r for r in rows if r.mechanism == m.name])]
     return "\n".join([*parts, _others()])
 
@@ -73,6 +74,43 @@ def _summary(found: Sequence[Verdict]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _brackets(found: Sequence[Verdict]) -> str:
+    """Whether the signals of brackets tell the two rules apart, in words."""
+    forms = len(found[0].found) + len(found[0].missed)
+    whole, partly, none = ([one for one in found if test(one)] for test in (_whole, _partly, _none))
+    lines = [
+        "## Do the bracket signals tell NESTED from EQUAL-COUNT?",
+        "",
+        f"Each rule is known to be there: NESTED in {forms} compiled forms, EQUAL-COUNT in two. With exact weights,",
+        "",
+        *_listed("tell every form of NESTED from both of EQUAL-COUNT", whole),
+        *(f"- `{one.value}` misses {', '.join(f'`{p}`' for p in one.missed)}" for one in partly),
+        *_listed("tell no form", none),
+        "",
+        f"Under noise {found[0].breaks:g} on the weights some models already answer wrong, so nothing is said of noise. A "
+        "signal that misses a form is blind to that form of the rule. One that finds all of them may still miss the "
+        "form that training makes: this page is no evidence of what trained models do.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _whole(one: Verdict) -> bool:
+    return not one.missed
+
+
+def _partly(one: Verdict) -> bool:
+    return bool(one.found) and bool(one.missed)
+
+
+def _none(one: Verdict) -> bool:
+    return not one.found
+
+
+def _listed(what: str, found: Sequence[Verdict]) -> list[str]:
+    return [f"- {', '.join(f'`{one.value}`' for one in found)} {what}"] if found else []
 
 
 def _section(mechanism: Mechanism, rows: Sequence[Row]) -> str:
