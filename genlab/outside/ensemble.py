@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 """Hash of the answer of each run to each example, [run, example]."""
 Bools = NDArray[np.bool_]
+Pairs = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 MOST = 256
 """Sets of members that are averaged over."""
 
@@ -71,29 +72,32 @@ def member_sets(runs: int, size: int, seed: int = 0) -> NDArray[np.int64]:
     return np.stack([np.sort(rng.choice(runs, size, replace=False)) for _ in range(MOST)])
 
 
-def votes(answers: Hashes, right: Bools, inside: NDArray[np.float64], sets: NDArray[np.int64]) -> Votes:
+def votes(
+    answers: Hashes, right: Bools, inside: NDArray[np.float64], sets: NDArray[np.int64], compared: Pairs
+) -> Votes:
     """Measure sets of members on one evaluation set.
 
     Args:
         answers: hash of each run's answer, [run, example]; right: whether it is right.
         inside: accuracy inside of each run, by which the best member is chosen.
         sets: int64[set, size].
+        compared: `pairs` of the answers.
     """
     accuracy = right.mean(1)
-    differ, both_wrong, alike = _pairs(answers, right)
+    differ, both_wrong, alike = compared
     rows: list[list[float]] = []
     for members in sets:
         leading = members[inside[members] == inside[members].max()]
-        pairs = np.array(list(combinations(members.tolist(), 2)), dtype=int).reshape(-1, 2).T
-        wrong = both_wrong[pairs[0], pairs[1]].sum()
+        two = np.array(list(combinations(members.tolist(), 2)), dtype=int).reshape(-1, 2).T
+        wrong = both_wrong[two[0], two[1]].sum()
         rows.append(
             [
                 float(plurality(answers[members], right[members]).mean()),
                 float(accuracy[members].mean()),
                 float(accuracy[leading].mean()),
                 float(right[members].any(0).mean()),
-                float(differ[pairs[0], pairs[1]].mean()) if pairs.size else np.nan,
-                float(alike[pairs[0], pairs[1]].sum() / wrong) if wrong else np.nan,
+                float(differ[two[0], two[1]].mean()) if two.size else np.nan,
+                float(alike[two[0], two[1]].sum() / wrong) if wrong else np.nan,
             ]
         )
     table = np.array(rows)
@@ -101,7 +105,7 @@ def votes(answers: Hashes, right: Bools, inside: NDArray[np.float64], sets: NDAr
     return Votes(*(float(column.mean()) if len(column) else float("nan") for column in known))
 
 
-def _pairs(answers: Hashes, right: Bools) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pairs(answers: Hashes, right: Bools) -> Pairs:
     """Of every pair of runs, [run, run]: fraction of different answers; examples that both get wrong; of these, those
     with the same answer."""
     differ = np.stack([(answers != own).mean(1) for own in answers])

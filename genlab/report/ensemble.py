@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from genlab.errors import UserError
 from genlab.forecast.rules import hashes, shared_sets
-from genlab.outside.ensemble import Bools, Hashes, jackknife, member_sets, votes
+from genlab.outside.ensemble import Bools, Hashes, jackknife, member_sets, pairs, votes
 from genlab.report.display import print_rows
 from genlab.report.figures import COLORS, save_figure
 from genlab.report.output import print_lines
@@ -24,15 +25,16 @@ from genlab.runs.store import Store
 SIZES = (3, 5, 8)
 """Numbers of members by default, as far as there are runs. A vote of two is a coin wherever they differ."""
 _MEANS = ["vote", "single", "best", "oracle", "disagreement", "same_error", "gain", "gain_best"]
-_BY = ["task", "split", "outside", "size"]
+_BY = ["task", "trained", "split", "outside", "size"]
 
 
 @dataclass(frozen=True)
 class Ensembles:
-    """Votes of runs of one task.
+    """Votes of runs of one task and training distribution.
 
     Attributes:
-        rows: a row per task, split, length and size: outside, runs, n, sets, and `Votes`.
+        rows: a row per task, training distribution (`trained`, in words), split, length and size: outside, runs, n,
+            sets, and `Votes`.
         without: the same rows, computed without one run each (`left_out`), for intervals.
         diverged: a line on the runs left out, or ''.
     """
@@ -42,9 +44,11 @@ class Ensembles:
     diverged: str
 
     def summary(self) -> pd.DataFrame:
-        """A row per task, split, inside or outside, and size: means over lengths of `Votes`, `gain` of the vote over
-        a single member and `gain_best` over the member that is best inside, with 95 % jackknife intervals over runs
-        (`gain_low`, `gain_high`, ...; None below 5 runs)."""
+        """A row per task, training distribution, split, inside or outside, and size: means over lengths.
+
+        They are those of `Votes`, `gain` of the vote over a single member and `gain_best` over the member that is
+        best inside, with 95 % jackknife intervals over runs (`gain_low`, `gain_high`, ...; None below 5 runs).
+        """
         found = _means(self.rows, _BY).reset_index()
         left = dict(list(_means(self.without, [*_BY, "left_out"]).groupby(_BY)))
         for name in ("gain", "gain_best"):
@@ -64,27 +68,45 @@ class Ensembles:
 
     def print(self, console: Console) -> None:
         """The summary: what a vote of so many runs gains."""
-        head = ["task", "split", "", "members", "lengths", "one run", "vote", "gain (95 %)", "over the best inside"]
+        head = [
+            "task",
+            "trained",
+            "split",
+            "",
+            "members",
+            "lengths",
+            "one run",
+            "vote",
+            "gain (95 %)",
+            "over the best inside",
+        ]
         head += ["any right", "disagreement", "same error"]
         rows = [
             [
-                *(r["task"], r["split"], "outside" if r["outside"] else "inside", r["size"], r["lengths"]),
+                *(
+                    r["task"],
+                    r["trained"],
+                    r["split"],
+                    "outside" if r["outside"] else "inside",
+                    r["size"],
+                    r["lengths"],
+                ),
                 *(f"{r['single']:.3f}", f"{r['vote']:.3f}", _gain(r, "gain"), _gain(r, "gain_best")),
                 *(f"{r['oracle']:.3f}", _or_dash(r["disagreement"]), _or_dash(r["same_error"])),
             ]
             for r in self.summary().to_dict("records")
         ]
         print_lines(console, ["fraction of right answers, mean over lengths and sets of members"])
-        print_rows(console, head, rows, keys=4)
+        print_rows(console, head, rows, keys=5)
         told = "(disagreement: how often two members differ; same error: two wrong answers that are equal)"
         print_lines(console, [told, *[self.diverged] * bool(self.diverged)])
 
     def draw(self, path: Path) -> None:
-        """Per task and split: accuracy of one run, of votes, and of an oracle, by length."""
+        """Per task, training distribution and split: accuracy of one run, of votes, and of an oracle, by length."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        groups = list(self.rows.groupby(["task", "split"], sort=False))
+        groups = list(self.rows.groupby(["task", "trained", "split"], sort=False))
         figure = Figure(figsize=(4.6 * len(groups), 3.8), layout="constrained")
         FigureCanvasAgg(figure)
         for (key, own), panel in zip(groups, figure.subplots(1, len(groups), squeeze=False)[0], strict=True):
@@ -97,7 +119,8 @@ class Ensembles:
             inside = own.loc[~own["outside"], "length"]
             if len(inside):
                 panel.axvspan(inside.min(), inside.max(), color="0.93", zorder=0, lw=0)
-            panel.set_title(f"{key[0]}, split {key[1]}", fontsize=10, loc="left")  # pyright: ignore
+            task, trained, split = key  # pyright: ignore
+            panel.set_title(f"{task}, trained on {trained}, split {split}", fontsize=9, loc="left")
             panel.set_xlabel("length")
             panel.set_ylabel("exact match")
             panel.set_ylim(-0.03, 1.04)
@@ -116,7 +139,7 @@ def ensemble(
 
     Args:
         which: a run, group, grid or tag, `last`, or several of them; runs of one task
-            that were trained on the same lengths vote together.
+            (with its format and parameters) and one training distribution vote together.
         splits: only these (default: all that were evaluated).
         sizes: numbers of members (default: 3, 5 and 8, as far as there are runs).
         store: the store, or its directory (default: `GENLAB_STORE`, or `runs`).
@@ -127,17 +150,14 @@ def ensemble(
     if any(size < 2 for size in sizes):
         raise UserError(f"--sizes {','.join(map(str, sizes))} is not allowed: a vote needs at least 2 members")
     kept, runs, diverged = counted_runs(which, store)
-    tasks: dict[tuple[str, str], list[str]] = {}  # runs with one training distribution vote together
-    for run in runs:
-        tasks.setdefault((kept.spec(run).task.name, kept.law(run).as_text()), []).append(run)
     rows: list[dict[str, Any]] = []
     without: list[dict[str, Any]] = []
-    for (task, _), ids in tasks.items():
+    for task, trained, ids in _groups(kept, runs):
         if sizes and max(sizes) > len(ids):
             raise UserError(f"--sizes {max(sizes)} is not allowed: {task} has {len(ids)} runs here")
         wanted = [size for size in sizes or SIZES if size <= len(ids)]
         for where, answers, right, inside in _shared(kept, ids, splits):
-            about = {"task": task, **where}
+            about = {"task": task, "trained": trained, **where}
             rows += _measured(about, answers, right, inside, wanted)
             for i in range(len(ids)):
                 others = np.arange(len(ids)) != i
@@ -153,6 +173,24 @@ def ensemble(
     return Ensembles(
         pd.DataFrame(rows), pd.DataFrame(without) if without else pd.DataFrame(columns=columns), diverged
     )
+
+
+def _groups(store: Store, runs: Sequence[str]) -> list[tuple[str, str, list[str]]]:
+    """Task, training lengths in words, and runs: those of one task with its options and one training distribution.
+
+    Where the words would be the same, the format follows, or else a number.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        found.setdefault((store.spec(run).task.model_dump_json(), store.law(run).as_text()), []).append(run)
+    labeled: dict[tuple[str, str], list[str]] = {}
+    for ids in found.values():
+        task, law = store.spec(ids[0]).task, store.law(ids[0])
+        words = f"{law.min_len} to {law.train_len}"
+        more = (f"{words}, {task.format} ({i})" for i in range(2, len(found) + 2))
+        options = chain([words, f"{words}, {task.format}"], more)
+        labeled[next((task.name, one) for one in options if (task.name, one) not in labeled)] = ids
+    return [(task, words, ids) for (task, words), ids in labeled.items()]
 
 
 def _shared(
@@ -179,9 +217,10 @@ def _measured(
     about: dict[str, Any], answers: Hashes, right: Bools, inside: np.ndarray, sizes: Sequence[int]
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+    compared = pairs(answers, right)
     for size in sizes:
         sets = member_sets(len(answers), size)
-        found = asdict(votes(answers, right, inside, sets))
+        found = asdict(votes(answers, right, inside, sets, compared))
         gains = {"gain": found["vote"] - found["single"], "gain_best": found["vote"] - found["best"]}
         rows.append({**about, "size": size, "runs": len(answers), "sets": len(sets), **found, **gains})
     return rows

@@ -12,6 +12,7 @@ import pytest
 
 import genlab
 from genlab.outside.ensemble import MOST, jackknife, member_sets, plurality, votes
+from genlab.outside.ensemble import pairs as compared
 from genlab.runs.store import Store
 
 
@@ -56,7 +57,7 @@ def test_measures_of_sets_are_those_of_loops(drawn):
         differ.append(np.mean([(answers[a] != answers[b]).mean() for a, b in pairs]))
         wrong = [(a, b, i) for a, b in pairs for i in range(200) if not right[a, i] and not right[b, i]]
         same.append(np.mean([answers[a, i] == answers[b, i] for a, b, i in wrong]))
-    found = votes(answers, right, inside, sets)
+    found = votes(answers, right, inside, sets, compared(answers, right))
     wanted = [np.mean(x) for x in (vote, single, best, oracle, differ, same)]
     assert [
         found.vote,
@@ -105,6 +106,23 @@ def test_the_command_votes_on_stored_answers(trained, lab, tmp_path: Path):
     assert genlab.ensemble(trained[1], sizes=[4], store=trained[0]).rows["vote"].tolist() == pytest.approx(
         [rows[n, 4]["vote"] for n in (1, 2, 3, 4, 5)]
     )
+
+
+def test_runs_with_another_training_distribution_vote_apart(trained, tmp_path: Path):
+    """The summary does not average over what was trained on: each line is that of its runs alone."""
+    store = tmp_path / "store"
+    groups = []
+    for train_len in (2, 3):
+        evals = genlab.Evals(test_len=5, n=32)
+        plan = genlab.plan("sort", train_len=train_len, test_len=5, steps=20, seeds=range(3), evals=evals, d_model=16)
+        genlab.train(plan, store=store, device="cpu", workers=1)
+        groups.append([spec.run_id for spec in plan.specs])
+    both = genlab.ensemble([*groups[0], *groups[1]], sizes=[3], store=store).summary()
+    assert both["trained"].unique().tolist() == ["1 to 2", "1 to 3"]
+    for runs, words in zip(groups, ("1 to 2", "1 to 3"), strict=True):
+        own = genlab.ensemble(runs, sizes=[3], store=store).summary()
+        assert both[both["trained"] == words]["vote"].tolist() == own["vote"].tolist()
+        assert both[both["trained"] == words]["lengths"].tolist() == own["lengths"].tolist()
 
 
 def test_wrong_inputs_are_one_line(trained, lab):
