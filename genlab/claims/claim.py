@@ -34,6 +34,7 @@ from genlab.claims.rules import (
     MEASURES,
     RULES,
     AnyRule,
+    Auroc,
     Change,
     Combined,
     Evaluate,
@@ -383,8 +384,11 @@ class _Checks:
         curve = self._claim.is_curve(rule.measure)
         if isinstance(rule, Monotone) and not curve:
             self._error(f"rule: monotone needs a measure by length; {rule.measure!r} is not", *place)
-        if isinstance(rule, Ordering | Fisher) and curve:
+        if isinstance(rule, Ordering | Fisher | Auroc) and curve:
             self._error(f"rule: {rule.kind} cannot use {rule.measure!r}, which is read by length", *place)
+        for name in rule.by if isinstance(rule, Auroc) else ():
+            if self._named(name, *place, "by") and (self._claim.is_curve(name) or name == rule.measure):
+                self._error(f"rule: auroc cannot forecast {rule.measure!r} by {name!r}", *place, "by")
         for where in rule.groups():
             self._group(where, *place)
         self._readable(rule, *place)

@@ -11,10 +11,11 @@ import pandas as pd
 from scipy.stats import fisher_exact
 
 from genlab.claims.claim import Claim, selects, setting_of
-from genlab.claims.measuring import Values, fits
+from genlab.claims.measuring import RunValues, Values, fits
 from genlab.claims.rules import (
     All,
     AnyRule,
+    Auroc,
     Bounded,
     Fisher,
     Interval,
@@ -25,6 +26,7 @@ from genlab.claims.rules import (
     Where,
     listed,
 )
+from genlab.errors import UserError
 
 Verdict = Literal["pass", "fail", "undecided"]
 
@@ -61,20 +63,6 @@ class Judgment:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class RunValues:
-    """One run as rules see it."""
-
-    settings: dict[str, Any]
-    diverged: bool
-    fitted: bool
-    values: Values
-
-    def curve(self, measure: str) -> dict[int | None, float]:
-        """The values of a measure by length (None: the only one), without those that are missing."""
-        return {n: value for (name, n), value in self.values.items() if name == measure and not np.isnan(value)}
-
-
 def judge(claim: Claim, rows: pd.DataFrame) -> Judgment:
     """Apply the rules of a claim to its rows (`measured_rows`, or those of a CSV file)."""
     runs = runs_of(claim, rows)
@@ -95,7 +83,9 @@ def runs_of(claim: Claim, rows: pd.DataFrame) -> list[RunValues]:
         }
         diverged = first["status"] == "diverged"
         fitted = not diverged and fits(claim, values.get((claim.fitted.measure, None), float("nan")))
-        found.append(RunValues({name: first[name] for name in claim.settings}, diverged, fitted, values))
+        settings = {name: first[name] for name in claim.settings}
+        seeds = {name: int(first[name]) for name in ("init_seed", "data_seed")}
+        found.append(RunValues(settings, seeds, diverged, fitted, values))
     return found
 
 
@@ -260,6 +250,25 @@ def fisher_p(count: int, of: int, other: int, of_other: int) -> float:
     return float(fisher_exact([[count, of - count], [other, of_other - other]])[1])
 
 
+def _auroc(claim: Claim, rule: Auroc, runs: Sequence[RunValues]) -> tuple[bool, str]:
+    from genlab.claims.forecasting import auroc_of  # brings scikit-learn
+
+    judged = _group(claim, rule, runs, rule.where)
+    for name in rule.by:
+        if lacking := [run for run in judged if not run.curve(name)]:
+            raise _Undecided(f"{len(lacking)} runs have no {name}")
+    try:
+        found = auroc_of(rule, judged)
+    except UserError as error:
+        raise _Undecided(str(error)) from None
+    if found.low is None or found.high is None:
+        raise _Undecided(f"AUROC {found.value:.3f}, {found.how}")
+    why = f"AUROC {found.value:.3f} ({found.low:.3f} to {found.high:.3f}), published {rule.printed:g}; {found.how}"
+    if found.high - found.low > rule.widest:
+        raise _Undecided(f"{why}; the interval is wider than {rule.widest:g}")
+    return found.low - _ROUNDING <= rule.printed <= found.high + _ROUNDING, why
+
+
 _APPLY: dict[type, Any] = {
     All: _all,
     Median: _median,
@@ -267,6 +276,7 @@ _APPLY: dict[type, Any] = {
     Monotone: _monotone,
     Interval: _interval,
     Fisher: _fisher,
+    Auroc: _auroc,
 }
 
 
@@ -286,6 +296,10 @@ def in_words(rule: AnyRule) -> str:
     elif isinstance(rule, Interval):
         near = f"within {rule.within:g} of" if rule.within is not None else "within 1.96 joint standard errors of"
         text = f"mean {rule.measure} is {near} the published value{where}"
+    elif isinstance(rule, Auroc):
+        inputs = ", ".join(rule.by) or "settings"
+        text = f"AUROC of {inputs} ({rule.model}) for {rule.measure} at least {rule.at_least:g} on {rule.held_out} "
+        text += f"held out is as published{where}"
     else:
         count = f"count of runs with {rule.measure} at least {rule.at_least:g}"
         text = f"{count} is as published, p >= {rule.alpha:.2g}{where}"

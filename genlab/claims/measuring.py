@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,21 @@ ROW = ("run_id", "init_seed", "data_seed", "status", "seconds", "fitted", "measu
 
 Values = dict[tuple[str, int | None], float]
 """(measure, length) -> value of one run; the length is None for a measure that is one number."""
+
+
+@dataclass(frozen=True)
+class RunValues:
+    """One run as rules see it."""
+
+    settings: dict[str, Any]
+    seeds: dict[str, int]
+    diverged: bool
+    fitted: bool
+    values: Values
+
+    def curve(self, measure: str) -> dict[int | None, float]:
+        """The values of a measure by length (None: the only one), without those that are missing."""
+        return {n: value for (name, n), value in self.values.items() if name == measure and not np.isnan(value)}
 
 
 def fits(claim: Claim, value: float) -> bool:

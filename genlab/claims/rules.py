@@ -252,7 +252,29 @@ class Fisher(Rule):
     alpha: float = Field(gt=0, lt=1)
 
 
-AnyRule = All | Median | Ordering | Monotone | Interval | Fisher
+class Auroc(Rule):
+    """Runs at a value or above are told from the others as well as in print: the printed AUROC is in our interval.
+
+    The interval is one of 95 %. The forecast is made from measures of a run (`by`; none: from its settings), for runs
+    that it has not seen, or for settings that it has not seen (`genlab.claims.forecasting`).
+    """
+
+    kind: Literal["auroc"]
+    at_least: float
+    by: tuple[str, ...] = ()
+    model: Literal["linear", "forest", "boosting", "threshold"] = "linear"
+    held_out: Literal["runs", "settings"]
+    printed: float = Field(ge=0, le=1)
+    widest: float = Field(gt=0, le=1, description="of our interval; above it, undecided")
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Auroc:
+        if self.model == "threshold" and len(self.by) != 1:
+            raise ValueError("model threshold cuts one measure: give one in `by`")
+        return self
+
+
+AnyRule = All | Median | Ordering | Monotone | Interval | Fisher | Auroc
 RULES: Mapping[str, type[Frozen]] = {
     "all": All,
     "median": Median,
@@ -260,6 +282,7 @@ RULES: Mapping[str, type[Frozen]] = {
     "monotone": Monotone,
     "interval": Interval,
     "fisher": Fisher,
+    "auroc": Auroc,
 }
 
 

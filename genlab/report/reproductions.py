@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from genlab.claims.claim import Claim, selects
-from genlab.claims.judging import Judgment, RunValues, judge, runs_of
+from genlab.claims.judging import Judgment, judge, runs_of
+from genlab.claims.measuring import RunValues
 from genlab.claims.rows import Rows, read_rows
 from genlab.claims.rules import Where, listed
 
