@@ -446,6 +446,9 @@ class TrainConfig(Frozen):
     spectral_decoupling: float = Field(
         0.0, ge=0, description="coefficient of an L2 penalty on the logits (half the squared norm)"
     )
+    head_diversity: float = Field(
+        0.0, ge=0, description="coefficient of a penalty on the mean cosine between the outputs of a layer's heads"
+    )
     average_steps: int = Field(0, ge=0, description="average the weights over the last N steps; 0: no averaging")
     until: float | None = Field(None, gt=0, le=1, description="stop once in-distribution exact match stays at this")
     until_weights: Literal["equal", "law"] = Field(
@@ -459,7 +462,7 @@ class TrainConfig(Frozen):
     data_seed: int = Field(0, ge=0, description="seed of the training examples")
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"mix", "mix_split", "mix_len", "spectral_decoupling", "average_steps", "until_weights"}
+        {"mix", "mix_split", "mix_len", "spectral_decoupling", "head_diversity", "average_steps", "until_weights"}
     )
 
     @property

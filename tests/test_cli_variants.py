@@ -38,6 +38,8 @@ BAD = [
     (["--mix", "0.5", "--mix-split", "windw"], "did you mean 'window'?"),
     (["--average-steps", "5"], "average_steps 5 is greater than steps 2"),
     (["--average-steps", "1", "--until", "0.9"], "which leaves the last step unknown"),
+    (["--head-diversity", "1", "--n-heads", "1"], "head_diversity compares heads"),
+    (["--head-diversity", "1", "--architecture", "lstm"], "head_diversity compares heads"),
     (["--spectral-decoupling", "-1"], "spectral_decoupling: -1.0 is not allowed"),
 ]
 

@@ -220,6 +220,9 @@ def plan(
     if train.warmup > train.steps:
         raise UserError(f"warmup {train.warmup} is longer than training: it has {train.steps} steps")
     _check_size(made, model, train, evals)
+    one_head = model.architecture != "transformer" or model.d_values or model.n_heads < 2 or not model.n_layers
+    if train.head_diversity and one_head:
+        raise UserError("head_diversity compares heads: it needs a transformer of tokens with layers of at least 2")
     base = RunSpec(task=made.spec, model=model, train=train, code=code_of(made.spec, model))
     wanted_evals = evals or Evals(test_len=test_len)
     eval_splits(made, train, wanted_evals)  # report a wrong split before training

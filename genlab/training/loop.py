@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from genlab.models import Model, model_of
 from genlab.spec import RunSpec, Split
-from genlab.tasks import Task
+from genlab.tasks import Task, Vocab
 from genlab.training.ahead import Batches
 from genlab.training.batches import Places, to_device
 from genlab.training.capture import GRAIN, Captured, can_capture
@@ -85,7 +85,11 @@ _DROPOUT = 8
 
 
 def losses_and_gradients(
-    model: Model, batch: Places, drop: Callable[[Tensor], Tensor] | None = None, decoupling: float = 0.0
+    model: Model,
+    batch: Places,
+    drop: Callable[[Tensor], Tensor] | None = None,
+    decoupling: float = 0.0,
+    diversity: float = 0.0,
 ) -> tuple[Float[Tensor, " run"], Float[Tensor, "run params"]]:
     """Mean loss of each run at its loss positions, and its gradient, one row per run like the weights.
 
@@ -95,10 +99,14 @@ def losses_and_gradients(
         drop: dropout, if any.
         decoupling: coefficient of spectral decoupling (Pezeshki et al. 2020, arXiv 2011.09468): the gradient includes
             `decoupling / 2` times the mean squared norm of the logits, the returned loss does not.
+        diversity: coefficient of `head_likeness`, which is in the gradient but not in the returned loss.
     """
     leaves = {name: view.detach().requires_grad_() for name, view in model.params.items()}
     options = {"at": batch.at, "since": batch.since, "lengths": batch.lengths, "training": True}
-    if batch.packing is not None:
+    outputs: list[Tensor] = []
+    if diversity:
+        options["tap"] = _kept_outputs(outputs)
+    elif batch.packing is not None:
         options["packing"] = batch.packing
     logits = model.with_params(leaves)(batch.inputs, batch.offsets, drop=drop, **options)
     each = F.cross_entropy(logits.flatten(0, 1).to(batch.weights.dtype), batch.targets.flatten(), reduction="none")
@@ -106,8 +114,40 @@ def losses_and_gradients(
     total = losses.sum()
     if decoupling:
         total = total + decoupling / 2 * (logits.to(losses.dtype).square().sum(-1) * batch.weights).sum()
+    if diversity:
+        total = total + diversity * head_likeness(outputs, batch.inputs != Vocab.pad).sum()
     gradients = torch.autograd.grad(total, list(leaves.values()))
     return losses.detach(), torch.cat([g.flatten(1) for g in gradients], dim=1)
+
+
+def _kept_outputs(outputs: list[Tensor]) -> Callable[[str, Tensor], Tensor]:
+    """A tap that appends the outputs of the heads of each layer."""
+
+    def tap(name: str, x: Tensor) -> Tensor:
+        if name.endswith(".attn.hook_z"):
+            outputs.append(x)
+        return x
+
+    return tap
+
+
+def head_likeness(outputs: Sequence[Tensor], real: Tensor) -> Float[Tensor, " run"]:
+    """Mean cosine between the outputs of two heads, over pairs of heads of a layer, tokens and layers.
+
+    The negative of the disagreement on outputs of Li et al. 2018, Multi-Head Attention with Disagreement
+    Regularization, arXiv 1810.10183, there with all pairs of heads, a head and itself included.
+
+    Args:
+        outputs: of each layer, float[run, batch, pos, head, d_head], before the output projection.
+        real: bool[run, batch, pos], tokens that are not padding.
+    """
+    means: list[Tensor] = []
+    for z in outputs:
+        unit = F.normalize(z, dim=-1)
+        heads = z.shape[-2]
+        pairs = (unit.sum(-2).square().sum(-1) - unit.square().sum((-2, -1))) / (heads * (heads - 1))
+        means.append((pairs * real).sum((1, 2)) / real.sum((1, 2)))
+    return torch.stack(means).mean(0)
 
 
 def dropout(specs: Sequence[RunSpec], step: int, device: torch.device) -> Callable[[Tensor], Tensor] | None:
@@ -319,7 +359,9 @@ class Stack:
         """One step; it changes tensors only in place and does not synchronize, so that it can be captured."""
         drop = dropout(self.specs, self.step, self.device)
         with precision(self.train.dtype, self.device):
-            losses, gradients = losses_and_gradients(self._model, batch, drop, self.train.spectral_decoupling)
+            losses, gradients = losses_and_gradients(
+                self._model, batch, drop, self.train.spectral_decoupling, self.train.head_diversity
+            )
         norms = torch.linalg.vector_norm(gradients, dim=1)
         self._alive.logical_and_(losses.isfinite() & norms.isfinite())
         self._optimizer.update(self._flat, gradients, norms, rates, self._alive)

@@ -90,6 +90,75 @@ def test_spectral_decoupling_keeps_logits_small():
     assert losses[1] > losses[0]
 
 
+# -- diversity of heads ----------------------------------------------------------------------
+
+
+def by_hand(outputs: list[torch.Tensor], real: torch.Tensor) -> float:
+    """Mean cosine over pairs of heads, tokens and layers, one at a time, of one run."""
+    found = []
+    for z in outputs:
+        own = [
+            float(torch.nn.functional.cosine_similarity(z[0, e, t, i], z[0, e, t, j], dim=0))
+            for e, t in real[0].nonzero().tolist()
+            for i in range(z.shape[-2])
+            for j in range(z.shape[-2])
+            if i < j
+        ]
+        found.append(sum(own) / len(own))
+    return sum(found) / len(found)
+
+
+def test_head_diversity_adds_the_gradient_of_the_mean_cosine_of_heads():
+    """The gradient with it, less that without, against finite differences of the penalty counted by hand."""
+    from genlab.models import Transformer
+    from genlab.training.loop import losses_and_gradients
+
+    task = first()
+    stack = Stack(task, fresh([run(task, model={"n_heads": 4}, dtype="float64")]), CPU)
+    batch, model = stack.batch(), stack._model
+    plain, with_it = (losses_and_gradients(model, batch, diversity=d) for d in (0.0, 0.3))
+    torch.testing.assert_close(plain[0], with_it[0], rtol=1e-12, atol=0)  # the loss that is told is without it
+    assert (batch.inputs == 0).any()  # padding has no part in it
+
+    def penalty(flat: torch.Tensor) -> float:
+        kept: list[torch.Tensor] = []
+
+        def tap(name: str, x: torch.Tensor) -> torch.Tensor:
+            if name.endswith("hook_z"):
+                kept.append(x)
+            return x
+
+        Transformer(model.cfg, flat)(batch.inputs, batch.offsets, lengths=batch.lengths, tap=tap)
+        return 0.3 * by_hand(kept, batch.inputs != 0)
+
+    way = torch.randn(model.flat.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    slope = (penalty(model.flat + 1e-5 * way) - penalty(model.flat - 1e-5 * way)) / 2e-5
+    assert abs(slope) > 1e-3
+    assert float(((with_it[1] - plain[1]) * way).sum()) == pytest.approx(slope, rel=1e-5)
+
+
+def test_with_head_diversity_heads_are_less_alike():
+    from genlab.training.loop import head_likeness
+
+    def likeness(diversity: float) -> float:
+        task = first()
+        spec = run(task, steps=40, head_diversity=diversity, model={"n_heads": 4})
+        state = train_stack(task, fresh([spec]), CPU)[0]
+        stack = Stack(task, fresh([spec]), CPU)
+        model, batch = type(stack._model)(spec.model, state.weights[None]), stack.batch()
+        kept: list[torch.Tensor] = []
+        model(batch.inputs, batch.offsets, lengths=batch.lengths, tap=lambda n, x: _kept(kept, n, x))
+        return float(head_likeness(kept, batch.inputs != 0))
+
+    assert likeness(3.0) < likeness(0.0) - 0.05
+
+
+def _kept(outputs: list[torch.Tensor], name: str, x: torch.Tensor) -> torch.Tensor:
+    if name.endswith("hook_z"):
+        outputs.append(x)
+    return x
+
+
 # -- averaged weights ----------------------------------------------------------------------
 
 
