@@ -11,6 +11,7 @@ from genlab.runs.index import NO_CODE
 from genlab.runs.store import Store
 from genlab.spec import RunSpec, is_known_value
 from genlab.tasks import Task, code_of, make
+from genlab.text import counted
 
 
 def live_task(store: Store, run_id: str) -> Task:
@@ -63,7 +64,8 @@ def edited(store: Store, run_ids: Iterable[str]) -> str:
     if not other:
         return ""
     name = next(iter(_hashes(store.spec(other[0]).code)))
-    return f"{name}: its plugin was edited since {len(other)} runs were trained; this uses it as it is now"
+    many = f"{counted(len(other), 'run')} {'was' if len(other) == 1 else 'were'}"
+    return f"{name}: its plugin was edited since {many} trained; this uses it as it is now"
 
 
 def trained_otherwise(store: Store, specs: Iterable[RunSpec]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genlab.forecast.predictions import tail_rank
+from genlab.forecast.predictors import _best_cut
 from genlab.probes.probing import _null_rows
 from genlab.runs.index import prefer
 
@@ -36,3 +37,14 @@ def test_the_spread_of_a_null_is_that_of_a_sample():
     rows = {row.name: row.value for row in _null_rows("s", np.array([1.0, 3.0, np.nan]), 1)}
     assert rows == {"s.null": 2.0, "s.null_sd": pytest.approx(np.sqrt(2.0))}
     assert {row.name: row.value for row in _null_rows("s", np.array([1.0]), 1)}["s.null_sd"] == 0.0
+
+
+def test_a_cut_has_the_least_squared_error_of_all():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x, y = rng.permutation(12).astype(float), rng.random(12)
+        errors = {cut: sum(float(side.var() * len(side)) for side in (y[x < cut], y[x > cut])) for cut in HALVES}
+        assert _best_cut(x, y) == min(errors, key=lambda cut: errors[cut])
+
+
+HALVES = [i + 0.5 for i in range(11)]

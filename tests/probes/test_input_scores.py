@@ -16,6 +16,7 @@ import genlab
 from genlab.models import Transformer, count, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, hooked_input, probe_input
 from genlab.probes.families.confidence import SCORES
+from genlab.probes.input_scores import jacobian_norm
 from genlab.probes.inputs import Batch, probe_batches
 from genlab.probes.model import Stacked
 from genlab.probes.probing import values_of
@@ -354,6 +355,22 @@ def jacobian(model: Transformer, tokens: torch.Tensor, layer: int, pos: int) -> 
     matrix = torch.autograd.functional.jacobian(after, zero)
     assert isinstance(matrix, torch.Tensor)
     return float(matrix.pow(2).sum())
+
+
+def test_a_jacobian_at_the_second_token_has_the_first_before_it():
+    model = stack_of_runs(runs=1)
+    double = Transformer(model.cfg, model.flat.double())
+    tokens = answers_of(model, rows=4).batches[0].tokens[:1, :2]
+    kept: list[torch.Tensor] = []
+
+    def tap(name: str, x: torch.Tensor) -> torch.Tensor:
+        if name == "blocks.1.hook_resid_pre":
+            kept.append(x)
+        return x
+
+    double(tokens[None], tap=tap)
+    found = jacobian_norm(double, 1, kept[0], None)
+    assert found[0, 0] == pytest.approx(jacobian(double, tokens, 1, 1), rel=1e-6)
 
 
 def test_runs_of_a_stack_have_the_blood_that_they_have_alone():

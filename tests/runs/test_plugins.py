@@ -82,6 +82,8 @@ def test_an_edited_plugin_trains_anew_and_says_so(lab, file: Path, forget, tmp_p
     assert edited(store, store.run_ids()) == (
         "first-bit: its plugin was edited since 2 runs were trained; this uses it as it is now"
     )
+    (one, _) = [run for run in store.run_ids() if edited(store, [run])]
+    assert "since 1 run was trained" in edited(store, [one])
     kept = store.entry(store.run_ids()[-1])
     assert kept["environment"]["plugins"] == {str(file): plugin_sources()[str(file)]}
     assert kept["spec"]["code"] == f"first-bit:{plugin_sources()[str(file)]}"
