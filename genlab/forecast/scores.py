@@ -242,11 +242,15 @@ def multiplicities(group: np.ndarray, draws: int, rng: np.random.Generator) -> n
 
 
 def words(interval: Interval, digits: int = 3) -> str:
-    """Format as `+0.120 (+0.020 to +0.220)`, or the value alone.
+    """Format as `+0.120 (+0.020 to +0.220)`, or the value alone; `-` if there is none.
 
     >>> words(Interval(0.12, 0.02, 0.22, "")), words(Interval(0.12, None, None, ""))
     ('+0.120 (+0.020 to +0.220)', '+0.120')
+    >>> words(Interval(np.nan, None, None, ""))
+    '-'
     """
+    if np.isnan(interval.value):
+        return "-"
     numbers: Sequence[float | None] = (interval.value, interval.low, interval.high)
     shown = [f"{n:+.{digits}f}" for n in numbers if n is not None]
     return shown[0] if len(shown) < 3 else f"{shown[0]} ({shown[1]} to {shown[2]})"

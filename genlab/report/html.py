@@ -28,6 +28,8 @@ from genlab.report.ask import AskedRun
 from genlab.report.attention import read_attention
 from genlab.report.charts import UNIT, Chart, Series, intervals, lines, points
 from genlab.report.figures import logarithmic
+from genlab.report.lines import LINE_HEAD, Population, line_cells
+from genlab.report.lines import lines as accuracy_lines
 from genlab.report.output import print_lines
 from genlab.report.page import Block, Bullets, Charts, Section, Table, Text, Tokens, page
 from genlab.report.tables import wilson
@@ -162,6 +164,38 @@ def _paths(data: ReportData) -> list[Series]:
         x, y = own["inside"].tolist(), own["outside"].tolist()
         series += [Series(run, x, y, cell), Series(run, x[-1:], y[-1:], cell, "point")]
     return series
+
+
+def on_the_line(data: ReportData) -> list[Block]:
+    """Accuracy outside against inside on probit axes: a line and its rivals, over runs and over training."""
+    names = [str(run) for run in data.table.index]
+    try:
+        found = accuracy_lines(names, store=data.store).populations
+    except UserError as reason:
+        return [Text(f"There is no line: {reason}.", dim=True)]
+    charts = [_probits(data, one) for one in found if one.lines]
+    rows = [(one.place, line.over, *line_cells(line)) for one in found for line in one.lines]
+    reasons = [f"{one.place}, over {over}: {why}" for one in found for over, why in one.why_not.items()]
+    blocks: list[Block] = [Charts(charts)] if charts else []
+    if rows:
+        caption = "error: of runs that a fit has not seen, in probits; gain: of the best shape over the straight line"
+        blocks.append(Table(("place", "over", *LINE_HEAD), rows, caption))
+    return blocks + ([Bullets([f"No line for {reason}" for reason in reasons])] if reasons else [])
+
+
+def _probits(data: ReportData, one: Population) -> Chart:
+    """The ends of runs, and the straight line over them (or over training, if runs alone give none)."""
+    line, final = one.lines[0], one.points[one.points["final"]]
+    x = np.linspace(final["x"].min(), final["x"].max(), 20)
+    ends = [
+        Series(str(run), [a], [b], data.cell[str(run)], "point")
+        for run, a, b in zip(final["run_id"], final["x"], final["y"], strict=True)
+    ]
+    name = f"straight line over {line.over}"
+    fit = Series(name, x.tolist(), line.fits["linear"].at(x).tolist(), kind="median", group=name)
+    axes = ("accuracy inside (probit)", "accuracy there (probit)")
+    about = f"one point per run, after training, and the straight line over {line.over}; 0 is .5, 1 is .84, 2 is .98"
+    return lines(one.place, about, axes, [*ends, fit], [*data.cells, name])
 
 
 def _points(data: ReportData, x: np.ndarray) -> list[Series]:
@@ -491,6 +525,7 @@ _SECTIONS: list[tuple[str, str, Callable[[ReportData], list[Block]]]] = [
     ("trained", "What was trained", trained),
     ("lengths", "Exact match by length", by_length),
     ("inside-outside", "ID against OOD accuracy", in_against_out),
+    ("line", "On the line", on_the_line),
     ("signals", "Signals against the outcome", signals_against_outcome),
     ("forecast", "What predicts it", predictors),
     ("training", "Over training", over_training),

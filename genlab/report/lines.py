@@ -322,25 +322,31 @@ def _print_population(console: Console, one: Population) -> None:
     ends += f", there {final['outside'].min():.3f} to {final['outside'].max():.3f}"
     print_lines(console, [f"\n{one.place}: {one.runs} runs, {len(one.points)} evaluations; {ends}"])
     print_lines(console, [f"no line over {over}: {why}" for over, why in one.why_not.items()])
-    head = ["over", "points", "slope (95 %)", "correlation (95 %)", *(f"error, {kind}" for kind in KINDS), "best"]
-    head += ["gain over linear (95 %)"]
-    rows = [
-        [
-            line.over,
-            line.points,
-            words(line.slope.slope, 2),
-            words(line.slope.correlation, 2),
-            *(f"{line.errors[kind]:.3f}" if kind in line.errors else "-" for kind in KINDS),
-            line.best,
-            _spread(line.gains[line.best], "+.3f") if line.best != "linear" else "",
-        ]
-        for line in one.lines
-    ]
+    rows = [(line.over, *line_cells(line)) for line in one.lines]
     if rows:
-        print_rows(console, head, rows)
+        print_rows(console, ["over", *LINE_HEAD], rows)
     if one.predicted:
         told = ", ".join(f"{name} {_spread(value, '.3f')}" for name, value in one.predicted.items())
         print_lines(console, [f"accuracy there predicted without labels, mean absolute error over runs: {told}"])
+
+
+LINE_HEAD = (
+    *("points", "slope (95 %)", "correlation (95 %)", *(f"error, {kind}" for kind in KINDS), "best"),
+    "gain over linear (95 %)",
+)
+"""Headings of `line_cells`."""
+
+
+def line_cells(line: Line) -> tuple[str, ...]:
+    """A line as cells of a table: its slope, and how far off each shape is on runs that were left out."""
+    return (
+        str(line.points),
+        words(line.slope.slope, 2),
+        words(line.slope.correlation, 2),
+        *(f"{line.errors[kind]:.3f}" if kind in line.errors else "-" for kind in KINDS),
+        line.best,
+        _spread(line.gains[line.best], "+.3f") if line.best != "linear" else "",
+    )
 
 
 def _spread(value: tuple[float, float | None, float | None], form: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from genlab.outside.lines import (
     probit,
     slope_over_runs,
 )
-from genlab.report.lines import measured_points
+from genlab.report.html import write_report
+from genlab.report.lines import line_cells, measured_points
 from genlab.runs.store import Store
 
 ONES = np.ones(40)
@@ -155,3 +157,22 @@ def test_wrong_inputs_are_one_line(trained, lab):
         assert said in err
         assert len(err.strip().splitlines()) == 1
     assert lab("lines", "nothing", "--store", str(trained[0]))[0] == 2
+
+
+def test_the_report_has_the_lines_of_the_command(trained, tmp_path: Path):
+    path = tmp_path / "report.html"
+    write_report(Store(trained[0]), "last", path, None, None, "random", False)
+    text = path.read_text()
+    (one,) = genlab.lines(trained[1], store=trained[0]).populations
+    assert [line.over for line in one.lines] == ["training"]
+    cells = line_cells(one.lines[0])
+    assert float(cells[1].split()[0]) == pytest.approx(one.lines[0].slope.slope.value, abs=0.005)
+    found = re.search(r'id="line".*?</section>', text, re.DOTALL)
+    assert found is not None
+    assert all(f">{cell}<" in found[0] for cell in cells[:2])
+    assert f"No line for {one.place}, over runs: all have the same accuracy inside" in found[0]
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert data is not None
+    (chart,) = [chart for chart in json.loads(data[1])["charts"] if chart["title"] == one.place]
+    kinds = [series["kind"] for series in chart["data"]["series"]]
+    assert kinds == [*["point"] * 4, "median"]

@@ -21,7 +21,7 @@ from genlab.runs import Evals, grid
 from genlab.runs.parts import SIGNAL_COLUMNS, Signals
 from genlab.runs.store import Store
 
-SECTIONS = ("trained", "lengths", "inside-outside", "signals", "forecast", "training", "runs", "attention")
+SECTIONS = ("trained", "lengths", "inside-outside", "line", "signals", "forecast", "training", "runs", "attention")
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def test_the_page_is_whole_and_every_drawing_has_a_name(text: str):
     assert len(set(checker.ids)) == len(checker.ids)
     assert set(SECTIONS) <= set(checker.ids)
     found = charts(text)
-    # By length, in against out (2), a signal, the predictors, over training (loss, exact match in and out).
-    assert sum(not chart["size"] for chart in found.values()) == 1 + 2 + 1 + 1 + 3
+    # By length, in against out (2), the line, a signal, the predictors, over training (loss, exact match in and out).
+    assert sum(not chart["size"] for chart in found.values()) == 1 + 2 + 1 + 1 + 1 + 3
     assert sum("weights" in chart["data"] for chart in found.values()) == 3 * 2
     assert all(chart["spec"]["description"] for chart in found.values())
     assert text.count('<div class="chart"') == len(found)

@@ -108,8 +108,8 @@ def main_auxiliary(given: ProbeInput) -> Tensor:
     "weight",
     formula="fraction of sentences with a relative clause on the subject whose largest weight among auxiliaries at "
     "`>` is on that of the clause",
-    blind="Same as main_auxiliary. It is the first auxiliary, which heads that prefer early tokens find too: programs "
-    "that move the main auxiliary have such heads, and this does not tell them from those that move the first.",
+    blind="Same as main_auxiliary. It is the first auxiliary, which heads that prefer early tokens find too: "
+    "programs that move the main auxiliary have such heads, and this does not tell them from the others.",
     unit="fraction of sentences",
     low=0,
     high=1,
