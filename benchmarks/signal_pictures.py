@@ -4,7 +4,8 @@
     python benchmarks/signal_pictures.py --draw                  draw docs/figures/signals from docs/signals.csv alone
 
 Reference models are compiled RASP programs and small trained transformers, the latter next to their initial weights.
-With --store, runs and signals are kept there, and are not trained or measured again.
+With --store, runs and signals are kept there, and are not trained or measured again. Signals that are slow are read
+from the first seed of each model, and not from those of more than 300,000 parameters, where some take half an hour.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import genlab
+from genlab.models import count
 from genlab.probes.probing import probe
 from genlab.probes.signal import AUXILIARY, Signal, all_signals
 from genlab.report.compiled import compile_run
@@ -57,6 +59,8 @@ BRIEF = ("sort", {"train_len": 10, "steps": 300})
 """The same task with too few steps: signals on wrong answers need some in distribution."""
 SEEDS = (0, 1)
 KINDS = {"compiled": "#b3541e", "trained": "#1b4965", "untrained": "#9aa7b0"}
+_MOST = 300_000
+"""Parameters of a model whose slow signals are read."""
 _WIDEST = 60
 """Values of one model and signal that are drawn, such as one per head."""
 
@@ -78,7 +82,9 @@ def measured(store: Store, slow: bool) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
     for model, kind, run, step in runs:
         siblings = [other for m, k, other, s in runs if (m, k, s) == (model, kind, step)]
-        probe(store, siblings, [s for s in all_signals() if slow or not s.slow], step, device="cpu", null=False)
+        probe(store, siblings, [s for s in all_signals() if not s.slow], step, device="cpu", null=False)
+        if slow and run == siblings[0] and count(store.spec(run).model) <= _MOST:
+            probe(store, [run], [s for s in all_signals() if s.slow], step, device="cpu", null=False)
         frame = Signals(store.path).frame([run])
         last = frame["step"] == (frame["step"].max() if step is None else step)
         own = frame[last & ~frame["name"].str.endswith((*AUXILIARY, ".max"))]
