@@ -89,8 +89,8 @@ def _brackets(found: Sequence[Verdict]) -> str:
         *(f"- `{one.value}` misses {', '.join(f'`{p}`' for p in one.missed)}" for one in partly),
         *_listed("tell no form", none),
         "",
-        f"Under noise {found[0].breaks:g} on the weights some models already answer wrong, so nothing is said of noise. "
-        "A signal that misses a form is blind to that form of the rule. One that finds all of them may still miss the "
+        f"Under noise {found[0].breaks:g} on the weights some models already answer wrong: nothing is said of noise. "
+        "A signal that misses a form is blind to that form of the rule. One that finds all of them may miss the "
         "form that training makes: this page is no evidence of what trained models do.",
         "",
     ]
