@@ -61,6 +61,8 @@ SEEDS = (0, 1)
 KINDS = {"compiled": "#b3541e", "trained": "#1b4965", "untrained": "#9aa7b0"}
 _MOST = 300_000
 """Parameters of a model whose slow signals are read."""
+_SAMPLED = ("copy, trained", "copy, initial", "sort, trained", "sort, initial")
+"""Trained models whose local learning coefficient is read: 2,400 steps of sampling, minutes each."""
 _WIDEST = 60
 """Values of one model and signal that are drawn, such as one per head."""
 
@@ -84,7 +86,9 @@ def measured(store: Store, slow: bool) -> pd.DataFrame:
         siblings = [other for m, k, other, s in runs if (m, k, s) == (model, kind, step)]
         probe(store, siblings, [s for s in all_signals() if not s.slow], step, device="cpu", null=False)
         if slow and run == siblings[0] and count(store.spec(run).model) <= _MOST:
-            probe(store, [run], [s for s in all_signals() if s.slow], step, device="cpu", null=False)
+            few = kind != "compiled" and model not in _SAMPLED
+            chosen = [s for s in all_signals() if s.slow and not (few and s.name == "local_learning_coefficient")]
+            probe(store, [run], chosen, step, device="cpu", null=False)
         frame = Signals(store.path).frame([run])
         last = frame["step"] == (frame["step"].max() if step is None else step)
         own = frame[last & ~frame["name"].str.endswith((*AUXILIARY, ".max"))]
