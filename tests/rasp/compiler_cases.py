@@ -94,7 +94,7 @@ LARGE = (
 )
 """(task, format, program, longest input) of models too large for the length of the others."""
 
-SMALLER = {"repeats": {"symbols": 12, "n_tokens": 23}}
+SMALLER = {"repeats": {"symbols": 12, "n_tokens": 25}}
 """Parameters of tasks whose models would be large."""
 
 REFUSED = (
