@@ -55,7 +55,7 @@ TRAINED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("modular", {"train_len": 1, "params": {"p": 23, "train_fraction": 0.7}, "batch_size": 256, "steps": 2000}),
 )
 """Task and options; two seeds each, so that signals which compare seeds have a value."""
-BRIEF = ("sort", {"train_len": 10, "steps": 150, "eval_every": 5})
+BRIEF = ("sort", {"train_len": 10, "steps": 70, "eval_every": 5})
 """The same task with too few steps: signals on wrong answers need some in distribution."""
 SEEDS = (0, 1)
 KINDS = {"compiled": "#b3541e", "trained": "#1b4965", "untrained": "#9aa7b0"}
