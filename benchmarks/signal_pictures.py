@@ -61,7 +61,7 @@ SEEDS = (0, 1)
 KINDS = {"compiled": "#b3541e", "trained": "#1b4965", "untrained": "#9aa7b0"}
 _MOST = 300_000
 """Parameters of a model whose slow signals are read."""
-_SAMPLED = ("copy, trained", "copy, initial", "sort, trained", "sort, initial")
+_SAMPLED = tuple(f"{task}, {how}" for task in ("copy", "sort", "modular") for how in ("trained", "initial"))
 """Trained models whose local learning coefficient is read: 2,400 steps of sampling, minutes each."""
 _WIDEST = 60
 """Values of one model and signal that are drawn, such as one per head."""
