@@ -224,17 +224,18 @@ class _Compiler:
 
     # -- Attention
 
-    def _selected(self, select: Node) -> tuple[Linear, Linear, Bools]:
-        """Queries and keys whose product is 1 for a selected pair, at most 0 for others; and the predicate's table.
+    def _selected(self, select: Node) -> tuple[Linear, Linear, Array]:
+        """Queries and keys whose product is 1 for a selected pair, at most 0 for others; and how many are selected.
 
         A table of keys and queries, with equal rows and columns taken together; or equality of two variables each.
+        The last is int[query], the number of values of the key that each value of the query selects.
         """
         assert select.func is not None
         if not select.params[0]:
             raise Refused("attends to what comes later (causal=False)")
         keys, queries = (self._of(side) for side in select.inputs)
         if select.func is equals and keys is queries and (pairs := _pairs(keys)):
-            return *pairs, np.eye(len(keys.domain), dtype=bool)
+            return *pairs, np.ones(len(keys.domain), int)
         kv, qv = keys.domain, queries.domain
         if len(kv) * len(qv) > MOST_ENTRIES:
             raise Refused(f"compares {len(kv):,} keys with {len(qv):,} queries (at most {MOST_ENTRIES:,} pairs)")
@@ -253,7 +254,7 @@ class _Compiler:
         else:
             q = query.read(_one_hot(query.values, used_queries))
             k = key.read(table[:, used_queries][key.values.reshape(-1)].astype(float))
-        return q, k, met
+        return q, k, met.sum(axis=0)
 
     def _classes(self, table: Table, domain: Array, classes: Array, what: str) -> Table:
         """The class of each value, as a function of one variable or none."""
@@ -269,14 +270,14 @@ class _Compiler:
         values, defined = _called(select.func, [at_start.astype(bool) if key.is_bool else at_start, queries])
         return values.astype(bool) & defined
 
-    def _refuse_start(self, select: Node, met: Bools, source: Node | None = None, default: int = 0) -> None:
+    def _refuse_start(self, select: Node, hits: Array, source: Node | None = None, default: int = 0) -> None:
         """The start token takes the attention of a query that selects nothing, and so stands for the default.
 
         It may be selected only where nothing else is, and where its own value is the default.
         """
         selected = self._start_selected(select, self._of(select.inputs[1]).domain)
         alone = source is not None and self.setting.at_start.get(source.id) == default
-        if selected.any() and not (alone and not met[:, selected].any()):
+        if selected.any() and not (alone and not hits[selected].any()):
             raise Refused("selects the start token, which stands for the default")
 
     def _head(self, q: Linear, k: Linear, v: Linear, own: tuple[Linear, Linear], out: Variable, what: str) -> None:
@@ -295,17 +296,17 @@ class _Compiler:
     def _count(self, node: Node) -> Table:
         """The number of selected keys: the start token has their score, and so the weight 1 / (n + 1)."""
         select = node.inputs[0]
-        q, k, met = self._selected(select)
-        self._refuse_start(select, met)
+        q, k, hits = self._selected(select)
+        self._refuse_start(select, hits)
         gap, most = self.setting.gap, self.setting.positions
-        if not met.any():
+        if not hits.any():
             return Table((), np.array(0), np.array(True))
         layer = (max(q.ready, k.ready) + 1) // 2
         weight = self._use(Variable(f"weight of {select.label}", np.array([0]), 2 * layer + 1, raw=True))
         weight.at_start = np.ones(1)
         self._head(_times(q, gap), k, Linear([(START, np.ones((1, 1)))]), self._own(gap), weight, node.label)
-        counts = np.arange(most + 1)
-        out = self._use(Variable(node.label, counts, 2 * layer + 2, distinct=bool(met.all())))
+        every = bool((hits == len(self._of(select.inputs[0]).domain)).all())
+        out = self._use(Variable(node.label, np.arange(most + 1), 2 * layer + 2, distinct=every))
         self._staircase(layer, weight, out)
         return _identity(out)
 
@@ -322,12 +323,12 @@ class _Compiler:
         select, source = node.inputs
         default, reduction = node.params
         values = self._single(self._of(source), source.label)
-        q, k, met = self._selected(select)
+        q, k, hits = self._selected(select)
         domain, gap = values.domain.astype(np.int64), self.setting.gap
-        self._refuse_start(select, met, source, default)
-        if not met.any():
+        self._refuse_start(select, hits, source, default)
+        if not hits.any():
             return Table((), np.array(default), np.array(True))
-        if reduction == "mean" and len(domain) > 1 and not self._one_key(select, met):
+        if reduction == "mean" and len(domain) > 1 and not self._one_key(select, hits):
             return self._mean(node, values, q, k)
         ranks, beta = None, 2 * gap
         if reduction != "mean" and len(domain) > 1:
@@ -344,13 +345,13 @@ class _Compiler:
         self._head(_times(q, beta), k, v, own, out, node.label)
         return _identity(out)
 
-    def _one_key(self, select: Node, met: Bools) -> bool:
+    def _one_key(self, select: Node, hits: Array) -> bool:
         """Whether no query can select two keys: keys differ between positions, and each query meets one value."""
         keys = self._of(select.inputs[0])
         if len(keys.of) != 1 or not keys.of[0].distinct:
             return False
         injective = len(np.unique(keys.values[keys.valid])) == int(keys.valid.sum())
-        return injective and int(met.sum(axis=0).max()) <= 1
+        return injective and int(hits.max()) <= 1
 
     def _mean(self, node: Node, values: Table, q: Linear, k: Linear) -> Table:
         """The mean of numbers, truncated toward zero; the default is a number above all of them."""
