@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 """Hash of the answer of each run to each example, [run, example]."""
 Bools = NDArray[np.bool_]
-Pairs = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 MOST = 256
 """Sets of members that are averaged over."""
 
@@ -72,6 +71,25 @@ def member_sets(runs: int, size: int, seed: int = 0) -> NDArray[np.int64]:
     return np.stack([np.sort(rng.choice(runs, size, replace=False)) for _ in range(MOST)])
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Of every pair of runs, [run, run].
+
+    Attributes:
+        differ: fraction of different answers.
+        both_wrong: examples that both get wrong; alike: of these, those with the same answer.
+    """
+
+    differ: NDArray[np.float64]
+    both_wrong: NDArray[np.int64]
+    alike: NDArray[np.int64]
+
+    def among(self, runs: Bools) -> Pairs:
+        """The same of some of the runs, bool[run]."""
+        at = np.ix_(runs, runs)
+        return Pairs(self.differ[at], self.both_wrong[at], self.alike[at])
+
+
 def votes(
     answers: Hashes, right: Bools, inside: NDArray[np.float64], sets: NDArray[np.int64], compared: Pairs
 ) -> Votes:
@@ -84,20 +102,19 @@ def votes(
         compared: `pairs` of the answers.
     """
     accuracy = right.mean(1)
-    differ, both_wrong, alike = compared
     rows: list[list[float]] = []
     for members in sets:
         leading = members[inside[members] == inside[members].max()]
         two = np.array(list(combinations(members.tolist(), 2)), dtype=int).reshape(-1, 2).T
-        wrong = both_wrong[two[0], two[1]].sum()
+        wrong = compared.both_wrong[two[0], two[1]].sum()
         rows.append(
             [
                 float(plurality(answers[members], right[members]).mean()),
                 float(accuracy[members].mean()),
                 float(accuracy[leading].mean()),
                 float(right[members].any(0).mean()),
-                float(differ[two[0], two[1]].mean()) if two.size else np.nan,
-                float(alike[two[0], two[1]].sum() / wrong) if wrong else np.nan,
+                float(compared.differ[two[0], two[1]].mean()) if two.size else np.nan,
+                float(compared.alike[two[0], two[1]].sum() / wrong) if wrong else np.nan,
             ]
         )
     table = np.array(rows)
@@ -106,12 +123,11 @@ def votes(
 
 
 def pairs(answers: Hashes, right: Bools) -> Pairs:
-    """Of every pair of runs, [run, run]: fraction of different answers; examples that both get wrong; of these, those
-    with the same answer."""
+    """Compare the answers of every two runs."""
     differ = np.stack([(answers != own).mean(1) for own in answers])
     wrong = np.stack([(~right & ~own).sum(1) for own in right])
     alike = np.stack([(~right & ~own & (answers == said)).sum(1) for own, said in zip(right, answers, strict=True)])
-    return differ, wrong, alike
+    return Pairs(differ, wrong, alike)
 
 
 def jackknife(values: NDArray[np.float64], whole: float) -> tuple[float, float] | None:

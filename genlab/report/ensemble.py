@@ -14,7 +14,7 @@ from rich.console import Console
 
 from genlab.errors import UserError
 from genlab.forecast.rules import hashes, shared_sets
-from genlab.outside.ensemble import Bools, Hashes, jackknife, member_sets, pairs, votes
+from genlab.outside.ensemble import Bools, Hashes, Pairs, jackknife, member_sets, pairs, votes
 from genlab.report.display import print_rows
 from genlab.report.figures import COLORS, save_figure
 from genlab.report.output import print_lines
@@ -68,29 +68,12 @@ class Ensembles:
 
     def print(self, console: Console) -> None:
         """The summary: what a vote of so many runs gains."""
-        head = [
-            "task",
-            "trained",
-            "split",
-            "",
-            "members",
-            "lengths",
-            "one run",
-            "vote",
-            "gain (95 %)",
-            "over the best inside",
-        ]
-        head += ["any right", "disagreement", "same error"]
+        head = ["task", "trained", "split", "", "members", "lengths", "one run", "vote", "gain (95 %)"]
+        head += ["over the best inside", "any right", "disagreement", "same error"]
         rows = [
             [
-                *(
-                    r["task"],
-                    r["trained"],
-                    r["split"],
-                    "outside" if r["outside"] else "inside",
-                    r["size"],
-                    r["lengths"],
-                ),
+                *(r["task"], r["trained"], r["split"], "outside" if r["outside"] else "inside"),
+                *(r["size"], r["lengths"]),
                 *(f"{r['single']:.3f}", f"{r['vote']:.3f}", _gain(r, "gain"), _gain(r, "gain_best")),
                 *(f"{r['oracle']:.3f}", _or_dash(r["disagreement"]), _or_dash(r["same_error"])),
             ]
@@ -158,13 +141,14 @@ def ensemble(
         wanted = [size for size in sizes or SIZES if size <= len(ids)]
         for where, answers, right, inside in _shared(kept, ids, splits):
             about = {"task": task, "trained": trained, **where}
-            rows += _measured(about, answers, right, inside, wanted)
+            compared = pairs(answers, right)
+            rows += _measured(about, answers, right, inside, compared, wanted)
             for i in range(len(ids)):
                 others = np.arange(len(ids)) != i
                 smaller = [size for size in wanted if size < len(ids)]
-                without += _measured(
-                    {**about, "left_out": ids[i]}, answers[others], right[others], inside[others], smaller
-                )
+                rest = compared.among(others)
+                left_out = {**about, "left_out": ids[i]}
+                without += _measured(left_out, answers[others], right[others], inside[others], rest, smaller)
     if not rows:
         asked = f" on split {', '.join(splits)}" if splits else ""
         text = " ".join(named(which))
@@ -214,10 +198,9 @@ def _shared(
 
 
 def _measured(
-    about: dict[str, Any], answers: Hashes, right: Bools, inside: np.ndarray, sizes: Sequence[int]
+    about: dict[str, Any], answers: Hashes, right: Bools, inside: np.ndarray, compared: Pairs, sizes: Sequence[int]
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    compared = pairs(answers, right)
     for size in sizes:
         sets = member_sets(len(answers), size)
         found = asdict(votes(answers, right, inside, sets, compared))
