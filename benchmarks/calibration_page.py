@@ -65,7 +65,7 @@ def page(rows: Sequence[Row]) -> str:
 def _summary(found: Sequence[Verdict]) -> str:
     lines = ["## In short", "", "| mechanism | signal | in short | kept |", "|---|---|---|---|"]
     lines += [f"| {one.mechanism} | `{one.value}` | {one.text} | {_number(one.kept)} |" for one in found]
-    whole = [one for one in found if one.found and not one.missed and not one.fooled]
+    whole = [one for one in found if _tells_all(one)]
     none = [one for one in found if not one.found]
     lines += [
         "",
@@ -78,15 +78,16 @@ def _summary(found: Sequence[Verdict]) -> str:
 
 def _brackets(found: Sequence[Verdict]) -> str:
     """Whether the signals of brackets tell the two rules apart, in words."""
-    forms = len(found[0].found) + len(found[0].missed)
-    whole, partly, none = ([one for one in found if test(one)] for test in (_whole, _partly, _none))
+    mechanism = next(one for one in MECHANISMS if one.name == found[0].mechanism)
+    whole, none = [one for one in found if _tells_all(one)], [one for one in found if not one.found]
     lines = [
         "## Do the bracket signals tell NESTED from EQUAL-COUNT?",
         "",
-        f"Each rule is known to be there: NESTED in {forms} compiled forms, EQUAL-COUNT in two. With exact weights,",
+        f"Each rule is known to be there: NESTED in {len(mechanism.has)} compiled forms, EQUAL-COUNT in "
+        f"{len(mechanism.lacks)}. With exact weights,",
         "",
-        *_listed("tell every form of NESTED from both of EQUAL-COUNT", whole),
-        *(f"- `{one.value}` misses {', '.join(f'`{p}`' for p in one.missed)}" for one in partly),
+        *_listed("tell every form of NESTED from all of EQUAL-COUNT", whole),
+        *(f"- `{one.value}` {_flaws(one)}" for one in found if one not in whole and one not in none),
         *_listed("tell no form", none),
         "",
         f"Under noise {found[0].breaks:g} on the weights some models already answer wrong: nothing is said of noise. "
@@ -97,16 +98,13 @@ def _brackets(found: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def _whole(one: Verdict) -> bool:
-    return not one.missed
+def _tells_all(one: Verdict) -> bool:
+    return bool(one.found) and not one.missed and not one.fooled
 
 
-def _partly(one: Verdict) -> bool:
-    return bool(one.found) and bool(one.missed)
-
-
-def _none(one: Verdict) -> bool:
-    return not one.found
+def _flaws(one: Verdict) -> str:
+    flaws = {"misses": one.missed, "is fooled by": one.fooled}
+    return "; ".join(f"{how} {', '.join(f'`{p}`' for p in programs)}" for how, programs in flaws.items() if programs)
 
 
 def _listed(what: str, found: Sequence[Verdict]) -> list[str]:

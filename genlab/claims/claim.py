@@ -405,8 +405,8 @@ class _Checks:
                 self._error("rule: interval without `within` needs the `se` of each published value", *place)
 
     def _readable(self, rule: Rule, *place: str) -> None:
-        """Each configuration that a rule judges has the evaluations that its measure reads."""
-        names = {rule.measure, *([self._claim.fitted.measure] if rule.runs == "fitted" else [])}
+        """Each configuration that a rule judges has the evaluations that its measures read."""
+        names = {*rule.reads(), *([self._claim.fitted.measure] if rule.runs == "fitted" else [])}
         for name in sorted(names & set(self._known)):
             for read in self._read_by(name):
                 for plan, cell in zip(self._claim.grid.plans, self._cells, strict=True):

@@ -121,8 +121,9 @@ def _group(claim: Claim, rule: AnyRule, runs: Sequence[RunValues], where: Where)
         raise _Undecided(f"{len(judged)} runs{place}, {rule.least_runs} are needed")
     if diverged := [run for run in judged if run.diverged]:
         raise _Undecided(f"{len(diverged)} of {planned} runs diverged{place}")
-    if lacking := [run for run in judged if not run.curve(rule.measure)]:
-        raise _Undecided(f"{len(lacking)} of {planned} runs have no {rule.measure}{place}")
+    for name in rule.reads():
+        if lacking := [run for run in judged if not run.curve(name)]:
+            raise _Undecided(f"{len(lacking)} of {planned} runs have no {name}{place}")
     return judged
 
 
@@ -254,9 +255,6 @@ def _auroc(claim: Claim, rule: Auroc, runs: Sequence[RunValues]) -> tuple[bool, 
     from genlab.claims.forecasting import auroc_of  # brings scikit-learn
 
     judged = _group(claim, rule, runs, rule.where)
-    for name in rule.by:
-        if lacking := [run for run in judged if not run.curve(name)]:
-            raise _Undecided(f"{len(lacking)} runs have no {name}")
     try:
         found = auroc_of(rule, judged)
     except UserError as error:

@@ -193,6 +193,10 @@ class Rule(Frozen):
         """The groups of runs that are judged."""
         return [self.where]
 
+    def reads(self) -> list[str]:
+        """The names of the measures that every run must have."""
+        return [self.measure]
+
 
 class All(Bounded, Rule):
     """Every run keeps a bound (or a share of them); of a measure by length, at each length."""
@@ -266,6 +270,9 @@ class Auroc(Rule):
     held_out: Literal["runs", "settings"]
     printed: float = Field(ge=0, le=1)
     widest: float = Field(gt=0, le=1, description="of our interval; above it, undecided")
+
+    def reads(self) -> list[str]:
+        return [self.measure, *self.by]
 
     @model_validator(mode="after")
     def _check_model(self) -> Auroc:

@@ -96,6 +96,14 @@ def test_where_every_run_has_the_outcome_it_is_undecided():
     assert (judgment.verdict, judgment.findings[0].why) == ("undecided", "no setting has both outcomes")
 
 
+def test_a_run_without_the_hint_leaves_it_undecided():
+    claim = claim_with(rule("runs", 0.8), MANY, HINT)
+    rows = rows_of(claim, planted(0.0, 0.2))
+    rows = rows[~((rows["measure"] == "hint") & (rows["n_layers"] == 3))]
+    judgment = judge(claim, rows)
+    assert (judgment.verdict, judgment.findings[0].why) == ("undecided", "16 of 112 runs have no hint")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -24,6 +24,11 @@ def test_every_claim_of_the_checkout(path: Path):
     assert claim.fitted.share >= 0.8
 
 
+def test_the_claim_of_head_signals_trains_nothing_of_its_own():
+    heads, depth = find_claim("brackets-heads"), find_claim("brackets-depth")
+    assert heads.grid_hash == depth.grid_hash
+
+
 WRONG = [
     ("paper =", "papre =", "unknown key 'papre'; did you mean 'paper'?", "papre"),
     ('place = "table 1"', "", "place is missing", ""),
