@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -187,10 +187,7 @@ def _probits(data: ReportData, one: Population) -> Chart:
     """The ends of runs, and the straight line over them (or over training, if runs alone give none)."""
     line, final = one.lines[0], one.points[one.points["final"]]
     x = np.linspace(final["x"].min(), final["x"].max(), 20)
-    ends = [
-        Series(str(run), [a], [b], data.cell[str(run)], "point")
-        for run, a, b in zip(final["run_id"], final["x"], final["y"], strict=True)
-    ]
+    ends = _ends(data, final["run_id"], final["x"], final["y"])
     name = f"straight line over {line.over}"
     fit = Series(name, x.tolist(), line.fits["linear"].at(x).tolist(), kind="median", group=name)
     axes = ("accuracy inside (probit)", "accuracy there (probit)")
@@ -199,8 +196,12 @@ def _probits(data: ReportData, one: Population) -> Chart:
 
 
 def _points(data: ReportData, x: np.ndarray) -> list[Series]:
-    rows = zip(data.table.index, x, data.value, strict=True)
-    return [Series(str(run), [a], [b], data.cell[str(run)], "point") for run, a, b in rows]
+    return _ends(data, data.table.index, x, data.value)
+
+
+def _ends(data: ReportData, runs: Iterable[Any], x: Iterable[float], y: Iterable[float]) -> list[Series]:
+    """One point per run."""
+    return [Series(str(run), [a], [b], data.cell[str(run)], "point") for run, a, b in zip(runs, x, y, strict=True)]
 
 
 def signals_against_outcome(data: ReportData) -> list[Block]:
