@@ -39,7 +39,10 @@ API = {
     "spec": ("Specs", ["genlab.spec"]),
     "models": (
         "Models",
-        ["genlab.models", "genlab.models.positions", "genlab.models.normalisers", "genlab.models.lens"],
+        [
+            *("genlab.models", "genlab.models.positions", "genlab.models.normalisers"),
+            *("genlab.models.lens", "genlab.models.lens_own"),
+        ],
     ),
     "training": ("Training", ["genlab.training.loop", "genlab.training.batches", "genlab.training.evaluate"]),
     "runs": ("Runs and stores", ["genlab.runs.api", "genlab.runs.plan", "genlab.runs.gridfile", "genlab.runs.store"]),

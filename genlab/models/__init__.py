@@ -15,7 +15,8 @@ from genlab.models.stacked import Past, StackedModel, Tap
 from genlab.models.transformer import Transformer
 
 if TYPE_CHECKING:
-    from genlab.models.lens import as_hooked, from_bridge, from_lens, to_bridge, to_lens
+    from genlab.models.lens import as_hooked
+    from genlab.models.lens_own import from_bridge, from_lens, to_bridge, to_lens
 
 __all__ = [
     "LSTM",
@@ -57,6 +58,6 @@ def __getattr__(name: str) -> Any:
 
     if find_spec("transformer_lens") is None:
         raise UserError(f"{name} needs transformer-lens: pip install 'genlab[lens]'")
-    from genlab.models import lens
+    from genlab.models import lens, lens_own
 
-    return getattr(lens, name)
+    return getattr(lens if name == "as_hooked" else lens_own, name)

@@ -19,17 +19,8 @@ pytest.importorskip("transformer_lens")
 from transformer_lens import ActivationCache, patching
 from transformer_lens.head_detector import detect_head
 
-from genlab.models.lens import (
-    BRIDGES,
-    HookedRootModule,
-    LensConfig,
-    as_hooked,
-    from_bridge,
-    from_lens,
-    to_bridge,
-    to_lens,
-    why_not,
-)
+from genlab.models.lens import BRIDGES, HookedRootModule, LensConfig, as_hooked
+from genlab.models.lens_own import from_bridge, from_lens, to_bridge, to_lens, why_not
 
 OWN = "TransformerBridge" if BRIDGES else "HookedTransformer"
 

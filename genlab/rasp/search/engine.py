@@ -15,21 +15,20 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import combinations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from genlab.rasp.search.arrays import Hasher, Ints, KeyTable, Table, Values, mixed
 from genlab.rasp.search.grammar import COUNT, ILLEGAL, Grammar, Kinds
-
-Values = NDArray[Any]
-Ints = NDArray[np.int64]
-Keys = NDArray[np.uint64]
+from genlab.rasp.search.supports import Gathered, Supports, crossed, no_sets, overlapping
 
 INPUT = 0
 """The node of the input, which costs nothing."""
 _CHUNK = 2048
+_EARLY = 16
 
 
 @dataclass(frozen=True)
@@ -71,120 +70,8 @@ class Batch:
         return key, query, first
 
 
-class Table:
-    """A growing array: rows are appended, and indexed by all rows so far."""
-
-    def __init__(self, width: int | None, dtype: Any):
-        shape = (1024,) if width is None else (1024, width)
-        self.array: Values = np.empty(shape, dtype)
-        self.size = 0
-
-    def append(self, rows: Values) -> None:
-        """Add rows at the end."""
-        need = self.size + len(rows)
-        if need > len(self.array):
-            grown: Values = np.empty((max(need, 2 * len(self.array)), *self.array.shape[1:]), self.array.dtype)
-            grown[: self.size] = self.array[: self.size]
-            self.array = grown
-        self.array[self.size : need] = rows
-        self.size = need
-
-    @property
-    def rows(self) -> Values:
-        """All rows."""
-        return self.array[: self.size]
-
-
-class KeyTable:
-    """A hash table from 64-bit keys to numbers, for whole arrays of keys at once (open addressing)."""
-
-    def __init__(self):
-        self._keys, self._ids = np.zeros(1 << 14, np.uint64), np.full(1 << 14, -1, np.int32)
-        self.size = 0
-
-    def find(self, keys: Keys) -> NDArray[np.int32]:
-        """The number of each key, -1 where it is unknown."""
-        mask = np.uint64(len(self._keys) - 1)
-        out = np.full(len(keys), -1, np.int32)
-        place, todo = (keys & mask).astype(np.int64), np.arange(len(keys))
-        while len(todo):
-            ids = self._ids[place[todo]]
-            hit = (ids >= 0) & (self._keys[place[todo]] == keys[todo])
-            out[todo[hit]] = ids[hit]
-            todo = todo[(ids >= 0) & ~hit]
-            place[todo] = (place[todo] + 1) & int(mask)
-        return out
-
-    def add(self, keys: Keys, ids: NDArray[np.int32]) -> None:
-        """Add keys that are distinct and unknown."""
-        if 3 * (self.size + len(keys)) > len(self._keys):
-            old = self._ids >= 0
-            old_keys, old_ids = self._keys[old], self._ids[old]
-            room = 1 << int(4 * (self.size + len(keys))).bit_length()
-            self._keys, self._ids = np.zeros(room, np.uint64), np.full(room, -1, np.int32)
-            self._place(old_keys, old_ids)
-        self._place(keys, ids)
-        self.size += len(keys)
-
-    def state(self) -> dict[str, Values]:
-        """The table as arrays."""
-        return {"keys": self._keys, "ids": self._ids}
-
-    def restore(self, state: Mapping[str, Values]) -> None:
-        """Take up a state."""
-        self._keys, self._ids = state["keys"], state["ids"]
-        self.size = int((self._ids >= 0).sum())
-
-    def _place(self, keys: Keys, ids: NDArray[np.int32]) -> None:
-        mask = len(self._keys) - 1
-        place, todo = (keys & np.uint64(mask)).astype(np.int64), np.arange(len(keys))
-        while len(todo):
-            free = self._ids[place[todo]] < 0
-            trying = todo[free]
-            self._ids[place[trying]] = ids[trying]
-            won = self._ids[place[trying]] == ids[trying]  # of several at one place, the last
-            self._keys[place[trying[won]]] = keys[trying[won]]
-            todo = np.concatenate([todo[~free], trying[~won]])
-            place[todo] = (place[todo] + 1) & mask
-
-
-def mixed(numbers: Any) -> Keys:
-    """Well-mixed 64-bit keys of numbers (the finalizer of splitmix64)."""
-    z = np.asarray(numbers).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x632BE59BD9B4E019)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 _TABLES = ("values", "bits", "row", "kind", "size", "is_select", "seen")
 _PARTS = ("nodes", "sets")
-
-
-class Hasher:
-    """Keys of rows of small integers: three random linear forms, exact in float64, mixed to 64 bits."""
-
-    def __init__(self, width: int, seed: int):
-        self.weights = np.random.default_rng(seed).integers(1, 1 << 24, (width, 3)).astype(np.float64)
-
-    def __call__(self, rows: Values) -> Keys:
-        sums = (rows.astype(np.float64) @ self.weights).astype(np.int64).view(np.uint64)
-        return mixed(sums[:, 0]) ^ (mixed(sums[:, 1]) * np.uint64(3)) ^ (mixed(sums[:, 2]) * np.uint64(5))
-
-
-@dataclass
-class Supports:
-    """The supports of one size of one type of node.
-
-    Attributes:
-        nodes: the node of each, int32[support].
-        sets: its nodes in ascending order, int32[support, size].
-    """
-
-    nodes: NDArray[np.int32]
-    sets: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.nodes)
 
 
 @dataclass(frozen=True)
@@ -472,10 +359,10 @@ class Enumeration:
     def grow(self) -> Level:
         """Enumerate the next level, and return what it came to."""
         size, began = len(self.levels) + 1, time.monotonic()
-        new = _Gathered()
+        new = Gathered()
         if size == 1:
             for _, row, kind in self._leaves():
-                self._keep(new, self._record(row[None], np.array([kind]), False, 1), _no_sets(1))
+                self._keep(new, self._record(row[None], np.array([kind]), False, 1), no_sets(1))
         for nodes, sets in self._single(size - 1, False):
             self._each(new, size, nodes, sets, False, lambda x: self._maps(x, self.values.array))
             self._each(new, size, nodes, sets, True, self._key_selects)
@@ -489,21 +376,21 @@ class Enumeration:
         for left, right, sets in self._select_pairs(size - 1):
             self._each_pair(new, size, left, right, sets, False, lambda s, v: self._aggregates(s, v, scored=False))
         for is_select in (False, True):
-            self.of_size[is_select, size] = new.supports(self, is_select, size)
+            self.of_size[is_select, size] = new.supports(self.is_select.rows, is_select, size)
         supports = sum(len(each) for each in self.of_size.values())
         level = Level(size, self.count, supports, self.candidates, time.monotonic() - began)
         self.levels.append(level)
         return level
 
     def _each(
-        self, new: _Gathered, size: int, nodes: Values, sets: Values, is_select: bool, operate: Callable[..., Any]
+        self, new: Gathered, size: int, nodes: Values, sets: Values, is_select: bool, operate: Callable[..., Any]
     ) -> None:
         """Apply operations of one argument to nodes with these supports."""
         self._each_pair(new, size, nodes, nodes, sets, is_select, lambda one, _: operate(one))
 
     def _each_pair(
         self,
-        new: _Gathered,
+        new: Gathered,
         size: int,
         left: Values,
         right: Values,
@@ -532,7 +419,7 @@ class Enumeration:
                 keep = of_supports >= 0
                 self._keep(new, of_supports[keep], sets[rows][keep])
 
-    def _keep(self, new: _Gathered, nodes: Values, sets: Values) -> None:
+    def _keep(self, new: Gathered, nodes: Values, sets: Values) -> None:
         """Gather supports that no other support of the same node is a subset of."""
         size = sets.shape[1] + 1
         known = self.size.array[nodes]
@@ -565,7 +452,7 @@ class Enumeration:
     def _single(self, size: int, is_select: bool) -> Iterator[tuple[Values, Values]]:
         """The nodes of one type with supports of a size, and these."""
         if size == 0 and not is_select:
-            yield np.array([INPUT], np.int32), _no_sets(1)
+            yield np.array([INPUT], np.int32), no_sets(1)
         elif size and len(supports := self.of_size[is_select, size]):
             yield supports.nodes, supports.sets
 
@@ -573,22 +460,22 @@ class Enumeration:
         """The supports of one type and size; of size 0, the input's."""
         if size == 0:
             count = 0 if is_select else 1
-            return Supports(np.full(count, INPUT, np.int32), _no_sets(count))
+            return Supports(np.full(count, INPUT, np.int32), no_sets(count))
         return self.of_size[is_select, size]
 
     def _value_pairs(self, size: int) -> Iterator[tuple[Values, Values, Values]]:
         """Unordered pairs of sequences whose joint supports have `size` nodes: nodes, nodes, joint supports."""
         if size == 0:
-            yield np.array([INPUT], np.int32), np.array([INPUT], np.int32), _no_sets(1)
+            yield np.array([INPUT], np.int32), np.array([INPUT], np.int32), no_sets(1)
             return
         for larger in range(size, 0, -1):
             for smaller in range(larger + 1):
                 overlap = larger + smaller - size
                 if overlap == 0:
-                    yield from _crossed(self._supports(False, larger), self._supports(False, smaller), size)
+                    yield from crossed(self._supports(False, larger), self._supports(False, smaller), size)
                 elif overlap > 0 and larger < size:
                     one, two = self._supports(False, larger), self._supports(False, smaller)
-                    yield from _overlapping(one, two, overlap, size, same=larger == smaller)
+                    yield from overlapping(one, two, overlap, size, same=larger == smaller)
         whole = self._supports(False, size)
         for column in range(size):
             inner = whole.sets[:, column]
@@ -601,9 +488,9 @@ class Enumeration:
             for two in range(size + 1):
                 overlap = one + two - size
                 if overlap == 0:
-                    yield from _crossed(self._supports(True, one), self._supports(False, two), size)
+                    yield from crossed(self._supports(True, one), self._supports(False, two), size)
                 elif overlap > 0 and one < size and two < size:
-                    yield from _overlapping(self._supports(True, one), self._supports(False, two), overlap, size)
+                    yield from overlapping(self._supports(True, one), self._supports(False, two), overlap, size)
         if size:
             for is_select in (True, False):
                 whole = self._supports(is_select, size)
@@ -748,98 +635,6 @@ class Match:
     needed: tuple[int, ...]
 
 
-class _Gathered:
-    """The supports found at one level, in parts."""
-
-    def __init__(self):
-        self.parts: list[tuple[Values, Values]] = []
-
-    def add(self, nodes: Values, sets: Values) -> None:
-        """Add supports: the nodes, and what is computed before them."""
-        if len(nodes):
-            self.parts.append((nodes, sets))
-
-    def supports(self, of: Enumeration, is_select: bool, size: int) -> Supports:
-        """All supports of one type, each once, ordered by node."""
-        chosen = [(n[rows], s[rows]) for n, s in self.parts if (rows := of.is_select.array[n] == is_select).any()]
-        if not chosen:
-            return Supports(np.empty(0, np.int32), np.empty((0, size), np.int32))
-        nodes = np.concatenate([n for n, _ in chosen])
-        sets = np.sort(np.column_stack([np.concatenate([s for _, s in chosen]), nodes]), axis=1)
-        keys = mixed(nodes) ^ np.bitwise_xor.reduce(mixed(sets.astype(np.int64) + (1 << 40)), axis=1)
-        _, first = np.unique(keys, return_index=True)
-        first = first[np.argsort(nodes[first], kind="stable")]
-        return Supports(nodes[first].astype(np.int32), sets[first].astype(np.int32))
-
-
 def _apart(code: Ints) -> tuple[Values, Values]:
     """The two nodes that each number stands for."""
     return (code >> 32).astype(np.int32), (code & 0xFFFFFFFF).astype(np.int32)
-
-
-def _no_sets(count: int) -> NDArray[np.int32]:
-    return np.empty((count, 0), np.int32)
-
-
-_PAIRS = 1 << 18
-_EARLY = 16
-
-
-def _joined(
-    one: Supports, two: Supports, rows: Values, others: Values, size: int
-) -> Iterator[tuple[Values, Values, Values]]:
-    """The pairs whose joint support has exactly `size` nodes."""
-    merged = np.sort(np.concatenate([one.sets[rows], two.sets[others]], axis=1), axis=1)
-    fresh = np.ones(merged.shape, np.bool_)
-    fresh[:, 1:] = merged[:, 1:] != merged[:, :-1]
-    exact = fresh.sum(axis=1) == size
-    yield one.nodes[rows][exact], two.nodes[others][exact], merged[exact][fresh[exact]].reshape(-1, size)
-
-
-def _crossed(one: Supports, two: Supports, size: int) -> Iterator[tuple[Values, Values, Values]]:
-    """Pairs of disjoint supports."""
-    same = one is two
-    step = max(1, _PAIRS // max(1, len(two)))
-    for start in range(0, len(one) if len(two) else 0, step):
-        rows = np.repeat(np.arange(start, min(start + step, len(one))), len(two))
-        others = np.tile(np.arange(len(two)), len(rows) // len(two))
-        if same:
-            rows, others = rows[rows < others], others[rows < others]
-        yield from _joined(one, two, rows, others, size)
-
-
-def _overlapping(
-    one: Supports, two: Supports, overlap: int, size: int, same: bool = False
-) -> Iterator[tuple[Values, Values, Values]]:
-    """Pairs of supports that share exactly `overlap` nodes, neither of which is the end of one of them."""
-    keys, rows = _subsets(one, overlap)
-    other_keys, other_rows = _subsets(two, overlap)
-    order = np.argsort(other_keys, kind="stable")
-    other_keys, other_rows = other_keys[order], other_rows[order]
-    start = np.searchsorted(other_keys, keys)
-    counts = np.searchsorted(other_keys, keys, side="right") - start
-    ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(keys):
-        end = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + _PAIRS)))
-        part = counts[begin:end]
-        left = np.repeat(rows[begin:end], part)
-        shift = np.arange(part.sum()) - np.repeat(np.cumsum(part) - part, part) + np.repeat(start[begin:end], part)
-        right = other_rows[shift]
-        if same:
-            left, right = left[left < right], right[left < right]
-        yield from _joined(one, two, left, right, size)
-        begin = end
-
-
-def _subsets(supports: Supports, count: int) -> tuple[Keys, Ints]:
-    """A key for each set of `count` nodes before the end of each support, and the support."""
-    size = supports.sets.shape[1]
-    if not len(supports) or count >= size:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    before = supports.sets[supports.sets != supports.nodes[:, None]].reshape(-1, size - 1)
-    hashed = mixed(before)
-    keys = [
-        np.bitwise_xor.reduce(hashed[:, list(columns)], axis=1) for columns in combinations(range(size - 1), count)
-    ]
-    return np.concatenate(keys), np.tile(np.arange(len(supports)), len(keys))
