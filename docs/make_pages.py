@@ -343,7 +343,7 @@ def signals_page() -> str:
         "transformers (blue) and their initial weights (gray); one dot per run, layer or head. They come from",
         "`benchmarks/signal_pictures.py`, with rows in `docs/signals.csv`. A signal that is as high in initial",
         "weights as elsewhere measures little; one that is low in a compiled program with its mechanism is blind",
-        "to that form of it.",
+        "to that form of it. Signals that are read only when named are read from one seed of each model.",
         "",
     ]
     family = ""

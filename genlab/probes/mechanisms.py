@@ -284,6 +284,7 @@ UNCALIBRATED: Mapping[str, str] = MappingProxyType(
         "learning_coefficient": f"{_NO_MECHANISM}: the geometry of the loss",
         "layer_smoothness": f"{_NO_MECHANISM}: geometry of the residual stream",
         "effective_rank": f"{_NO_MECHANISM}: geometry of the residual stream",
+        "unrelated_probe": f"{_NO_MECHANISM}: what the residual stream holds beside the answer",
         "neuron_coverage": f"{_NO_MECHANISM}: activity of neurons",
         "training": f"{_NO_MECHANISM}: the course of training, which compiled models do not have",
         "largest_weight_extrapolated": "follows from largest_weight_growth, which is calibrated",

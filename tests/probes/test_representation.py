@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -199,6 +201,27 @@ def test_linear_probes_of_a_model():
     assert found["linear_probe.position.accuracy"][0, 0] > 0.95
     assert found["linear_probe.running_parity.accuracy"][0, 0] < 0.8
     assert found["linear_probe.position.selectivity"][0, 0] > 0.7
+
+
+def test_a_first_token_counts_as_unrelated_where_the_answer_does_not_tell_it():
+    """A head brings the first of three tokens to the last place, where the answer is the second or the first."""
+    model = blank(shape(4, 3, extra=4, d_head=4, n_layers=1))
+    part(model, 0, "K")[4, 0] = 100.0  # position 0, for every query at position 2
+    part(model, 0, "Q")[6, 0] = 1.0
+    part(model, 0, "V")[:4] = torch.eye(4)
+    part(model, 0, "O")[:, 7:11] = torch.eye(4)
+    tokens = torch.randint(4, (1000, 3), generator=torch.Generator().manual_seed(0))
+    last = torch.zeros_like(tokens, dtype=torch.bool)
+    last[:, 2] = True
+    batch = batch_of(tokens, scored=last)
+    first, second = (replace(batch, targets=tokens[:, [i]].expand(-1, 3)) for i in (0, 1))
+    name = "unrelated_probe"
+    assert values(name, given_for(model, second))[name][0, 0] == pytest.approx(0.75, abs=0.05)
+    assert values(name, given_for(model, first))[name][0, 0] == pytest.approx(0.0, abs=1e-9)
+    part(model, 0, "O")[:] = 0.0
+    assert values(name, given_for(model, second))[name][0, 0] == pytest.approx(0.0, abs=0.05)
+    with pytest.raises(NotApplicable, match="begins at the first token"):
+        values(name, given_for(model, batch_of(tokens)))
 
 
 # -- shape -----------------------------------------------------------------------------------------------------------

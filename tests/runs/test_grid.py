@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from genlab.runs import Store, grid
 from genlab.runs.api import wanted_runs
 from genlab.runs.estimate import _clock as clock_of
 from genlab.runs.estimate import best_size, seconds_a_step
-from genlab.runs.execute import Ended, drive
+from genlab.runs.execute import Ended, Processes, drive
 from genlab.runs.failures import read_failures
 from genlab.runs.files import write_json
 from genlab.runs.leases import active, lease
@@ -197,6 +199,23 @@ def test_a_worker_that_dies_again_and_again_fails_its_stack(tmp_path: Path):
     found = read_failures(store.path)
     assert sorted(failure.stack for failure in found) == sorted(job.stack for job in jobs)
     assert {failure.reason for failure in found} == {"lost its worker 10 times: killed"}
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_worker_that_ends_before_it_is_ready_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: bool
+):
+    """Another one may be ready; after Ctrl-C it has only been asked to end."""
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    (plan, _) = plans(1)
+    workers = Processes(Store(tmp_path / "s"), ["cpu"])
+    workers.start(Job(plan.specs, plan.evals))
+    if stopping:
+        workers.stop()
+    (ended,) = workers.events(60.0)
+    workers.close()
+    assert isinstance(ended, Ended)
+    assert ended.how == ("stopped" if stopping else "died")
 
 
 def test_out_of_memory_halves_the_stack_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from genlab.runs import Plan, Store
 from genlab.runs.files import host
 from genlab.runs.leases import lease
 from genlab.runs.maintain import check_store, compact_store, delete_runs
+from genlab.runs.weights import save_tensors
 
 
 def answers_of(store: Store) -> list[pd.DataFrame]:
@@ -123,6 +125,18 @@ def test_leftovers_of_killed_processes_are_named_and_taken_away(store: Store, sm
     compact_store(store)
     assert not any(path.exists() for path in left)
     assert mine.exists()
+
+
+def test_a_checkpoint_of_completed_runs_goes_unless_they_are_worked_on(store: Store):
+    runs = store.run_ids()
+    kept = store.path / "checkpoints" / "0123456789abcdef.safetensors"
+    kept.parent.mkdir(exist_ok=True)
+    save_tensors(kept, {"step": torch.zeros(1)}, {"runs": json.dumps([{"run_id": run} for run in runs])})
+    with lease(store.path / "leases", "x", runs=runs[:1]):
+        assert check_store(store) == ({}, {})
+    assert check_store(store) == ({}, {kept: "a checkpoint of completed runs"})
+    save_tensors(kept, {"step": torch.zeros(1)}, {"runs": json.dumps([{"run_id": run} for run in [*runs, "f" * 12]])})
+    assert check_store(store) == ({}, {})
 
 
 def test_what_cannot_be_read_is_put_aside(store: Store):

@@ -15,7 +15,7 @@ from genlab.tasks import Vocab
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genlab.probes.inputs import ProbeInput
+    from genlab.probes.inputs import ProbeInput, Seen
 
 _POSITIONS, _SEED = 1200, 15
 
@@ -97,6 +97,63 @@ def probe_accuracy(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray)
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=100, tol=1e-2))
         scores.append(float(probe.fit(states[train], known).score(states[test], target)))
     return scores[0], scores[1]
+
+
+@signal(
+    "unrelated_probe",
+    per="layer",
+    about="how well the first token of the prompt can be decoded where the answer begins, beyond what the answer "
+    "tells",
+    formula="accuracy of a logistic regression for that token on the residual after a layer, where the answer "
+    "begins, on held-out examples; minus that of the likeliest token given the first token of the answer",
+    blind="A feature counts as unrelated if the first token of the answer does not tell it: in parity the first bit "
+    "is needed for the answer, and in reversal for its last token. Some of it is there before training: compare with "
+    "the untrained model.",
+    unit="fraction",
+    low=-1,
+    high=1,
+    source="after feature contamination, Zhang et al. 2024, arXiv 2406.03345 (there correlations of neurons; the "
+    "probe is ours)",
+    slow=True,
+)
+def unrelated_probe(given: ProbeInput) -> Tensor:
+    import torch
+
+    firsts, answers, held_out = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    for seen in given.seen:
+        begins = seen.batch.scored.int().argmax(1)
+        if int(begins.min()) <= given.start:
+            raise NotApplicable("the answer begins at the first token of the prompt")
+        rows = torch.arange(len(begins), device=begins.device)
+        firsts.append(seen.batch.tokens[:, given.start].cpu().numpy())
+        answers.append(seen.batch.targets[rows, begins].cpu().numpy())
+        held_out.append(np.arange(len(begins)) >= len(begins) // 2)
+    first, answer, held = np.concatenate(firsts), np.concatenate(answers), np.concatenate(held_out)
+    told = _told(first, answer, held)
+
+    def of(layer: int) -> list[float]:
+        states = torch.cat([_where_answers_begin(seen, layer) for seen in given.seen], dim=1).cpu().numpy()
+        return [probe_accuracy(of_run, first, held)[0] - told for of_run in states]
+
+    return torch.tensor([of(layer) for layer in layers_of(given)], dtype=torch.float64).T
+
+
+def _where_answers_begin(seen: Seen, layer: int) -> Tensor:
+    """float[run, example, d_model]: the residual after a layer."""
+    import torch
+
+    begins = seen.batch.scored.int().argmax(1)
+    return seen.residual(layer)[:, torch.arange(len(begins), device=begins.device), begins]
+
+
+def _told(feature: np.ndarray, by: np.ndarray, held_out: np.ndarray) -> float:
+    """Held-out accuracy of the likeliest feature given another; where that is new, of the likeliest of all."""
+    known, likeliest = feature[~held_out], dict[int, int]()
+    for value in np.unique(by):
+        same = known[by[~held_out] == value]
+        likeliest[int(value)] = int(np.bincount(same if len(same) else known).argmax())
+    guesses = np.array([likeliest[int(value)] for value in by[held_out]])
+    return float(np.mean(guesses == feature[held_out]))
 
 
 @signal(
