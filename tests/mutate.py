@@ -351,7 +351,7 @@ def run_tests(place: Path, tests: Sequence[str], seconds: float, measured: Path 
 def _pytest(words: Sequence[str]) -> int:
     import pytest
 
-    return int(pytest.main(["-q", "-rf", "-x", "-p", "no:cacheprovider", *words]))
+    return int(pytest.main(["-q", "-rfE", "-x", "-p", "no:cacheprovider", *words]))
 
 
 def _measured(tests: Sequence[str], place: Path, folder: Path) -> int:
@@ -420,9 +420,10 @@ class Copy:
             if result != "failed":
                 return result, ""
             test = by.partition("[")[0]
-            if test not in tests or run_tests(self.place, [test], seconds)[0] == "passed":
+            blamed = [test] if "::" in test else tests  # without a name it may be none's fault
+            if run_tests(self.place, blamed, seconds)[0] == "passed":
                 return "killed", by
-            self.broken.add(test)
+            self.broken.update([t for t in blamed if run_tests(self.place, [t], seconds)[0] != "passed"] or blamed)
         return "passed", ""
 
 

@@ -149,3 +149,34 @@ def test_the_fastest_tests_are_run_within_bounds():
     assert mutate._within(found, set(), 5.0, 2) == ["a", "b"]
     assert mutate._within({"d": 50.0}, set(), 5.0, 2) == ["d"]  # one at least, while there is time
     assert mutate._within({"d": 50.0}, set(), 0.0, 2) == []
+
+
+TESTS = """
+import pytest
+from m import f
+
+@pytest.fixture
+def missing():
+    raise OSError("no such file")
+
+def test_that_fails_by_itself(missing):
+    assert f(1) == 2
+
+def test_that_notices():
+    assert f(1) == 2
+"""
+
+
+def test_what_fails_without_a_mutant_has_not_noticed_it(tmp_path: Path):
+    file = tmp_path / "m.py"
+    file.write_text("def f(x):\n    return x + 1\n")
+    (tmp_path / "test_m.py").write_text(TESTS)
+    (tmp_path / "test_n.py").write_text("import nowhere_to_be_found\n")
+    place = object.__new__(mutate.Copy)
+    place.place, place.broken = tmp_path, set()
+    (mutant,) = (m for m in mutants(file, tmp_path) if m.kind == "arithmetic")
+    alone, notices = (f"test_m.py::test_that_{what}" for what in ("fails_by_itself", "notices"))
+    assert place._tried(file, mutant, [alone], 60.0) == ("passed", "")
+    assert place._tried(file, mutant, ["test_n.py"], 60.0) == ("passed", "")
+    assert place.broken == {alone, "test_n.py"}
+    assert place._tried(file, mutant, [alone, "test_n.py", notices], 60.0)[0] == "killed"
