@@ -9,7 +9,7 @@ from planted import Planted, draw
 
 from genlab.forecast import parse_target
 from genlab.forecast.judge import judge
-from genlab.forecast.reliability import NOISE, reliability_of, reliability_words, split_half
+from genlab.forecast.reliability import NOISE, Reliability, reliability_of, reliability_words, split_half
 from genlab.forecast.show import as_json, claim, lines
 
 
@@ -29,6 +29,13 @@ def test_it_is_the_fraction_of_variance_that_is_not_noise(sd: float):
     assert found.value == pytest.approx(1 / (1 + sd**2 / 2), abs=0.02)
     assert found.noise == pytest.approx(sd / 2**0.5, rel=0.03)
     assert found.value == pytest.approx(np.corrcoef((first + second) / 2, truth)[0, 1] ** 2, abs=0.03)
+
+
+def test_words_name_the_interval_where_there_is_one():
+    for kind in (0.9, 0.1):
+        both, neither = (Reliability("halves", kind, *ends, 0.02, 6) for ends in ((0.25, 0.75), (None, None)))
+        assert f"reliability {kind:.2f} (0.25 to 0.75) over 6 runs" in reliability_words(both, "head")
+        assert f"reliability {kind:.2f} over 6 runs" in reliability_words(neither, "head")
 
 
 def test_its_interval_holds_the_truth():

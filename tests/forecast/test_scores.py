@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from genlab.forecast.compare import overall, per_setting, try_all
+from genlab.forecast.compare import _units, overall, per_setting, try_all
 from genlab.forecast.scores import (
     Interval,
     blocks_of,
@@ -43,6 +46,14 @@ def test_auroc_and_spearman_are_those_of_the_libraries(rng: np.random.Generator)
     assert ranking(blocks("yes/no", y)[0], score)[0][0] == pytest.approx(roc_auc_score(y, score))
     value = np.round(rng.normal(size=40), 1)
     assert ranking(blocks("number", value)[0], score)[0][0] == pytest.approx(spearmanr(score, value).statistic)
+
+
+def test_a_bootstrap_of_yes_and_no_has_at_most_twice_as_many_units_as_the_rarer_outcome():
+    def units(kind: str, value: list[float]) -> int:
+        return _units(cast(Any, SimpleNamespace(twins=np.arange(10), kind=kind, value=np.asarray(value))))
+
+    assert units("yes/no", [1.0] * 3 + [0.0] * 7) == units("yes/no", [0.0] * 3 + [1.0] * 7) == 6
+    assert units("number", [1.0] * 3 + [0.0] * 7) == 10
 
 
 def test_concordance_compares_pairs_of_known_order_alone():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import genlab
 from genlab.models import Transformer, count, initial
-from genlab.probes import NotApplicable, ProbeInput, chosen, hooked_input, probe_input
+from genlab.probes import NotApplicable, ProbeInput, chosen, hooked_input, probe_input, scores
 from genlab.probes.families.confidence import SCORES
 from genlab.probes.input_scores import jacobian_norm
 from genlab.probes.inputs import Batch, probe_batches
@@ -27,6 +27,13 @@ Floats = NDArray[np.float64]
 
 def value(name: str, given: ProbeInput) -> Floats:
     return values_of(chosen([name])[0], given)[name]
+
+
+def test_settings_are_those_of_the_papers():
+    """Twins below take them from the package; here they are as published (sources: `lab signals NAME`)."""
+    assert (scores.GAMMA, scores.TOP) == (0.1, 100)
+    assert (scores.STEEPNESS, scores.BINS, scores.FILLED) == (100.0, 50, 500 / 50_000)
+    assert (scores.NEIGHBORS, scores.VARIANCE, scores.CLIP, scores.PRUNED) == (10, 0.9, 0.9, 0.85)
 
 
 # -- twins -----------------------------------------------------------------------------------------------------------

@@ -38,6 +38,14 @@ def test_what_is_there_is_found_and_not_trained_again(store: Store, small_plan: 
     assert all(run.status == "finished" and run.step == 12 for run in runs)
 
 
+def test_runs_of_two_configurations_and_none_are_refused(store: Store, small_plan: Plan):
+    other = genlab.plan("parity", 4, 8, seeds=(0,), steps=4, n_layers=1, d_model=16)
+    for specs in ([], [*small_plan.specs, *other.specs]):
+        with pytest.raises(UserError, match="takes runs of one configuration"):
+            genlab.train(specs, store=store)
+    assert Store(store.path).run_ids() == store.run_ids()
+
+
 def test_again_trains_anew_and_comes_to_the_same(store: Store, small_plan: Plan):
     before, numbers = weights(store, small_plan), values(store)
     heard: list[Progress] = []
