@@ -260,6 +260,37 @@ def test_a_sign_matching_head():
     assert value("bracket_ambi", given)[0, 0, 0] == 0.0  # uniform: no strict order
 
 
+def test_bracket_heads_compare_every_violation_with_every_other_bracket():
+    """Against loops over strings, for weights that are random and so mostly in no order."""
+    given, batches = bracket_input()
+    vocab, generator = make("brackets", max_len=12).vocab, torch.Generator().manual_seed(0)
+    weights = {b.length: torch.rand(*b.tokens.shape, b.tokens.shape[1], generator=generator) for b in batches}
+    given = with_patterns(given, lambda batch: weights[batch.length])
+    found = {"neg": 0, "nonneg": 0, "ambi": 0, "sign": 0}
+    strings = 0
+    for batch in batches:
+        for row, tokens in enumerate(batch.tokens.tolist()):
+            text = vocab.decode(tokens)
+            at = [i for i, token in enumerate(text) if token in "()"]
+            depth = np.cumsum([1 if text[i] == "(" else -1 for i in at])
+            to = weights[batch.length][row, text.index(">"), at].tolist()
+            low, high = (
+                [w for w, d in zip(to, depth, strict=True) if bool(d < 0) is below] for below in (True, False)
+            )
+            if not low or not high:
+                continue
+            strings += 1
+            neg, nonneg = min(low) > max(high), min(high) > max(low)
+            found["neg"] += neg
+            found["nonneg"] += nonneg
+            found["ambi"] += neg or nonneg
+            found["sign"] += neg if depth[-1] < 0 else nonneg
+    assert min(found.values()) > 0
+    assert found["ambi"] < strings / 2
+    for kind, count in found.items():
+        assert value(f"bracket_{kind}", given)[0, 0, 0] == pytest.approx(count / strings)
+
+
 def test_bracket_heads_need_brackets():
     with pytest.raises(NotApplicable, match="not brackets of one kind"):
         value("bracket_neg", untrained(spec_of("sort", 5)))
