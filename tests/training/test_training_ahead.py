@@ -213,3 +213,13 @@ def test_shapes_of_batches_recur_in_bfloat16() -> None:
     assert count % 8
     assert rounded.at.shape[1] == -(-count // 8) * 8
     assert rounded.weights.sum().item() == pytest.approx(1.0)
+
+
+def test_batches_of_own_lengths_are_packed_where_shapes_may_vary() -> None:
+    options: dict[str, Any] = {"batch_size": 32, "lengths_per_batch": 32, "train_len": 10}
+    plain, rounded = (
+        Stack(first(12), fresh([run(first(12), 0, dtype=dtype, **options)]), CPU).batch()
+        for dtype in ("float32", "bfloat16")
+    )
+    assert plain.packing is not None
+    assert rounded.packing is None
