@@ -1,6 +1,7 @@
 """Run the campaign, or one part of it, and count what must not happen.
 
     python -m tests.attack [all|kills|damage|calls|grids|tables|plugins ...] [--n N] [--seed S] [--json FILE]
+    python -m tests.attack calls --every 1/2     the first of two halves, for two processes at once
     python -m tests.attack PART --only CASE [--seed S]
 
 Each case depends on its part, the seed and its number alone; one that fails says how to repeat it. Exit status 1 if
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,9 @@ class Counts:
     seconds: float = 0.0
 
 
-def attack(name: str, n: int | None, seed: int, only: int | None, scratch: Path, store: Path | None) -> Counts:
-    """Run cases of one part; prints those that fail."""
+def attack(name: str, numbers: Sequence[int], seed: int, scratch: Path, store: Path | None, loud: bool) -> Counts:
+    """Run these cases of one part; prints those that fail, and with `loud` what all calls printed."""
     part, counts, begun = PARTS[name], Counts(), time.monotonic()
-    numbers = _spread(part.n, n, seed) if only is None else [only]
     for number in numbers:
         with case(name, seed, number, scratch, store if part.stored else None) as made:
             try:
@@ -77,7 +77,7 @@ def attack(name: str, n: int | None, seed: int, only: int | None, scratch: Path,
                 repeat = f"python -m tests.attack {name} --seed {seed} --only {number}"
                 counts.failing.append(f"{fault.kind}: {fault.text}   [{repeat}]")
                 print(counts.failing[-1], flush=True)
-            if only is not None:
+            if loud:
                 for ended in made.calls:
                     print(f"$ {ended.typed}\n{ended.out[-2000:]}{ended.err[-4000:]}", end="")
                     print(f"[status {ended.status}, {ended.seconds:.1f} s]")
@@ -94,6 +94,14 @@ def _spread(whole: int, n: int | None, seed: int) -> list[int]:
     return [(seed + i * step) % whole for i in range(wanted)]
 
 
+def share(text: str) -> tuple[int, int]:
+    """K and N of `K/N`."""
+    first, _, every = text.partition("/")
+    if not 1 <= int(first) <= int(every):
+        raise ValueError
+    return int(first), int(every)
+
+
 def _coprime(a: int, b: int) -> bool:
     while b:
         a, b = b, a % b
@@ -108,6 +116,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="only this case, with all that it printed")
     parser.add_argument("--json", type=Path, help="write the counts there")
+    parser.add_argument("--every", type=share, default=(1, 1), metavar="K/N", help="every N-th case from the K-th on")
     asked = parser.parse_args()
     names = list(PARTS) if "all" in asked.parts else list(dict.fromkeys(asked.parts))
     if asked.only is not None and len(names) > 1:
@@ -118,7 +127,10 @@ def main() -> None:
         os.environ["MPLCONFIGDIR"] = str(scratch / "fonts")
         import_everything()
         store = template.build(scratch / "store") if any(PARTS[name].stored for name in names) else None
-        found = {name: attack(name, asked.n, asked.seed, asked.only, scratch, store) for name in names}
+        (first, every), only = asked.every, asked.only
+        numbers = {name: _spread(PARTS[name].n, asked.n, asked.seed)[first - 1 :: every] for name in names}
+        chosen = numbers if only is None else {name: [only] for name in names}
+        found = {name: attack(name, chosen[name], asked.seed, scratch, store, only is not None) for name in names}
     for name, counts in found.items():
         bad: dict[str, Any] = {kind: counts.faults[kind] for kind in KINDS}
         print(
