@@ -14,6 +14,7 @@ from genlab.models import Transformer, initial
 from genlab.probes import NotApplicable, ProbeInput, chosen, probe_input
 from genlab.probes.families.composition import random_alignments
 from genlab.probes.families.interventions import scaled
+from genlab.probes.families.sharpness import leads
 from genlab.probes.probing import values_of
 
 
@@ -48,6 +49,12 @@ def test_a_sharp_argmax_head_and_a_uniform_one():
     assert value("effective_keys_extrapolated", given)[0, 0] == pytest.approx([1.0, 64.0], rel=1e-4)
     assert value("largest_weight_extrapolated", given)[0, 0] == pytest.approx([1.0, 1 / 64], rel=1e-4)
     assert value("dispersion_bound", given)[0, 0] == pytest.approx([1.0, 1.0])
+
+
+def test_the_lead_is_over_the_second_best_key_if_there_is_one():
+    for scores, wanted in (([3.0, 1.0, 2.0], 1.0), ([1.0, 3.0], 2.0), ([3.0, 3.0], 0.0), ([3.0], 0.0)):
+        best, lead = leads(torch.tensor([scores]))
+        assert (float(best), float(lead)) == (3.0, wanted)
 
 
 def test_a_fixed_spread_disperses():

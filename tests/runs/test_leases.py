@@ -44,6 +44,10 @@ def test_a_holder_of_this_machine_that_died_loses_it_at_once(tmp_path: Path):
         assert mine is not None
 
 
+def test_what_nobody_holds_is_free(tmp_path: Path):
+    assert remove_expired(tmp_path / "s.json")
+
+
 def test_a_number_used_again_by_another_process_is_no_holder(tmp_path: Path):
     held_by(tmp_path, born="1")
     assert not is_held(tmp_path, "s")

@@ -41,6 +41,13 @@ def test_what_cannot_be_is_one_clear_line(changed: dict[str, object], said: str)
     assert "\n" not in str(error.value)
 
 
+def test_lengths_that_are_not_given_are_those_of_the_task():
+    train_len, test_len = default_lengths("sort", defaults_of("sort", None))
+    by_default, longer = genlab.plan("sort"), genlab.plan("sort", test_len=test_len + 5)
+    assert {spec.train.train_len for made in (by_default, longer) for spec in made.specs} == {train_len}
+    assert (by_default.evals.test_len, longer.evals.test_len) == (test_len, test_len + 5)
+
+
 def test_max_len_sizes_vocabulary_and_context_and_follows_the_test_length():
     short, long = (genlab.plan("parity", 5, length, format="running").specs[0] for length in (10, 20))
     assert short.task.max_len == 10
