@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import random
 import shlex
+import signal
 from collections.abc import Iterator
 from typing import Any
 
-from .harness import Case, files_of
+from .harness import Case, Signal, files_of
 from .template import SMALL, write_inputs
 
 HOSTILE = [
@@ -75,7 +76,9 @@ _ALWAYS: dict[str, list[str]] = {
     "export": ["-n", "4"],
 }
 """Given first, so that what is drawn comes after it and counts: without them the call would be much work."""
-_RARE = {"notebook": 0.1, "rasp predict": 0.3, "reproduce": 0.5}
+_LONG: dict[str, Signal] = {"calibrate": (5.0, signal.SIGINT)}
+"""Commands that no options make short, and when they are interrupted, as a user would who had expected less."""
+_RARE = {"calibrate": 0.5, "notebook": 0.1, "rasp predict": 0.3, "reproduce": 0.5}
 """Commands that are drawn less often, since they take long."""
 
 
@@ -150,7 +153,7 @@ def run(case: Case) -> None:
     words = [_filled(word, case) for word in draw(case.rng, commands())]
     alone = case.rng.random() < 0.02 and not any(_unspeakable(word) for word in words)
     inside, outside = _surroundings(case)
-    case.call(*words, alone=alone)
+    case.call(*words, alone=alone, after=_LONG.get(words[0]))
     case.disturbed = 1
     after_inside, after_outside = _surroundings(case)
     allowed = list(_named(words, case))
