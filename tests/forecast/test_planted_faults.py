@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from genlab.forecast.predictions import tail_rank
-from genlab.forecast.predictors import _best_cut
+from genlab.forecast.predictors import _best_cut, _inner_folds, _threshold
 from genlab.probes.probing import _null_rows
 from genlab.runs.index import prefer
 
@@ -45,6 +47,32 @@ def test_a_cut_has_the_least_squared_error_of_all():
         x, y = rng.permutation(12).astype(float), rng.random(12)
         errors = {cut: sum(float(side.var() * len(side)) for side in (y[x < cut], y[x > cut])) for cut in HALVES}
         assert _best_cut(x, y) == min(errors, key=lambda cut: errors[cut])
+
+
+def test_a_cut_never_divides_runs_of_equal_values():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x, y = rng.integers(0, 4, 12).astype(float), rng.random(12)
+        cuts = [float(low + high) / 2 for low, high in pairwise(np.unique(x))]
+        errors = {cut: sum(float(side.var() * len(side)) for side in (y[x < cut], y[x > cut])) for cut in cuts}
+        assert _best_cut(x, y) == min(errors, key=lambda cut: errors[cut])
+    assert _best_cut(np.ones(3), np.arange(3.0)) == 1.0
+
+
+def test_a_value_at_the_cut_is_on_its_upper_side():
+    x, y = np.array([0.0, 0.0, 2.0, 2.0]), np.array([0.0, 0.0, 1.0, 1.0])
+    assert _threshold(x, y, np.array([0.9, 1.0, 1.1]), yes_no=False)[1].tolist() == [0.0, 1.0, 1.0]
+    assert _threshold(x, y[::-1], np.array([0.9, 1.0, 1.1]), yes_no=False)[1].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_inner_folds_need_both_outcomes_three_times():
+    def folds(zeros: int, ones: int, yes_no: bool = True) -> int:
+        y = np.array([0.0] * zeros + [1.0] * ones)
+        return len(_inner_folds(yes_no, y, np.arange(len(y))))
+
+    assert folds(3, 9) == folds(9, 3) == folds(2, 10, yes_no=False) == 3
+    assert folds(2, 10) == folds(10, 2) == folds(2, 3, yes_no=False) == 0
+    assert _inner_folds(True, np.array([0.0, 1.0] * 6), np.zeros(12)) == []
 
 
 HALVES = [i + 0.5 for i in range(11)]
