@@ -45,6 +45,7 @@ from genlab.options import (
 from genlab.runs.gridfile import parse_range
 from genlab.runs.recipes import RECIPES
 from genlab.tasks import load_plugins_of_environment, plugin_fault
+from genlab.text import parts_of
 
 app = typer.Typer(
     cls=Group,
@@ -258,7 +259,7 @@ def train(
         start_token=start_token,
         recipe=recipe,
         seeds=parse_range(seeds, "--seeds"),
-        evals=Evals(longest if evals == "all" else 0, tuple(test_split.split(",")), eval_n, eval_seed, saved),
+        evals=Evals(longest if evals == "all" else 0, tuple(parts_of(test_split)), eval_n, eval_seed, saved),
         **spec_values(options),
     )
     from rich.console import Console
@@ -347,7 +348,7 @@ def evaluate(
     with Display({run: run for run in runs}, Console(stderr=True)) as display:
         result = evaluate_at(
             runs,
-            split.split(","),
+            parts_of(split),
             wanted,
             kept,
             n=eval_n,

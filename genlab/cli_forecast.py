@@ -10,6 +10,7 @@ import typer
 from genlab.errors import UserError
 from genlab.help import Command, Group
 from genlab.options import AsJson, Plugin, StoreOption, examples, note
+from genlab.text import parts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +123,7 @@ def evaluate(
     """Cross-validate forecasts of known outcomes against baselines, with intervals."""
     roles = {"setting": setting, "seed": seeds, "metric": metric, "confidence": confidence}
     roles |= {"attention": attention, "signal": signals, "outcome": outcome}
-    columns = {role: names.split(",") for role, names in roles.items() if names}
+    columns = {role: parts_of(names) for role, names in roles.items() if names}
     if (grid is None) == (table is None):
         raise UserError("lab forecast evaluate takes either --grid NAME, or --table FILE with declared columns")
     if table is None and columns:
@@ -312,4 +313,4 @@ def _needs_target(target: str) -> None:
 
 
 def _split(names: str | None) -> list[str] | None:
-    return names.split(",") if names else None
+    return parts_of(names) if names else None

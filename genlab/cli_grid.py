@@ -24,7 +24,7 @@ from genlab.options import (
     parse_params,
     register,
 )
-from genlab.text import counted
+from genlab.text import counted, parts_of
 
 if TYPE_CHECKING:
     from genlab.runs.store import Store
@@ -199,7 +199,7 @@ def compare(
     from genlab.report.output import show
     from genlab.runs.store import Store
 
-    kept, fields = Store(store), by.split(",") if by else []
+    kept, fields = Store(store), parts_of(by) if by else []
     if fields or len(runs) > 1:  # resolve `last` once
         runs = [kept.named.resolve(text) for text in runs]
     result = comparison(runs, kept, by=fields, at=at, split=split)

@@ -21,6 +21,7 @@ from genlab.options import (
     register,
 )
 from genlab.runs.gridfile import levels_of, parse_range
+from genlab.text import parts_of
 
 Runs = Annotated[list[str], typer.Argument(help="runs, groups, grids, tags, or `last`")]
 EvaluatedSplits = Annotated[
@@ -55,7 +56,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _names(text: str | None) -> list[str]:
-    return [part.strip() for part in text.split(",")] if text else []
+    return parts_of(text) if text else []
 
 
 def _show(result: Any, figure: Path | None, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from genlab.options import (
     register,
 )
 from genlab.runs.gridfile import parse_range
+from genlab.text import parts_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -139,7 +140,7 @@ def runs(
 
     kept = Store(store)
     grid = None if grid is None else kept.named.resolve(grid)
-    fields = by.split(",") if by is not None else []
+    fields = parts_of(by) if by is not None else []
     whole = csv or as_json or parquet is not None
     listed = run_list(
         kept, task=task, grid=grid, where=where, sort=sort, limit=limit, signals=whole and not fields, fields=fields
@@ -171,7 +172,7 @@ def signals(
     from genlab.report.listing import SignalList
     from genlab.report.output import show as show_result
 
-    show_result(SignalList(chosen(names.split(","))), as_json)
+    show_result(SignalList(chosen(parts_of(names))), as_json)
 
 
 def calibrate(
@@ -213,8 +214,8 @@ def calibrate(
 
     if csv is not None and csv.exists():
         read_rows(csv)  # refuses another table before any work
-    mechanisms = find_mechanisms([one.strip() for one in mechanism.split(",")] if mechanism else ())
-    signals = chosen(names.split(","))
+    mechanisms = find_mechanisms(parts_of(mechanism) if mechanism else ())
+    signals = chosen(parts_of(names))
     from rich.console import Console
 
     from genlab.report.calibration import Axes, calibration
@@ -269,7 +270,7 @@ def probe(
     from genlab.probes.signal import chosen
 
     count = check_probe_n(PROBE_N if n is None else n)
-    wanted = chosen(names.split(",") if names else ())
+    wanted = chosen(parts_of(names) if names else ())
     which = [*(runs or []), *([grid] if grid else [])]
     if not which or (runs and grid):
         raise UserError("lab probe takes either runs or --grid NAME")

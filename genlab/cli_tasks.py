@@ -19,6 +19,7 @@ from genlab.options import (
     register,
 )
 from genlab.runs.gridfile import parse_range
+from genlab.text import parts_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -102,7 +103,7 @@ def export(
         task,
         out,
         n,
-        splits=split.split(","),
+        splits=parts_of(split),
         lengths=None if lengths is None else parse_range(lengths, "--lengths"),
         format=format,
         params=parse_params(param or []),

@@ -19,3 +19,12 @@ def columns_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     every = [tuple(head), *map(tuple, rows)]
     widths = [max(len(row[i]) for row in every) for i in range(len(head))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in every]
+
+
+def parts_of(text: str) -> list[str]:
+    """Return the parts of a comma-separated list, each once, without spaces around them.
+
+    >>> parts_of("id, far,id"), parts_of("")
+    (['id', 'far'], [''])
+    """
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))

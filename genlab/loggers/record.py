@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from genlab.errors import UserError, unknown
+from genlab.text import parts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def chosen_loggers(names: str | None) -> list[str]:
     """
     package = import_module("genlab.loggers")
     known = [one.name for one in pkgutil.iter_modules(package.__path__) if one.name != "record"]
-    found = list(dict.fromkeys(names.split(","))) if names is not None else []
+    found = parts_of(names) if names is not None else []
     for name in found:
         if name not in known:
             raise unknown("logger", name, known)

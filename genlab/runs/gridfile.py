@@ -40,6 +40,7 @@ from pydantic import TypeAdapter, ValidationError
 from genlab.errors import UserError, nearest
 from genlab.runs.plan import DERIVED, MOST_EXAMPLES, Evals, Plan, plan, wrong_kind
 from genlab.spec import ModelConfig, TrainConfig
+from genlab.text import parts_of
 
 LAST = ("last", "last-train", "last-grid")
 """Names of the latest group, of all and of each command: no grid, group or tag has one of them."""
@@ -65,7 +66,7 @@ def levels_of(text: str, flag: str, low: float, high: float = inf) -> list[float
     """
     allowed = f"numbers of at least {low:g}" if isinf(high) else f"numbers from {low:g} to {high:g}"
     try:
-        levels = [float(part) for part in text.split(",")] if text else []
+        levels = [float(part) for part in parts_of(text)] if text else []
     except ValueError:
         raise UserError(f"{flag} {text!r} is not allowed (comma-separated {allowed})") from None
     if not all(low <= one <= high and isfinite(one) for one in levels):
@@ -96,7 +97,7 @@ def parse_range(text: str, flag: str, inclusive: bool = False) -> list[int]:
             raise UserError(f"{flag} {text!r} is not allowed: more than {MOST_NUMBERS:,} numbers")
         found = list(ends)
     else:
-        found = [_whole(part, flag) for part in text.split(",")]
+        found = [_whole(part, flag) for part in parts_of(text)]
     if not found or text.count(":") > 2 or min(found) < 0:
         meaning = "0:4 (0, 1, 2, 3, 4)" if inclusive else "0:4 (0, 1, 2, 3)"
         raise UserError(f"{flag} {text!r} is not a valid range; write {meaning}, 5:50:5, 3, or 1,4,9")

@@ -142,6 +142,13 @@ def test_the_command_gives_curve_lines_json_and_a_figure(trained, lab, tmp_path:
     assert again.curve()["sharpest"].tolist() == pytest.approx(of_it["largest"].tolist())
 
 
+def test_what_is_named_twice_counts_once(trained, lab):
+    words = ("dispersion", *trained[1], "--store", str(trained[0]), "--json")
+    once = lab(*words, "--split", "id", "--lengths", "4,5")
+    assert once[0] == 0
+    assert lab(*words, "--split", "id, id", "--lengths", "4,5,4") == once
+
+
 def test_wrong_inputs_are_one_line(trained, lab):
     for words, said in (
         (["--split", "revers"], "did you mean 'reversed'?"),
