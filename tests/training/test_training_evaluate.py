@@ -57,6 +57,18 @@ def subject(request: pytest.FixtureRequest) -> tuple[Task, Transformer, Examples
     return task, model, examples, eval_offsets(task, examples, 5, model.cfg), evaluate(model, task, split)[0]
 
 
+def test_the_examples_of_an_evaluation_are_those_of_every_version():
+    """Runs of today are compared with stored evaluations of earlier ones."""
+    task = first()
+    drawn = eval_examples(task, task.split("id").at((5,), 4), 5)
+    assert ["".join(task.vocab.decode(row[:5])) for row in drawn.tokens.tolist()] == [
+        "baabb",
+        "aabcc",
+        "aacbb",
+        "bcbcc",
+    ]
+
+
 def decoded(model: Transformer, examples: Examples, offsets: np.ndarray, may_end: bool) -> np.ndarray:
     """bool[run, example]: whether each run, asked for as many tokens as the answer has, writes the answer."""
     right = np.zeros((model.n_runs, len(examples)), bool)
