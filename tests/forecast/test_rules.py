@@ -9,6 +9,7 @@ import pytest
 
 import genlab
 from genlab.errors import UserError
+from genlab.forecast.commands import Rules
 from genlab.forecast.rules import clusters, in_and_out, rules_learned
 from genlab.runs import Evals, grid
 from genlab.runs.store import Store, now
@@ -46,6 +47,14 @@ def test_runs_that_answer_alike_are_one_cluster_and_its_rule_is_told(store: Stor
     assert by_cluster["runs"].tolist() == [4, 2]
     assert by_cluster.loc[0, "rule|NESTED"] > 0.9 > 0.1 > by_cluster.loc[1, "rule|NESTED"]
     assert by_cluster.loc[1, "rule|EQUAL-COUNT"] > 0.9
+
+
+def test_the_table_has_a_column_for_each_rule(store: Store):
+    title, head, *rows = Rules(rules_learned(store, store.find("six"), "planted"), "planted").lines()
+    assert title.startswith("6 runs, 200 examples")
+    assert sorted(head.split()) == ["EQUAL-COUNT", "NESTED", "cluster", "exact_match", "runs"]
+    assert [row.split()[:2] for row in rows] == [["0", "4"], ["1", "2"]]
+    assert all(len(row.split()) == 5 for row in rows)
 
 
 def test_evaluated_splits_are_read_from_the_store(store: Store):
