@@ -17,10 +17,11 @@ from small_grids import small_grid, start, times_committed
 import genlab
 from genlab import runs as lab_runs
 from genlab.errors import FailedRuns, Interrupted, UserError
+from genlab.models import count
 from genlab.runs import Store, grid
 from genlab.runs.api import wanted_runs
 from genlab.runs.estimate import _clock as clock_of
-from genlab.runs.estimate import best_size, seconds_a_step
+from genlab.runs.estimate import best_size, memory_bytes, seconds_a_step
 from genlab.runs.execute import Ended, Processes, drive
 from genlab.runs.failures import read_failures
 from genlab.runs.files import write_json
@@ -29,6 +30,7 @@ from genlab.runs.maintain import leftovers, tidy
 from genlab.runs.plan import Evals
 from genlab.runs.status import grid_status
 from genlab.runs.work import Job, attempt, pack, stack_options
+from genlab.tasks import make
 from genlab.training import Stack
 from genlab.training.batches import Places
 
@@ -250,6 +252,21 @@ def test_the_stack_grows_as_long_as_it_pays():
     assert best_size(1000, memory_for(100)) == 64
     assert best_size(1000, lambda size: float(size)) == 1
     assert best_size(48, lambda size: 1.0) == 48
+
+
+def test_the_memory_of_a_stack_grows_by_what_is_saved_for_the_backward_pass():
+    def of(**options: Any) -> float:
+        return memory_bytes(genlab.plan("copy", 10, 10, n_layers=3, batch_size=32, **options).specs[0], 5)
+
+    def saved(narrow: dict[str, Any], wide: dict[str, Any]) -> float:
+        weights = [count(genlab.plan("copy", 10, 10, n_layers=3, **o).specs[0].model) for o in (narrow, wide)]
+        return of(**wide) - of(**narrow) - 5 * 4 * 4 * (weights[1] - weights[0])
+
+    spec = genlab.plan("copy", 10, 10).specs[0]
+    width = make(spec.task).reach(10)
+    assert saved({"d_mlp": 64}, {"d_mlp": 164}) == 5 * 4 * 32 * width * 3 * 2 * 100
+    assert saved({"n_heads": 2, "d_head": 16}, {"n_heads": 4, "d_head": 8}) == 5 * 4 * 32 * width * 3 * 2 * width
+    assert of(dtype="float64") == 2 * of()
 
 
 def test_the_first_time_of_a_shape_is_no_part_of_a_step(monkeypatch: pytest.MonkeyPatch):
