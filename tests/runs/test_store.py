@@ -33,7 +33,9 @@ def test_committed_runs_come_back_as_they_were(store: Store, small_plan: Plan):
     assert set(trace.columns) == {"run_id", "step", "split", "length", "metric", "value", "n"}
     assert set(trace["length"]) == set(range(1, 9))  # within the training lengths and beyond
     assert set(trace["step"]) == {4, 8, 12}
-    assert {"git_commit", "torch", "device", "threads"} <= set(store.entry(ids[0])["environment"])
+    environment = store.entry(ids[0])["environment"]
+    assert {"git_commit", "torch", "device", "threads"} <= set(environment)
+    assert isinstance(environment["git_commit"], str)  # '' outside a checkout
 
 
 def test_evaluations_keep_a_bit_and_a_hash_an_example(store: Store):
