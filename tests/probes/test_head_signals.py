@@ -297,7 +297,7 @@ def test_bracket_heads_need_brackets():
 
 
 def test_auxiliaries():
-    """All weight on the main auxiliary: the main one is found in every sentence, that of the clause in none."""
+    """All weight is on the main auxiliary where the answer begins: it is found in every sentence, and no other is."""
     spec = spec_of("question-formation", 12)
     given = untrained(spec, runs=1)
     words = make(spec.task).vocab.tokens
@@ -306,7 +306,7 @@ def test_auxiliaries():
         pattern = torch.zeros(len(batch.tokens), batch.tokens.shape[1], batch.tokens.shape[1])
         for row, ids in enumerate(batch.tokens.tolist()):
             sentence = [words[i] for i in ids[: ids.index(2) - 2]]
-            pattern[row, :, _main_auxiliary(sentence)] = 1
+            pattern[row, ids.index(2), _main_auxiliary(sentence)] = 1
         return pattern
 
     with_patterns(given, on_main)
