@@ -92,6 +92,8 @@ def test_halves_share_no_example_and_take_no_other_pass():
         assert torch.equal(torch.cat([one.batch.tokens, other.batch.tokens]), whole.tokens)
         assert torch.equal(torch.cat([one.pattern(1), other.pattern(1)], dim=1), seen.pattern(1))
     assert not passes
+    rows = torch.arange(7)
+    assert [one.alternate(rows).tolist() for one in (given, first, second)] == [[*range(7)], [0, 2, 4, 6], [1, 3, 5]]
 
 
 @pytest.mark.parametrize("n", [0, 14, 513, -2])
