@@ -105,7 +105,8 @@ def probe_accuracy(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray)
     about="how well the first token of the prompt can be decoded where the answer begins, beyond what the answer "
     "tells",
     formula="accuracy of a logistic regression for that token on the residual after a layer, where the answer "
-    "begins, on held-out examples; minus that of the likeliest token given the first token of the answer",
+    "begins, next to the first token of the answer as one-hot, on held-out examples; minus that of the likeliest "
+    "token given the first token of the answer; NaN where every prompt begins with the same token",
     blind="A feature counts as unrelated if the first token of the answer does not tell it: in parity the first bit "
     "is needed for the answer, and in reversal for its last token. Some of it is there before training: compare with "
     "the untrained model.",
@@ -131,9 +132,11 @@ def unrelated_probe(given: ProbeInput) -> Tensor:
     first, answer, held = np.concatenate(firsts), np.concatenate(answers), np.concatenate(held_out)
     told = _told(first, answer, held)
 
+    given_it = np.eye(len(given.vocab), dtype=np.float32)[answer]
+
     def of(layer: int) -> list[float]:
         states = torch.cat([_where_answers_begin(seen, layer) for seen in given.seen], dim=1).cpu().numpy()
-        return [probe_accuracy(of_run, first, held)[0] - told for of_run in states]
+        return [probe_accuracy(np.hstack([of_run, given_it]), first, held)[0] - told for of_run in states]
 
     return torch.tensor([of(layer) for layer in layers_of(given)], dtype=torch.float64).T
 
