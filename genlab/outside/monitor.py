@@ -337,7 +337,7 @@ def places_of(
     """
     law = training_law(task, spec.train)
     found: list[Split] = []
-    for name in splits or (law.split,):
+    for name in dict.fromkeys(splits) or (law.split,):
         split = task.split(name)
         makes = task.lengths_between(split, 0, task.max_len)
         outside = makes[law.outside(name, makes)]

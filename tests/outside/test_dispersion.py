@@ -147,6 +147,9 @@ def test_what_is_named_twice_counts_once(trained, lab):
     once = lab(*words, "--split", "id", "--lengths", "4,5")
     assert once[0] == 0
     assert lab(*words, "--split", "id, id", "--lengths", "4,5,4") == once
+    run, given = trained[1][0], {"store": trained[0], "n": 32}
+    twice = genlab.dispersion(run, splits=["id", "id"], **given)
+    assert twice.rows.equals(genlab.dispersion(run, splits=["id"], **given).rows)
 
 
 def test_wrong_inputs_are_one_line(trained, lab):

@@ -15,7 +15,7 @@ from genlab.tasks import Vocab
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genlab.probes.inputs import ProbeInput, Seen
+    from genlab.probes.inputs import ProbeInput
 
 _POSITIONS, _SEED = 1200, 15
 
@@ -120,33 +120,21 @@ def probe_accuracy(states: np.ndarray, labels: np.ndarray, held_out: np.ndarray)
 def unrelated_probe(given: ProbeInput) -> Tensor:
     import torch
 
-    firsts, answers, held_out = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
-    for seen in given.seen:
-        begins = seen.batch.scored.int().argmax(1)
-        if int(begins.min()) <= given.start:
-            raise NotApplicable("the answer begins at the first token of the prompt")
-        rows = torch.arange(len(begins), device=begins.device)
-        firsts.append(seen.batch.tokens[:, given.start].cpu().numpy())
-        answers.append(seen.batch.targets[rows, begins].cpu().numpy())
-        held_out.append(np.arange(len(begins)) >= len(begins) // 2)
-    first, answer, held = np.concatenate(firsts), np.concatenate(answers), np.concatenate(held_out)
-    told = _told(first, answer, held)
-
-    given_it = np.eye(len(given.vocab), dtype=np.float32)[answer]
+    begins = [seen.batch.scored.int().argmax(1) for seen in given.seen]
+    if min(int(at.min()) for at in begins) <= given.start:
+        raise NotApplicable("the answer begins at the first token of the prompt")
+    places = [(torch.arange(len(at), device=at.device), at) for at in begins]
+    first = torch.cat([seen.batch.tokens[:, given.start] for seen in given.seen]).cpu().numpy()
+    answer = torch.cat([seen.batch.targets[at] for seen, at in zip(given.seen, places, strict=True)]).cpu().numpy()
+    held_out = np.concatenate([np.arange(len(at)) >= len(at) // 2 for at in begins])
+    told, one_hot = _told(first, answer, held_out), np.eye(len(given.vocab), dtype=np.float32)[answer]
 
     def of(layer: int) -> list[float]:
-        states = torch.cat([_where_answers_begin(seen, layer) for seen in given.seen], dim=1).cpu().numpy()
-        return [probe_accuracy(np.hstack([of_run, given_it]), first, held)[0] - told for of_run in states]
+        there = [seen.residual(layer)[:, *at] for seen, at in zip(given.seen, places, strict=True)]
+        states = torch.cat(there, dim=1).cpu().numpy()
+        return [probe_accuracy(np.hstack([of_run, one_hot]), first, held_out)[0] - told for of_run in states]
 
     return torch.tensor([of(layer) for layer in layers_of(given)], dtype=torch.float64).T
-
-
-def _where_answers_begin(seen: Seen, layer: int) -> Tensor:
-    """float[run, example, d_model]: the residual after a layer."""
-    import torch
-
-    begins = seen.batch.scored.int().argmax(1)
-    return seen.residual(layer)[:, torch.arange(len(begins), device=begins.device), begins]
 
 
 def _told(feature: np.ndarray, by: np.ndarray, held_out: np.ndarray) -> float:
